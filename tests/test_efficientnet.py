@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from iddmbench.errors import UserError
+from iddmbench.nets import efficientnet
+from iddmbench.nets.efficientnet import MEAN, PACKAGE, STD, WEIGHTS, EfficientNetLite0
+from iddmbench.nets.wheel_files import wheel_file
+
+
+@pytest.fixture(scope="module")
+def net() -> EfficientNetLite0:
+    return EfficientNetLite0()
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    return torch.load(wheel_file(PACKAGE, WEIGHTS), weights_only=True)
+
+
+def reference_features(state: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+    """The network written out from the stored tensors: shapes from the weights, batch norm unfolded, padding by hand."""
+
+    def conv(x: torch.Tensor, name: str, norm: str, stride: int, active: bool) -> torch.Tensor:
+        weight = state[f"{name}.weight"]
+        kernel = weight.shape[-1]
+        side = x.shape[-1]
+        total = max((int(np.ceil(side / stride)) - 1) * stride + kernel - side, 0)
+        x = F.pad(x, (total // 2, total - total // 2) * 2)
+        x = F.conv2d(x, weight, stride=stride, groups=x.shape[1] // weight.shape[1])
+        stats = [state[f"{norm}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")]
+        x = F.batch_norm(x, *stats, training=False, eps=1e-3)
+        return F.relu6(x) if active else x
+
+    x = conv((images * 255 - 127) / 128, "_conv_stem", "_bn0", 2, True)
+    for i, stride in enumerate([1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]):
+        block, y = f"_blocks.{i}.", x
+        if i:
+            y = conv(y, block + "_expand_conv", block + "_bn0", 1, True)
+        y = conv(y, block + "_depthwise_conv", block + "_bn1", stride, True)
+        y = conv(y, block + "_project_conv", block + "_bn2", 1, False)
+        x = x + y if y.shape == x.shape else y
+    return conv(x, "_conv_head", "_bn1", 1, True).mean((2, 3))
+
+
+@pytest.mark.parametrize("side", [224, 65])
+def test_features_equal_the_unfolded_network(state, side):
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    expected = reference_features(state, images)
+    torch.testing.assert_close(EfficientNetLite0(size=side).features(images), expected, atol=2e-4, rtol=1e-3)
+
+
+def test_every_stored_weight_is_used(net, state):
+    stored = sum(v.numel() for k, v in state.items() if k.endswith("weight") and v.ndim > 1)
+    assert sum(p.numel() for p in net.parameters() if p.ndim > 1) == stored
+
+
+def test_logits_equal_the_reference_implementation(net, state):
+    """efficientnet_lite_pytorch 0.1.0, the implementation that the weights were converted for."""
+    reference = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0").eval()
+    reference.load_state_dict(state)
+    images = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(net.logits(images), reference((images - MEAN) / STD), atol=1e-4, rtol=1e-4)
+
+
+def test_knows_a_cat(net):
+    data = pytest.importorskip("skimage.data")
+    cat = torch.from_numpy(data.chelsea()[:, 75:375].copy()).permute(2, 0, 1)[None] / 255
+    assert int(net.logits(cat).argmax()) in {281, 282, 285}  # tabby, tiger cat, Egyptian cat
+
+
+def test_perceptual_distance_by_hand():
+    a = torch.zeros(1, 2, 2, 2)
+    a[:, 0] = 3.0
+    b = a.clone()
+    b[:, :, 0, 0] = torch.tensor([0.0, 5.0])  # orthogonal at one of four positions: |(1, 0) - (0, 1)|^2 / 4 = 0.5
+    assert EfficientNetLite0.map_distance([a, a], [b, 7 * a]).item() == pytest.approx(0.5)
+
+
+def test_perceptual_distance_orders_images(net):
+    generator = torch.Generator().manual_seed(2)
+    image = torch.rand(1, 3, 8, 8, generator=generator)
+    image = F.interpolate(image, (64, 64), mode="bicubic").clamp(0, 1)
+    noise = torch.randn(image.shape, generator=generator)
+    distances = [net.perceptual_distance(image, (image + s * noise).clamp(0, 1)).item() for s in (0, 0.02, 0.05, 0.2)]
+    assert distances[0] == 0 and distances == sorted(distances)
+    other = torch.rand(3, 3, 48, 64, generator=generator)
+    torch.testing.assert_close(net.perceptual_distance(image, other), net.perceptual_distance(other, image))
+
+
+def test_gradient_reduces_the_distance(net):
+    generator = torch.Generator().manual_seed(3)
+    a, b = torch.rand(2, 1, 3, 64, 64, generator=generator)
+    a.requires_grad_()
+    before = net.perceptual_distance(a, b).sum()
+    (gradient,) = torch.autograd.grad(before, a)
+    after = net.perceptual_distance(a - 0.01 * gradient.sign(), b)
+    assert after < before
+    assert not any(p.requires_grad for p in net.parameters())
+
+
+def test_batch_does_not_matter(net):
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(net.features(images)[1:2], net.features(images[1:2]), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("images", [torch.zeros(1, 1, 64, 64), torch.zeros(1, 3, 64, 64, dtype=torch.uint8)])
+def test_refuses_other_images(net, images):
+    with pytest.raises(ValueError, match="float"):
+        net.features(images)
+
+
+def test_wrong_weight_file_is_named(monkeypatch, tmp_path, state):
+    path = tmp_path / "other.pth"
+    torch.save({k: v for k, v in state.items() if "_conv_head" not in k}, path)
+    monkeypatch.setattr(efficientnet, "wheel_file", lambda package, relative: path)
+    with pytest.raises(UserError, match=r"other\.pth does not hold"):
+        EfficientNetLite0()
