@@ -1,0 +1,117 @@
+"""Captions and tokenizer of the embedded base model.
+
+The captions name what can be computed from an image, so that the text condition means something and prompt adherence
+can be measured with the same functions: head pose, framing and light, plus one word per public person.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import pre_tokenizers
+
+POSES = ("facing left", "facing forward", "facing right")
+FRAMINGS = ("wide", "medium", "close-up")
+LIGHTS = ("dark", "soft light", "bright")
+RARE = ("sks", "zwx", "qyv", "hlt", "bnd", "xkj", "ohwx", "vrt")
+"""Words that never name anyone: personalization binds a new person to one of them."""
+
+MAX_TOKENS = 32
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def name_word(person: int) -> str:
+    """The word for public person 1-28: two consonant-vowel syllables, as digits are split by the tokenizer."""
+    consonants, vowels = "bdfgklmnprtvz", "aeiou"
+    return consonants[person % 13] + vowels[person % 5] + consonants[(person * 7 + 3) % 13] + vowels[(person // 5) % 5]
+
+
+def attributes(image: np.ndarray, landmarks: np.ndarray) -> tuple[str, str, str]:
+    """Pose, framing and light of one face image.
+
+    Args:
+        image: uint8 [H, W, 3].
+        landmarks: float [5, 2], (x, y) of both eyes, nose tip, mouth corners, in pixels; the two eyes in either order.
+
+    Returns:
+        One word group of POSES, FRAMINGS and LIGHTS each. Pose is the nose tip's offset from the middle of the eyes in
+        units of the eye distance (thresholds +-0.15, as the viewer sees it), framing the eye distance in units of the image
+        width (0.36, 0.44), light the mean gray level (100, 140).
+    """
+    eyes, nose = landmarks[:2], landmarks[2]
+    distance = float(np.linalg.norm(eyes[0] - eyes[1])) + 1e-6
+    yaw = float(nose[0] - eyes[:, 0].mean()) / distance
+    pose = POSES[int(yaw > -0.15) + int(yaw > 0.15)]
+    span = distance / image.shape[1]
+    framing = FRAMINGS[int(span > 0.36) + int(span > 0.44)]
+    level = float(image.mean())
+    light = LIGHTS[int(level > 100) + int(level > 140)]
+    return pose, framing, light
+
+
+def caption(who: str, parts: Sequence[str]) -> str:
+    """("sks person", ("facing left", "dark")) -> "a photo of sks person, facing left, dark"."""
+    return ", ".join((f"a photo of {who}", *parts))
+
+
+def random_caption(person: int, parts: Sequence[str], rng: np.random.Generator) -> str:
+    """A training caption: the name or not, each attribute or not; empty in one of ten, for guidance."""
+    if rng.random() < 0.1:
+        return ""
+    draw = rng.random()
+    if draw < 0.6:
+        who = f"{name_word(person)} person"
+    elif draw < 0.7:
+        who = f"{RARE[rng.integers(len(RARE))]} person"
+    else:
+        who = "person"
+    return caption(who, [part for part in parts if rng.random() < 0.5])
+
+
+def word_merges(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Byte-pair merges under which each word becomes one token.
+
+    Earlier merges have priority, so a word is first merged as the rules so far would, then what is left is joined from
+    the left. Training the merges on counts would give the same words, but in an order that changes with each run.
+    """
+    merges: list[tuple[str, str]] = []
+    for word in words:
+        pieces = [*word[:-1], word[-1] + "</w>"]
+        for left, right in merges:
+            i = 0
+            while i < len(pieces) - 1:
+                if (pieces[i], pieces[i + 1]) == (left, right):
+                    pieces[i : i + 2] = [left + right]
+                i += 1
+        while len(pieces) > 1:
+            merges.append((pieces[0], pieces[1]))
+            pieces[:2] = [pieces[0] + pieces[1]]
+    return merges
+
+
+def save_tokenizer(folder: Path) -> None:
+    """Write vocab.json and merges.txt of a byte-level BPE in CLIP's format, trained on the captions' words.
+
+    Every byte is in the vocabulary, alone and at a word's end, so any prompt can be encoded.
+    """
+    corpus = ["a", "photo", "of", "person", *RARE, *(name_word(p) for p in range(1, 29))]
+    corpus += " ".join((*POSES, *FRAMINGS, *LIGHTS)).replace("-", " ").split()
+    corpus += "portrait dslr selfie image picture face man woman close up in the with at front side studio".split()
+    merges = word_merges(corpus)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [*alphabet, *(c + "</w>" for c in alphabet), *("".join(m) for m in merges)]
+    words = list(dict.fromkeys(tokens)) + [START, END]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}, ensure_ascii=False), encoding="utf-8")
+    lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    config = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": MAX_TOKENS,
+        "bos_token": START,
+        "eos_token": END,
+        "pad_token": END,
+        "unk_token": END,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
