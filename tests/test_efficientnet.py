@@ -20,7 +20,7 @@ def state() -> dict[str, torch.Tensor]:
 
 
 def reference_features(state: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
-    """The network written out from the stored tensors: shapes from the weights, batch norm unfolded, padding by hand."""
+    """The network written out from the stored tensors: batch norm unfolded, padding by hand."""
 
     def conv(x: torch.Tensor, name: str, norm: str, stride: int, active: bool) -> torch.Tensor:
         weight = state[f"{name}.weight"]

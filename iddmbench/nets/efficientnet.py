@@ -130,7 +130,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class _SameConv(nn.Conv2d):
-    """Convolution with TensorFlow's SAME padding: output side ceil(input / stride), an odd pixel of padding goes last."""
+    """Convolution with TensorFlow's SAME padding: output side ceil(input / stride), an odd pixel goes last."""
 
     def __init__(self, before: int, after: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__(before, after, kernel, stride, groups=groups, bias=True)
