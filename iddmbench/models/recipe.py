@@ -1,0 +1,78 @@
+"""What a base model needs beside its weights: its domain's prompts and the settings that personalize and sample it.
+
+A base folder may hold it as `iddmbench.json`; without that file the Stable Diffusion defaults below apply. It is data, so that
+the embedded model and Stable Diffusion run through the same code.
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from iddmbench.errors import UserError
+
+FILE = "iddmbench.json"
+
+
+class Prompts(BaseModel):
+    """The prompts of a domain; the defaults are Anti-DreamBooth's (arXiv 2303.15433)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instance: str = Field("a photo of sks person", description="names the subject in training")
+    class_: str = Field("a photo of person", alias="class", description="names the class in prior preservation")
+    evaluation: tuple[str, ...] = Field(
+        (
+            "a photo of sks person",
+            "a dslr portrait of sks person",
+            "a close-up photo of sks person riding a bike",
+            "a photo of sks person in front of eiffel tower",
+            "a selfie photo of sks person on top of mount fuji",
+        ),
+        description="prompts of the generated images",
+    )
+
+
+class LoraSettings(BaseModel):
+    """How `lora` personalizes (Hu et al. 2021, arXiv 2106.09685; DreamBooth: Ruiz et al. 2022, arXiv 2208.12242)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rank: int = Field(16, ge=1, description="LoRA rank")
+    alpha: float = Field(16.0, gt=0, description="LoRA alpha: updates are scaled by alpha / rank")
+    targets: tuple[str, ...] = Field(("to_q", "to_k", "to_v", "to_out.0"), description="UNet modules that get an adapter")
+    steps: int = Field(400, ge=1, description="optimizer steps")
+    batch_size: int = Field(2, ge=1, description="reference images per step")
+    learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate")
+    prior_weight: float = Field(1.0, ge=0, description="weight of the prior-preservation loss; 0 turns it off")
+    prior_batch: int = Field(2, ge=1, description="class images per step")
+    class_images: int = Field(200, ge=1, description="class images generated once per base model")
+
+
+class Sampling(BaseModel):
+    """DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095) with classifier-free guidance."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(25, ge=1, description="sampler steps")
+    guidance: float = Field(7.5, ge=0, description="classifier-free guidance scale")
+
+
+class Recipe(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    grayscale: bool = Field(False, description="the base knows gray photos only: references are converted")
+    prompts: Prompts = Field(default_factory=lambda: Prompts.model_validate({}))
+    lora: LoraSettings = Field(default_factory=lambda: LoraSettings.model_validate({}))
+    sampling: Sampling = Field(default_factory=lambda: Sampling.model_validate({}))
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """The folder's recipe, or the Stable Diffusion defaults. Raises UserError naming the key that is wrong."""
+    path = folder / FILE
+    if not path.is_file():
+        return Recipe()
+    try:
+        return Recipe.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not a valid recipe: {error}".replace("\n", " ")) from error

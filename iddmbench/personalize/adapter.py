@@ -1,0 +1,62 @@
+"""LoRA adapters on a shared base UNet: put on, trained or loaded, and taken off again (peft)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from torch import Tensor, nn
+
+from iddmbench.errors import UserError
+from iddmbench.models.base import BaseModel
+from iddmbench.models.recipe import LoraSettings
+
+NAME = "subject"
+
+
+@contextmanager
+def adapter(base: BaseModel, settings: LoraSettings, generator: torch.Generator) -> Iterator[UNet2DConditionModel]:
+    """The base's UNet with a fresh adapter: A is Kaiming-uniform from `generator`, B is zero, so it starts as the base.
+
+    The adapter is removed on exit; the base's own weights are never written.
+    Raises UserError when the base has none of the target modules.
+    """
+    unet: Any = base.unet
+    config = LoraConfig(
+        r=settings.rank, lora_alpha=settings.alpha, target_modules=list(settings.targets), init_lora_weights=True
+    )
+    try:
+        unet.add_adapter(config, adapter_name=NAME)
+    except ValueError as error:
+        raise UserError(f"LoRA does not fit base '{base.name}': {str(error).splitlines()[0]}") from error
+    try:
+        with torch.no_grad():
+            for key, weight in unet.named_parameters():
+                if f"lora_A.{NAME}" in key:
+                    bound = weight[0].numel() ** -0.5  # kaiming_uniform with a = sqrt(5), nn.Linear's own
+                    weight.copy_((torch.rand(weight.shape, generator=generator) * 2 - 1) * bound)
+        yield unet
+    finally:
+        unet.delete_adapters(NAME)
+
+
+def trainable(unet: nn.Module) -> list[nn.Parameter]:
+    return [p for p in unet.parameters() if p.requires_grad]
+
+
+def read_weights(unet: UNet2DConditionModel) -> dict[str, Tensor]:
+    """The adapter's weights by name, float32 on the CPU."""
+    state = get_peft_model_state_dict(unet, adapter_name=NAME)
+    return {key: value.detach().float().cpu().contiguous().clone() for key, value in state.items()}
+
+
+def write_weights(unet: UNet2DConditionModel, weights: dict[str, Tensor]) -> None:
+    """Load weights that `read_weights` gave. Raises UserError when they belong to another base or rank."""
+    try:
+        result = set_peft_model_state_dict(unet, dict(weights), adapter_name=NAME)
+    except RuntimeError as error:
+        raise UserError(f"adapter does not fit this base model: {str(error).splitlines()[0]}") from error
+    if result.unexpected_keys:
+        raise UserError(f"adapter does not fit this base model: it holds {result.unexpected_keys[0]}")

@@ -1,0 +1,95 @@
+"""Images of a base or personalized model, on noise that depends on subject, prompt and index only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from torch import Tensor, nn
+
+from iddmbench.models.base import BaseModel
+from iddmbench.models.recipe import Sampling
+from iddmbench.personalize.adapter import adapter, write_weights
+from iddmbench.personalize.trainer import PersonalizedModel
+from iddmbench.seeds import Seeds
+
+
+def sample_latents(
+    base: BaseModel, unet: nn.Module, prompts: list[str], noise: Tensor, sampling: Sampling, batch: int = 16
+) -> Tensor:
+    """Latents [N, C, h, w] for N prompts from unit noise [N, C, h, w]; `batch` bounds the memory."""
+    scheduler = DPMSolverMultistepScheduler.from_config(base.scheduler.config, algorithm_type="dpmsolver++")
+    pipeline = StableDiffusionPipeline(
+        vae=base.vae,
+        text_encoder=base.text_encoder,
+        tokenizer=base.tokenizer,
+        unet=unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    unique = list(dict.fromkeys(prompts))
+    embedded = dict(zip(unique, base.embed_text(unique), strict=True))
+    empty = base.embed_text([""])
+    latents = []
+    with torch.inference_mode():
+        for start in range(0, len(prompts), batch):
+            part = torch.stack([embedded[p] for p in prompts[start : start + batch]])
+            result = pipeline(
+                prompt_embeds=part,
+                negative_prompt_embeds=empty.expand(len(part), -1, -1),
+                latents=noise[start : start + batch].to(base.device),
+                num_inference_steps=sampling.steps,
+                guidance_scale=sampling.guidance,
+                output_type="latent",
+            )
+            latents.append(result.images)
+    return torch.cat(latents).clone()
+
+
+def to_images(base: BaseModel, latents: Tensor, batch: int = 16) -> np.ndarray:
+    """Decode latents to uint8 [N, S, S, 3]."""
+    decoded = []
+    with torch.inference_mode():
+        for part in latents.split(batch):
+            x = (base.decode(part).clamp(0, 1) * 255).round().to(torch.uint8)
+            decoded.append(x.permute(0, 2, 3, 1).cpu().numpy())
+    return np.concatenate(decoded)
+
+
+def starting_noise(base: BaseModel, seeds: Seeds, prompts: list[str], per_prompt: int) -> tuple[list[str], Tensor]:
+    """Every prompt `per_prompt` times, and the noise of each, seeded by (prompt, index): the same for every defense."""
+    config = base.unet.config
+    shape = (config.in_channels, config.sample_size, config.sample_size)
+    repeated = [(p, k) for p in prompts for k in range(per_prompt)]
+    noise = torch.stack([torch.randn(shape, generator=seeds.child(p, k).torch()) for p, k in repeated])
+    return [p for p, _ in repeated], noise
+
+
+def generate(
+    base: BaseModel, model: PersonalizedModel, prompts: list[str], per_prompt: int, sampling: Sampling, seeds: Seeds
+) -> np.ndarray:
+    """uint8 [len(prompts) * per_prompt, S, S, 3], prompt by prompt."""
+    repeated, noise = starting_noise(base, seeds, prompts, per_prompt)
+    with applied(base, model) as unet:
+        return to_images(base, sample_latents(base, unet, repeated, noise, sampling))
+
+
+def class_latents(base: BaseModel, count: int, sampling: Sampling, seeds: Seeds) -> Tensor:
+    """Latents of `count` class images of the base itself, for prior preservation."""
+    prompts, noise = starting_noise(base, seeds, [base.recipe.prompts.class_], count)
+    return sample_latents(base, base.unet, prompts, noise, sampling)
+
+
+@contextmanager
+def applied(base: BaseModel, model: PersonalizedModel) -> Iterator[nn.Module]:
+    """The base's UNet with the model's adapter on it."""
+    if model.weights is None:
+        yield base.unet
+        return
+    with adapter(base, model.settings, torch.Generator().manual_seed(0)) as unet:
+        write_weights(unet, model.weights)
+        yield unet

@@ -1,0 +1,112 @@
+"""DreamBooth training of a LoRA adapter, in steps that a defense can interleave with its own."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from iddmbench.models.base import BaseModel
+from iddmbench.models.recipe import LoraSettings
+from iddmbench.personalize.adapter import adapter, read_weights, trainable
+from iddmbench.seeds import Seeds
+
+
+@dataclass(frozen=True)
+class PersonalizedModel:
+    """A base model with one subject's adapter; None is the base itself.
+
+    weights: adapter tensors by name; settings: what the adapter was built with.
+    """
+
+    weights: dict[str, Tensor] | None
+    settings: LoraSettings
+
+
+def denoising_loss(base: BaseModel, unet: nn.Module, latents: Tensor, condition: Tensor, generator: torch.Generator) -> Tensor:
+    """DreamBooth's loss (Eq. 1, arXiv 2208.12242) at fresh timesteps and noise.
+
+    Args:
+        latents: float [N, C, h, w], scaled; gradients flow to them when they require it.
+        condition: text embedding [1 or N, tokens, width].
+        generator: CPU generator of noise and timesteps.
+
+    Returns: float [N], each image's mean squared error to the noise or velocity, whichever the base predicts.
+    """
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    last = base.scheduler.config.num_train_timesteps
+    t = torch.randint(0, last, (len(latents),), generator=generator).to(latents.device)
+    noisy = base.scheduler.add_noise(latents, noise, t)
+    predicted = unet(noisy.to(memory_format=torch.channels_last), t, condition.expand(len(latents), -1, -1)).sample
+    if base.scheduler.config.prediction_type == "v_prediction":
+        target = base.scheduler.get_velocity(latents, noise, t)
+    else:
+        target = noise
+    return (predicted - target).square().mean((1, 2, 3))
+
+
+class Trainer:
+    """Trains one adapter. Use as a context manager: the adapter sits on the base's UNet in between.
+
+    with Trainer(base, settings, class_latents, seeds) as trainer:
+        trainer.train(latents, settings.steps)
+        model = trainer.model()
+    """
+
+    def __init__(self, base: BaseModel, settings: LoraSettings, class_latents: Tensor, seeds: Seeds):
+        self.base, self.settings, self.seeds = base, settings, seeds
+        self.class_latents = class_latents.to(base.device)
+        prompts = base.recipe.prompts
+        self.instance, self.class_ = base.embed_text([prompts.instance, prompts.class_]).split(1)
+        self.done = 0
+
+    def __enter__(self) -> "Trainer":
+        self._adapter = adapter(self.base, self.settings, self.seeds.child("init").torch())
+        self.unet = self._adapter.__enter__()
+        self.optimizer = torch.optim.AdamW(trainable(self.unet), lr=self.settings.learning_rate, weight_decay=1e-2)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._adapter.__exit__(*exception)  # type: ignore[arg-type]
+
+    def train(self, latents: Tensor, steps: int) -> float:
+        """`steps` optimizer steps on reference latents [N, C, h, w]; returns the mean loss.
+
+        Each step draws `batch_size` references (as evenly as can be) and `prior_batch` class images; both go through the UNet
+        in one batch. Raises FloatingPointError when the loss is not finite.
+        """
+        s, total = self.settings, 0.0
+        latents = latents.detach()
+        for _ in range(steps):
+            seeds = self.seeds.child("step", self.done)
+            generator = seeds.torch()
+            own = latents[_draw(len(latents), s.batch_size, generator)]
+            prior = s.prior_batch if s.prior_weight > 0 else 0
+            other = self.class_latents[torch.randint(0, len(self.class_latents), (prior,), generator=generator)]
+            batch = torch.cat((own, other))
+            condition = torch.cat((self.instance.expand(len(own), -1, -1), self.class_.expand(prior, -1, -1)))
+            error = denoising_loss(self.base, self.unet, batch, condition, generator)
+            loss = error[: len(own)].mean()
+            if prior:
+                loss = loss + s.prior_weight * error[len(own) :].mean()
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"personalization diverged at step {self.done}: loss is {loss.item()}")
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(trainable(self.unet), 1.0)
+            self.optimizer.step()
+            self.done += 1
+            total += loss.item()
+        return total / max(steps, 1)
+
+    def denoising_loss(self, latents: Tensor, generator: torch.Generator) -> Tensor:
+        """`denoising_loss` of the current adapter under the instance prompt, differentiable in the latents."""
+        return denoising_loss(self.base, self.unet, latents, self.instance, generator).mean()
+
+    def model(self) -> PersonalizedModel:
+        return PersonalizedModel(read_weights(self.unet), self.settings)
+
+
+def _draw(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """`size` indices below `count`: whole permutations in a row, so that a batch holds each about equally often."""
+    rounds = -(-size // count)
+    return torch.cat([torch.randperm(count, generator=generator) for _ in range(rounds)])[:size]
