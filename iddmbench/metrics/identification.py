@@ -1,0 +1,131 @@
+"""Closed-set identification: who of the gallery is this? Every probe's true identity is enrolled.
+
+Vectors are compared by cosine and normalized here. A probe without a face (a zero vector) scores 0 against everybody,
+which says nothing: pass its hit through `iddmbench.metrics.policies`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Rule = Literal["max", "mean"]
+
+
+@dataclass(frozen=True)
+class IdentityScores:
+    """Attributes:
+    identities: [I] distinct gallery labels, sorted.
+    scores: float [P, I] of each probe against each identity, cosine in [-1, 1].
+    """
+
+    identities: np.ndarray
+    scores: np.ndarray
+
+
+def identity_scores(probes: np.ndarray, gallery: np.ndarray, labels: np.ndarray, rule: Rule = "max") -> IdentityScores:
+    """Scores of probes against enrolled people.
+
+    Args:
+        probes: float [P, D]. gallery: float [G, D], one row per enrolled photo. labels: [G], whose photo it is.
+        rule: "max", the best of the identity's photos, or "mean", the normalized mean of its unit vectors. "max"
+            favours identities with more photos: enrol the same number of each.
+
+    Raises ValueError for shapes that do not fit, an empty gallery or an unknown rule.
+    """
+    probes, gallery, labels = _unit(probes), _unit(gallery), np.asarray(labels)
+    if gallery.shape[0] != labels.shape[0] or probes.shape[1] != gallery.shape[1] or not labels.size:
+        raise ValueError(f"probes {probes.shape}, gallery {gallery.shape}, labels {labels.shape} do not fit together")
+    identities, inverse = np.unique(labels, return_inverse=True)
+    if rule == "mean":
+        templates = np.zeros((len(identities), gallery.shape[1]))
+        np.add.at(templates, inverse, gallery)
+        return IdentityScores(identities, probes @ _unit(templates).T)
+    if rule != "max":
+        raise ValueError(f"rule must be 'max' or 'mean', got {rule!r}")
+    scores = np.full((len(probes), len(identities)), -np.inf)
+    every = probes @ gallery.T
+    for i in range(len(identities)):
+        scores[:, i] = every[:, inverse == i].max(1)
+    return IdentityScores(identities, scores)
+
+
+def ranks(
+    probes: np.ndarray, gallery: np.ndarray, labels: np.ndarray, true: np.ndarray, rule: Rule = "max"
+) -> np.ndarray:
+    """Rank of each probe's true identity: 1 + the number of identities with a strictly higher score.
+
+    Ties thus go to the attacker, the reading least kind to a defense.
+
+    Args:
+        true: [P] label that each probe is looked up as. The subject for R1-U; the decoy for R1-T.
+
+    Returns: int [P], 1 the best.
+
+    Raises ValueError as `identity_scores` does and when a true label is not enrolled.
+    """
+    return ranks_of(identity_scores(probes, gallery, labels, rule), true)
+
+
+def ranks_of(table: IdentityScores, true: np.ndarray) -> np.ndarray:
+    """`ranks` of scores already computed."""
+    own = true_scores(table, true)
+    return 1 + (table.scores > own[:, None]).sum(1)
+
+
+def true_scores(table: IdentityScores, true: np.ndarray) -> np.ndarray:
+    """float [P]: each probe's score against its own identity. Raises ValueError when that is not enrolled."""
+    true = np.asarray(true)
+    if true.shape != table.scores.shape[:1]:
+        raise ValueError(f"{table.scores.shape[0]} probes but true labels of shape {true.shape}")
+    column = np.searchsorted(table.identities, true).clip(max=len(table.identities) - 1)
+    if (missing := table.identities[column] != true).any():
+        raise ValueError(f"not in the gallery: {sorted(set(true[missing].tolist()))}")
+    return table.scores[np.arange(len(true)), column]
+
+
+def rank_k_hit(ranks: np.ndarray, k: int = 1) -> np.ndarray:
+    """bool [P]: the identity is among the best k. Its mean is the rank-k hit rate.
+
+    Looked up as the subject it is leakage; looked up as the decoy of a targeted defense it is R1-T (higher: the defense
+    does what it was set to).
+    """
+    return np.asarray(ranks) <= k
+
+
+def r_u(hits: np.ndarray) -> float:
+    """R1-U or R5-U, the untargeted rank-k *protection* rate: 1 - mean hit; in [0, 1], higher is more private.
+
+    Some papers print the hit rate under this name; report both, named.
+    """
+    return float(1 - np.mean(hits))
+
+
+def template_cosine(probes: np.ndarray, enrolment: np.ndarray) -> np.ndarray:
+    """float [P]: cosine of each probe [P, D] with the mean of one person's unit enrolment vectors [E, D]."""
+    return _unit(probes) @ _unit(_unit(enrolment).mean(0, keepdims=True))[0]
+
+
+def ism(probes: np.ndarray, enrolment: np.ndarray) -> float:
+    """Identity score matching (Anti-DreamBooth, arXiv 2303.15433, section 5.1): mean `template_cosine` over the probes in
+    which a face was found. In [-1, 1]; higher is more leakage. Its scale is the recognition system's own."""
+    return float(template_cosine(probes, enrolment).mean())
+
+
+def chance_level(identities: int, k: int = 1) -> float:
+    """Rank-k hit rate of a guess among that many enrolled identities: k / I, at most 1."""
+    return min(k / identities, 1.0)
+
+
+def chance_corrected(accuracy: float, chance: float) -> float:
+    """(a - c) / (1 - c): 1 for always, 0 for chance, below 0 for worse than chance."""
+    if not 0 <= chance < 1:
+        raise ValueError(f"chance must lie in [0, 1), got {chance}")
+    return (accuracy - chance) / (1 - chance)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    x = np.asarray(vectors, dtype=np.float64)
+    if x.ndim != 2 or not np.isfinite(x).all():
+        raise ValueError(f"vectors must be finite [N, D], got shape {x.shape}")
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
