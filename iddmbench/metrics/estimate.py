@@ -124,7 +124,7 @@ def bootstrap_ratio(
 
 def resampled_means(groups: Groups, rng: np.random.Generator, resamples: int = 1000) -> np.ndarray:
     """Column means under the two-stage bootstrap. The columns share their draws, so any function of them (a minimum over
-    attackers, a hypervolume over strengths) has `summarize(function(means), function(resampled), ...)` as interval.
+    attackers, a hypervolume over strengths) has `summarize(function(means), function(resampled), ...)` as its interval.
 
     Args:
         groups: per subject, float [n_s, K]; n_s may differ.
@@ -152,7 +152,7 @@ def resampled_means(groups: Groups, rng: np.random.Generator, resamples: int = 1
 
 
 def summarize(value: float, samples: np.ndarray, n: int, groups: int, level: float = 0.95) -> Estimate:
-    """The estimate whose interval is the middle `level` of the resampled values. Raises ValueError for NaN samples."""
+    """The estimate whose interval is the middle `level` of the resampled values. ValueError for NaN samples."""
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
     if np.isnan(samples).any():
