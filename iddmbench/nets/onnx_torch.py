@@ -51,6 +51,16 @@ def fold_constants(model: onnx.ModelProto) -> tuple[dict[str, np.ndarray], list[
     return values, nodes
 
 
+def float_model(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network with float weights and no quantization nodes, its inputs being only what is no weight."""
+    values, nodes = fold_constants(model)
+    used = {name for node in nodes for name in node.input if name in values}
+    weights = [numpy_helper.from_array(np.ascontiguousarray(values[name]), name) for name in sorted(used)]
+    inputs = [item for item in model.graph.input if item.name not in values]
+    graph = onnx.helper.make_graph(nodes, model.graph.name or "network", inputs, list(model.graph.output), weights)
+    return onnx.helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=8)
+
+
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {item.name: onnx.helper.get_attribute_value(item) for item in node.attribute}
 
