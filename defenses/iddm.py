@@ -1,0 +1,188 @@
+"""IDDM: identity-decoupled personalization with a tunable privacy-utility trade-off.
+
+Our reconstruction from the abstract of arXiv 2604.00903: short personalization updates alternate with an optimization of
+the training data that takes the identity out of it, on a two-stage schedule.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from iddmbench.defense import Defense, Personalization, Workbench
+from iddmbench.nets.efficientnet import EfficientNetLite0
+from iddmbench.personalize.trainer import Trainer
+from iddmbench.surrogate import Surrogate
+
+
+@dataclass(frozen=True)
+class Target:
+    """One surrogate with what the data optimization needs of it.
+
+    matrices: crop transforms of the references, fixed from the clean photos; template: the subject's unit vector [D];
+    decoy: the unit vector to move toward [D], or None.
+    """
+
+    surrogate: Surrogate
+    matrices: Tensor
+    template: Tensor
+    decoy: Tensor | None
+
+
+class IDDM(Defense):
+    """Alternating personalization and identity-decoupled data optimization, in the VAE's latent space.
+
+    For each of R rounds: (1) a share of the LoRA steps on the current references X'; (2) `data_steps` Adam steps on
+    X' = X + delta, |delta| <= eps, on
+
+        L = lambda_id * sum_k relu(cos(f_k(align(D(x'))), e_k) - m) + lambda_util * D(x', x) + lambda_dm * L_denoise(x'; phi)
+
+    with e_k the normalized mean embedding of the clean references under surrogate f_k, and D a perceptual distance of
+    EfficientNet-Lite0 features plus the difference of 8-fold reduced images. Rounds up to `suppress` * R grow eps to its full
+    value; later rounds hold the margin with a smaller lambda_id, a larger lambda_util and a lower rate. What is left of the
+    LoRA steps is spent on the final X'.
+    `strength` s sets eps = s * eps_max, lambda_id = s * lambda_id_max and m = (1 - s) * 1 + s * margin.
+    """
+
+    name = "iddm"
+    title = "IDDM (our reconstruction from the abstract)"
+    paper = "arXiv 2604.00903"
+
+    surrogate: tuple[str, ...] = Field(("sface",), description="face-recognition systems to decouple from")
+    mode: Literal["untargeted", "targeted"] = Field("untargeted", description="move away, or toward a decoy identity")
+    rounds: int = Field(8, ge=1, description="alternations R")
+    suppress: float = Field(0.6, gt=0, le=1, description="share of the rounds that suppress; the rest recover")
+    data_steps: int = Field(10, ge=1, description="data optimization steps per round")
+    data_rate: float = Field(0.05, gt=0, description="Adam's rate on the latents; a fifth of it in the recovery stage")
+    eps: float = Field(0.8, gt=0, description="l_inf bound on unit-variance latents at strength 1")
+    margin: float = Field(-0.1, ge=-1, le=1, description="hinge margin m of the cosine at strength 1")
+    lambda_id: float = Field(4.0, ge=0, description="weight of the identity loss at strength 1, suppression stage")
+    lambda_util: float = Field(0.3, ge=0, description="weight of the utility distance D, suppression stage")
+    lambda_dm: float = Field(0.5, ge=0, description="weight of the denoising loss under the current adapter")
+    recovery: float = Field(3.0, gt=0, description="the recovery stage divides lambda_id and multiplies lambda_util by it")
+    jitter: float = Field(0.02, ge=0, description="random shift and scale of the face crop, as a share of its side")
+
+    @field_validator("surrogate", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(value.split(",")) if isinstance(value, str) else value
+
+    def surrogates(self) -> tuple[str, ...]:
+        return self.surrogate
+
+    def personalize(self, references: np.ndarray, bench: Workbench) -> Personalization:
+        if self.strength == 0:
+            return bench.personalize(references)
+        clean = bench.encode(references)
+        decoupling = Decoupling(self, references, clean, bench)
+        delta = torch.zeros_like(clean)
+        trace = []
+        steps = np.diff(np.linspace(0, bench.lora.steps, self.rounds + 2).round().astype(int))
+        with bench.trainer() as trainer:
+            for r in range(self.rounds):
+                loss = trainer.train(clean + delta, int(steps[r]))
+                delta, figures = decoupling.optimize(delta, r, trainer)
+                trace.append({"round": r, "personalization": loss, **figures})
+                bench.tick((r + 1) / (self.rounds + 1))
+            trainer.train(clean + delta, int(steps[-1]))
+            model = trainer.model()
+        return Personalization(model, {"decoupled references": decoupling.images(delta)}, trace)
+
+
+class Decoupling:
+    """The data side of IDDM for one subject."""
+
+    def __init__(self, config: IDDM, references: np.ndarray, clean: Tensor, bench: Workbench):
+        self.config, self.bench, self.clean = config, bench, clean
+        self.features = EfficientNetLite0(map_size=64).to(bench.base.device)
+        pixels = bench.pixels(references)
+        with torch.no_grad():
+            decoded = bench.base.decode(clean).clamp(0, 1)
+            self.clean_maps = self.features.feature_maps(decoded)
+            self.clean_coarse = F.avg_pool2d(decoded, 8)
+        self.targets = [self._target(name, references, pixels) for name in config.surrogate]
+        s = config.strength
+        self.eps, self.lambda_id, self.margin = s * config.eps, s * config.lambda_id, (1 - s) + s * config.margin
+
+    def optimize(self, delta: Tensor, r: int, trainer: Trainer) -> tuple[Tensor, dict[str, float]]:
+        """One round's data steps from `delta` [N, C, h, w]; returns the new one and the last step's loss terms."""
+        c = self.config
+        last = max(1, round(c.suppress * c.rounds))
+        suppressing = r < last
+        eps = self.eps * min(1.0, (r + 1) / last)
+        factor = 1.0 if suppressing else c.recovery
+        rate = c.data_rate if suppressing else c.data_rate / 5
+        delta = delta.clone().requires_grad_(True)
+        optimizer = torch.optim.Adam([delta], lr=rate)
+        figures = {}
+        for step in range(c.data_steps):
+            generator = self.bench.seeds.child("data", r, step).torch()
+            latents = self.clean + delta
+            images = self.bench.base.decode(latents)
+            identity, cosine = self._identity(images, generator)
+            distance = self._distance(images)
+            denoise = trainer.denoising_loss(latents, generator)
+            loss = self.lambda_id / factor * identity + c.lambda_util * factor * distance + c.lambda_dm * denoise
+            (delta.grad,) = torch.autograd.grad(loss, delta)
+            optimizer.step()
+            with torch.no_grad():
+                delta.clamp_(-eps, eps)
+            figures = {
+                "identity": identity.item(),
+                "cosine": cosine,
+                "distance": distance.item(),
+                "denoising": denoise.item(),
+            }
+        return delta.detach(), figures
+
+    def images(self, delta: Tensor) -> np.ndarray:
+        """The decoupled references as uint8 [N, S, S, 3]."""
+        with torch.no_grad():
+            x = self.bench.base.decode(self.clean + delta).clamp(0, 1)
+        return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+    def _identity(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
+        """Hinge loss summed over surrogates, mean over images, and the mean cosine to the subject's template."""
+        losses, cosines = [], []
+        for target in self.targets:
+            matrices = jittered(target.matrices, self.config.jitter, target.surrogate.size, generator)
+            vectors = target.surrogate.embed(images, matrices)
+            own = vectors @ target.template
+            losses.append(F.relu(own - self.margin).mean())
+            if target.decoy is not None:
+                losses.append((1 - vectors @ target.decoy).mean())
+            cosines.append(own.mean().item())
+        return torch.stack(losses).sum(), float(np.mean(cosines))
+
+    def _distance(self, images: Tensor) -> Tensor:
+        perceptual = self.features.map_distance(self.features.feature_maps(images), self.clean_maps).mean()
+        return perceptual + F.l1_loss(F.avg_pool2d(images, 8), self.clean_coarse)
+
+    def _target(self, name: str, references: np.ndarray, pixels: Tensor) -> Target:
+        surrogate = self.bench.surrogate(name)
+        matrices = surrogate.prepare(list(references))
+        with torch.no_grad():
+            template = F.normalize(surrogate.embed(pixels, matrices).mean(0), dim=0)
+        decoy = None
+        if self.config.mode == "targeted":
+            decoy = self._decoy(surrogate)
+        return Target(surrogate, matrices, template, decoy)
+
+    def _decoy(self, surrogate: Surrogate) -> Tensor:
+        """Mean of several public people's templates: an identity that nobody has."""
+        raise NotImplementedError
+
+
+def jittered(matrices: Tensor, amount: float, side: int, generator: torch.Generator) -> Tensor:
+    """Crop transforms [N, 2, 3] moved by up to `amount` of the crop's side and scaled by up to 1 +- amount."""
+    if amount == 0:
+        return matrices
+    n = len(matrices)
+    draw = (torch.rand((n, 3), generator=generator) * 2 - 1).to(matrices) * amount
+    scale = (1 + draw[:, :1])[:, :, None]
+    shift = draw[:, 1:, None] * side + (1 - scale) * side / 2
+    return torch.cat((matrices[:, :, :2] * scale, matrices[:, :, 2:] * scale + shift), 2)

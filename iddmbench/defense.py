@@ -1,0 +1,144 @@
+"""The base class of defense plugins (defenses/), and what a defense works with.
+
+A defense is one class in one file. Its fields are its configuration (`--set name=value`); it overrides one or more of the
+three points where it may act: `protect` (the photos), `personalize` (the training), `release` (the generated images).
+"""
+
+from abc import ABC
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from iddmbench.errors import UserError, did_you_mean
+from iddmbench.models.base import BaseModel as Base
+from iddmbench.models.recipe import LoraSettings
+from iddmbench.personalize.trainer import PersonalizedModel, Trainer
+from iddmbench.registry import Registry
+from iddmbench.seeds import Seeds
+from iddmbench.surrogate import Surrogate
+
+
+@dataclass(frozen=True)
+class Personalization:
+    """What `personalize` gives.
+
+    Attributes:
+        model: the personalized model.
+        images: uint8 [N, S, S, 3] by title, for the contact sheet (IDDM: its decoupled references).
+        trace: one row of figures per round, for the run's log.
+    """
+
+    model: PersonalizedModel
+    images: dict[str, np.ndarray] = field(default_factory=dict)
+    trace: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Workbench:
+    """What a defense gets besides the photos. It holds nothing of the linker: no enrolment photo, no gallery.
+
+    Attributes:
+        base: the base model.
+        lora: settings of the personalization.
+        class_latents: float [M, C, h, w], for prior preservation.
+        seeds: this cell's; draw from `seeds.child("what for")`.
+        surrogate: loads a face-recognition system by its attacker's name; only those that the defense declares.
+        decoys: groups of public photos (uint8 images), each group several people, to build decoy identities from.
+        tick: called now and then with the share done, in [0, 1].
+    """
+
+    base: Base
+    lora: LoraSettings
+    class_latents: Tensor
+    seeds: Seeds
+    surrogate: Callable[[str], Surrogate]
+    decoys: Sequence[np.ndarray] = ()
+    tick: Callable[[float], None] = lambda share: None
+
+    def encode(self, images: np.ndarray) -> Tensor:
+        """uint8 [N, S, S, 3] -> scaled latents [N, C, h, w]."""
+        with torch.inference_mode():
+            latents = self.base.encode(self.pixels(images))
+        return latents.clone()
+
+    def pixels(self, images: np.ndarray) -> Tensor:
+        """uint8 [N, S, S, 3] -> float [N, 3, S, S] in [0, 1] on the base's device."""
+        return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).to(self.base.device)
+
+    def trainer(self) -> Trainer:
+        """A fresh adapter's trainer; seeded alike in every defense, so that they differ by what they do only."""
+        return Trainer(self.base, self.lora, self.class_latents, self.seeds.child("trainer"))
+
+    def personalize(self, references: np.ndarray) -> Personalization:
+        """Plain personalization, without a defense."""
+        latents = self.encode(references)
+        trace = []
+        with self.trainer() as trainer:
+            while trainer.done < self.lora.steps:
+                loss = trainer.train(latents, min(10, self.lora.steps - trainer.done))
+                trace.append({"step": trainer.done, "loss": loss})
+                self.tick(trainer.done / self.lora.steps)
+            return Personalization(trainer.model(), trace=trace)
+
+
+class Defense(BaseModel, ABC):
+    """A defense plugin. Subclasses set the class variables, declare fields and override what they change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    """Raised when the algorithm changes: it is part of a cell's key, so stale results are not reused."""
+    anchor: ClassVar[bool] = False
+    """True for controls without a strength (`none`, `generic`): they run once, not per strength."""
+
+    strength: float = Field(1.0, ge=0, le=1, description="0 = no defense, 1 = the strongest setting")
+
+    def surrogates(self) -> tuple[str, ...]:
+        """Attackers that this configuration optimizes against; they are labelled white-box in the results."""
+        return ()
+
+    def protect(self, references: np.ndarray, bench: Workbench) -> np.ndarray:
+        """Change the reference photos, uint8 [N, S, S, 3], before personalization."""
+        return references
+
+    def personalize(self, references: np.ndarray, bench: Workbench) -> Personalization:
+        """Make the personalized model."""
+        return bench.personalize(references)
+
+    def release(self, images: np.ndarray, bench: Workbench) -> np.ndarray:
+        """Change the generated images, uint8 [N, S, S, 3], before they are posted."""
+        return images
+
+
+def configure(cls: type[Defense], options: dict[str, Any]) -> Defense:
+    """Build a defense from options. Raises UserError that names the wrong key or value."""
+    for key in options:
+        if key not in cls.model_fields:
+            raise UserError(f"defense '{cls.name}' has no option '{key}': {did_you_mean(key, cls.model_fields)}")
+    try:
+        return cls.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"defense '{cls.name}': {key}={first['input']!r}: {first['msg'].lower()}") from error
+
+
+DEFENSES: Registry[Defense] = Registry(
+    "defense",
+    Defense,
+    {
+        "none": "iddmbench.defenses.none:NoDefense",
+        "generic": "iddmbench.defenses.generic:GenericModel",
+        "random-noise": "iddmbench.defenses.random_noise:RandomNoise",
+        "iddm": "iddmbench.defenses.iddm:IDDM",
+    },
+    "iddmbench.defenses",
+)
