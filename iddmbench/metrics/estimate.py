@@ -123,8 +123,10 @@ def bootstrap_ratio(
 
 
 def resampled_means(groups: Groups, rng: np.random.Generator, resamples: int = 1000) -> np.ndarray:
-    """Column means under the two-stage bootstrap. The columns share their draws, so any function of them (a minimum over
-    attackers, a hypervolume over strengths) has `summarize(function(means), function(resampled), ...)` as its interval.
+    """Column means under the two-stage bootstrap.
+
+    The columns share their draws, so that any function of them (a minimum over attackers, a hypervolume over strengths)
+    gets its interval from `summarize(function(means), function(resampled), ...)`.
 
     Args:
         groups: per subject, float [n_s, K]; n_s may differ.

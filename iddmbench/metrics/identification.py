@@ -107,8 +107,10 @@ def template_cosine(probes: np.ndarray, enrolment: np.ndarray) -> np.ndarray:
 
 
 def ism(probes: np.ndarray, enrolment: np.ndarray) -> float:
-    """Identity score matching (Anti-DreamBooth, arXiv 2303.15433, section 5.1): mean `template_cosine` over the probes in
-    which a face was found. In [-1, 1]; higher is more leakage. Its scale is the recognition system's own."""
+    """Identity score matching (Anti-DreamBooth, arXiv 2303.15433, section 5.1): mean `template_cosine`.
+
+    Pass only probes in which a face was found. In [-1, 1], on the recognition system's own scale; higher: more leakage.
+    """
     return float(template_cosine(probes, enrolment).mean())
 
 

@@ -144,7 +144,7 @@ def d_prime(genuine: np.ndarray, impostors: np.ndarray) -> float:
 
 
 def tar_at_far(genuine: np.ndarray, impostors: np.ndarray, far: float) -> float:
-    """Share of genuine pairs that match at `threshold_at_far(impostors, far)`, raising as that; higher is more leakage."""
+    """Share of genuine pairs that match at `threshold_at_far(impostors, far)`; higher is more leakage. Raises as it."""
     return match_rate(genuine, threshold_at_far(impostors, far).value)
 
 
