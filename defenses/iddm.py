@@ -63,7 +63,9 @@ class IDDM(Defense):
     lambda_id: float = Field(4.0, ge=0, description="weight of the identity loss at strength 1, suppression stage")
     lambda_util: float = Field(0.3, ge=0, description="weight of the utility distance D, suppression stage")
     lambda_dm: float = Field(0.5, ge=0, description="weight of the denoising loss under the current adapter")
-    recovery: float = Field(3.0, gt=0, description="the recovery stage divides lambda_id and multiplies lambda_util by it")
+    recovery: float = Field(
+        3.0, gt=0, description="the recovery stage divides lambda_id and multiplies lambda_util by it"
+    )
     jitter: float = Field(0.02, ge=0, description="random shift and scale of the face crop, as a share of its side")
 
     @field_validator("surrogate", mode="before")
@@ -149,7 +151,7 @@ class Decoupling:
         """Hinge loss summed over surrogates, mean over images, and the mean cosine to the subject's template."""
         losses, cosines = [], []
         for target in self.targets:
-            matrices = jittered(target.matrices, self.config.jitter, target.surrogate.size, generator)
+            matrices = jittered(target.matrices, self.config.jitter, target.surrogate.network.size, generator)
             vectors = target.surrogate.embed(images, matrices)
             own = vectors @ target.template
             losses.append(F.relu(own - self.margin).mean())

@@ -55,8 +55,8 @@ def ssim(images: np.ndarray, references: np.ndarray, peak: float = 255) -> np.nd
 def ser_fiq(embeddings: np.ndarray) -> np.ndarray:
     """Face quality as the stability of stochastic embeddings (Terhoerst et al. 2020, arXiv 2003.09373, Eq. 1).
 
-    q = 2 sigmoid(-d), d the mean over the T (T - 1) / 2 pairs of passes of the Euclidean distance between unit embeddings.
-    The mean is that of the authors' code; the paper's factor 2 / T^2 makes d smaller by (T - 1) / T.
+    q = 2 sigmoid(-d), d the mean Euclidean distance between unit embeddings over the T (T - 1) / 2 pairs of passes. The
+    mean is that of the authors' code; the paper's factor 2 / T^2 makes d smaller by (T - 1) / T.
 
     Args:
         embeddings: float [T, N, D] of N images under T >= 2 dropout masks.

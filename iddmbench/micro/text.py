@@ -35,18 +35,18 @@ def attributes(image: np.ndarray, landmarks: np.ndarray) -> tuple[str, str, str]
         landmarks: float [5, 2], (x, y) of both eyes, nose tip, mouth corners, in pixels; the two eyes in either order.
 
     Returns:
-        One word group of POSES, FRAMINGS and LIGHTS each. Pose is the nose tip's offset from the middle of the eyes in
-        units of the eye distance (thresholds +-0.15, as the viewer sees it), framing the eye distance in units of the image
-        width (0.36, 0.44), light the mean gray level (100, 140).
+        One of POSES, of FRAMINGS and of LIGHTS. Pose is the nose tip's offset from the middle of the eyes in units of the
+        eye distance (thresholds +-0.06, as the viewer sees it), framing the eye distance in units of the image width
+        (0.34, 0.42), light the mean gray level (108, 136): about the terciles of the augmented training views.
     """
     eyes, nose = landmarks[:2], landmarks[2]
     distance = float(np.linalg.norm(eyes[0] - eyes[1])) + 1e-6
     yaw = float(nose[0] - eyes[:, 0].mean()) / distance
-    pose = POSES[int(yaw > -0.15) + int(yaw > 0.15)]
+    pose = POSES[int(yaw > -0.06) + int(yaw > 0.06)]
     span = distance / image.shape[1]
-    framing = FRAMINGS[int(span > 0.36) + int(span > 0.44)]
+    framing = FRAMINGS[int(span > 0.34) + int(span > 0.42)]
     level = float(image.mean())
-    light = LIGHTS[int(level > 100) + int(level > 140)]
+    light = LIGHTS[int(level > 108) + int(level > 136)]
     return pose, framing, light
 
 
@@ -97,13 +97,29 @@ def save_tokenizer(folder: Path) -> None:
     """
     corpus = ["a", "photo", "of", "person", *RARE, *(name_word(p) for p in range(1, 29))]
     corpus += " ".join((*POSES, *FRAMINGS, *LIGHTS)).replace("-", " ").split()
-    corpus += "portrait dslr selfie image picture face man woman close up in the with at front side studio".split()
+    corpus += [
+        "portrait",
+        "dslr",
+        "selfie",
+        "image",
+        "picture",
+        "face",
+        "man",
+        "woman",
+        "the",
+        "in",
+        "with",
+        "at",
+        "studio",
+    ]
     merges = word_merges(corpus)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, *(c + "</w>" for c in alphabet), *("".join(m) for m in merges)]
-    words = list(dict.fromkeys(tokens)) + [START, END]
+    words = [*dict.fromkeys(tokens), START, END]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}, ensure_ascii=False), encoding="utf-8")
+    (folder / "vocab.json").write_text(
+        json.dumps(dict(zip(words, range(len(words)), strict=True)), ensure_ascii=False), encoding="utf-8"
+    )
     lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = {

@@ -58,7 +58,7 @@ def train_vae(
     minutes: float,
     seed: int,
     log: Callable[[str], None],
-    batch_size: int = 16,
+    batch_size: int = 8,
     max_steps: int = 1_000_000,
 ) -> AutoencoderKL:
     """Train until the time or the steps are spent; resumes from `folder/vae.pt`; returns the averaged weights.

@@ -98,7 +98,9 @@ def _folder(name: str) -> Path:
         return Path(name)
     hub = ALIASES.get(name, name)
     if hub == name and hub.count("/") != 1:
-        raise UserError(f"unknown base model '{name}': give micro, {', '.join(ALIASES)}, a folder, or a hub id (owner/name)")
+        raise UserError(
+            f"unknown base model '{name}': give micro, {', '.join(ALIASES)}, a folder, or a hub id (owner/name)"
+        )
     try:
         return Path(StableDiffusionPipeline.download(hub, use_safetensors=True, safety_checker=None))
     except Exception as error:  # the hub client raises many kinds; all mean that the weights are not here

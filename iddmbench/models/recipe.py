@@ -40,7 +40,9 @@ class LoraSettings(BaseModel):
 
     rank: int = Field(16, ge=1, description="LoRA rank")
     alpha: float = Field(16.0, gt=0, description="LoRA alpha: updates are scaled by alpha / rank")
-    targets: tuple[str, ...] = Field(("to_q", "to_k", "to_v", "to_out.0"), description="UNet modules that get an adapter")
+    targets: tuple[str, ...] = Field(
+        ("to_q", "to_k", "to_v", "to_out.0"), description="UNet modules that get an adapter"
+    )
     steps: int = Field(400, ge=1, description="optimizer steps")
     batch_size: int = Field(2, ge=1, description="reference images per step")
     learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate")

@@ -22,7 +22,9 @@ class PersonalizedModel:
     settings: LoraSettings
 
 
-def denoising_loss(base: BaseModel, unet: nn.Module, latents: Tensor, condition: Tensor, generator: torch.Generator) -> Tensor:
+def denoising_loss(
+    base: BaseModel, unet: nn.Module, latents: Tensor, condition: Tensor, generator: torch.Generator
+) -> Tensor:
     """DreamBooth's loss (Eq. 1, arXiv 2208.12242) at fresh timesteps and noise.
 
     Args:
