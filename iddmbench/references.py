@@ -35,7 +35,7 @@ def crop_references(subject: Subject, base: BaseModel, detector: Detector) -> np
 def _square(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
     height, width = image.shape[:2]
     x, y, w, h = (float(v) for v in box)
-    length = int(round(min(height, width, max(FRAME * max(w, h), 16))))
+    length = round(min(height, width, max(FRAME * max(w, h), 16)))
     left = int(np.clip(round(x + w / 2 - length / 2), 0, width - length))
     top = int(np.clip(round(y + h / 2 - length / 2), 0, height - length))
     square = image[top : top + length, left : left + length]

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from iddmbench.errors import UserError
-from iddmbench.models.recipe import FILE, Recipe, read_recipe
+from iddmbench.models.recipe import Recipe, read_recipe
 
 ALIASES = {
     "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -114,7 +114,7 @@ def _folder(name: str) -> Path:
 def _fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.suffix in {".json", ".txt", ".safetensors"} and path.is_file() or path.name == FILE:
+        if path.suffix in {".json", ".txt", ".safetensors"}:
             digest.update(str(path.relative_to(folder)).encode())
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

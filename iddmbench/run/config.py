@@ -1,0 +1,102 @@
+"""What a run is asked to do, validated before anything starts."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from iddmbench.attacker import ATTACKERS
+from iddmbench.dataset import DATASETS
+from iddmbench.defense import DEFENSES, Defense, configure
+from iddmbench.errors import UserError, did_you_mean
+from iddmbench.models.recipe import LoraSettings, Recipe, Sampling
+
+ANCHORS = ("none", "generic")
+
+
+class RunConfig(BaseModel):
+    """One run: some defenses at some strengths on some subjects, seen by some attackers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str = Field("orl", description="dataset plugin")
+    dataset_options: dict[str, Any] = Field(default_factory=dict, description="its options")
+    subjects: tuple[str, ...] | int = Field(2, description="how many subjects (the first ones), or their names; 0 = all")
+    base: str = Field("micro", description="base model: micro, sd15, sd21, a folder or a hub id")
+    defenses: tuple[str, ...] = Field(("iddm",), description="defense plugins")
+    defense_options: dict[str, Any] = Field(default_factory=dict, description="options of the defenses (--set)")
+    strengths: tuple[float, ...] = Field((0.5, 1.0), description="strengths in [0, 1]")
+    anchors: bool = Field(True, description="run the undefended and the un-personalized model too")
+    attackers: tuple[str, ...] = Field(("dlib", "sface"), description="attacker plugins")
+    seeds: tuple[int, ...] = Field((0,), description="training and sampling seeds; each is a full repetition")
+    images_per_prompt: int = Field(4, ge=1, le=1000, description="generated images per evaluation prompt")
+    prompts: tuple[str, ...] = Field((), description="evaluation prompts; empty = the base's own")
+    lora: dict[str, Any] = Field(default_factory=dict, description="changes to the base's LoRA settings")
+    sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the base's sampling settings")
+
+    @field_validator("strengths")
+    @classmethod
+    def _strengths(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        for value in values:
+            if not 0 <= value <= 1:
+                raise ValueError(f"strength {value:g} is outside [0, 1]")
+        if not values:
+            raise ValueError("give at least one strength")
+        return tuple(sorted(set(values)))
+
+    def plan(self) -> list[Defense]:
+        """Every defense to run, configured: the anchors, then each defense at each strength."""
+        names = [*(ANCHORS if self.anchors else ()), *(d for d in self.defenses if d not in ANCHORS or not self.anchors)]
+        planned: list[Defense] = []
+        for name in dict.fromkeys(names):
+            cls = DEFENSES.get(name)
+            if cls.anchor:
+                planned.append(configure(cls, {}))
+                continue
+            planned += [configure(cls, {**self.defense_options, "strength": s}) for s in self.strengths]
+        return planned
+
+    def check(self) -> None:
+        """Raises UserError for an unknown plugin, option or value, before anything is computed."""
+        DATASETS.get(self.dataset)
+        for attacker in self.attackers:
+            problem = ATTACKERS.get(attacker)().available()
+            if problem:
+                raise UserError(f"attacker '{attacker}' can't run: {problem}")
+        if not self.attackers:
+            raise UserError("give at least one attacker")
+        for defense in self.plan():
+            for name in defense.surrogates():
+                ATTACKERS.get(name)
+
+    def lora_settings(self, recipe: Recipe) -> LoraSettings:
+        return _changed(recipe.lora, self.lora, "--lora")
+
+    def sampling_settings(self, recipe: Recipe) -> Sampling:
+        return _changed(recipe.sampling, self.sampling, "--sampling")
+
+
+def make_config(options: dict[str, Any]) -> RunConfig:
+    """Raises UserError naming the first option that is wrong."""
+    try:
+        return RunConfig.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{'.'.join(str(p) for p in first['loc'])}: {message}") from error
+
+
+def dataset_options(name: str, root: Path | None) -> dict[str, Any]:
+    return {} if root is None else {"root": str(root.resolve())}
+
+
+def _changed(settings: Any, changes: dict[str, Any], option: str) -> Any:
+    fields = type(settings).model_fields
+    for key in changes:
+        if key not in fields:
+            raise UserError(f"{option} has no setting '{key}': {did_you_mean(key, fields)}")
+    try:
+        return type(settings).model_validate({**settings.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{option} {first['loc'][0]}={first['input']!r}: {first['msg'].lower()}") from error
