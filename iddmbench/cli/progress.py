@@ -1,0 +1,37 @@
+"""The progress bar of `run`, with the time that is left."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from iddmbench.run.pipeline import Progress as Hooks
+
+
+@contextmanager
+def bar() -> Iterator[Hooks]:
+    """Hooks that draw one bar over all cells on stderr; a cell's own share moves it between cells."""
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("loading", total=None)
+        begun = -1
+
+        def cell(name: str, cached: bool) -> None:
+            nonlocal begun
+            begun += 1
+            progress.update(task, completed=begun, description=name + (" (cached)" if cached else ""))
+
+        yield Hooks(
+            start=lambda cells: progress.update(task, total=cells, completed=0),
+            cell=cell,
+            share=lambda share: progress.update(task, completed=begun + min(share, 1.0) * 0.9),
+        )
+        progress.update(task, completed=begun + 1, description="done")

@@ -1,0 +1,99 @@
+"""`iddmbench run`: train, defend, attack, and show the trade-off."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from iddmbench.errors import UserError
+
+
+def run(
+    defense: Annotated[list[str], typer.Option(help="Defense to run; may be repeated.")] = ["iddm"],  # noqa: B006
+    dataset: Annotated[str, typer.Option(help="Dataset: orl (embedded) or folder (your photos).")] = "orl",
+    root: Annotated[Path | None, typer.Option(help="Photos of a folder dataset: ROOT/PERSON/*.jpg|png.")] = None,
+    base: Annotated[str, typer.Option(help="Base model: micro, sd15, sd21, a folder, or a hub id.")] = "micro",
+    strength: Annotated[list[float], typer.Option(help="Strength in [0, 1]; may be repeated.")] = [0.5, 1.0],  # noqa: B006
+    subjects: Annotated[str, typer.Option(help="How many subjects, their names (s29,s30), or 'all'.")] = "3",
+    attacker: Annotated[list[str], typer.Option(help="Attacker; may be repeated.")] = ["dlib", "sface"],  # noqa: B006
+    seed: Annotated[list[int], typer.Option(help="Seed; each is a full repetition; may be repeated.")] = [0],  # noqa: B006
+    images_per_prompt: Annotated[int, typer.Option(help="Generated images per evaluation prompt.")] = 4,
+    prompt: Annotated[list[str] | None, typer.Option(help="Evaluation prompt; may be repeated.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Option of the defense, KEY=VALUE.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="Setting of the personalization, KEY=VALUE.")] = None,
+    sampling: Annotated[list[str] | None, typer.Option(help="Setting of the sampler, KEY=VALUE.")] = None,
+    anchors: Annotated[bool, typer.Option(help="Also run the undefended and the un-personalized model.")] = True,
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/DATASET-DEFENSE-HASH.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
+) -> None:
+    """Personalize models of real people with and without a defense, attack their outputs, and show the trade-off curve."""
+    from iddmbench.cli.progress import bar
+    from iddmbench.run.config import dataset_options, make_config
+    from iddmbench.run.outputs import write_outputs
+    from iddmbench.run.pipeline import run as run_pipeline
+    from iddmbench.run.store import default_cache, digest
+
+    config = make_config(
+        {
+            "dataset": dataset,
+            "dataset_options": dataset_options(dataset, root),
+            "subjects": parse_subjects(subjects),
+            "base": base,
+            "defenses": tuple(defense),
+            "defense_options": pairs(set_, "--set"),
+            "strengths": tuple(strength),
+            "anchors": anchors,
+            "attackers": tuple(dict.fromkeys(attacker)),
+            "seeds": tuple(dict.fromkeys(seed)),
+            "images_per_prompt": images_per_prompt,
+            "prompts": tuple(prompt or ()),
+            "lora": pairs(lora, "--lora"),
+            "sampling": pairs(sampling, "--sampling"),
+        }
+    )
+    config.check()
+    _set_up_torch(device, threads)
+    name = f"{dataset}-{'+'.join(defense)}-{digest(config.model_dump(mode='json'))[:8]}"
+    folder = out or Path("runs") / name
+    folder.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=folder / "log.txt", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with bar() as progress:
+        failed = run_pipeline(config, folder, cache or default_cache(), device, progress)
+    write_outputs(folder)
+    if failed:
+        raise UserError(f"{failed} cells failed; see {folder / 'log.txt'}; the same command retries only those")
+
+
+def parse_subjects(text: str) -> tuple[str, ...] | int:
+    if text == "all":
+        return 0
+    try:
+        return int(text)
+    except ValueError:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def pairs(options: list[str] | None, flag: str) -> dict[str, Any]:
+    """["rounds=6"] -> {"rounds": "6"}. Raises UserError for a part without "="."""
+    parsed = {}
+    for option in options or []:
+        key, equals, value = option.partition("=")
+        if not equals or not key:
+            raise UserError(f"{flag} {option}: write it as {flag} KEY=VALUE")
+        parsed[key.strip().replace("-", "_")] = value.strip()
+    return parsed
+
+
+def _set_up_torch(device: str, threads: int) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device '{device}' can't be used: {str(error).splitlines()[0]}") from error
+    if threads:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,0 +1,270 @@
+"""From scored cells to the summary table: every figure with its 95 % interval, policy and number of images."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iddmbench.metrics.distribution import frechet_distance, kernel_distance
+from iddmbench.metrics.estimate import Estimate, bootstrap, bootstrap_mean, bootstrap_ratio, resampled_means
+from iddmbench.metrics.estimate import summarize as summarize_samples
+from iddmbench.metrics.identification import chance_level
+from iddmbench.metrics.policies import POLICIES, hits_under, least_kind
+from iddmbench.metrics.unlinkability import FEWEST, d_sys
+from iddmbench.metrics.utility import Component, utility_index
+from iddmbench.metrics.verification import auc, d_prime, eer
+from iddmbench.run.lab import Cell, Utility
+from iddmbench.run.linkage import Linkage, Linker
+from iddmbench.seeds import Seeds
+
+RESAMPLES = 1000
+ADHERENCE_CHANCE = 1 / 3
+"""Each attribute has three values."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished cell with what every attacker and the utility metrics made of it."""
+
+    cell: Cell
+    linkage: dict[str, Linkage]
+    utility: Utility
+
+
+@dataclass(frozen=True)
+class Group:
+    """All finished cells of one defense at one strength, by subject (seeds pooled)."""
+
+    defense: str
+    strength: float
+    white_box: tuple[str, ...]
+    cells: dict[str, list[Scored]]
+    missing: int
+
+    @property
+    def label(self) -> str:
+        return self.defense if np.isnan(self.strength) else f"{self.defense}-{self.strength:.2f}"
+
+    def per_subject(self, value: Any) -> list[np.ndarray]:
+        """`value(scored)` [N, ...] of each subject's cells, one array per subject."""
+        return [np.concatenate([value(s) for s in scored]) for scored in self.cells.values()]
+
+
+def summarize(groups: list[Group], linkers: dict[str, Linker], real: np.ndarray, seed: int = 0) -> pd.DataFrame:
+    """The summary table (iddmbench.run.folder documents its columns).
+
+    Args:
+        real: float [M, D] features of the subjects' references, which FID and KID compare with.
+        seed: of the bootstrap.
+    """
+    rows: list[dict[str, Any]] = []
+    for group in groups:
+        seeds = Seeds(seed).child("bootstrap", group.label)
+        if group.cells:
+            rows += [{**_context(group), **row} for row in _privacy(group, linkers, seeds)]
+            rows += [{**_context(group), **row} for row in _utility(group, real, seeds)]
+        else:
+            rows.append({**_context(group), **_row("utility_index", None)})
+    table = pd.DataFrame(rows)
+    return pd.concat([table, pd.DataFrame(_index_rows(groups, seed))], ignore_index=True)
+
+
+def _context(group: Group) -> dict[str, Any]:
+    return {"defense": group.defense, "strength": group.strength, "missing": group.missing}
+
+
+def _row(
+    metric: str, estimate: Estimate | None, attacker: str = "", threat: str = "", policy: str = ""
+) -> dict[str, Any]:
+    e = estimate or Estimate(np.nan, np.nan, np.nan, 0, 0)
+    return {
+        "attacker": attacker,
+        "threat": threat,
+        "metric": metric,
+        "policy": policy,
+        "value": e.value,
+        "low": e.low,
+        "high": e.high,
+        "images": e.n,
+        "subjects": e.groups,
+    }
+
+
+def _privacy(group: Group, linkers: dict[str, Linker], seeds: Seeds) -> Iterable[dict[str, Any]]:
+    unknown: dict[str, list[Hits]] = defaultdict(list)
+    for name, linker in linkers.items():
+        threat = "white-box" if name in group.white_box else "transfer"
+        acquired = group.per_subject(lambda s, n=name: s.linkage[n].acquired)
+        for hits in _hits(group, name, linker):
+            for row in _under_policies(hits, acquired, seeds.child(name, hits.metric)):
+                yield {**row, "attacker": name, "threat": threat}
+            if threat != "white-box" and hits.inverse:
+                unknown[hits.metric].append(hits)
+        lost_rate = bootstrap_mean(
+            [1.0 - a for a in acquired], seeds.child(name, "fta").numpy(), RESAMPLES, bounds=(0, 1)
+        )
+        yield _row("fta", lost_rate, name, threat)
+        yield from _score_metrics(group, name, threat, seeds)
+    for metric, several in unknown.items():
+        # Image by image: linked if any attacker that the defense did not optimize against links it. The attackers share
+        # one detector, so an image is acquired by all of them or by none.
+        joint = [np.any(per_attacker, axis=0) for per_attacker in zip(*(h.values for h in several), strict=True)]
+        hits = Hits(metric, joint, max(h.chance for h in several), several[0].inverse)
+        for row in _under_policies(hits, acquired, seeds.child("worst-case", metric)):
+            yield {**row, "attacker": "worst-case", "threat": "transfer"}
+
+
+@dataclass(frozen=True)
+class Hits:
+    """metric: name of the hit rate; values: bool [n_s] per subject; chance: a guess's hit rate; inverse: name of 1 - rate."""
+
+    metric: str
+    values: list[np.ndarray]
+    chance: float
+    inverse: str
+
+
+def _hits(group: Group, name: str, linker: Linker) -> Iterable[Hits]:
+    for k in (1, 5):
+        hits = group.per_subject(lambda s, n=name, k=k: (s.linkage[n].rank >= 1) & (s.linkage[n].rank <= k))
+        yield Hits(f"rank{k}_hit", hits, chance_level(linker.identities, k), f"r{k}u")
+    for far, threshold in linker.thresholds.items():
+        hits = group.per_subject(lambda s, n=name, t=threshold: np.nan_to_num(s.linkage[n].mated, nan=-2) >= t.value)
+        yield Hits(f"match_rate@{far}", hits, threshold.achieved, f"psr@{far}")
+    hits = group.per_subject(lambda s, n=name: s.linkage[n].decoy_rank == 1)
+    yield Hits("r1t", hits, chance_level(linker.identities + 1), "")
+
+
+def _under_policies(hits: Hits, acquired: list[np.ndarray], seeds: Seeds) -> Iterable[dict[str, Any]]:
+    """The hit rate and (if it has a name) its complement under each policy, then the least kind one as headline."""
+    rates: dict[str, Estimate] = {}
+    for policy in POLICIES:
+        values = [hits_under(policy, h, a, hits.chance) for h, a in zip(hits.values, acquired, strict=True)]
+        rng = seeds.child(policy).numpy()
+        if policy == "acquired":
+            seen = [a.astype(float) for a in acquired]
+            rates[policy] = bootstrap_ratio([np.nan_to_num(v) for v in values], seen, rng, RESAMPLES)
+        else:
+            rates[policy] = bootstrap_mean(values, rng, RESAMPLES, bounds=(0, 1))
+    headline = least_kind({policy: 1 - e.value for policy, e in rates.items()})
+    for policy, e in [*rates.items(), ("headline", rates[headline])]:
+        yield _row(hits.metric, e, policy=policy)
+        if hits.inverse:
+            yield _row(
+                hits.inverse, Estimate(1 - e.value, 1 - e.high, 1 - e.low, e.n, e.groups, e.level), policy=policy
+            )
+
+
+def _score_metrics(group: Group, name: str, threat: str, seeds: Seeds) -> Iterable[dict[str, Any]]:
+    """Figures of the scores themselves, over acquired probes: ISM, EER, AUC, d', D_sys."""
+    seen = [
+        np.column_stack((mated, nonmated))[~np.isnan(mated)]
+        for mated, nonmated in zip(
+            group.per_subject(lambda s: s.linkage[name].mated),
+            group.per_subject(lambda s: s.linkage[name].nonmated),
+            strict=True,
+        )
+    ]
+    seen = [rows for rows in seen if len(rows)]
+    mated = [rows[:, 0] for rows in seen]
+    yield _row(
+        "ism",
+        bootstrap_mean(mated, seeds.child(name, "ism").numpy(), RESAMPLES) if seen else None,
+        name,
+        threat,
+        "acquired",
+    )
+    enough = sum(map(len, seen)) >= FEWEST
+    statistics = {"eer": eer, "auc": auc, "d_prime": d_prime, "d_sys": d_sys}
+    for metric, statistic in statistics.items():
+
+        def of(rows: list[np.ndarray], statistic: Any = statistic) -> float:
+            table = np.concatenate(rows)
+            return float(statistic(table[:, 0], table[:, 1:].ravel()))
+
+        # The value on all images; 200 resamples, as each sorts some thousands of scores.
+        estimate = bootstrap(seen, of, seeds.child(name, metric).numpy(), 200) if enough else None
+        yield _row(metric, estimate, name, threat, "acquired")
+
+
+def _utility(group: Group, real: np.ndarray, seeds: Seeds) -> Iterable[dict[str, Any]]:
+    for metric, values in utility_values(group).items():
+        known = [v[~np.isnan(v)] for v in values]
+        known = [v for v in known if len(v)]
+        bounds = (0.0, 1.0) if metric == "face_detection_rate" else None
+        estimate = bootstrap_mean(known, seeds.child(metric).numpy(), RESAMPLES, bounds=bounds) if known else None
+        yield _row(metric, estimate)
+    features = np.concatenate(group.per_subject(lambda s: s.utility.features))
+    distances = {"fid_efficientnet_lite0": frechet_distance, "kid_efficientnet_lite0": kernel_distance}
+    for metric, distance in distances.items():
+        # No interval: repeated images in a resample bias both distances.
+        value = distance(features, real)
+        yield _row(metric, Estimate(value, np.nan, np.nan, len(features), len(group.cells)))
+
+
+def utility_values(group: Group) -> dict[str, list[np.ndarray]]:
+    """Per-subject values of the utility components, float [n_s] each, NaN where undefined."""
+    return {
+        "face_detection_rate": group.per_subject(lambda s: s.utility.detected.astype(float)),
+        "ser_fiq": group.per_subject(lambda s: s.utility.ser_fiq),
+        "brisque": group.per_subject(lambda s: s.utility.brisque),
+        "closeness_efficientnet_lite0": group.per_subject(lambda s: s.utility.closeness),
+        "adherence": group.per_subject(lambda s: s.utility.adherence),
+    }
+
+
+def _index_rows(groups: list[Group], seed: int) -> list[dict[str, Any]]:
+    """Utility index of each group, relative to `none` (1) and `generic` (closeness floor); NaN where those are missing.
+
+    The bootstrap draws subjects and images of the group and of both anchors together: they share subjects and noise.
+    """
+    anchors = {g.defense: g for g in groups if np.isnan(g.strength) and g.cells}
+    rows = []
+    for group in groups:
+        parts = [group, anchors.get("none"), anchors.get("generic")]
+        subjects = set(group.cells) if all(parts) else set()
+        for part in parts:
+            subjects &= set(part.cells) if part else set()
+        estimate = None
+        if subjects:
+            tables = _index_tables([part for part in parts if part], sorted(subjects))
+            rng = Seeds(seed).child("bootstrap", group.label, "index").numpy()
+            means = np.concatenate(tables).mean(0)
+            samples = np.array([_index(m) for m in resampled_means(tables, rng, RESAMPLES)])
+            estimate = summarize_samples(_index(means), samples, sum(map(len, tables)), len(tables))
+        rows.append({**_context(group), **_row("utility_index", estimate)})
+    return rows
+
+
+INDEX = ("face_detection_rate", "ser_fiq", "closeness_efficientnet_lite0", "adherence")
+
+
+def _index_tables(parts: list[Group], subjects: list[str]) -> list[np.ndarray]:
+    """Per subject [n, 3 * 4 * 2]: for group, none and generic, each component's value and whether it is defined."""
+    tables = []
+    for subject in subjects:
+        columns = []
+        for part in parts:
+            values = utility_values(Group(part.defense, part.strength, (), {subject: part.cells[subject]}, 0))
+            for name in INDEX:
+                (v,) = values[name]
+                columns += [np.nan_to_num(v), np.isfinite(v).astype(float)]
+        shortest = min(map(len, columns))
+        tables.append(np.column_stack([c[:shortest] for c in columns]))
+    return tables
+
+
+def _index(means: np.ndarray) -> float:
+    sums, counts = means[0::2].reshape(3, -1), means[1::2].reshape(3, -1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        own, undefended, generic = np.where(counts > 0, sums / counts, np.nan)
+    floors = (0.0, 0.0, generic[2], ADHERENCE_CHANCE)
+    components = [
+        Component(name, value, floor, reference)
+        for name, value, floor, reference in zip(INDEX, own, floors, undefended, strict=True)
+        if np.isfinite(value) and reference > floor
+    ]
+    return utility_index(components)

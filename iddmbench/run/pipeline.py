@@ -1,0 +1,274 @@
+"""The main path: plan the cells, compute each, let every attacker look at it, and write the run folder."""
+
+import errno
+import logging
+import shutil
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iddmbench import __version__
+from iddmbench.attacker import ATTACKERS
+from iddmbench.dataset import DATASETS
+from iddmbench.defense import Defense
+from iddmbench.errors import UserError, did_you_mean
+from iddmbench.models.base import load_base
+from iddmbench.run.aggregate import Group, Scored, summarize
+from iddmbench.run.config import RunConfig
+from iddmbench.run.environment import environment
+from iddmbench.run.files import write_images, write_table, write_text
+from iddmbench.run.folder import SCHEMA
+from iddmbench.run.lab import Cell, Lab, Outputs
+from iddmbench.run.linkage import FARS, Linker
+from iddmbench.run.store import Store, digest
+from iddmbench.types import FaceData, Subject
+
+PROTOCOL = "1"
+"""Raised when the protocol changes what figures mean (docs/protocol.md); results of two protocols are never compared."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """What a caller may watch. `start(cells)`, then `cell(name, cached)` and `share(x)` for each, in [0, 1]."""
+
+    start: Callable[[int], None] = lambda cells: None
+    cell: Callable[[str, bool], None] = lambda name, cached: None
+    share: Callable[[float], None] = lambda share: None
+
+
+@dataclass
+class Records:
+    """What a run has gathered so far: the rows of its tables, and the finished cells by defense."""
+
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    probes: list[dict[str, Any]] = field(default_factory=list)
+    images: list[dict[str, Any]] = field(default_factory=list)
+    groups: dict[str, Group] = field(default_factory=dict)
+
+
+def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress: Progress | None = None) -> int:
+    """Do what `config` asks and fill `out`; returns the number of failed cells.
+
+    A cell that raises is recorded as failed, with its traceback in the log, and the others go on; a full disk stops the run.
+    Everything computed is in `cache`, so the same call resumes and recomputes nothing.
+    Raises UserError before anything is computed when the configuration or the data are wrong.
+    """
+    progress = progress or Progress()
+    config.check()
+    data = DATASETS.get(config.dataset)(**config.dataset_options).load()
+    subjects = choose(data, config.subjects)
+    base = load_base(config.base, device)
+    lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
+    lab = Lab(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt)
+    defenses = config.plan()
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "config.json", resolved(config, lab, [s.name for s in subjects]))
+    write_json(out / "environment.json", environment())
+    linkers = {name: Linker(ATTACKERS.get(name)(), lab) for name in config.attackers}
+
+    cells = [Cell(s, d, seed) for seed in config.seeds for d in defenses for s in subjects]
+    records = Records()
+    progress.start(len(cells))
+    for cell in cells:
+        group = _group(records, cell.defense, len(config.seeds))
+        name = f"{cell.label} {cell.subject.name}"
+        progress.cell(name, lab.is_cached(cell))
+        try:
+            run_cell(cell, lab, linkers, out, records, group, progress.share, many_seeds=len(config.seeds) > 1)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS):
+                raise
+            log.error("cell %s failed\n%s", name, traceback.format_exc())
+            records.groups[cell.label] = _with_missing(group)
+            message = str(error).strip().splitlines() or [type(error).__name__]
+            records.cells.append(
+                {**_identity(cell, lab), "status": "failed", "error": f"{type(error).__name__}: {message[0]}"}
+            )
+    _write_people(out, lab, subjects)
+    _write_tables(out, records, linkers, lab, subjects)
+    return sum(row["status"] == "failed" for row in records.cells)
+
+
+def run_cell(
+    cell: Cell,
+    lab: Lab,
+    linkers: dict[str, Linker],
+    out: Path,
+    records: Records,
+    group: Group,
+    tick: Callable[[float], None],
+    many_seeds: bool,
+) -> None:
+    """One cell: its images, every attacker's view of them, their quality; appended to `records` only when all is done."""
+    cached = lab.is_cached(cell)
+    outputs = lab.outputs(cell, tick)
+    linkage, seconds = {}, 0.0
+    for name, linker in linkers.items():
+        embeddings, spent = lab.embed(linker.attacker, outputs)
+        linkage[name], seconds = linker.link(cell, embeddings), seconds + spent
+    utility = lab.utility(cell.subject, outputs)
+    folder = cell.label + (f"-seed{cell.seed}" if many_seeds else "")
+    paths = _write_cell_images(out, folder, cell, outputs)
+
+    identity = _identity(cell, lab)
+    own = {key: identity[key] for key in ("cell", "subject", "defense", "strength", "seed")}
+    for i, prompt in enumerate(outputs.prompts):
+        image = {**own, "prompt": prompt, "index": i % lab.per_prompt, "image": paths[i]}
+        quality = {k: getattr(utility, k)[i] for k in ("detected", "ser_fiq", "brisque", "closeness", "adherence")}
+        records.images.append({**image, **quality})
+        for name, seen in linkage.items():
+            known = seen.acquired[i]
+            match = {
+                f"match_{far}": bool(known and seen.mated[i] >= linkers[name].thresholds[far].value) for far in FARS
+            }
+            records.probes.append(
+                {
+                    **image,
+                    "attacker": name,
+                    "threat": "white-box" if name in group.white_box else "transfer",
+                    "acquired": bool(known),
+                    "mated": seen.mated[i],
+                    "nonmated": seen.nonmated[i].max() if known else np.nan,
+                    "rank": seen.rank[i],
+                    **match,
+                }
+            )
+    spent = {f"seconds_{stage}": value for stage, value in outputs.seconds.items()}
+    total = sum(outputs.seconds.values()) + seconds
+    records.cells.append(
+        {**identity, "status": "ok", "error": "", "seconds": total, "cached": cached, **spent, "seconds_embed": seconds}
+    )
+    group.cells.setdefault(cell.subject.name, []).append(Scored(cell, linkage, utility))
+
+
+def choose(data: FaceData, wanted: tuple[str, ...] | int) -> list[Subject]:
+    """The first `wanted` subjects (0: all), or those of the given names. Raises UserError for an unknown name."""
+    if isinstance(wanted, int):
+        if wanted < 0:
+            raise UserError(f"subjects: {wanted} is negative; give a number, names, or 0 for all")
+        return list(data.subjects[: wanted or None])
+    known = {subject.name: subject for subject in data.subjects}
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"dataset '{data.name}' has no subject '{name}': {did_you_mean(name, known)}")
+    return [known[name] for name in dict.fromkeys(wanted)]
+
+
+def resolved(config: RunConfig, lab: Lab, subjects: list[str]) -> dict[str, Any]:
+    """The configuration with every default filled in, as written to the run folder."""
+    protocol = {
+        "version": PROTOCOL,
+        "data": lab.data.fingerprint,
+        "prompts": lab.prompts,
+        "per_prompt": lab.per_prompt,
+        "sampling": lab.sampling.model_dump(),
+        "base": lab.base.fingerprint,
+    }
+    notes = [f"{d.name}: {d.title}" for d in {d.name: d for d in config.plan()}.values()]
+    return {
+        "schema": SCHEMA,
+        "iddmbench": __version__,
+        "protocol": {"version": PROTOCOL, "hash": digest(protocol)},
+        **config.model_dump(mode="json"),
+        "subjects": subjects,
+        "defense": ", ".join(config.defenses),
+        "plan": [{"name": d.name, **d.model_dump(mode="json")} for d in config.plan()],
+        "prompts": lab.prompts,
+        "personalizer": "lora",
+        "lora": lab.lora.model_dump(mode="json"),
+        "sampling": lab.sampling.model_dump(),
+        "data_fingerprint": lab.data.fingerprint,
+        "base_fingerprint": lab.base.fingerprint,
+        "skipped": [{"name": s.name, "reason": s.reason} for s in lab.data.skipped],
+        "notes": notes,
+    }
+
+
+def write_json(path: Path, value: Any) -> None:
+    import json
+
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def _group(records: Records, defense: Defense, seeds: int) -> Group:
+    strength = np.nan if defense.anchor else defense.strength
+    label = defense.name if defense.anchor else f"{defense.name}-{defense.strength:.2f}"
+    return records.groups.setdefault(label, Group(defense.name, strength, defense.surrogates(), {}, 0))
+
+
+def _with_missing(group: Group) -> Group:
+    return Group(group.defense, group.strength, group.white_box, group.cells, group.missing + 1)
+
+
+def _identity(cell: Cell, lab: Lab) -> dict[str, Any]:
+    return {
+        "cell": digest(lab.image_key(cell))[:16],
+        "dataset": lab.data.name,
+        "subject": cell.subject.name,
+        "base": lab.base.name,
+        "defense": cell.defense.name,
+        "strength": np.nan if cell.defense.anchor else cell.defense.strength,
+        "seed": cell.seed,
+    }
+
+
+def _write_cell_images(out: Path, folder: str, cell: Cell, outputs: Outputs) -> list[str]:
+    """Write the cell's images; returns their paths relative to the run folder."""
+    target = out / "images" / folder / cell.subject.name
+    _replace_images(target, outputs.images)
+    for title, images in outputs.extras.items():
+        _replace_images(out / "extras" / folder / cell.subject.name / title, images)
+    return [str(Path("images", folder, cell.subject.name, f"{i:02d}.png")) for i in range(len(outputs.images))]
+
+
+def _replace_images(folder: Path, images: np.ndarray) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    write_images(folder, images)
+
+
+def _write_people(out: Path, lab: Lab, subjects: list[Subject]) -> None:
+    for subject in subjects:
+        _replace_images(out / "references" / subject.name, lab.references(subject))
+
+
+def _write_tables(out: Path, records: Records, linkers: dict[str, Linker], lab: Lab, subjects: list[Subject]) -> None:
+    columns = ["seconds", "cached", "seconds_personalize", "seconds_generate", "seconds_embed"]
+    cells = pd.DataFrame(records.cells)
+    for column in columns:
+        cells[column] = cells.get(column, False if column == "cached" else np.nan)
+    cells["cached"] = cells["cached"].fillna(False).astype(bool)
+    write_table(out / "cells.parquet", cells)
+    write_table(out / "probes.parquet", pd.DataFrame(records.probes))
+    write_table(out / "images.parquet", pd.DataFrame(records.images))
+    write_table(out / "calibration.parquet", _calibration(linkers))
+    real = lab.features(np.concatenate([lab.references(s) for s in subjects]))
+    # Last: its presence says that the run is finished.
+    write_table(out / "summary.parquet", summarize(list(records.groups.values()), linkers, real))
+
+
+def _calibration(linkers: dict[str, Linker]) -> pd.DataFrame:
+    rows = []
+    for name, linker in linkers.items():
+        attacker = linker.attacker
+        for far, threshold in linker.thresholds.items():
+            rows.append(
+                {
+                    "attacker": name,
+                    "title": attacker.title,
+                    "far": float(far),
+                    "threshold": threshold.value,
+                    "achieved_far": threshold.achieved,
+                    "impostor_pairs": len(linker.impostors),
+                    "licence": attacker.licence,
+                    "source": attacker.source,
+                    "fingerprint": attacker.fingerprint(),
+                }
+            )
+    return pd.DataFrame(rows)
