@@ -1,20 +1,21 @@
 """Distances between two sets of images, on the features of a named extractor.
 
-A value belongs to its extractor: FID on Inception and FID on EfficientNet-Lite0 are two metrics, and the caller names them
-apart. Both fall with quality and with diversity; neither sees who is on the image.
+A value belongs to its extractor: FID on Inception and FID on EfficientNet-Lite0 are two metrics, and the caller names
+them apart.
 """
 
 import numpy as np
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """FID (Heusel et al. 2017, arXiv 1706.08500, Eq. 6): |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)); lower is closer.
+    """FID (Heusel et al. 2017, arXiv 1706.08500, Eq. 6); lower is closer.
 
-    Covariances are those with n - 1. The trace of the root is the sum of the singular values of A B^T, with A^T A = C_a
-    and B^T B = C_b, which is exact for covariances of any rank (n < D included) and needs no offset.
+    |mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), covariances with n - 1. The trace of the root is the sum of the
+    singular values of A B^T, with A^T A = C_a and B^T B = C_b, which is exact for covariances of any rank (n < D
+    included) and needs no offset.
 
-    Its bias is positive and falls about as 1 / n: two sets of one distribution do not get 0. Compare only at one n, and do
-    not trust it below a few thousand images; with fewer, use KID.
+    Its bias is positive and falls about as 1 / n: two sets of one distribution do not get 0. Compare only at one n, and
+    do not trust it below a few thousand images; with fewer, use KID.
 
     Args:
         a: float [N, D]; b: float [M, D]; N, M >= 2.
@@ -62,7 +63,7 @@ def kernel_distances(
 
 def _covariance_root(x: np.ndarray) -> np.ndarray:
     """[min(N, D), D] whose Gram matrix is the covariance of the rows."""
-    return np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1), mode="r")
+    return np.asarray(np.linalg.qr((x - x.mean(0)) / np.sqrt(len(x) - 1), mode="r"))
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from scipy.stats import gaussian_kde
 from iddmbench.metrics.verification import eer
 
 FEWEST = 20
-GRID = 2048
+GRID = 1024
 
 
 def d_sys(mated: np.ndarray, nonmated: np.ndarray, density: Literal["histogram", "kde"] = "histogram") -> float:
@@ -22,7 +22,7 @@ def d_sys(mated: np.ndarray, nonmated: np.ndarray, density: Literal["histogram",
     that are *likelier* for mated pairs count, on either side of the axis.
 
     Densities: "histogram", as in the authors' code, min(M / 10, 100) equal bins over the range of both sets for M mated
-    scores, summed as the step functions they are; "kde", Gaussian kernels of Scott's width on a grid of 2,048 points.
+    scores, summed as the step functions they are; "kde", Gaussian kernels of Scott's width on a grid of 1,024 points.
     Both are biased upwards for few scores, the histogram more: read D_sys beside `d_sys_null`. KDE smooths the edge of
     scores that are bounded (cosine 1).
 
@@ -68,8 +68,8 @@ def cross_post_scores(vectors: np.ndarray, models: np.ndarray) -> tuple[np.ndarr
         vectors: float [N, D], only outputs in which a face was found.
         models: [N] label of the model (one per subject) that made each output.
 
-    Returns: mated scores (both outputs of one model) and non-mated scores, float vectors of N (N - 1) / 2 values together.
-        The pairs overlap, so they are fewer independent observations than they look: bootstrap over models.
+    Returns: mated scores (both outputs of one model) and non-mated scores, N (N - 1) / 2 values together. The pairs
+        overlap, so they are fewer independent observations than they look: bootstrap over models.
 
     Raises ValueError for zero vectors or shapes that do not fit.
     """
@@ -86,7 +86,7 @@ def cross_post_scores(vectors: np.ndarray, models: np.ndarray) -> tuple[np.ndarr
 
 
 def cross_post_eer(vectors: np.ndarray, models: np.ndarray) -> float:
-    """Equal error rate of telling two posts of one model from posts of two: 0 linkable, 0.5 not; higher is more private.
+    """Equal error rate of telling two posts of one model from posts of two; higher is more private, 0.5 unlinkable.
 
     Raises as `cross_post_scores` and `iddmbench.metrics.verification.eer` do (one model, or one output each).
     """
