@@ -55,7 +55,7 @@ def features(image: np.ndarray) -> np.ndarray:
 
 
 def mscn(gray: np.ndarray) -> np.ndarray:
-    """Mean-subtracted contrast-normalized luminance of float [H, W] in [0, 1] (Eq. 1-3; 7 x 7 window, zeros outside)."""
+    """Mean-subtracted contrast-normalized luminance of float [H, W] in [0, 1] (Eq. 1-3; 7 x 7, zeros outside)."""
     window = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * SIGMA**2))
     window /= window.sum()
 
