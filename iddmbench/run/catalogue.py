@@ -1,0 +1,78 @@
+"""What each figure of the summary table is called, which way it points and what it says, in plain words."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric as reports show it.
+
+    Attributes:
+        name: as in the summary table's `metric` column.
+        title: heading.
+        kind: "privacy" figures belong to an attacker, "utility" figures do not.
+        better: direction, from the point of view of the person who is to be protected and the owner of the images.
+        share: True for a rate in [0, 1], shown in per cent.
+        meaning: one sentence.
+    """
+
+    name: str
+    title: str
+    kind: Literal["privacy", "utility"]
+    better: Literal["higher", "lower"]
+    share: bool
+    meaning: str
+
+
+METRICS = (
+    Metric("r1u", "R1-U", "privacy", "higher", True, "images that are not linked at rank 1 (1 - rank-1 hits)"),
+    Metric("psr@1e-2", "PSR @ FAR 1e-2", "privacy", "higher", True, "images not matched to the person at FAR 1 %"),
+    Metric("psr@1e-3", "PSR @ FAR 1e-3", "privacy", "higher", True, "images not matched to the person at FAR 0.1 %"),
+    Metric("r5u", "R5-U", "privacy", "higher", True, "images whose person is not among the first five candidates"),
+    Metric("rank1_hit", "Rank-1 hits", "privacy", "lower", True, "images whose first candidate is the right person"),
+    Metric("rank5_hit", "Rank-5 hits", "privacy", "lower", True, "images with the person among five candidates"),
+    Metric(
+        "match_rate@1e-2", "Matches @ FAR 1e-2", "privacy", "lower", True, "images matched to the person at FAR 1 %"
+    ),
+    Metric("match_rate@1e-3", "Matches @ FAR 1e-3", "privacy", "lower", True, "images matched at FAR 0.1 %"),
+    Metric("r1t", "R1-T", "privacy", "higher", True, "images linked to the decoy identity at rank 1"),
+    Metric("ism", "ISM", "privacy", "lower", False, "mean cosine to the person's enrolment template"),
+    Metric(
+        "eer", "EER", "privacy", "higher", True, "error rate where false accepts equal false rejects; 50 % is chance"
+    ),
+    Metric("auc", "AUC", "privacy", "lower", False, "area under the ROC curve; 0.5 is chance"),
+    Metric("d_prime", "d'", "privacy", "lower", False, "distance of mated and non-mated scores in standard deviations"),
+    Metric("d_sys", "D_sys", "privacy", "lower", False, "linkability of the scores, 0 (none) to 1 (total)"),
+    Metric("fta", "FTA", "privacy", "lower", True, "images in which the attacker finds no face"),
+    Metric("face_detection_rate", "Faces found", "utility", "higher", True, "images in which a face is found"),
+    Metric("ser_fiq", "SER-FIQ", "utility", "higher", False, "face image quality, by the stability of embeddings"),
+    Metric("brisque", "BRISQUE", "utility", "lower", False, "distortion without a reference image"),
+    Metric("fid_efficientnet_lite0", "FID (EfficientNet-Lite0)", "utility", "lower", False, "distance to the photos"),
+    Metric(
+        "kid_efficientnet_lite0", "KID (EfficientNet-Lite0)", "utility", "lower", False, "unbiased distance to them"
+    ),
+    Metric(
+        "closeness_efficientnet_lite0",
+        "Closeness (EfficientNet-Lite0)",
+        "utility",
+        "higher",
+        False,
+        "mean cosine of features of outputs and references",
+    ),
+    Metric("adherence", "Prompt adherence", "utility", "higher", True, "images that show what the prompt asks for"),
+    Metric(
+        "utility_index",
+        "Utility index",
+        "utility",
+        "higher",
+        False,
+        "geometric mean of the components, from a floor (0) to undefended (1)",
+    ),
+)
+BY_NAME = {metric.name: metric for metric in METRICS}
+
+
+def metric(name: str) -> Metric:
+    """The entry of that name; an unknown one (from a later version) is shown under its own name, as a plain number."""
+    return BY_NAME.get(name) or Metric(name, name, "privacy", "higher", False, "")

@@ -1,0 +1,282 @@
+"""A run folder: what it holds, and read access to it. The writer takes file names and columns from here.
+
+config.json, environment.json      how the run was made
+cells.parquet                      one row per cell: subject x defense x strength x seed
+probes.parquet                     one row per generated image x attacker
+images.parquet                     one row per generated image
+calibration.parquet                one row per attacker x false accept rate
+summary.parquet                    every figure with its interval; written last, so its presence means "finished"
+images/, references/, enrolment/, extras/    PNG files
+figures/, report.html              made from the above
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from iddmbench.errors import UserError
+
+SCHEMA = 1
+CONFIG, ENVIRONMENT, REPORT = "config.json", "environment.json", "report.html"
+IMAGES, REFERENCES, ENROLMENT, EXTRAS, FIGURES = "images", "references", "enrolment", "extras", "figures"
+
+WHITE_BOX, TRANSFER = "white-box", "transfer"
+WORST_CASE = "worst-case"
+"""The `attacker` of summary rows that hold the worst over the attackers that are not white-box."""
+
+_IMAGE = {
+    "cell": str,
+    "subject": str,
+    "defense": str,
+    "strength": float,
+    "seed": int,
+    "prompt": str,
+    "index": int,
+    "image": str,
+}
+TABLES: dict[str, dict[str, type]] = {
+    "cells": {
+        "cell": str,
+        "dataset": str,
+        "subject": str,
+        "base": str,
+        "defense": str,
+        "strength": float,
+        "seed": int,
+        "status": str,
+        "error": str,
+        "seconds": float,
+        "cached": bool,
+        "seconds_personalize": float,
+        "seconds_generate": float,
+        "seconds_embed": float,
+    },
+    "probes": _IMAGE
+    | {
+        "attacker": str,
+        "threat": str,
+        "acquired": bool,
+        "mated": float,
+        "nonmated": float,
+        "rank": int,
+        "match_1e-2": bool,
+        "match_1e-3": bool,
+    },
+    "images": _IMAGE | {"detected": bool, "ser_fiq": float, "brisque": float, "closeness": float, "adherence": float},
+    "calibration": {
+        "attacker": str,
+        "far": float,
+        "threshold": float,
+        "achieved_far": float,
+        "impostor_pairs": int,
+        "licence": str,
+        "source": str,
+        "fingerprint": str,
+        "title": str,
+    },
+    "summary": {
+        "defense": str,
+        "strength": float,
+        "attacker": str,
+        "threat": str,
+        "metric": str,
+        "policy": str,
+        "value": float,
+        "low": float,
+        "high": float,
+        "images": int,
+        "subjects": int,
+        "missing": int,
+    },
+}
+"""Table -> column -> type, in order. `strength` is NaN for the anchors, which have none."""
+
+
+def table_file(name: str) -> str:
+    """File name of a table ("cells" -> "cells.parquet")."""
+    return f"{name}.parquet"
+
+
+def make_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows as a frame with exactly the table's columns and types, also when there are no rows.
+
+    A float that a row lacks (the seconds of a failed cell) becomes NaN. Raises ValueError when a row has a key of its
+    own or lacks anything else.
+    """
+    columns, rows = TABLES[name], list(rows)
+    optional = {column: math.nan for column, kind in columns.items() if kind is float}
+    full = [{**optional, **row} for row in rows]
+    for row in full:
+        if set(row) != set(columns):
+            raise ValueError(
+                f"{name}: missing {sorted(set(columns) - set(row))}, extra {sorted(set(row) - set(columns))}"
+            )
+    return pd.DataFrame({c: pd.Series([row[c] for row in full], dtype=kind) for c, kind in columns.items()})
+
+
+def label(defense: str, strength: float | None, seed: int | None = None) -> str:
+    """Folder of a condition's images: "none", "iddm-0.50"; with a seed, when a run has several, "iddm-0.50-seed1"."""
+    text = defense if strength is None or math.isnan(strength) else f"{defense}-{strength:.2f}"
+    return text if seed is None else f"{text}-seed{seed}"
+
+
+class RunFolder:
+    """Read access to a finished run; tables are loaded when first asked for. Make one with `RunFolder.open`."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+
+    @classmethod
+    def open(cls, path: Path | str) -> "RunFolder":
+        """Check that `path` is a finished run that this version reads.
+
+        Raises UserError, in one line, when it is no folder, no run folder, of another schema version, unfinished or
+        damaged (unreadable file, missing column).
+        """
+        run = cls(path)
+        if not run.path.is_dir():
+            raise UserError(f"no such run folder: {run.path}")
+        if not (run.path / CONFIG).is_file():
+            raise UserError(f"{run.path} is not a run folder: it holds no {CONFIG}")
+        run._check_schema()
+        files = [ENVIRONMENT, *map(table_file, TABLES)]
+        if not (run.path / table_file("summary")).is_file():
+            raise UserError(f"run {run.path} is not finished: run the same command again, it resumes where it stopped")
+        if missing := [file for file in files if not (run.path / file).is_file()]:
+            raise UserError(f"run {run.path} is damaged, it lacks {', '.join(missing)}: run the same command again")
+        for name, columns in TABLES.items():
+            run._check_columns(name, columns)
+        return run
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return self._json(CONFIG)
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        return self._json(ENVIRONMENT)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        return self._table("cells")
+
+    @cached_property
+    def probes(self) -> pd.DataFrame:
+        return self._table("probes")
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        return self._table("images")
+
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        return self._table("calibration")
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        return self._table("summary")
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """The rows of `cells` that did not finish."""
+        return self.cells[self.cells["status"] != "ok"]
+
+    def picture(self, relative: str | Path) -> np.ndarray | None:
+        """An image of the run as uint8 [H, W, 3] RGB; None when it is absent, unreadable or outside the folder.
+
+        A run folder may come from somebody else: a path in it must not reach other files.
+        """
+        path = self._inside(relative)
+        if path is None or not path.is_file():
+            return None
+        try:
+            with Image.open(path) as image:
+                return np.asarray(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return None
+
+    def pictures(self, *parts: str) -> list[np.ndarray]:
+        """All images right in a subfolder, in order of their names; unreadable ones are left out."""
+        folder = self._inside(Path(*parts))
+        if folder is None or not folder.is_dir():
+            return []
+        files = sorted(folder.glob("*.png"), key=lambda p: (len(p.stem), p.stem))
+        found = [self.picture(file.relative_to(self.path.resolve())) for file in files]
+        return [image for image in found if image is not None]
+
+    def subfolders(self, *parts: str) -> list[str]:
+        """Names of the folders right in a subfolder, sorted."""
+        folder = self._inside(Path(*parts))
+        return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder is not None and folder.is_dir() else []
+
+    def _inside(self, relative: str | Path) -> Path | None:
+        root = self.path.resolve()
+        try:
+            path = (root / relative).resolve()
+        except (OSError, ValueError):
+            return None
+        return path if path.is_relative_to(root) else None
+
+    def _check_schema(self) -> None:
+        found = self.config.get("schema")
+        if found == SCHEMA:
+            return
+        writer = self.config.get("iddmbench", "an unknown version")
+        newer = isinstance(found, int) and found > SCHEMA
+        mend = "upgrade iddmbench" if newer else "make the run again, or read it with that version"
+        raise UserError(
+            f"run {self.path} has schema version {found} (written by iddmbench {writer}), this one reads {SCHEMA}: {mend}"
+        )
+
+    def _check_columns(self, name: str, columns: Mapping[str, type]) -> None:
+        try:
+            found = pq.read_schema(self.path / table_file(name)).names
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged(table_file(name), error) from error
+        if missing := [c for c in columns if c not in found]:
+            raise UserError(f"run {self.path} is damaged: {table_file(name)} lacks the columns {', '.join(missing)}")
+
+    def _table(self, name: str) -> pd.DataFrame:
+        try:
+            frame = pd.read_parquet(self.path / table_file(name))
+            return frame.astype({column: kind for column, kind in TABLES[name].items() if kind is not str})
+        except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+            raise self._damaged(table_file(name), error) from error
+
+    def _json(self, file: str) -> dict[str, Any]:
+        try:
+            content = json.loads((self.path / file).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise self._damaged(file, error) from error
+        if not isinstance(content, dict):
+            raise UserError(f"run {self.path} is damaged: {file} is no JSON object")
+        return content
+
+    def _damaged(self, file: str, error: Exception) -> UserError:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return UserError(f"run {self.path} is damaged: {file} can't be read ({reason}); run the same command again")
+
+
+def latest(runs: Path | str) -> Path:
+    """The newest run folder right in `runs`, finished or not, by when its config was written.
+
+    Raises UserError when there is none.
+    """
+    root = Path(runs)
+    found = [p for p in root.iterdir() if (p / CONFIG).is_file()] if root.is_dir() else []
+    if not found:
+        raise UserError(f"no run folder in {root}: name one, or make one with `iddmbench run`")
+    return max(found, key=lambda p: ((p / CONFIG).stat().st_mtime_ns, p.name))

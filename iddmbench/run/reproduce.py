@@ -1,0 +1,47 @@
+"""The command that makes a run again, from its config."""
+
+import shlex
+from typing import Any
+
+
+def command(config: dict[str, Any]) -> list[str]:
+    """Arguments of `iddmbench run` with every setting spelled out, so that later defaults do not change the result.
+
+    A folder of photos is named PHOTOS: its path says nothing to others, and may say too much.
+    """
+    arguments = ["iddmbench", "run"]
+    arguments += [x for name in _list(config, "defenses") for x in ("--defense", str(name))]
+    arguments += [x for value in _list(config, "strengths") for x in ("--strength", f"{value:g}")]
+    for option in ("dataset", "base"):
+        if option in config:
+            arguments += [f"--{option}", str(config[option])]
+    if "root" in config.get("dataset_options", {}):
+        arguments += ["--root", "PHOTOS"]
+    if subjects := _list(config, "subjects"):
+        arguments += ["--subjects", ",".join(map(str, subjects))]
+    for key, option in (("attackers", "attacker"), ("seeds", "seed"), ("prompts", "prompt")):
+        arguments += [x for value in _list(config, key) for x in (f"--{option}", str(value))]
+    if "images_per_prompt" in config:
+        arguments += ["--images-per-prompt", str(config["images_per_prompt"])]
+    for key, option in (("defense_options", "set"), ("lora", "lora"), ("sampling", "sampling")):
+        for name, value in config.get(key, {}).items():
+            if isinstance(value, str | int | float):
+                arguments += [f"--{option}", f"{name}={value}"]
+    if config.get("anchors") is False:
+        arguments.append("--no-anchors")
+    return arguments
+
+
+def shell(arguments: list[str]) -> str:
+    """Quoted for a POSIX shell, one option a line."""
+    lines: list[list[str]] = [[]]
+    for argument in arguments:
+        if argument.startswith("--"):
+            lines.append([])
+        lines[-1].append(shlex.quote(argument))
+    return " \\\n  ".join(" ".join(words) for words in lines)
+
+
+def _list(config: dict[str, Any], key: str) -> list[Any]:
+    value = config.get(key, [])
+    return list(value) if isinstance(value, list | tuple) else []

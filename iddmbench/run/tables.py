@@ -1,0 +1,168 @@
+"""The summary table as reports, figures and the terminal read it: conditions in order, one value at a time."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import pandas as pd
+
+from iddmbench.run.catalogue import METRICS, metric
+from iddmbench.run.folder import WHITE_BOX, WORST_CASE, RunFolder, label
+
+UNDEFENDED, GENERIC = "none", "generic"
+TITLES = {UNDEFENDED: "undefended", GENERIC: "generic, not personalized"}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A defense at one strength; `strength` is None for the anchors."""
+
+    defense: str
+    strength: float | None
+
+    @property
+    def label(self) -> str:
+        """Folder name without a seed: "none", "iddm-0.50"."""
+        return label(self.defense, self.strength)
+
+    @property
+    def title(self) -> str:
+        """As shown: "undefended", "iddm 0.50"."""
+        if self.strength is None:
+            return TITLES.get(self.defense, self.defense)
+        return f"{self.defense} {self.strength:.2f}"
+
+    def rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The condition's rows of any table of the run."""
+        strength = frame["strength"]
+        same = strength.isna() if self.strength is None else (strength - self.strength).abs() < 1e-6
+        return frame[(frame["defense"] == self.defense) & same]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A figure of the summary table: value and 95 % interval (NaN where unknown), and what it rests on."""
+
+    value: float
+    low: float
+    high: float
+    images: int
+    subjects: int
+    missing: int
+
+    @property
+    def known(self) -> bool:
+        return math.isfinite(self.value)
+
+    @property
+    def bounded(self) -> bool:
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+
+class Summary:
+    """Look-up in a run's figures. A figure that is not there, or is NaN, is None: nothing is made up for it."""
+
+    def __init__(self, run: RunFolder):
+        self.run = run
+
+    @cached_property
+    def conditions(self) -> list[Condition]:
+        """Undefended first, then each defense by strength, the generic model last; failed ones included."""
+        pairs = self.run.cells[["defense", "strength"]].drop_duplicates()
+        found = {
+            Condition(str(d), None if math.isnan(s) else float(s)) for d, s in pairs.itertuples(index=False, name=None)
+        }
+        places = {UNDEFENDED: 0, GENERIC: 2}
+        return sorted(
+            found, key=lambda c: (places.get(c.defense, 1), c.defense, -1 if c.strength is None else c.strength)
+        )
+
+    @property
+    def defenses(self) -> list[str]:
+        """Names of what has a strength, sorted."""
+        return sorted({c.defense for c in self.conditions if c.strength is not None})
+
+    def curve(self, defense: str) -> list[Condition]:
+        """The defense's conditions by rising strength."""
+        return [c for c in self.conditions if c.defense == defense and c.strength is not None]
+
+    @cached_property
+    def attackers(self) -> list[str]:
+        """In the order of the run's configuration, without the worst case."""
+        found = [str(a) for a in self.run.summary["attacker"].unique() if a not in ("", WORST_CASE)]
+        order = [str(a) for a in self.run.config.get("attackers", [])]
+        return sorted(found, key=lambda a: (order.index(a) if a in order else len(order), a))
+
+    def white_box(self, condition: Condition, attacker: str) -> bool:
+        """Did the defense optimize against this attacker?"""
+        return self._threats.get((condition, attacker)) == WHITE_BOX
+
+    def transfer(self, condition: Condition) -> list[str]:
+        """The attackers that the worst case is over."""
+        return [a for a in self.attackers if not self.white_box(condition, a)]
+
+    def get(self, condition: Condition, name: str, attacker: str = "", policy: str = "headline") -> Value | None:
+        """A figure under a policy; those that know only one policy are found under any."""
+        found = self._values.get((condition, name, attacker, policy))
+        if found is None and policy == "headline":
+            found = self._values.get((condition, name, attacker, "")) or self._values.get(
+                (condition, name, attacker, "acquired")
+            )
+        return found if found is not None and found.known else None
+
+    def metrics(self, kind: str) -> list[str]:
+        """Metrics of that kind ("privacy", "utility") with at least one value, in the catalogue's order."""
+        present = {
+            (name, "privacy" if attacker else "utility") for (_, name, attacker, _), v in self._items() if v.known
+        }
+        names = sorted({name for name, found in present if found == kind})
+        order = [m.name for m in METRICS]
+        return sorted(names, key=lambda n: (order.index(n) if n in order else len(order), n))
+
+    def failed(self, condition: Condition) -> int:
+        """Cells of the condition that did not finish."""
+        return len(condition.rows(self.run.failed))
+
+    def _items(self) -> Iterator[tuple[tuple[Condition, str, str, str], Value]]:
+        return iter(self._values.items())
+
+    @cached_property
+    def _values(self) -> dict[tuple[Condition, str, str, str], Value]:
+        values = {}
+        for row in self.run.summary.to_dict("records"):
+            key = (_condition(row), str(row["metric"]), str(row["attacker"]), str(row["policy"]))
+            figures = (float(row[k]) for k in ("value", "low", "high"))
+            counts = (int(row[k]) for k in ("images", "subjects", "missing"))
+            values[key] = Value(*figures, *counts)
+        return values
+
+    @cached_property
+    def _threats(self) -> dict[tuple[Condition, str], str]:
+        rows = self.run.summary.to_dict("records")
+        return {(_condition(row), str(row["attacker"])): str(row["threat"]) for row in rows}
+
+
+def _condition(row: dict) -> Condition:
+    strength = float(row["strength"])
+    return Condition(str(row["defense"]), None if math.isnan(strength) else strength)
+
+
+def written(name: str, value: Value | None, interval: bool = True) -> str:
+    """A figure as text: "12 % [6, 20]", "0.34 [0.30, 0.39]", "–" when there is none."""
+    if value is None:
+        return "–"
+    text = number(name, value.value) + (" %" if metric(name).share else "")
+    if interval and value.bounded:
+        text += f" [{number(name, value.low)}, {number(name, value.high)}]"
+    return text
+
+
+def number(name: str, value: float) -> str:
+    """One number in the metric's unit (per cent for rates), without the sign of the unit."""
+    if metric(name).share:
+        value *= 100
+        # 99.6 % is not 100 %: "all" and "none" are said only when they are meant.
+        digits = 1 if 0 < value < 1 or 99 < value < 100 else 0
+        return f"{value:.{digits}f}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
