@@ -1,0 +1,53 @@
+"""Several posts of one model seen together: a feed of avatars leaks more than each of them.
+
+Both functions cut one model's P posts into P // N disjoint feeds of N; post i goes to feed i mod (P // N), so that posts
+sorted by prompt are spread over the feeds. Disjoint feeds of one model are still correlated: bootstrap over models.
+"""
+
+import numpy as np
+
+
+def pooled_templates(vectors: np.ndarray, acquired: np.ndarray, posts: int) -> tuple[np.ndarray, np.ndarray]:
+    """The linker who averages: one template per feed, the normalized mean of its unit vectors.
+
+    Args:
+        vectors: float [P, D], embeddings of one model's outputs. acquired: bool [P]; posts without a face are left out of
+            the mean. posts: N >= 1; 1 gives the posts themselves.
+
+    Returns: templates float [P // N, D] and acquired bool [P // N] (any post of the feed had a face); templates that are
+        not acquired are zero. They go on like embeddings of single posts: ranks, thresholds, policies.
+
+    Raises ValueError for shapes that do not fit and for fewer than N posts.
+    """
+    vectors, acquired = np.asarray(vectors, dtype=np.float64), np.asarray(acquired, dtype=bool)
+    if vectors.ndim != 2 or acquired.shape != vectors.shape[:1]:
+        raise ValueError(f"vectors {vectors.shape} and acquired {acquired.shape} do not fit together")
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    sums = _feeds(np.where(acquired[:, None], unit, 0.0), posts).sum(1)
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    return sums / np.maximum(norms, 1e-12), np.any(_feeds(acquired, posts), axis=1)
+
+
+def any_hit(hits: np.ndarray, posts: int) -> np.ndarray:
+    """The linker who needs one leak: probability that at least one of a feed's N posts is linked.
+
+    Args:
+        hits: bool or float [P] in [0, 1], per-post hits under a policy that gives every post a value.
+
+    Returns: float [P // N], 1 - product of (1 - hit). Never falls with N; higher is more leakage. Under the "chance"
+        policy N guesses count as independent.
+
+    Raises ValueError for hits outside [0, 1] or NaN, and for fewer than N posts.
+    """
+    values = np.asarray(hits, dtype=np.float64)
+    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("hits must be a vector of values in [0, 1]; choose a policy for posts without a face")
+    return 1 - np.prod(1 - _feeds(values, posts), axis=1)
+
+
+def _feeds(rows: np.ndarray, posts: int) -> np.ndarray:
+    """[P, ...] -> [P // N, N, ...]; a remainder is dropped."""
+    if not 1 <= posts <= len(rows):
+        raise ValueError(f"feeds of {posts} posts can't be made of {len(rows)}")
+    count = len(rows) // posts
+    return rows[: count * posts].reshape(posts, count, *rows.shape[1:]).swapaxes(0, 1)

@@ -1,0 +1,55 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import gmean
+from sklearn.metrics.pairwise import cosine_similarity
+
+from iddmbench.metrics.utility import Component, closeness, geometric_mean, utility
+
+
+def test_normalized_by_hand():
+    assert Component("detection", 0.7, floor=0.2, reference=1.0).normalized == pytest.approx(0.625)
+    assert Component("KID", 0.3, floor=0.5, reference=0.1, higher_is_better=False).normalized == pytest.approx(0.5)
+    assert Component("KID", 0.9, floor=0.5, reference=0.1, higher_is_better=False).normalized == 0
+    assert Component("better than undefended", 2, floor=0, reference=1).normalized == 1
+
+
+def test_index_is_the_geometric_mean_with_its_components():
+    parts = [Component("a", 0.9, 0, 1), Component("b", 0.5, 0, 1), Component("c", 0.2, 1, 0, higher_is_better=False)]
+    result = utility(parts)
+    assert result.index == pytest.approx(gmean([0.9, 0.5, 0.8]))
+    assert result.components == tuple(parts)
+    assert utility([*parts, Component("d", 0, 0, 1)]).index == 0
+    assert utility([Component("a", 3, 0, 1)]).index == 1
+
+
+def test_geometric_mean_of_resamples():
+    values = np.random.default_rng(0).random((50, 3))
+    np.testing.assert_allclose(geometric_mean(values), gmean(values, axis=1))
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        geometric_mean(np.array([0.5, 1.2]))
+
+
+@pytest.mark.parametrize("value, floor, reference, higher", [(1, 1, 1, True), (1, 0, 1, False), (1, 1, 0, True)])
+def test_anchors_in_the_wrong_order_are_refused(value, floor, reference, higher):
+    with pytest.raises(ValueError, match="must lie"):
+        Component("x", value, floor, reference, higher)
+
+
+def test_what_has_no_value_is_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        Component("x", math.nan, 0, 1)
+    for parts in ([], [Component("x", 0, 0, 1)] * 2):
+        with pytest.raises(ValueError, match="distinct names"):
+            utility(parts)
+
+
+def test_closeness_is_the_mean_pairwise_cosine():
+    rng = np.random.default_rng(0)
+    outputs, references = rng.normal(size=(5, 8)), rng.normal(size=(4, 8))
+    np.testing.assert_allclose(closeness(outputs, references), cosine_similarity(outputs, references).mean(1))
+    with pytest.raises(ValueError, match="zero vector"):
+        closeness(np.zeros((1, 8)), references)
+    with pytest.raises(ValueError, match="dimension"):
+        closeness(outputs[:, :3], references)
