@@ -10,6 +10,10 @@ ARCFACE_112 = np.array(
 )
 """[5, 2] in a 112 x 112 crop; insightface's `face_align.py` and OpenCV's FaceRecognizerSF use it."""
 
+DLIB_150 = np.array([[45.7, 45.2], [101.3, 45.2], [73.5, 74.7], [50.2, 98.7], [96.8, 98.7]], np.float32)
+"""[5, 2] in dlib's 150 x 150 chip (padding 0.25): where YuNet's landmarks lie on average in the chips that dlib's own
+five-point predictor makes of ORL's public people, made symmetric."""
+
 MAX_STEP = 1.5
 """Source pixels between two samples, at most; beyond it, several samples are averaged (no aliasing)."""
 
@@ -49,9 +53,10 @@ def crop(images: Tensor, matrices: Tensor, size: int) -> Tensor:
         matrices: float [N, 2, 3], image to crop coordinates in pixels (`similarity`).
         size: side of the crop.
 
-    Returns [N, 3, size, size] in the images' range; 0 outside the image, as OpenCV and dlib have it. A crop that is
-    more than 1.5 times smaller than what it shows is the mean of several samples per pixel. Each image's crop is
-    independent of the others'. Raises ValueError when the shapes do not fit, or a matrix is not finite.
+    Returns [N, 3, size, size] in the images' range. Outside the image its edge is repeated: with black there, dlib's
+    ResNet on ORL at 64 x 64, where faces fill the frame, has an EER of 0.0078 instead of 0.0055 (TAR at FAR 1e-3 0.948
+    instead of 0.968). A crop that is more than 1.5 times smaller than what it shows is the mean of several samples per
+    pixel. Each image's crop is independent of the others'. Raises ValueError when the shapes do not fit, or a matrix is not finite.
     """
     if images.ndim != 4 or matrices.shape != (len(images), 2, 3):
         raise ValueError(f"images must be [N, C, H, W] and matrices [N, 2, 3]: {images.shape}, {matrices.shape}")
@@ -79,5 +84,5 @@ def _sample(images: Tensor, linear: Tensor, shift: Tensor, size: int, count: int
     source = target @ linear.transpose(1, 2)
     extent = torch.tensor([width, height], device=images.device, dtype=images.dtype)
     grid = ((2 * source + 1) / extent - 1).view(len(images), size * count, size * count, 2)
-    sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    sampled = F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return F.avg_pool2d(sampled, count) if count > 1 else sampled
