@@ -56,7 +56,8 @@ def crop(images: Tensor, matrices: Tensor, size: int) -> Tensor:
     Returns [N, 3, size, size] in the images' range. Outside the image its edge is repeated: with black there, dlib's
     ResNet on ORL at 64 x 64, where faces fill the frame, has an EER of 0.0078 instead of 0.0055 (TAR at FAR 1e-3 0.948
     instead of 0.968). A crop that is more than 1.5 times smaller than what it shows is the mean of several samples per
-    pixel. Each image's crop is independent of the others'. Raises ValueError when the shapes do not fit, or a matrix is not finite.
+    pixel. Each image's crop is independent of the others'. Raises ValueError when the shapes do not fit, or a matrix is
+    not finite.
     """
     if images.ndim != 4 or matrices.shape != (len(images), 2, 3):
         raise ValueError(f"images must be [N, C, H, W] and matrices [N, 2, 3]: {images.shape}, {matrices.shape}")

@@ -71,7 +71,7 @@ def _network(reader: "_Reader") -> DlibNetwork:
     rows, columns = reader.integer(), reader.integer()
     if rows != columns:
         raise ValueError(f"input {rows} x {columns} is not square")
-    layers = []
+    layers: list[Layer] = []
     while not layers or layers[-1].kind != "fc":
         layers.append(_layer(reader))
     return DlibNetwork(mean, rows, tuple(layers))

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
@@ -54,5 +55,5 @@ class FaceNet(nn.Module, ABC):
             raise ValueError(f"{self.name} takes {wanted}, got {crops.dtype} {tuple(crops.shape)}")
 
     def freeze(self) -> None:
-        """Evaluation mode and no gradients for the weights; constructors end with it."""
-        self.eval().requires_grad_(False)
+        """Evaluation mode, no gradients for the weights, channels last (faster on CPUs); constructors end with it."""
+        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)

