@@ -132,9 +132,9 @@ class Summary:
         values = {}
         for row in self.run.summary.to_dict("records"):
             key = (_condition(row), str(row["metric"]), str(row["attacker"]), str(row["policy"]))
-            figures = (float(row[k]) for k in ("value", "low", "high"))
-            counts = (int(row[k]) for k in ("images", "subjects", "missing"))
-            values[key] = Value(*figures, *counts)
+            low, high = float(row["low"]), float(row["high"])
+            counts = int(row["images"]), int(row["subjects"]), int(row["missing"])
+            values[key] = Value(float(row["value"]), low, high, *counts)
         return values
 
     @cached_property
@@ -161,8 +161,9 @@ def written(name: str, value: Value | None, interval: bool = True) -> str:
 def number(name: str, value: float) -> str:
     """One number in the metric's unit (per cent for rates), without the sign of the unit."""
     if metric(name).share:
-        value *= 100
-        # 99.6 % is not 100 %: "all" and "none" are said only when they are meant.
-        digits = 1 if 0 < value < 1 or 99 < value < 100 else 0
-        return f"{value:.{digits}f}"
+        value = round(100 * value, 6)
+        if 0 < value < 1 or 99 < value < 100:
+            # 99.96 % is not 100 %: "all" and "none" are said only when they are meant.
+            return {"0.0": "<0.1", "100.0": ">99.9"}.get(f"{value:.1f}", f"{value:.1f}")
+        return f"{value:.0f}"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"

@@ -1,0 +1,321 @@
+"""The figures of finished runs. They are drawn without a global state and come out byte-identical for equal data."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, PercentFormatter
+
+from iddmbench.run.catalogue import metric
+from iddmbench.run.folder import WORST_CASE, RunFolder
+from iddmbench.run.place_labels import place
+from iddmbench.run.tables import GENERIC, UNDEFENDED, Condition, Summary, Value
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's colour-blind safe colours (2008), less the yellow, which is too light for a line on white."""
+FIXED = {"iddm": 0, "random-noise": 4, "aspl": 1, "simac": 2, "iddm-direct": 5, "metacloak": 3}
+INK, GRAY = "#222222", "#767676"
+PRIVACY = ("r1u", "psr@1e-2")
+TITLES = {"r1u": "Images not linked at rank 1 (R1-U)", "psr@1e-2": "Images not matched at FAR 1 % (PSR)"}
+MARKERS = ("o", "s", "^", "D")
+DISC = np.array([(x, y) for x in np.linspace(-1, 1, 7) for y in np.linspace(-1, 1, 7) if x * x + y * y <= 1])
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.edgecolor": GRAY,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.parse_math": False,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+def color(defense: str) -> str:
+    """The defense's colour, the same in every figure."""
+    index = FIXED.get(defense)
+    if index is None:
+        index = hashlib.sha256(defense.encode()).digest()[0]
+    return PALETTE[index % len(PALETTE)]
+
+
+def tradeoff(*runs: RunFolder) -> Figure:
+    """Privacy against utility: R1-U and PSR at FAR 1e-2 over the utility index, one line per defense over its strengths.
+
+    Thick: the worst case over attackers that the defense did not optimize against; thin: each attacker, dashed where it
+    is white-box. Points carry their strength, bars are 95 % intervals. Several runs are overlaid; their defenses keep
+    their colours and differ by marker. A figure without any value says so instead of raising.
+    """
+    summaries = [Summary(run) for run in runs]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10, 5.2), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.04))
+        FigureCanvasAgg(figure)
+        panels = [m for m in PRIVACY if any(m in s.metrics("privacy") for s in summaries)] or [PRIVACY[0]]
+        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, name in zip(axes, panels, strict=True):
+            _dress(ax, name)
+        axes[0].set_ylabel("privacy →")
+        curves = [(i, s, d) for i, s in enumerate(summaries) for d in s.defenses]
+        handles = _legend(curves, several=len(runs) > 1)
+        figure.legend(
+            handles=handles,
+            labels=[str(h.get_label()) for h in handles],
+            loc="outside lower center",
+            ncols=min(4, len(handles)),
+            frameon=False,
+            fontsize=9,
+        )
+        for ax, name in zip(axes, panels, strict=True):
+            labels = [x for i, s, d in curves for x in _curve(ax, s, d, name, i)]
+            labels += [x for i, s in enumerate(summaries) for x in _anchors(ax, s, name, first=i == 0)]
+            if not labels:
+                ax.text(0.5, 0.5, "no finished cells to show", ha="center", transform=ax.transAxes, color=GRAY)
+        # Labels are placed in pixels, so the layout must be final first.
+        figure.canvas.draw()
+        figure.set_layout_engine("none")
+        for ax in axes:
+            _write_labels(ax)
+        return figure
+
+
+def histograms(run: RunFolder) -> Figure:
+    """Scores of the images by attacker (columns) and condition (rows): cosine to the subject's own enrolment template, and
+    to the best other identity, with the thresholds. Only images with a face have scores."""
+    summary = Summary(run)
+    attackers = summary.attackers or [""]
+    conditions = summary.conditions
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.2 + 4.2 * len(attackers), 0.9 + 1.25 * len(conditions)), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(len(conditions), len(attackers), sharex="col", squeeze=False)
+        for column, attacker in enumerate(attackers):
+            probes = run.probes[(run.probes["attacker"] == attacker) & run.probes["acquired"]]
+            scores = np.concatenate([probes["mated"], probes["nonmated"]]).astype(float)
+            scores = scores[np.isfinite(scores)]
+            edges = np.linspace(scores.min(), scores.max() + 1e-9, 41) if len(scores) else np.linspace(0, 1, 41)
+            for row, condition in enumerate(conditions):
+                _histogram(axes[row, column], summary, condition, attacker, edges)
+                if column == 0:
+                    axes[row, 0].set_ylabel(
+                        short(condition.title).replace(", ", ",\n"), rotation=0, ha="right", va="center"
+                    )
+            axes[0, column].set_title(short(attacker), fontsize=11)
+            axes[-1, column].set_xlabel("cosine similarity")
+        handles = [
+            Line2D([], [], color=PALETTE[1], lw=6, alpha=0.6, label="to the person's own template"),
+            Line2D([], [], color=PALETTE[0], lw=6, alpha=0.6, label="to the nearest other identity"),
+            Line2D([], [], color=INK, lw=1, label="threshold at FAR 1 %"),
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        return figure
+
+
+def save(figure: Figure, folder: Path | str, name: str, formats: Iterable[str] = ("png", "svg")) -> list[Path]:
+    """Write `name`.png (160 dpi), .svg, .pdf; the files hold no date, so equal figures give equal files.
+
+    Raises OSError when the folder can't be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    with matplotlib.rc_context({"svg.hashsalt": "iddmbench", "svg.fonttype": "path"}):
+        for kind in formats:
+            metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+            path, part = folder / f"{name}.{kind}", folder / f".{name}.{kind}.part"
+            figure.savefig(part, format=kind, dpi=160, metadata=metadata)
+            part.replace(path)
+            paths.append(path)
+    return paths
+
+
+def short(text: str, limit: int = 32) -> str:
+    """Text from a run as a figure can hold it: one line, at most `limit` characters."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _dress(ax: Axes, name: str) -> None:
+    ax.set_title(TITLES.get(name, metric(name).title), fontsize=11, loc="left", pad=10)
+    ax.set_xlim(-0.05, 1.06)
+    ax.set_ylim(-0.05, 1.06)
+    ax.xaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
+    ax.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    ax.set_xlabel("utility index (1 = undefended) →")
+    ax.grid(color="#e6e6e6", lw=0.7)
+    ax.set_axisbelow(True)
+
+
+def _points(
+    summary: Summary, conditions: Sequence[Condition], name: str, attacker: str
+) -> list[tuple[Condition, Value, Value]]:
+    """(condition, utility, privacy) where both are known."""
+    found = []
+    for condition in conditions:
+        x, y = summary.get(condition, "utility_index"), summary.get(condition, name, attacker)
+        if x is not None and y is not None:
+            found.append((condition, x, y))
+    return found
+
+
+def _curve(ax: Axes, summary: Summary, defense: str, name: str, order: int) -> list[str]:
+    conditions = summary.curve(defense)
+    undefended = [c for c in summary.conditions if c.defense == UNDEFENDED]
+    tint, drawn = color(defense), []
+    lone = all(summary.transfer(c) == summary.transfer(conditions[0]) for c in conditions)
+    only = summary.transfer(conditions[0]) if lone else []
+    for attacker in summary.attackers:
+        # With one unknown attacker the worst case is that attacker.
+        points = _points(summary, conditions, name, attacker)
+        if points and [attacker] != only:
+            known = all(summary.white_box(c, attacker) for c, _, _ in points)
+            x, y = [p[1].value for p in points], [p[2].value for p in points]
+            ax.plot(x, y, color=tint, lw=1, ls=(0, (4, 2)) if known else "-", alpha=0.75, marker=".", ms=4, zorder=2)
+            drawn.append(attacker)
+    points = _points(summary, conditions, name, WORST_CASE)
+    if not points:
+        return drawn
+    x, y = [p[1].value for p in points], [p[2].value for p in points]
+    start = _points(summary, undefended, name, WORST_CASE)
+    if start:
+        ax.plot([start[0][1].value, x[0]], [start[0][2].value, y[0]], color=tint, lw=1.2, ls=":", zorder=2)
+    for _, u, p in points:
+        _bars(ax, u, p, tint)
+    ax.plot(
+        x,
+        y,
+        color=tint,
+        lw=2.4,
+        marker=MARKERS[order % len(MARKERS)],
+        ms=7,
+        mec="white",
+        mew=0.8,
+        zorder=4,
+    )
+    for condition, u, p in points:
+        _label(ax, (u.value, p.value), f"{condition.strength:g}", tint)
+    return [*drawn, WORST_CASE]
+
+
+def _anchors(ax: Axes, summary: Summary, name: str, first: bool) -> list[str]:
+    styles = {UNDEFENDED: ("P", INK), GENERIC: ("X", GRAY)}
+    anchors = [c for c in summary.conditions if c.strength is None]
+    drawn = []
+    for condition, u, p in _points(summary, anchors, name, WORST_CASE):
+        marker, tint = styles.get(condition.defense, ("d", GRAY))
+        _bars(ax, u, p, tint)
+        ax.plot([u.value], [p.value], marker=marker, color=tint, ms=10, mec="white", mew=0.8, ls="", zorder=5)
+        if first:
+            _label(
+                ax,
+                (u.value, p.value),
+                "undefended" if condition.defense == UNDEFENDED else short(condition.defense),
+                tint,
+            )
+        drawn.append(condition.defense)
+    return drawn
+
+
+def _bars(ax: Axes, x: Value, y: Value, tint: str) -> None:
+    style: dict[str, Any] = {"color": tint, "lw": 1.1, "alpha": 0.55, "zorder": 3}
+    if x.bounded:
+        ax.plot([x.low, x.high], [y.value, y.value], **style)
+    if y.bounded:
+        ax.plot([x.value, x.value], [y.low, y.high], **style)
+
+
+def _label(ax: Axes, point: tuple[float, float], text: str, tint: str) -> None:
+    """Only noted here: `_write_labels` places all of a panel's labels together."""
+    note = ax.annotate(text, point, color=tint, fontsize=9, fontweight="bold", annotation_clip=False, zorder=6)
+    note.set_in_layout(False)
+
+
+def _write_labels(ax: Axes) -> None:
+    figure = ax.figure
+    canvas = figure.canvas
+    renderer = canvas.get_renderer()  # type: ignore[attr-defined]
+    texts = list(ax.texts)
+    notes = [t for t in texts if hasattr(t, "xy")]
+    anchors = [tuple(ax.transData.transform(t.xy)) for t in notes]
+    boxes = [t.get_window_extent(renderer) for t in notes]
+    sizes = [(b.width + 2, b.height + 2) for b in boxes]
+    obstacles = [_along(ax.transData.transform(line.get_xydata())) for line in ax.lines]
+    obstacles += [np.array(a) + 9 * DISC for a in anchors]
+    area = ax.get_window_extent(renderer)
+    bounds = (area.x0, area.y0, area.x1, area.y1)
+    placed = place(anchors, sizes, np.concatenate(obstacles) if obstacles else np.empty((0, 2)), bounds, gap=9)
+    for note, box in zip(notes, placed, strict=True):
+        note.set_position(tuple(ax.transData.inverted().transform(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))))
+        note.set_horizontalalignment("center")
+        note.set_verticalalignment("center")
+
+
+def _along(points: np.ndarray, step: float = 3.0) -> np.ndarray:
+    """Points every `step` pixels along a polyline [N, 2]."""
+    pieces = [points]
+    for a, b in pairwise(points):
+        pieces.append(a + (b - a) * np.linspace(0, 1, 1 + int(np.hypot(*(b - a)) / step))[:, None])
+    return np.concatenate(pieces)
+
+
+def _legend(curves: Sequence[tuple[int, Summary, str]], several: bool) -> list[Line2D]:
+    handles, thin, dashed = [], False, False
+    for order, summary, defense in curves:
+        text = short(defense) + (f" ({short(summary.run.name, 24)})" if several else "")
+        marker = MARKERS[order % len(MARKERS)]
+        handles.append(Line2D([], [], color=color(defense), lw=2.4, marker=marker, ms=7, mec="white", label=text))
+        for condition in summary.curve(defense):
+            thin = thin or len(summary.transfer(condition)) > 1
+            dashed = dashed or len(summary.transfer(condition)) < len(summary.attackers)
+    handles.append(Line2D([], [], color=INK, lw=2.4, label=_worst_case(curves)))
+    if thin:
+        handles.append(Line2D([], [], color=INK, lw=1, label="each attacker"))
+    if dashed:
+        handles.append(Line2D([], [], color=INK, lw=1, ls=(0, (4, 2)), label="white-box attacker" + _names(curves)))
+    handles.append(Line2D([], [], color=INK, marker="P", ms=9, mec="white", ls="", label="undefended"))
+    handles.append(Line2D([], [], color=GRAY, marker="X", ms=9, mec="white", ls="", label="generic (not personalized)"))
+    return handles
+
+
+def _worst_case(curves: Sequence[tuple[int, Summary, str]]) -> str:
+    over = {tuple(s.transfer(c)) for _, s, d in curves for c in s.curve(d)}
+    if len(over) == 1 and 0 < len(names := next(iter(over))) <= 3:
+        return f"worst case ({short(', '.join(names))})"
+    return "worst case (attackers not white-box)"
+
+
+def _names(curves: Sequence[tuple[int, Summary, str]]) -> str:
+    known = {a for _, s, d in curves for c in s.curve(d) for a in s.attackers if s.white_box(c, a)}
+    return f" ({short(', '.join(sorted(known)))})" if len(known) <= 3 else ""
+
+
+def _histogram(ax: Axes, summary: Summary, condition: Condition, attacker: str, edges: np.ndarray) -> None:
+    probes = condition.rows(summary.run.probes)
+    probes = probes[(probes["attacker"] == attacker) & probes["acquired"]]
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    if probes.empty:
+        ax.text(0.5, 0.4, "no scores", ha="center", transform=ax.transAxes, color=GRAY, fontsize=9)
+        return
+    for column, tint in (("nonmated", PALETTE[0]), ("mated", PALETTE[1])):
+        ax.hist(probes[column].dropna(), bins=edges.tolist(), color=tint, alpha=0.6, histtype="stepfilled")
+    calibration = summary.run.calibration
+    for threshold in calibration[(calibration["attacker"] == attacker) & np.isclose(calibration["far"], 1e-2)][
+        "threshold"
+    ]:
+        ax.axvline(threshold, color=INK, lw=1)
+    box = " · white-box" if summary.white_box(condition, attacker) else ""
+    ax.text(0.99, 0.92, f"n = {len(probes)}{box}", ha="right", va="top", transform=ax.transAxes, fontsize=8, color=GRAY)
