@@ -18,6 +18,7 @@ COLUMNS = 20
 """Most tiles in a row; the images per group follow from it."""
 TILE, GAP, SPACE, STRIP = 96, 4, 22, 6
 """Pixels: side of a tile, between tiles, between groups, height of the mark below a tile."""
+NO_BREAK = "\u00a0"
 INK, GRAY, LINKED, EMPTY = "#222222", "#767676", "#D55E00", "#f0f0f0"
 
 
@@ -39,9 +40,12 @@ class Group:
 
 
 def contact_sheet(run: RunFolder) -> Image.Image:
-    """Rows are subjects (six at most), column groups the references, what a defense made of them, undefended outputs, each
-    defense and strength, and the generic model. Every group shows the same prompts and noise. A bar below an image says that
-    an attacker which the defense did not optimize against links it at rank 1, a dotted one that no face is found."""
+    """The sheet as an RGB image.
+
+    Rows are subjects (six at most), column groups the references, what a defense made of them, undefended outputs, each
+    defense and strength, and the generic model. Every group shows the same prompts and noise. A bar below an image says
+    that an attacker which the defense did not optimize against links it at rank 1, a dotted one that no face is found.
+    """
     summary = Summary(run)
     subjects = [str(s) for s in dict.fromkeys(run.cells["subject"])][:SUBJECTS]
     conditions = summary.conditions
@@ -50,14 +54,6 @@ def contact_sheet(run: RunFolder) -> Image.Image:
     groups += _extras(run, conditions, subjects, 2)
     groups += [Group(c.title, width, {s: _outputs(run, c, s, width) for s in subjects}) for c in conditions]
     return _draw(groups, subjects, _footnote(run, len(dict.fromkeys(run.cells["subject"])), len(subjects)))
-
-
-def save_contact_sheet(run: RunFolder, path: Path) -> None:
-    """Write the sheet as PNG. Raises OSError when it can't be written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    contact_sheet(run).save(part, format="PNG", optimize=True)
-    part.replace(path)
 
 
 def _tiles(images: Sequence[np.ndarray], count: int) -> list[Tile]:
@@ -73,7 +69,7 @@ def _extras(run: RunFolder, conditions: Sequence[Condition], subjects: Sequence[
         titles = dict.fromkeys(t for f in folders[:1] for s in subjects for t in run.subfolders(EXTRAS, f, s))
         for title in titles:
             tiles = {s: _tiles(run.pictures(EXTRAS, folders[0], s, title), width) for s in subjects}
-            groups.append(Group(f"{title}, {condition.title}", width, tiles))
+            groups.append(Group(f"{title}, {condition.title.replace(' ', NO_BREAK)}", width, tiles))
     return groups
 
 
@@ -137,7 +133,7 @@ def _tile(
     x, y = place
     if tile.image is None:
         draw.rectangle((x, y, x + TILE - 1, y + TILE - 1), fill=EMPTY)
-        draw.text((x + TILE / 2, y + TILE / 2), "none", font=font, fill=GRAY, anchor="mm")
+        draw.text((x + TILE / 2, y + TILE / 2), "missing", font=font, fill=GRAY, anchor="mm")
         return
     image = Image.fromarray(tile.image)
     scale = TILE / max(image.size)
@@ -169,7 +165,7 @@ def _legend(draw: ImageDraw.ImageDraw, place: tuple[int, int], footnote: str, fo
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """Lines no wider than `width` pixels where words allow it."""
     lines = [""]
-    for word in text.split():
+    for word in text.split(" "):
         joined = f"{lines[-1]} {word}".strip()
         if font.getlength(joined) > width and lines[-1]:
             lines.append(word)

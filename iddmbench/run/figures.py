@@ -1,9 +1,9 @@
 """The figures of finished runs. They are drawn without a global state and come out byte-identical for equal data."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -110,7 +110,7 @@ def histograms(run: RunFolder) -> Figure:
                 _histogram(axes[row, column], summary, condition, attacker, edges)
                 if column == 0:
                     axes[row, 0].set_ylabel(
-                        short(condition.title).replace(", ", ",\n"), rotation=0, ha="right", va="center"
+                        short(condition.title), rotation=0, ha="right", va="center"
                     )
             axes[0, column].set_title(short(attacker), fontsize=11)
             axes[-1, column].set_xlabel("cosine similarity")
@@ -123,22 +123,13 @@ def histograms(run: RunFolder) -> Figure:
         return figure
 
 
-def save(figure: Figure, folder: Path | str, name: str, formats: Iterable[str] = ("png", "svg")) -> list[Path]:
-    """Write `name`.png (160 dpi), .svg, .pdf; the files hold no date, so equal figures give equal files.
-
-    Raises OSError when the folder can't be written.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+def render(figure: Figure, kind: str) -> bytes:
+    """The figure as "png" (160 dpi), "svg" or "pdf"; no date is written, so equal figures give equal bytes."""
+    metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+    stream = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "iddmbench", "svg.fonttype": "path"}):
-        for kind in formats:
-            metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
-            path, part = folder / f"{name}.{kind}", folder / f".{name}.{kind}.part"
-            figure.savefig(part, format=kind, dpi=160, metadata=metadata)
-            part.replace(path)
-            paths.append(path)
-    return paths
+        figure.savefig(stream, format=kind, dpi=160, metadata=metadata)
+    return stream.getvalue()
 
 
 def short(text: str, limit: int = 32) -> str:

@@ -11,7 +11,7 @@ from iddmbench.run.catalogue import METRICS, metric
 from iddmbench.run.folder import WHITE_BOX, WORST_CASE, RunFolder, label
 
 UNDEFENDED, GENERIC = "none", "generic"
-TITLES = {UNDEFENDED: "undefended", GENERIC: "generic, not personalized"}
+TITLES = {UNDEFENDED: "undefended", GENERIC: "generic"}
 
 
 @dataclass(frozen=True)

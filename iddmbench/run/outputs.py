@@ -1,0 +1,45 @@
+"""What a finished run is turned into: figures, contact sheet, report."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from iddmbench.run.contact_sheet import contact_sheet
+from iddmbench.run.figures import histograms, render, tradeoff
+from iddmbench.run.folder import FIGURES, REPORT, RunFolder
+from iddmbench.run.report import Drawings, report
+
+
+def write_outputs(path: Path | str) -> RunFolder:
+    """Write figures/tradeoff.png|svg, figures/histograms.png|svg, figures/contact_sheet.png and report.html into a run.
+
+    Nothing in the run's tables is changed, so it may be called again at any time. Raises UserError when the folder is no
+    finished run (`RunFolder.open`), OSError when it can't be written.
+    """
+    run = RunFolder.open(path)
+    curve = save(tradeoff(run), run.path / FIGURES, "tradeoff")
+    scores = save(histograms(run), run.path / FIGURES, "histograms")
+    sheet = io.BytesIO()
+    contact_sheet(run).save(sheet, format="PNG")
+    write(run.path / FIGURES / "contact_sheet.png", sheet.getvalue())
+    html = report(run, Drawings(curve["svg"], scores["svg"], sheet.getvalue()))
+    write(run.path / REPORT, html.encode())
+    return run
+
+
+def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png", "svg")) -> dict[str, bytes]:
+    """Write `name` in each of the formats that `render` knows; returns the files' contents by format."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {kind: render(figure, kind) for kind in formats}
+    for kind, content in contents.items():
+        write(folder / f"{name}.{kind}", content)
+    return contents
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write beside, then rename: a reader sees the old file or the new one."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)

@@ -1,0 +1,236 @@
+"""The HTML report of a run: one file, nothing loaded from anywhere, everything from the run escaped."""
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from iddmbench.run.catalogue import metric
+from iddmbench.run.folder import WORST_CASE, RunFolder
+from iddmbench.run.headline import headlines
+from iddmbench.run.reproduce import command, shell
+from iddmbench.run.tables import Condition, Summary, written
+
+SHOWN = ("r1u", "psr@1e-2", "psr@1e-3")
+"""Privacy figures of the main table; all others are in the full one."""
+POLICIES = ("acquired", "miss", "chance", "headline")
+
+
+@dataclass
+class Table:
+    """What the template draws: a header of one or two rows, then rows whose first cell is a header too.
+
+    groups: (text, columns it spans) above `columns`, empty for a header of one row.
+    """
+
+    columns: list[str]
+    rows: list[list[str]]
+    groups: list[tuple[str, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """The pictures of a report, as file contents: two SVG figures and the contact sheet as PNG."""
+
+    tradeoff: bytes
+    histograms: bytes
+    sheet: bytes
+
+
+def report(run: RunFolder, drawings: Drawings) -> str:
+    """The report as HTML text."""
+    environment = Environment(
+        loader=PackageLoader("iddmbench.run"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    summary = Summary(run)
+    return environment.get_template("report.html").render(
+        title=f"{', '.join(summary.defenses) or 'anchors only'} on {run.config.get('dataset', 'unknown data')}",
+        run=run,
+        facts=facts(run),
+        headlines=headlines(summary),
+        failed=failed_table(run),
+        privacy=privacy_table(summary),
+        utility=utility_table(summary),
+        policies=policy_table(summary),
+        subjects=subject_table(summary),
+        calibration=calibration_table(run),
+        everything=full_table(summary),
+        glossary=[metric(name) for kind in ("privacy", "utility") for name in summary.metrics(kind)],
+        tradeoff=data_uri(drawings.tradeoff, "svg+xml"),
+        histograms=data_uri(drawings.histograms, "svg+xml"),
+        sheet=data_uri(drawings.sheet, "png"),
+        command=shell(command(run.config)),
+        notes=[str(note) for note in run.config.get("notes", [])],
+        skipped=run.config.get("skipped", []),
+        environment=environment_rows(run.environment),
+    )
+
+
+def facts(run: RunFolder) -> list[tuple[str, str]]:
+    config, protocol = run.config, run.config.get("protocol", {})
+    seconds = float(run.cells["seconds"].sum())
+    return [
+        ("Dataset", str(config.get("dataset", "–"))),
+        ("Base model", f"{config.get('base', '–')}, personalized by {config.get('personalizer', '–')}"),
+        ("Subjects", f"{run.cells['subject'].nunique()}: {', '.join(map(str, dict.fromkeys(run.cells['subject'])))}"),
+        ("Images", f"{len(run.images)} generated, {config.get('images_per_prompt', '–')} per prompt"),
+        ("Seeds", ", ".join(str(s) for s in sorted(run.cells["seed"].unique()))),
+        ("Attackers", ", ".join(map(str, config.get("attackers", [])))),
+        ("Cells", f"{len(run.cells)}, {duration(seconds)} of computing"),
+        ("Protocol", f"version {protocol.get('version', '–')}, {str(protocol.get('hash', '–'))[:12]}"),
+    ]
+
+
+def privacy_table(summary: Summary) -> Table:
+    """Condition x attacker: the main privacy figures under the headline policy."""
+    names = [name for name in SHOWN if name in summary.metrics("privacy")]
+    attackers = [*summary.attackers, WORST_CASE]
+    some_failed = len(summary.run.failed) > 0
+    rows = []
+    for condition in summary.conditions:
+        found = [(a, [summary.get(condition, name, a) for name in names]) for a in attackers]
+        found = [(a, values) for a, values in found if any(values)] or [("", [None] * len(names))]
+        for i, (attacker, values) in enumerate(found):
+            images = next((str(v.images) for v in values if v), "0")
+            failed = [str(summary.failed(condition) or "") if i == 0 else ""] if some_failed else []
+            cells = [written(name, value) for name, value in zip(names, values, strict=True)]
+            who = _attacker(summary, condition, attacker) if attacker else "–"
+            rows.append([condition.title, who, *cells, images, *failed])
+    heads = ["Condition", "Attacker", *(_arrow(n) for n in names), "Images"]
+    return Table(heads + (["Failed cells"] if some_failed else []), rows)
+
+
+def utility_table(summary: Summary) -> Table:
+    # The index first, its components after it.
+    names = sorted(summary.metrics("utility"), key=lambda name: name != "utility_index")
+    rows = [[c.title, *(written(n, summary.get(c, n)) for n in names)] for c in summary.conditions]
+    return Table(["Condition", *(_arrow(n) for n in names)], rows)
+
+
+def policy_table(summary: Summary) -> Table:
+    """What each way of counting images without a face gives."""
+    names = [name for name in ("r1u", "psr@1e-2") if name in summary.metrics("privacy")]
+    rows = []
+    for condition in summary.conditions:
+        for attacker in summary.attackers:
+            lost = summary.get(condition, "fta", attacker)
+            figures = [summary.get(condition, n, attacker, policy) for n in names for policy in POLICIES]
+            if lost or any(figures):
+                texts = [written(n, v, interval=False) for n, v in zip(_repeat(names), figures, strict=True)]
+                rows.append([condition.title, _attacker(summary, condition, attacker), written("fta", lost), *texts])
+    groups = [("", 3), *((metric(n).title, len(POLICIES)) for n in names)]
+    heads = ["acquired only", "miss = not linked", "miss = guess", "headline"]
+    return Table(["Condition", "Attacker", _arrow("fta"), *heads * len(names)], rows, groups)
+
+
+def subject_table(summary: Summary) -> Table:
+    """Linked at rank 1 / images of each subject; images without a face are counted apart."""
+    probes, conditions, attackers = summary.run.probes, summary.conditions, summary.attackers
+    rows = []
+    for subject in dict.fromkeys(summary.run.cells["subject"]):
+        own = probes[probes["subject"] == subject]
+        parts = [condition.rows(own) for condition in conditions]
+        rows.append([str(subject), *(_linked(part, a) for part in parts for a in attackers)])
+    groups = [("", 1), *((c.title, len(attackers)) for c in conditions)]
+    return Table(["Subject", *attackers * len(conditions)], rows, groups if attackers else [])
+
+
+def calibration_table(run: RunFolder) -> Table:
+    rows = [
+        [
+            str(row["attacker"]),
+            str(row["title"]),
+            f"{row['far']:g}",
+            f"{row['threshold']:.4f}",
+            f"{row['achieved_far']:.2e}",
+            str(row["impostor_pairs"]),
+            str(row["licence"]),
+            str(row["source"]),
+            str(row["fingerprint"])[:16],
+        ]
+        for row in run.calibration.to_dict("records")
+    ]
+    heads = [
+        "Attacker",
+        "System",
+        "FAR",
+        "Threshold",
+        "Achieved FAR",
+        "Impostor pairs",
+        "Licence",
+        "Weights",
+        "Fingerprint",
+    ]
+    return Table(heads, rows)
+
+
+def failed_table(run: RunFolder) -> Table:
+    rows = []
+    for row in run.failed.to_dict("records"):
+        strength = float(row["strength"])
+        condition = Condition(str(row["defense"]), None if math.isnan(strength) else strength)
+        rows.append([condition.title, str(row["subject"]), str(row["seed"]), str(row["error"])])
+    return Table(["Condition", "Subject", "Seed", "Error"], rows)
+
+
+def full_table(summary: Summary) -> Table:
+    """The summary table as it is, for those who look for one figure."""
+    rows = []
+    for row in summary.run.summary.to_dict("records"):
+        strength = float(row["strength"])
+        condition = Condition(str(row["defense"]), None if math.isnan(strength) else strength)
+        figures = ["–" if not math.isfinite(row[k]) else f"{row[k]:.4g}" for k in ("value", "low", "high")]
+        names = [str(row[k]) for k in ("attacker", "threat", "policy")]
+        rows.append([condition.title, str(row["metric"]), *names, *figures, str(row["images"]), str(row["missing"])])
+    heads = ["Condition", "Metric", "Attacker", "Threat", "Policy", "Value", "Low", "High", "Images", "Failed cells"]
+    return Table(heads, rows)
+
+
+def environment_rows(environment: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [(k, "–" if v is None else str(v)) for k, v in environment.items() if not isinstance(v, dict)]
+    packages = environment.get("packages", {})
+    return [*rows, *((k, str(v)) for k, v in packages.items())] if isinstance(packages, dict) else rows
+
+
+def data_uri(image: bytes, kind: str) -> str:
+    """For an <img>: as an image, an SVG can run no script and its ids can't clash with another's."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "50 s", "12 min" or "3.4 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _attacker(summary: Summary, condition: Condition, attacker: str) -> str:
+    if attacker == WORST_CASE:
+        return f"worst case of {', '.join(summary.transfer(condition))}"
+    return f"{attacker} (white-box)" if summary.white_box(condition, attacker) else attacker
+
+
+def _arrow(name: str) -> str:
+    # A no-break space keeps the arrow with its word.
+    return f"{metric(name).title}\u00a0{'↑' if metric(name).better == 'higher' else '↓'}"
+
+
+def _linked(probes: pd.DataFrame, attacker: str) -> str:
+    own = probes[probes["attacker"] == attacker]
+    if own.empty:
+        return "–"
+    lost = int((~own["acquired"]).sum())
+    text = f"{int((own['rank'] == 1).sum())} / {len(own)}"
+    return f"{text} ({lost} no face)" if lost else text
+
+
+def _repeat(names: Sequence[str]) -> list[str]:
+    return [name for name in names for _ in POLICIES]

@@ -1,0 +1,58 @@
+"""What `iddmbench run` prints when it is done."""
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from iddmbench.run.catalogue import metric
+from iddmbench.run.folder import FIGURES, REPORT, RunFolder
+from iddmbench.run.headline import headlines
+from iddmbench.run.tables import Condition, Summary, written
+
+SHOWN = ("r1u", "psr@1e-2")
+
+
+def print_summary(run: RunFolder, console: Console) -> None:
+    """Per condition and attacker R1-U and PSR at FAR 1e-2 with intervals; per condition faces found, utility index and
+    failed cells; then where report and curve lie."""
+    summary = Summary(run)
+    some_failed = len(run.failed) > 0
+    table = Table(title="Protection and utility, 95 % intervals in brackets", title_justify="left", title_style="bold")
+    table.add_column("Condition")
+    table.add_column("Attacker")
+    for name in SHOWN:
+        table.add_column(metric(name).title, justify="right")
+    table.add_column("Faces", justify="right")
+    table.add_column("Utility index", justify="right")
+    if some_failed:
+        table.add_column("Failed", justify="right", style="red")
+    for condition in summary.conditions:
+        for row in _rows(summary, condition, some_failed):
+            table.add_row(*map(escape, row))
+        table.add_section()
+    console.print(table)
+    if any(summary.white_box(c, a) for c in summary.conditions for a in summary.attackers):
+        console.print("* white-box: the defense optimized against this attacker", style="dim")
+    for sentence in headlines(summary):
+        console.print(sentence, markup=False, highlight=False)
+    console.print()
+    # Paths are for copying: no wrapping, no colours.
+    for title, path in (("Report", run.path / REPORT), ("Curve ", run.path / FIGURES / "tradeoff.png")):
+        console.print(f"{title}  {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _rows(summary: Summary, condition: Condition, some_failed: bool) -> list[list[str]]:
+    """One row per attacker; what belongs to the condition stands in the first."""
+    faces = written("face_detection_rate", summary.get(condition, "face_detection_rate"), interval=False)
+    shared = [faces, written("utility_index", summary.get(condition, "utility_index"))]
+    if some_failed:
+        shared.append(str(summary.failed(condition) or ""))
+    rows = []
+    for attacker in summary.attackers or [""]:
+        figures = [written(name, summary.get(condition, name, attacker)) for name in SHOWN]
+        mark = "*" if summary.white_box(condition, attacker) else ""
+        first = not rows
+        rows.append(
+            [condition.title if first else "", attacker + mark, *figures, *(shared if first else [""] * len(shared))]
+        )
+    return rows
