@@ -176,7 +176,7 @@ class Decoupling:
 
     def _decoy(self, surrogate: Surrogate) -> Tensor:
         """Mean of several public people's templates: an identity that nobody has."""
-        raise NotImplementedError
+        return surrogate.template(list(self.bench.decoys))
 
 
 def jittered(matrices: Tensor, amount: float, side: int, generator: torch.Generator) -> Tensor:

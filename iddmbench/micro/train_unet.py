@@ -105,7 +105,7 @@ def train_unet(
     minutes: float,
     seed: int,
     log: Callable[[str], None],
-    batch_size: int = 32,
+    batch_size: int = 16,
     max_steps: int = 1_000_000,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """Train UNet and text encoder together until the time or the steps are spent; resumes from `folder/unet.pt`.

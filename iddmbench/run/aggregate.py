@@ -14,7 +14,7 @@ from iddmbench.metrics.estimate import summarize as summarize_samples
 from iddmbench.metrics.identification import chance_level
 from iddmbench.metrics.policies import POLICIES, hits_under, least_kind
 from iddmbench.metrics.unlinkability import FEWEST, d_sys
-from iddmbench.metrics.utility import Component, utility_index
+from iddmbench.metrics.utility import Component, utility
 from iddmbench.metrics.verification import auc, d_prime, eer
 from iddmbench.run.lab import Cell, Utility
 from iddmbench.run.linkage import Linkage, Linker
@@ -234,6 +234,7 @@ def _index_rows(groups: list[Group], seed: int) -> list[dict[str, Any]]:
             rng = Seeds(seed).child("bootstrap", group.label, "index").numpy()
             means = np.concatenate(tables).mean(0)
             samples = np.array([_index(m) for m in resampled_means(tables, rng, RESAMPLES)])
+            samples = samples[np.isfinite(samples)]
             estimate = summarize_samples(_index(means), samples, sum(map(len, tables)), len(tables))
         rows.append({**_context(group), **_row("utility_index", estimate)})
     return rows
@@ -262,9 +263,8 @@ def _index(means: np.ndarray) -> float:
     with np.errstate(invalid="ignore", divide="ignore"):
         own, undefended, generic = np.where(counts > 0, sums / counts, np.nan)
     floors = (0.0, 0.0, generic[2], ADHERENCE_CHANCE)
-    components = [
-        Component(name, value, floor, reference)
-        for name, value, floor, reference in zip(INDEX, own, floors, undefended, strict=True)
-        if np.isfinite(value) and reference > floor
-    ]
-    return utility_index(components)
+    anchored = list(zip(INDEX, own, floors, undefended, strict=True))
+    known = [row for row in anchored if np.isfinite(row[1:]).all()]  # adherence is not defined for every prompt list
+    if not known or any(reference <= floor for _, _, floor, reference in known):
+        return float("nan")
+    return utility([Component(*row) for row in known]).index

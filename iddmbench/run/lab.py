@@ -23,6 +23,7 @@ from iddmbench.faces.align import crop
 from iddmbench.faces.detect import YuNet
 from iddmbench.metrics.brisque import brisque
 from iddmbench.metrics.quality import ser_fiq
+from iddmbench.metrics.utility import closeness
 from iddmbench.models.base import BaseModel
 from iddmbench.models.recipe import LoraSettings, Sampling
 from iddmbench.nets.efficientnet import EfficientNetLite0
@@ -235,7 +236,7 @@ class Lab:
                 detected=faces.found,
                 ser_fiq=self._ser_fiq(outputs.images, faces.found),
                 brisque=brisque(outputs.images),
-                closeness=_closeness(features, self.features(references)),
+                closeness=closeness(features, self.features(references)),
                 adherence=adherence(outputs.prompts, outputs.images, faces),
                 features=features,
             )
@@ -305,6 +306,7 @@ class Lab:
 
     def _timed(self, stage: str, key: dict[str, Any], compute: Callable[[Path], None]) -> Path:
         """`Store.fetch` that notes the seconds, so that a reused result still says what it cost."""
+
         def measured(out: Path) -> None:
             start = time.perf_counter()
             compute(out)
@@ -318,12 +320,6 @@ def load_surrogate(name: str, device: str) -> Surrogate:
     """The attacker's network with the crop in front of it. Raises UserError when it is not differentiable."""
     surrogate = Surrogate(ATTACKERS.get(name)().network())
     return surrogate.to(device)
-
-
-def _closeness(features: np.ndarray, references: np.ndarray) -> np.ndarray:
-    a = features / np.linalg.norm(features, axis=1, keepdims=True)
-    b = references / np.linalg.norm(references, axis=1, keepdims=True)
-    return (a @ b.T).mean(1)
 
 
 def _seconds(folder: Path) -> float:
