@@ -150,7 +150,7 @@ def _crop(image: np.ndarray, matrix: Tensor, size: int) -> Tensor:
 
 ATTACKERS: Registry[Attacker] = Registry(
     "attacker",
-    Attacker,
+    Attacker,  # type: ignore[type-abstract]
     {"dlib": "iddmbench.attackers.dlib:Dlib", "sface": "iddmbench.attackers.sface:SFace"},
     "iddmbench.attackers",
 )

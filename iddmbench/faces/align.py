@@ -39,7 +39,8 @@ def similarity(landmarks: np.ndarray, template: np.ndarray) -> np.ndarray:
     spread = (np.abs(p - p_mean) ** 2).sum(1)
     if np.any(spread < 1e-9):
         raise ValueError("the landmarks of a face coincide, so that no transform fits")
-    factor = (np.conj(p - p_mean) * (q - q_mean)).sum(1) / spread
+    with np.errstate(invalid="ignore"):
+        factor = (np.conj(p - p_mean) * (q - q_mean)).sum(1) / spread
     shift = q_mean - factor * p_mean[:, 0]
     rows = [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
     return np.array(rows, np.float32).transpose(2, 0, 1)

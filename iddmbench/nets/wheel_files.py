@@ -41,8 +41,14 @@ def wheel_file(package: str, relative: str) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes as 64 hex digits; computed once per file state (path, size, time of change)."""
-    status = path.stat()
+    """The SHA-256 of a file's bytes as 64 hex digits; computed once per file state (path, size, time of change).
+
+    Raises UserError when it is absent.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"{path} can't be read: {error.strerror}") from error
     return _sha256(path, status.st_size, status.st_mtime_ns)
 
 
