@@ -1,0 +1,44 @@
+"""The command line. Heavy imports (torch, diffusers, matplotlib) stand inside the commands, so that --help is quick."""
+
+from typing import Annotated
+
+import typer
+
+from iddmbench import __version__
+from iddmbench.cli.doctor import doctor
+from iddmbench.cli.errors import Group
+from iddmbench.cli.list import list_plugins
+from iddmbench.cli.report import plot, report
+from iddmbench.cli.run import run
+from iddmbench.cli.train_base import train_base
+
+app = typer.Typer(cls=Group, pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
+app.command("run")(run)
+app.command("report")(report)
+app.command("plot")(plot)
+app.command("list")(list_plugins)
+app.command("doctor")(doctor)
+app.command("train-base")(train_base)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"iddmbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """How well can face recognition link the images of a personalized diffusion model to the person?
+
+    Start with `iddmbench doctor`, then `iddmbench run`.
+    """
+
+
+def main() -> None:
+    """Entry point of the `iddmbench` command."""
+    app()

@@ -1,5 +1,6 @@
 """What `iddmbench run` prints when it is done."""
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,8 +18,14 @@ def print_summary(run: RunFolder, console: Console) -> None:
     failed cells; then where report and curve lie."""
     summary = Summary(run)
     some_failed = len(run.failed) > 0
-    table = Table(title="Protection and utility, 95 % intervals in brackets", title_justify="left", title_style="bold")
-    table.add_column("Condition")
+    table = Table(
+        title="Protection and utility, 95 % intervals in brackets",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("Condition", no_wrap=True)
     table.add_column("Attacker")
     for name in SHOWN:
         table.add_column(metric(name).title, justify="right")
@@ -28,7 +35,7 @@ def print_summary(run: RunFolder, console: Console) -> None:
         table.add_column("Failed", justify="right", style="red")
     for condition in summary.conditions:
         for row in _rows(summary, condition, some_failed):
-            table.add_row(*map(escape, row))
+            table.add_row(*(escape(_tight(text)) for text in row))
         table.add_section()
     console.print(table)
     if any(summary.white_box(c, a) for c in summary.conditions for a in summary.attackers):
@@ -41,13 +48,18 @@ def print_summary(run: RunFolder, console: Console) -> None:
         console.print(f"{title}  {path}", markup=False, highlight=False, soft_wrap=True)
 
 
+def _tight(text: str) -> str:
+    """An interval without a space in it, so that no line breaks inside: "[13–38]"."""
+    return text.replace(", ", "–") if text.endswith("]") else text
+
+
 def _rows(summary: Summary, condition: Condition, some_failed: bool) -> list[list[str]]:
     """One row per attacker; what belongs to the condition stands in the first."""
     faces = written("face_detection_rate", summary.get(condition, "face_detection_rate"), interval=False)
     shared = [faces, written("utility_index", summary.get(condition, "utility_index"))]
     if some_failed:
         shared.append(str(summary.failed(condition) or ""))
-    rows = []
+    rows: list[list[str]] = []
     for attacker in summary.attackers or [""]:
         figures = [written(name, summary.get(condition, name, attacker)) for name in SHOWN]
         mark = "*" if summary.white_box(condition, attacker) else ""

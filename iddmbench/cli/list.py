@@ -1,0 +1,212 @@
+"""`iddmbench list`: the plugins and metrics that there are, and what they can be told."""
+
+import inspect
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from iddmbench.errors import UserError, did_you_mean
+
+
+class Kind(StrEnum):
+    defenses = "defenses"
+    attackers = "attackers"
+    datasets = "datasets"
+    metrics = "metrics"
+
+
+def list_plugins(
+    kind: Annotated[str, typer.Argument(help="defenses, attackers, datasets or metrics; all by default.")] = "",
+    name: Annotated[str, typer.Argument(help="One of them, with its options.")] = "",
+) -> None:
+    """List defenses, attackers, datasets and metrics; with a name, show its options (`list defense iddm`)."""
+    kinds = [_kind(kind)] if kind else list(Kind)
+    tables = {
+        Kind.defenses: (_defenses, _defense),
+        Kind.attackers: (_attackers, _attacker),
+        Kind.datasets: (_datasets, _dataset),
+        Kind.metrics: (_metrics, _metric),
+    }
+    console = Console()
+    for chosen in kinds:
+        overview, detail = tables[chosen]
+        for part in detail(name) if name else [overview()]:
+            console.print(part)
+
+
+def _kind(text: str) -> Kind:
+    for kind in Kind:
+        if text in (kind.value, kind.value[:-1]):
+            return kind
+    raise UserError(f"there is no list of '{text}': {did_you_mean(text, [k.value for k in Kind])}")
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, no_wrap=i == 0, style="cyan" if i == 0 else None)
+    return table
+
+
+def _add(table: Table, *cells: object) -> None:
+    table.add_row(*(escape(str(cell)) for cell in cells))
+
+
+def _loaded(registry: Any) -> list[tuple[str, Any]]:
+    """(name, class), or (name, UserError) for a plugin that can't be loaded: one broken package hides no other."""
+    found: list[tuple[str, Any]] = []
+    for name in registry.names():
+        try:
+            found.append((name, registry.get(name)))
+        except UserError as error:
+            found.append((name, error))
+    return found
+
+
+def _first_line(cls: type) -> str:
+    return (inspect.getdoc(cls) or "").partition("\n")[0]
+
+
+def _facts(title: str, rows: dict[str, object]) -> Table:
+    table = _table(title, "", "")
+    table.show_header = False
+    for key, value in rows.items():
+        if value not in ("", None):
+            _add(table, key, value)
+    return table
+
+
+def _defenses() -> Table:
+    from iddmbench.defense import DEFENSES
+
+    table = _table("Defenses", "name", "what it is", "paper", "acts on")
+    for name, cls in _loaded(DEFENSES):
+        if isinstance(cls, UserError):
+            _add(table, name, cls, "", "")
+        else:
+            _add(table, name, cls.title, cls.paper, _acts(cls))
+    return table
+
+
+def _acts(cls: Any) -> str:
+    """Which of the three points a defense overrides."""
+    from iddmbench.defense import Defense
+
+    if cls.anchor:
+        return "control"
+    points = {"protect": "photos", "personalize": "training", "release": "outputs"}
+    return ", ".join(word for point, word in points.items() if getattr(cls, point) is not getattr(Defense, point))
+
+
+def _defense(name: str) -> list[Table]:
+    from iddmbench.defense import DEFENSES
+
+    cls = DEFENSES.get(name)
+    rows: dict[str, object] = {
+        "what it is": cls.title,
+        "paper": cls.paper,
+        "acts on": _acts(cls),
+        "version": cls.version,
+    }
+    if cls.anchor:
+        return [_facts(name, rows)]
+    options = _table("Options (--set NAME=VALUE)", "name", "default", "what it does")
+    for field_name, info in cls.model_fields.items():
+        if field_name == "strength":  # it has an option of its own, --strength
+            continue
+        _add(options, field_name, _default(info.get_default(call_default_factory=True)), info.description or "")
+    return [_facts(name, rows), options]
+
+
+def _default(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _attackers() -> Table:
+    from iddmbench.attacker import ATTACKERS
+
+    table = _table("Attackers", "name", "system", "licence of the weights", "available")
+    for name, cls in _loaded(ATTACKERS):
+        if isinstance(cls, UserError):
+            _add(table, name, cls, "", "no")
+        else:
+            _add(table, name, cls.title, cls.licence, cls().available() or "yes")
+    return table
+
+
+def _attacker(name: str) -> list[Table]:
+    from iddmbench.attacker import ATTACKERS
+
+    cls = ATTACKERS.get(name)
+    rows: dict[str, object] = {
+        "system": cls.title,
+        "embedding": f"{cls.dim} numbers, compared by {cls.similarity}",
+        "licence": cls.licence,
+        "weights": cls.source,
+        "surrogate": "yes" if cls.differentiable else "no, it is not differentiable",
+        "available": cls().available() or "yes",
+    }
+    return [_facts(name, rows)]
+
+
+def _datasets() -> Table:
+    from iddmbench.dataset import DATASETS
+
+    table = _table("Datasets", "name", "what it is", "licence")
+    for name, cls in _loaded(DATASETS):
+        if isinstance(cls, UserError):
+            _add(table, name, cls, "")
+        else:
+            _add(table, name, cls.title, cls.licence)
+    return table
+
+
+def _dataset(name: str) -> list[Table]:
+    from iddmbench.dataset import DATASETS
+
+    cls = DATASETS.get(name)
+    tables = [_facts(name, {"what it is": cls.title, "licence": cls.licence, "notes": _first_line(cls)})]
+    if options := _constructor(cls):
+        table = _table("Options", "name", "default")
+        for option, default in options.items():
+            _add(table, option, _default(default) or "none; must be given")
+        tables.append(table)
+    return tables
+
+
+def _constructor(cls: type) -> dict[str, object]:
+    parameters = inspect.signature(cls).parameters.values()
+    return {p.name: "" if p.default is p.empty else p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+
+
+def _metrics() -> Table:
+    from iddmbench.run.catalogue import METRICS
+
+    table = _table("Metrics", "name", "kind", "better", "what it says")
+    for metric in METRICS:
+        _add(table, metric.name, metric.kind, metric.better, metric.meaning)
+    return table
+
+
+def _metric(name: str) -> list[Table]:
+    from iddmbench.run.catalogue import BY_NAME
+
+    if name not in BY_NAME:
+        raise UserError(f"unknown metric '{name}': {did_you_mean(name, BY_NAME)}")
+    metric = BY_NAME[name]
+    unit = "rate in [0, 1], shown in per cent" if metric.share else "number"
+    rows: dict[str, object] = {
+        "title": metric.title,
+        "says": metric.meaning,
+        "kind": metric.kind,
+        "better": metric.better,
+        "unit": unit,
+    }
+    return [_facts(name, rows)]

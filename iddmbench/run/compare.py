@@ -1,0 +1,31 @@
+"""May several runs stand in one figure?"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from iddmbench.errors import UserError
+from iddmbench.run.folder import RunFolder
+
+
+def check_comparable(runs: Sequence[RunFolder]) -> list[str]:
+    """What limits a comparison of the runs, one line each; nothing for runs that differ in the defense alone.
+
+    Raises UserError when they follow different protocols (data, prompts, sampling, base model): their figures mean
+    different things.
+    """
+    for first, second in pairwise(runs):
+        if _protocol(first) != _protocol(second):
+            raise UserError(
+                f"runs {first.name} and {second.name} follow different protocols ({_protocol(first)} and "
+                f"{_protocol(second)}: data, prompts, sampling or base model differ), so they can't be compared"
+            )
+    warnings = []
+    for key in ("subjects", "attackers", "seeds"):
+        if len({tuple(map(str, run.config.get(key, []))) for run in runs}) > 1:
+            warnings.append(f"the runs have different {key}: differences between curves may come from that")
+    return warnings
+
+
+def _protocol(run: RunFolder) -> str:
+    protocol = run.config.get("protocol", {})
+    return f"{protocol.get('version')}/{str(protocol.get('hash'))[:12]}"
