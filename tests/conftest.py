@@ -1,0 +1,18 @@
+"""Shared by the tests: a finished run folder, made once."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+# Test files are imported by path (--import-mode=importlib), so helpers beside them need this.
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small run with one failed cell, as the pipeline leaves it. Read only: whoever changes one makes a copy."""
+    from synthetic_run import write_run
+
+    path = tmp_path_factory.mktemp("runs") / "orl-iddm"
+    return write_run(path, subjects=("s29", "s30"), per_prompt=2, failed=(("iddm", 1.0, "s30"),))

@@ -1,0 +1,212 @@
+"""The HTML report: complete, self-contained, and safe with whatever a run holds."""
+
+import base64
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from synthetic_run import write_run
+
+from iddmbench.errors import UserError
+from iddmbench.run.compare import check_comparable
+from iddmbench.run.folder import RunFolder
+from iddmbench.run.headline import headlines
+from iddmbench.run.outputs import write_outputs
+from iddmbench.run.reproduce import command, shell
+from iddmbench.run.summary_text import print_summary
+from iddmbench.run.tables import Condition, Summary, number
+
+HOSTILE = '<script>alert("x")</script>'
+
+
+class Page(HTMLParser):
+    """Tags with attributes, and the text of the page."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def written_run(finished_run: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return write_outputs(shutil.copytree(finished_run, tmp_path_factory.mktemp("out") / "run"))
+
+
+@pytest.fixture(scope="module")
+def html(written_run: RunFolder) -> str:
+    return (written_run.path / "report.html").read_text(encoding="utf-8")
+
+
+def test_all_outputs_are_written(written_run: RunFolder) -> None:
+    names = {p.name for p in (written_run.path / "figures").iterdir()}
+    assert names == {"tradeoff.png", "tradeoff.svg", "histograms.png", "histograms.svg", "contact_sheet.png"}
+    assert not list(written_run.path.glob(".*.part"))
+
+
+def test_the_page_is_well_formed(html: str) -> None:
+    assert Page(html).open == []
+
+
+def test_nothing_is_loaded_from_elsewhere(html: str) -> None:
+    for tag, attributes in Page(html).tags:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base", "form")
+        for name in ("src", "href", "srcset", "action", "data"):
+            target = attributes.get(name)
+            assert target is None or target.startswith(("data:image/", "#")), (tag, target)
+        assert not any(name.startswith("on") for name in attributes)
+    assert "@import" not in html and "url(" not in html
+    assert "default-src 'none'" in html
+
+
+def test_pictures_have_alternatives_and_are_real(html: str) -> None:
+    pictures = [attributes for tag, attributes in Page(html).tags if tag == "img"]
+    assert len(pictures) == 3
+    starts = []
+    for attributes in pictures:
+        assert len(attributes["alt"] or "") > 20
+        starts.append(base64.b64decode((attributes["src"] or "").partition(",")[2])[:8])
+    assert sum(s.startswith(b"<?xml") for s in starts) == 2
+    assert sum(s.startswith(b"\x89PNG") for s in starts) == 1
+
+
+def test_tables_have_headers_and_equal_rows(html: str) -> None:
+    for table in re.findall(r"<table>.*?</table>", html, re.S):
+        assert '<th scope="col">' in table and '<th scope="row">' in table and "<caption>" in table
+        columns = table.count('<th scope="col">')
+        for row in re.findall(r"<tr.*?</tr>", table.partition("<tbody>")[2], re.S):
+            assert row.count("<td") + row.count("<th") == columns
+
+
+def test_figures_of_the_table_are_on_the_page(written_run: RunFolder, html: str) -> None:
+    summary = Summary(written_run)
+    text = Page(html).text
+    for condition in summary.conditions:
+        for attacker in summary.attackers:
+            value = summary.get(condition, "r1u", attacker)
+            assert f"{number('r1u', value.value)} % [{number('r1u', value.low)}, {number('r1u', value.high)}]" in text
+
+
+def test_failed_cells_are_listed(html: str) -> None:
+    text = Page(html).text
+    assert "1 of 10 cells failed" in text
+    assert "RuntimeError: out of memory" in text
+
+
+def test_headline_says_what_the_table_says(written_run: RunFolder) -> None:
+    summary = Summary(written_run)
+    before = summary.get(Condition("none", None), "rank1_hit", "dlib")
+    after = summary.get(Condition("iddm", 1.0), "rank1_hit", "dlib")
+    (sentence,) = [s for s in headlines(summary) if s.startswith("Undefended, dlib")]
+    assert f"{number('rank1_hit', before.value)} % of {before.images} images" in sentence
+    assert f"With iddm at strength 1: {number('rank1_hit', after.value)} %" in sentence
+    (white,) = [s for s in headlines(summary) if s.startswith("Undefended, sface")]
+    assert "optimized against it" in white
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    path = write_run(
+        tmp_path / "run",
+        defenses=("iddm", HOSTILE.replace("/", "|")),
+        subjects=("s29", '"><img src=x onerror=alert(1)>'),
+        attackers=("dlib", "<b>sface</b>"),
+        strengths=(1.0,),
+        per_prompt=1,
+        failed=(("iddm", 1.0, "s29"),),
+        error=HOSTILE,
+        prompts=(HOSTILE, "{{ 7 * 7 }}"),
+        notes=(HOSTILE, "[bold red]note[/nothing]"),
+    )
+    config = json.loads((path / "config.json").read_text())
+    config |= {"dataset": HOSTILE, "base": "<i>", "skipped": [{"name": HOSTILE, "reason": "</ul>"}]}
+    (path / "config.json").write_text(json.dumps(config))
+    environment = {"python": HOSTILE, "packages": {"<x>": "</dl>"}}
+    (path / "environment.json").write_text(json.dumps(environment))
+    run = write_outputs(path)
+    html = (path / "report.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert page.open == []
+    assert not {"script", "b", "i", "x"} & {tag for tag, _ in page.tags}
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 3
+    assert HOSTILE in page.text
+    assert "{{ 7 * 7 }}" in page.text
+    console = Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    print_summary(run, console)
+    assert "<b>sface</b>" in console.export_text()
+
+
+def test_nothing_finished_still_gives_a_report(tmp_path: Path) -> None:
+    failed = tuple((d, s, "s29") for d, s in (("none", None), ("generic", None), ("iddm", 1.0)))
+    run = write_outputs(write_run(tmp_path / "run", subjects=("s29",), strengths=(1.0,), failed=failed))
+    text = Page((run.path / "report.html").read_text(encoding="utf-8")).text
+    assert "nothing to report" in text
+    assert "3 of 3 cells failed" in text
+
+
+def test_terminal_summary(written_run: RunFolder) -> None:
+    console = Console(record=True, width=100, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    print_summary(written_run, console)
+    text = console.export_text()
+    value = Summary(written_run).get(Condition("iddm", 0.5), "r1u", "dlib")
+    assert f"{number('r1u', value.value)} % [{number('r1u', value.low)}–{number('r1u', value.high)}]" in text
+    assert "sface*" in text and "white-box" in text
+    assert "Failed" in text
+    assert "report.html" in text and "tradeoff.png" in text
+
+
+def test_command_is_one_that_run_takes(finished_run: Path) -> None:
+    import typer
+
+    from iddmbench.cli import app
+
+    config = RunFolder.open(finished_run).config
+    group = typer.main.get_command(app)
+    arguments = command(config)
+    assert arguments[:2] == ["iddmbench", "run"]
+    context = group.commands["run"].make_context("run", arguments[2:])  # type: ignore[attr-defined]
+    given = context.params
+    assert given["defense"] == ["iddm"]
+    assert given["strength"] == [0.25, 0.5, 1.0]
+    assert given["subjects"] == "s29,s30"
+    assert given["attacker"] == ["dlib", "sface"]
+    assert given["prompt"] == config["prompts"]
+    assert given["images_per_prompt"] == 2
+    assert given["set_"] == ["rounds=6"]
+    assert "steps=150" in given["lora"] and "guidance=2.0" in given["sampling"]
+
+
+def test_command_is_quoted_and_names_no_folder_of_the_user() -> None:
+    config = {"dataset_options": {"root": "/home/me/photos"}, "prompts": ["it's; rm -rf /"], "anchors": False}
+    text = shell(command(config))
+    assert "/home/me" not in text
+    assert "--prompt 'it'\"'\"'s; rm -rf /'" in text
+    assert "--no-anchors" in text
+
+
+def test_runs_of_two_protocols_are_not_compared(finished_run: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(finished_run, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"attackers": ["dlib"]}))
+    first = RunFolder.open(finished_run)
+    assert check_comparable([first, first]) == []
+    assert "attackers" in check_comparable([first, RunFolder.open(other)])[0]
+    (other / "config.json").write_text(json.dumps(config | {"protocol": {"version": "2", "hash": "x"}}))
+    with pytest.raises(UserError, match="different protocols"):
+        check_comparable([first, RunFolder.open(other)])
