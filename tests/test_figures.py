@@ -143,6 +143,8 @@ def test_contact_sheet_marks_linked_images(tmp_path: Path) -> None:
     linked.__dict__["probes"] = linked.probes.assign(rank=2)
     after = (np.asarray(contact_sheet(linked)) == tint).all(-1).sum()
     assert before > after > 0  # what remains is the legend
+    linked.__dict__["probes"] = linked.probes.assign(rank=1, threat="white-box")
+    assert (np.asarray(contact_sheet(linked)) == tint).all(-1).sum() == after
 
 
 def test_contact_sheet_of_a_run_whose_images_are_gone(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from iddmbench.run.headline import headlines
 from iddmbench.run.outputs import write_outputs
 from iddmbench.run.reproduce import command, shell
 from iddmbench.run.summary_text import print_summary
-from iddmbench.run.tables import Condition, Summary, number
+from iddmbench.run.tables import Condition, Summary, number, written
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -102,6 +102,9 @@ def test_figures_of_the_table_are_on_the_page(written_run: RunFolder, html: str)
         for attacker in summary.attackers:
             value = summary.get(condition, "r1u", attacker)
             assert f"{number('r1u', value.value)} % [{number('r1u', value.low)}, {number('r1u', value.high)}]" in text
+        for name in ("utility_index", "face_detection_rate", "brisque"):
+            assert written(name, summary.get(condition, name)) in text
+            assert summary.get(condition, name) is not None
 
 
 def test_failed_cells_are_listed(html: str) -> None:
@@ -126,7 +129,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
         tmp_path / "run",
         defenses=("iddm", HOSTILE.replace("/", "|")),
         subjects=("s29", '"><img src=x onerror=alert(1)>'),
-        attackers=("dlib", "<b>sface</b>"),
+        attackers=("[red]dlib[/red]", "<b>sface[/b]</b>"),
         strengths=(1.0,),
         per_prompt=1,
         failed=(("iddm", 1.0, "s29"),),
@@ -149,7 +152,8 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert "{{ 7 * 7 }}" in page.text
     console = Console(record=True, width=200, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     print_summary(run, console)
-    assert "<b>sface</b>" in console.export_text()
+    text = console.export_text()
+    assert "<b>sface[/b]</b>" in text and "[red]dlib[/red]" in text
 
 
 def test_nothing_finished_still_gives_a_report(tmp_path: Path) -> None:
