@@ -24,7 +24,7 @@ def crop_references(subject: Subject, base: BaseModel, detector: Detector) -> np
     for photo, box, found in zip(subject.references, faces.boxes, faces.found, strict=True):
         if not found:
             raise UserError(f"no face found in reference photo {photo.name}: replace it or leave it out")
-        squares.append(_square(photo.image, box, base.side))
+        squares.append(resize(face_square(photo.image, box), base.side))
     images = np.stack(squares)
     if base.recipe.grayscale:
         gray = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])
@@ -32,12 +32,16 @@ def crop_references(subject: Subject, base: BaseModel, detector: Detector) -> np
     return images
 
 
-def _square(image: np.ndarray, box: np.ndarray, side: int) -> np.ndarray:
+def face_square(image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The square of `image` [H, W, 3] around a face box (x, y, w, h), FRAME times the box or as large as the photo allows."""
     height, width = image.shape[:2]
     x, y, w, h = (float(v) for v in box)
     length = round(min(height, width, max(FRAME * max(w, h), 16)))
     left = int(np.clip(round(x + w / 2 - length / 2), 0, width - length))
     top = int(np.clip(round(y + h / 2 - length / 2), 0, height - length))
-    square = image[top : top + length, left : left + length]
-    interpolation = cv2.INTER_AREA if length > side else cv2.INTER_CUBIC
-    return cv2.resize(square, (side, side), interpolation=interpolation)
+    return image[top : top + length, left : left + length]
+
+
+def resize(image: np.ndarray, side: int) -> np.ndarray:
+    interpolation = cv2.INTER_AREA if len(image) > side else cv2.INTER_CUBIC
+    return cv2.resize(image, (side, side), interpolation=interpolation)

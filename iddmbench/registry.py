@@ -37,7 +37,9 @@ class Registry(Generic[T]):
         def add(cls: type[T]) -> type[T]:
             self._check(name, cls)
             if name in self._builtin or self._added.get(name, cls) is not cls:
-                raise ValueError(f"{self.kind} '{name}' is already registered; choose another name for {cls.__qualname__}")
+                raise ValueError(
+                    f"{self.kind} '{name}' is already registered; choose another name for {cls.__qualname__}"
+                )
             self._added[name] = cls
             return cls
 
@@ -70,7 +72,9 @@ class Registry(Generic[T]):
         for point in entry_points(group=self.group):
             if point.name in self._builtin:
                 if point.value != self._builtin[point.name]:
-                    raise UserError(f"{self.kind} '{point.name}' is defined by {point.value} too: uninstall that package")
+                    raise UserError(
+                        f"{self.kind} '{point.name}' is defined by {point.value} too: uninstall that package"
+                    )
                 continue
             if found.setdefault(point.name, point.value) != point.value:
                 raise UserError(

@@ -7,9 +7,11 @@ import numpy as np
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from iddmbench.faces.detect import YuNet
 from iddmbench.micro.text import save_tokenizer
 from iddmbench.micro.train_unet import encode_views, new_scheduler, train_unet
 from iddmbench.micro.train_vae import train_vae
+from iddmbench.references import face_square
 
 
 def assemble(
@@ -36,10 +38,13 @@ def assemble(
 
 
 def public_photos() -> dict[int, list[np.ndarray]]:
-    """ORL people 1-28, all ten photos of each; the subjects under test are never seen."""
+    """Face squares of ORL people 1-28, all ten photos of each; the subjects under test are never seen."""
     from iddmbench.datasets.orl import PUBLIC, photo
 
-    return {p: [photo(p, k).image for k in range(1, 11)] for p in PUBLIC}
+    detector = YuNet()
+    people = {p: [photo(p, k).image for k in range(1, 11)] for p in PUBLIC}
+    boxes = {p: detector.detect(images).boxes for p, images in people.items()}
+    return {p: [face_square(x, b) for x, b in zip(images, boxes[p], strict=True)] for p, images in people.items()}
 
 
 def train_base(

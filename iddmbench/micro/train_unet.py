@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from iddmbench.faces.detect import YuNet
-from iddmbench.micro.data import augment, to_tensor
+from iddmbench.micro.data import NARROW, augment, to_tensor
 from iddmbench.micro.text import MAX_TOKENS, attributes, random_caption
 from iddmbench.seeds import Seeds
 
@@ -54,7 +54,7 @@ def encode_views(photos: dict[int, list[np.ndarray]], vae: AutoencoderKL, views:
         for k, original in enumerate(originals):
             for v in range(views):
                 for attempt in range(5):
-                    view, _ = augment(original, Seeds(seed).child("view", person, k, v, attempt).numpy())
+                    view = augment(original, Seeds(seed).child("view", person, k, v, attempt).numpy(), NARROW)
                     face = detector.detect([view])
                     if face.found[0]:
                         images.append(view)

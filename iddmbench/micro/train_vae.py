@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional as F
 
-from iddmbench.micro.data import SIDE, augment, to_tensor
+from iddmbench.micro.data import SIDE, WIDE, augment, to_tensor
 from iddmbench.nets.efficientnet import EfficientNetLite0
 from iddmbench.seeds import Seeds
 
@@ -39,9 +39,9 @@ def blend(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def batch(photos: list[np.ndarray], size: int, rng: np.random.Generator) -> torch.Tensor:
     views = []
     for _ in range(size):
-        view, _flipped = augment(photos[rng.integers(len(photos))], rng)
+        view = augment(photos[rng.integers(len(photos))], rng, WIDE)
         if rng.random() < 0.3:
-            view = blend(view, augment(photos[rng.integers(len(photos))], rng)[0], rng)
+            view = blend(view, augment(photos[rng.integers(len(photos))], rng, WIDE), rng)
         views.append(view)
     return to_tensor(np.stack(views))
 

@@ -21,7 +21,9 @@ class RunConfig(BaseModel):
 
     dataset: str = Field("orl", description="dataset plugin")
     dataset_options: dict[str, Any] = Field(default_factory=dict, description="its options")
-    subjects: tuple[str, ...] | int = Field(2, description="how many subjects (the first ones), or their names; 0 = all")
+    subjects: tuple[str, ...] | int = Field(
+        2, description="how many subjects (the first ones), or their names; 0 = all"
+    )
     base: str = Field("micro", description="base model: micro, sd15, sd21, a folder or a hub id")
     defenses: tuple[str, ...] = Field(("iddm",), description="defense plugins")
     defense_options: dict[str, Any] = Field(default_factory=dict, description="options of the defenses (--set)")
@@ -46,7 +48,10 @@ class RunConfig(BaseModel):
 
     def plan(self) -> list[Defense]:
         """Every defense to run, configured: the anchors, then each defense at each strength."""
-        names = [*(ANCHORS if self.anchors else ()), *(d for d in self.defenses if d not in ANCHORS or not self.anchors)]
+        names = [
+            *(ANCHORS if self.anchors else ()),
+            *(d for d in self.defenses if d not in ANCHORS or not self.anchors),
+        ]
         planned: list[Defense] = []
         for name in dict.fromkeys(names):
             cls = DEFENSES.get(name)
