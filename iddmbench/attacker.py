@@ -21,7 +21,7 @@ from iddmbench.nets.wheel_files import sha256, wheel_file
 from iddmbench.registry import Registry
 from iddmbench.types import Embeddings
 
-ALIGNMENT = 1
+ALIGNMENT = 2
 """Raised whenever `faces.align` would give other crops for the same landmarks: it is part of every fingerprint."""
 
 

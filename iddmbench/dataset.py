@@ -31,7 +31,7 @@ def fingerprint(photos: Iterable[Photo], salt: str = "") -> str:
 
 DATASETS: Registry[FaceDataset] = Registry(
     "dataset",
-    FaceDataset,
+    FaceDataset,  # type: ignore[type-abstract]
     {"orl": "iddmbench.datasets.orl:ORL", "folder": "iddmbench.datasets.folder:Folder"},
     "iddmbench.datasets",
 )

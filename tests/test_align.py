@@ -56,10 +56,10 @@ def test_similarity_refuses_what_it_cannot_fit():
 def test_crop_equals_opencv(rng, scale):
     image = smooth(rng)
     matrix = np.array([[scale, -0.2, 4.3], [0.2, scale, -7.1]], np.float32)
-    wanted = cv2.warpAffine(image, matrix, (64, 64), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    wanted = cv2.warpAffine(image, matrix, (64, 64), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     got = crop(tensor(image), torch.from_numpy(matrix)[None], 64)[0].permute(1, 2, 0).numpy()
-    # OpenCV rounds coordinates to 1/32 pixel
-    assert np.abs(got - wanted).max() < 0.01
+    # OpenCV rounds coordinates to 1/32 pixel, which tells most at the step to black
+    assert np.abs(got - wanted).max() < 0.03 and np.abs(got - wanted).mean() < 1e-3
 
 
 def test_identity_crop_is_the_image(rng):

@@ -30,11 +30,14 @@ def run(
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
 ) -> None:
     """Personalize models of real people with and without a defense, attack their outputs, and show the trade-off curve."""
+    from rich.console import Console
+
     from iddmbench.cli.progress import bar
     from iddmbench.run.config import dataset_options, make_config
     from iddmbench.run.outputs import write_outputs
     from iddmbench.run.pipeline import run as run_pipeline
     from iddmbench.run.store import default_cache, digest
+    from iddmbench.run.summary_text import print_summary
 
     config = make_config(
         {
@@ -62,7 +65,7 @@ def run(
     logging.basicConfig(filename=folder / "log.txt", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with bar() as progress:
         failed = run_pipeline(config, folder, cache or default_cache(), device, progress)
-    write_outputs(folder)
+    print_summary(write_outputs(folder), Console())
     if failed:
         raise UserError(f"{failed} cells failed; see {folder / 'log.txt'}; the same command retries only those")
 

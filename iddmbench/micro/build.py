@@ -4,10 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from iddmbench.faces.detect import YuNet
+from iddmbench.micro.card import write_card
 from iddmbench.micro.text import save_tokenizer
 from iddmbench.micro.train_unet import encode_views, new_scheduler, train_unet
 from iddmbench.micro.train_vae import train_vae
@@ -67,3 +69,9 @@ def train_base(
     log(f"{len(data.people)} views encoded, scaling factor {data.scaling_factor:.4f}")
     unet, text = train_unet(data, tokenizer, work, unet_minutes, seed, log, max_steps=max_steps)
     assemble(vae, unet, text, tokenizer, data.scaling_factor, out)
+    command = f"iddmbench train-base OUT --vae-minutes {vae_minutes:g} --unet-minutes {unet_minutes:g} --seed {seed}"
+    write_card(out, command, steps_done(work / "vae.pt"), steps_done(work / "unet.pt"), seed)
+
+
+def steps_done(checkpoint: Path) -> int:
+    return int(torch.load(checkpoint, weights_only=True, mmap=True)["step"])

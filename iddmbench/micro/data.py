@@ -39,7 +39,7 @@ def augment(image: np.ndarray, rng: np.random.Generator, spread: Spread) -> np.n
     zoom = np.exp(draw(spread.zoom)) * SIDE / length
     centre = (length * (0.5 + draw(spread.shift)), length * (0.5 + draw(spread.shift)))
     matrix = cv2.getRotationMatrix2D(centre, draw(spread.angle), zoom)
-    matrix[:, 2] += SIDE / 2 - np.array(centre)
+    matrix[:, 2] = matrix[:, 2] + SIDE / 2 - np.array(centre)
     flags = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
     view = cv2.warpAffine(image, matrix, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     if rng.random() < 0.5:

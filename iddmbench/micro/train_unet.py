@@ -42,7 +42,7 @@ class Views:
 
     latents: Tensor
     people: list[int]
-    parts: list[tuple[str, ...]]
+    parts: list[tuple[str, str, str]]
     scaling_factor: float
 
 

@@ -73,7 +73,7 @@ def read_recipe(folder: Path) -> Recipe:
     """The folder's recipe, or the Stable Diffusion defaults. Raises UserError naming the key that is wrong."""
     path = folder / FILE
     if not path.is_file():
-        return Recipe()
+        return Recipe.model_validate({})
     try:
         return Recipe.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (ValidationError, json.JSONDecodeError) as error:

@@ -12,7 +12,7 @@ from iddmbench.metrics.distribution import frechet_distance, kernel_distance
 from iddmbench.metrics.estimate import Estimate, bootstrap, bootstrap_mean, bootstrap_ratio, resampled_means
 from iddmbench.metrics.estimate import summarize as summarize_samples
 from iddmbench.metrics.identification import chance_level
-from iddmbench.metrics.policies import POLICIES, hits_under, least_kind
+from iddmbench.metrics.policies import POLICIES, Policy, hits_under, least_kind
 from iddmbench.metrics.unlinkability import FEWEST, d_sys
 from iddmbench.metrics.utility import Component, utility
 from iddmbench.metrics.verification import auc, d_prime, eer
@@ -61,13 +61,12 @@ def summarize(groups: list[Group], linkers: dict[str, Linker], real: np.ndarray,
         seed: of the bootstrap.
     """
     rows: list[dict[str, Any]] = []
+    judges = unknown_to_all(groups, list(linkers))
     for group in groups:
         seeds = Seeds(seed).child("bootstrap", group.label)
         if group.cells:
-            rows += [{**_context(group), **row} for row in _privacy(group, linkers, seeds)]
+            rows += [{**_context(group), **row} for row in _privacy(group, linkers, judges, seeds)]
             rows += [{**_context(group), **row} for row in _utility(group, real, seeds)]
-        else:
-            rows.append({**_context(group), **_row("utility_index", None)})
     table = pd.DataFrame(rows)
     return pd.concat([table, pd.DataFrame(_index_rows(groups, seed))], ignore_index=True)
 
@@ -93,7 +92,16 @@ def _row(
     }
 
 
-def _privacy(group: Group, linkers: dict[str, Linker], seeds: Seeds) -> Iterable[dict[str, Any]]:
+def unknown_to_all(groups: list[Group], attackers: list[str]) -> list[str]:
+    """Attackers that no defense of the run optimized against: over them the worst case compares all conditions alike.
+
+    Where the defenses leave none in common, all attackers, of which each condition's own white-box ones are then left out.
+    """
+    used = {name for group in groups for name in group.white_box}
+    return [name for name in attackers if name not in used] or attackers
+
+
+def _privacy(group: Group, linkers: dict[str, Linker], judges: list[str], seeds: Seeds) -> Iterable[dict[str, Any]]:
     unknown: dict[str, list[Hits]] = defaultdict(list)
     for name, linker in linkers.items():
         threat = "white-box" if name in group.white_box else "transfer"
@@ -101,7 +109,7 @@ def _privacy(group: Group, linkers: dict[str, Linker], seeds: Seeds) -> Iterable
         for hits in _hits(group, name, linker):
             for row in _under_policies(hits, acquired, seeds.child(name, hits.metric)):
                 yield {**row, "attacker": name, "threat": threat}
-            if threat != "white-box" and hits.inverse:
+            if name in judges and threat != "white-box" and hits.inverse:
                 unknown[hits.metric].append(hits)
         lost_rate = bootstrap_mean(
             [1.0 - a for a in acquired], seeds.child(name, "fta").numpy(), RESAMPLES, bounds=(0, 1)
@@ -140,7 +148,7 @@ def _hits(group: Group, name: str, linker: Linker) -> Iterable[Hits]:
 
 def _under_policies(hits: Hits, acquired: list[np.ndarray], seeds: Seeds) -> Iterable[dict[str, Any]]:
     """The hit rate and (if it has a name) its complement under each policy, then the least kind one as headline."""
-    rates: dict[str, Estimate] = {}
+    rates: dict[Policy, Estimate] = {}
     for policy in POLICIES:
         values = [hits_under(policy, h, a, hits.chance) for h, a in zip(hits.values, acquired, strict=True)]
         rng = seeds.child(policy).numpy()
@@ -150,12 +158,11 @@ def _under_policies(hits: Hits, acquired: list[np.ndarray], seeds: Seeds) -> Ite
         else:
             rates[policy] = bootstrap_mean(values, rng, RESAMPLES, bounds=(0, 1))
     headline = least_kind({policy: 1 - e.value for policy, e in rates.items()})
-    for policy, e in [*rates.items(), ("headline", rates[headline])]:
-        yield _row(hits.metric, e, policy=policy)
+    named: dict[str, Estimate] = {**rates, "headline": rates[headline]}
+    for name, e in named.items():
+        yield _row(hits.metric, e, policy=name)
         if hits.inverse:
-            yield _row(
-                hits.inverse, Estimate(1 - e.value, 1 - e.high, 1 - e.low, e.n, e.groups, e.level), policy=policy
-            )
+            yield _row(hits.inverse, Estimate(1 - e.value, 1 - e.high, 1 - e.low, e.n, e.groups, e.level), policy=name)
 
 
 def _score_metrics(group: Group, name: str, threat: str, seeds: Seeds) -> Iterable[dict[str, Any]]:

@@ -109,9 +109,7 @@ def histograms(run: RunFolder) -> Figure:
             for row, condition in enumerate(conditions):
                 _histogram(axes[row, column], summary, condition, attacker, edges)
                 if column == 0:
-                    axes[row, 0].set_ylabel(
-                        short(condition.title), rotation=0, ha="right", va="center"
-                    )
+                    axes[row, 0].set_ylabel(short(condition.title), rotation=0, ha="right", va="center")
             axes[0, column].set_title(short(attacker), fontsize=11)
             axes[-1, column].set_xlabel("cosine similarity")
         handles = [

@@ -207,7 +207,7 @@ class Lab:
 
     def embed_photos(self, attacker: Attacker, photos: tuple[Photo, ...]) -> Embeddings:
         """Embeddings of dataset photos (gallery and calibration), at their own size."""
-        key = {"data": self.data.fingerprint, "photos": [p.name for p in photos]}
+        key: dict[str, Any] = {"data": self.data.fingerprint, "photos": [p.name for p in photos]}
         key |= {"attacker": attacker.fingerprint(), "code": CODE["embed"]}
         folder = self.store.fetch(
             "embed",

@@ -22,9 +22,9 @@ from iddmbench.run.aggregate import Group, Scored, summarize
 from iddmbench.run.config import RunConfig
 from iddmbench.run.environment import environment
 from iddmbench.run.files import write_images, write_table, write_text
-from iddmbench.run.folder import SCHEMA
+from iddmbench.run.folder import SCHEMA, make_table, table_file
 from iddmbench.run.lab import Cell, Lab, Outputs
-from iddmbench.run.linkage import FARS, Linker
+from iddmbench.run.linkage import Linker
 from iddmbench.run.store import Store, digest
 from iddmbench.types import FaceData, Subject
 
@@ -119,31 +119,39 @@ def run_cell(
 
     identity = _identity(cell, lab)
     own = {key: identity[key] for key in ("cell", "subject", "defense", "strength", "seed")}
+    images, probes = [], []
     for i, prompt in enumerate(outputs.prompts):
         image = {**own, "prompt": prompt, "index": i % lab.per_prompt, "image": paths[i]}
         quality = {k: getattr(utility, k)[i] for k in ("detected", "ser_fiq", "brisque", "closeness", "adherence")}
-        records.images.append({**image, **quality})
+        images.append({**image, **quality})
         for name, seen in linkage.items():
-            known = seen.acquired[i]
+            known = bool(seen.acquired[i])
             match = {
-                f"match_{far}": bool(known and seen.mated[i] >= linkers[name].thresholds[far].value) for far in FARS
+                f"match_{far}": known and bool(seen.mated[i] >= t.value) for far, t in linkers[name].thresholds.items()
             }
-            records.probes.append(
-                {
-                    **image,
-                    "attacker": name,
-                    "threat": "white-box" if name in group.white_box else "transfer",
-                    "acquired": bool(known),
-                    "mated": seen.mated[i],
-                    "nonmated": seen.nonmated[i].max() if known else np.nan,
-                    "rank": seen.rank[i],
-                    **match,
-                }
-            )
-    spent = {f"seconds_{stage}": value for stage, value in outputs.seconds.items()}
+            view = {
+                "attacker": name,
+                "threat": "white-box" if name in group.white_box else "transfer",
+                "acquired": known,
+                "mated": seen.mated[i],
+                "nonmated": seen.nonmated[i].max() if known else np.nan,
+                "rank": seen.rank[i],
+            }
+            probes.append({**image, **view, **match})
+    records.images += images
+    records.probes += probes
+    stages = {f"seconds_{stage}": value for stage, value in outputs.seconds.items()}
     total = sum(outputs.seconds.values()) + seconds
     records.cells.append(
-        {**identity, "status": "ok", "error": "", "seconds": total, "cached": cached, **spent, "seconds_embed": seconds}
+        {
+            **identity,
+            "status": "ok",
+            "error": "",
+            "seconds": total,
+            "cached": cached,
+            **stages,
+            "seconds_embed": seconds,
+        }
     )
     group.cells.setdefault(cell.subject.name, []).append(Scored(cell, linkage, utility))
 
@@ -182,8 +190,8 @@ def resolved(config: RunConfig, lab: Lab, subjects: list[str]) -> dict[str, Any]
         "plan": [{"name": d.name, **d.model_dump(mode="json")} for d in config.plan()],
         "prompts": lab.prompts,
         "personalizer": "lora",
-        "lora": lab.lora.model_dump(mode="json"),
-        "sampling": lab.sampling.model_dump(),
+        "lora_settings": lab.lora.model_dump(mode="json"),
+        "sampling_settings": lab.sampling.model_dump(),
         "data_fingerprint": lab.data.fingerprint,
         "base_fingerprint": lab.base.fingerprint,
         "skipped": [{"name": s.name, "reason": s.reason} for s in lab.data.skipped],
@@ -239,14 +247,8 @@ def _write_people(out: Path, lab: Lab, subjects: list[Subject]) -> None:
 
 
 def _write_tables(out: Path, records: Records, linkers: dict[str, Linker], lab: Lab, subjects: list[Subject]) -> None:
-    columns = ["seconds", "cached", "seconds_personalize", "seconds_generate", "seconds_embed"]
-    cells = pd.DataFrame(records.cells)
-    for column in columns:
-        cells[column] = cells.get(column, False if column == "cached" else np.nan)
-    cells["cached"] = cells["cached"].fillna(False).astype(bool)
-    write_table(out / "cells.parquet", cells)
-    write_table(out / "probes.parquet", pd.DataFrame(records.probes))
-    write_table(out / "images.parquet", pd.DataFrame(records.images))
+    for name, rows in (("cells", records.cells), ("probes", records.probes), ("images", records.images)):
+        write_table(out / table_file(name), make_table(name, rows))
     write_table(out / "calibration.parquet", _calibration(linkers))
     real = lab.features(np.concatenate([lab.references(s) for s in subjects]))
     # Last: its presence says that the run is finished.
