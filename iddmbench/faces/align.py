@@ -55,10 +55,10 @@ def crop(images: Tensor, matrices: Tensor, size: int) -> Tensor:
         size: side of the crop.
 
     Returns [N, 3, size, size] in the images' range; 0 outside the image, as OpenCV's and dlib's own crops have it
-    (repeating the edge instead lost SFace 0.9 points of TAR at FAR 1e-3, and dlib 0.8, on randomly framed 64 x 64 cuts of
-    ORL against whole photos; between two central cuts dlib gained 1.1). A crop that is more than 1.5 times smaller than what it shows is the mean of several samples per
-    pixel. Each image's crop is independent of the others'. Raises ValueError when the shapes do not fit, or a matrix is
-    not finite.
+    (repeating the edge instead lost SFace 0.9 points of TAR at FAR 1e-3, and dlib 0.8, on randomly framed 64 x 64
+    cuts of ORL against whole photos; between two central cuts dlib gained 1.1). A crop that is more than 1.5 times
+    smaller than what it shows is the mean of several samples per pixel. Each image's crop is independent of the
+    others'. Raises ValueError when the shapes do not fit, or a matrix is not finite.
     """
     if images.ndim != 4 or matrices.shape != (len(images), 2, 3):
         raise ValueError(f"images must be [N, C, H, W] and matrices [N, 2, 3]: {images.shape}, {matrices.shape}")
