@@ -24,13 +24,20 @@ class Target:
     """One surrogate with what the data optimization needs of it.
 
     matrices: crop transforms of the references, fixed from the clean photos; template: the subject's unit vector [D];
+    impostor: mean cosine of public people to the template; span: what the clean references lie above that;
     decoy: the unit vector to move toward [D], or None.
     """
 
     surrogate: Surrogate
     matrices: Tensor
     template: Tensor
+    impostor: float
+    span: float
     decoy: Tensor | None
+
+    def relative(self, cosine: Tensor) -> Tensor:
+        """0 at the impostors' mean, 1 at the clean references': recognition systems differ in scale by a factor of ten."""
+        return (cosine - self.impostor) / self.span
 
 
 class IDDM(Defense):
@@ -39,10 +46,11 @@ class IDDM(Defense):
     For each of R rounds: (1) a share of the LoRA steps on the current references X'; (2) `data_steps` Adam steps on
     X' = X + delta, |delta| <= eps, on
 
-        L = lambda_id * sum_k relu(cos(f_k(align(D(x'))), e_k) - m) + lambda_util * D(x', x) + lambda_dm * L_denoise(x'; phi)
+        L = lambda_id * sum_k relu(c_k(x') - m) + lambda_util * D(x', x) + lambda_dm * L_denoise(x'; phi)
 
-    with e_k the normalized mean embedding of the clean references under surrogate f_k, and D a perceptual distance of
-    EfficientNet-Lite0 features plus the difference of 8-fold reduced images. Rounds up to `suppress` * R grow eps to its full
+    with c_k the cosine between f_k(align(decode(x'))) and e_k on the scale where public people have mean 0 and the clean
+    references mean 1, e_k the normalized mean embedding of the clean references under surrogate f_k, and D a perceptual
+    distance of EfficientNet-Lite0 features plus the difference of 8-fold reduced images. Rounds up to `suppress` * R grow eps to its full
     value; later rounds hold the margin with a smaller lambda_id, a larger lambda_util and a lower rate. What is left of the
     LoRA steps is spent on the final X'.
     `strength` s sets eps = s * eps_max, lambda_id = s * lambda_id_max and m = (1 - s) * 1 + s * margin.
@@ -59,7 +67,9 @@ class IDDM(Defense):
     data_steps: int = Field(10, ge=1, description="data optimization steps per round")
     data_rate: float = Field(0.05, gt=0, description="Adam's rate on the latents; a fifth of it in the recovery stage")
     eps: float = Field(0.8, gt=0, description="l_inf bound on unit-variance latents at strength 1")
-    margin: float = Field(-0.1, ge=-1, le=1, description="hinge margin m of the cosine at strength 1")
+    margin: float = Field(
+        -0.2, le=1, description="hinge margin m at strength 1; 0 = impostors' mean, 1 = clean references"
+    )
     lambda_id: float = Field(4.0, ge=0, description="weight of the identity loss at strength 1, suppression stage")
     lambda_util: float = Field(0.3, ge=0, description="weight of the utility distance D, suppression stage")
     lambda_dm: float = Field(0.5, ge=0, description="weight of the denoising loss under the current adapter")
@@ -148,16 +158,16 @@ class Decoupling:
         return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
     def _identity(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
-        """Hinge loss summed over surrogates, mean over images, and the mean cosine to the subject's template."""
+        """Identity loss summed over surrogates, mean over images, and the mean relative cosine to the subject."""
         losses, cosines = [], []
         for target in self.targets:
             matrices = jittered(target.matrices, self.config.jitter, target.surrogate.network.size, generator)
             vectors = target.surrogate.embed(images, matrices)
             own = vectors @ target.template
-            losses.append(F.relu(own - self.margin).mean())
+            losses.append(F.relu(target.relative(own) - self.margin).mean())
             if target.decoy is not None:
-                losses.append((1 - vectors @ target.decoy).mean())
-            cosines.append(own.mean().item())
+                losses.append((1 - vectors @ target.decoy).mean() / target.span)
+            cosines.append(target.relative(own).mean().item())
         return torch.stack(losses).sum(), float(np.mean(cosines))
 
     def _distance(self, images: Tensor) -> Tensor:
@@ -168,11 +178,15 @@ class Decoupling:
         surrogate = self.bench.surrogate(name)
         matrices = surrogate.prepare(list(references))
         with torch.no_grad():
-            template = F.normalize(surrogate.embed(pixels, matrices).mean(0), dim=0)
+            clean = surrogate.embed(pixels, matrices)
+            template = F.normalize(clean.mean(0), dim=0)
+            people = torch.stack([surrogate.template([photo]) for photo in self.bench.decoys])
+            impostor = (people @ template).mean().item()
+            span = (clean @ template).mean().item() - impostor
         decoy = None
         if self.config.mode == "targeted":
             decoy = self._decoy(surrogate)
-        return Target(surrogate, matrices, template, decoy)
+        return Target(surrogate, matrices, template, impostor, span, decoy)
 
     def _decoy(self, surrogate: Surrogate) -> Tensor:
         """Mean of several public people's templates: an identity that nobody has."""

@@ -48,7 +48,8 @@ class Workbench:
         class_latents: float [M, C, h, w], for prior preservation.
         seeds: this cell's; draw from `seeds.child("what for")`.
         surrogate: loads a face-recognition system by its attacker's name; only those that the defense declares.
-        decoys: groups of public photos (uint8 images), each group several people, to build decoy identities from.
+        decoys: photos of some public people, uint8 images, one of each: their mean is a decoy identity that nobody has, and
+            their scores against the subject say what a stranger gets.
         tick: called now and then with the share done, in [0, 1].
     """
 

@@ -45,7 +45,9 @@ class LoraSettings(BaseModel):
     )
     steps: int = Field(400, ge=1, description="optimizer steps")
     batch_size: int = Field(2, ge=1, description="reference images per step")
-    learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate")
+    learning_rate: float = Field(
+        1e-4, gt=0, description="AdamW learning rate at the start; it falls linearly to a tenth"
+    )
     prior_weight: float = Field(1.0, ge=0, description="weight of the prior-preservation loss; 0 turns it off")
     prior_batch: int = Field(2, ge=1, description="class images per step")
     class_images: int = Field(200, ge=1, description="class images generated once per base model")

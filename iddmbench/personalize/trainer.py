@@ -74,11 +74,14 @@ class Trainer:
         """`steps` optimizer steps on reference latents [N, C, h, w]; returns the mean loss.
 
         Each step draws `batch_size` references (as evenly as can be) and `prior_batch` class images; both go through the UNet
-        in one batch. Raises FloatingPointError when the loss is not finite.
+        in one batch. The rate falls linearly to a tenth at `settings.steps`.
+        Raises FloatingPointError when the loss is not finite.
         """
         s, total = self.settings, 0.0
         latents = latents.detach()
         for _ in range(steps):
+            for group in self.optimizer.param_groups:
+                group["lr"] = s.learning_rate * (1 - 0.9 * min(self.done / s.steps, 1))
             seeds = self.seeds.child("step", self.done)
             generator = seeds.torch()
             own = latents[_draw(len(latents), s.batch_size, generator)]

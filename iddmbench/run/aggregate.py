@@ -158,7 +158,7 @@ def _under_policies(hits: Hits, acquired: list[np.ndarray], seeds: Seeds) -> Ite
         else:
             rates[policy] = bootstrap_mean(values, rng, RESAMPLES, bounds=(0, 1))
     headline = least_kind({policy: 1 - e.value for policy, e in rates.items()})
-    named: dict[str, Estimate] = {**rates, "headline": rates[headline]}
+    named: dict[str, Estimate] = {**{str(k): v for k, v in rates.items()}, "headline": rates[headline]}
     for name, e in named.items():
         yield _row(hits.metric, e, policy=name)
         if hits.inverse:
