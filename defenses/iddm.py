@@ -50,9 +50,9 @@ class IDDM(Defense):
 
     with c_k the cosine between f_k(align(decode(x'))) and e_k on the scale where public people have mean 0 and the clean
     references mean 1, e_k the normalized mean embedding of the clean references under surrogate f_k, and D a perceptual
-    distance of EfficientNet-Lite0 features plus the difference of 8-fold reduced images. Rounds up to `suppress` * R grow eps to its full
-    value; later rounds hold the margin with a smaller lambda_id, a larger lambda_util and a lower rate. What is left of the
-    LoRA steps is spent on the final X'.
+    distance of EfficientNet-Lite0 features plus the difference of 8-fold reduced images. Rounds up to `suppress` * R grow
+    eps to its full value; later rounds hold the margin with a smaller lambda_id, a larger lambda_util and a lower rate. What
+    is left of the LoRA steps is spent on the final X'.
     `strength` s sets eps = s * eps_max, lambda_id = s * lambda_id_max and m = (1 - s) * 1 + s * margin.
     """
 
