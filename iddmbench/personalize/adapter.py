@@ -30,6 +30,9 @@ def adapter(base: BaseModel, settings: LoraSettings, generator: torch.Generator)
     try:
         unet.add_adapter(config, adapter_name=NAME)
     except ValueError as error:
+        # diffusers leaves a mark that an adapter is there, on which the next one would fail.
+        getattr(unet, "peft_config", {}).pop(NAME, None)
+        unet._hf_peft_config_loaded = hasattr(unet, "peft_config")
         raise UserError(f"LoRA does not fit base '{base.name}': {str(error).splitlines()[0]}") from error
     try:
         with torch.no_grad():
