@@ -66,9 +66,9 @@ class IDDM(Defense):
     suppress: float = Field(0.6, gt=0, le=1, description="share of the rounds that suppress; the rest recover")
     data_steps: int = Field(10, ge=1, description="data optimization steps per round")
     data_rate: float = Field(0.05, gt=0, description="Adam's rate on the latents; a fifth of it in the recovery stage")
-    eps: float = Field(0.8, gt=0, description="l_inf bound on unit-variance latents at strength 1")
+    eps: float = Field(1.0, gt=0, description="l_inf bound on unit-variance latents at strength 1")
     margin: float = Field(
-        -0.2, le=1, description="hinge margin m at strength 1; 0 = impostors' mean, 1 = clean references"
+        -0.6, le=1, description="hinge margin m at strength 1; 0 = impostors' mean, 1 = clean references"
     )
     lambda_id: float = Field(4.0, ge=0, description="weight of the identity loss at strength 1, suppression stage")
     lambda_util: float = Field(0.3, ge=0, description="weight of the utility distance D, suppression stage")
@@ -76,7 +76,7 @@ class IDDM(Defense):
     recovery: float = Field(
         3.0, gt=0, description="the recovery stage divides lambda_id and multiplies lambda_util by it"
     )
-    jitter: float = Field(0.02, ge=0, description="random shift and scale of the face crop, as a share of its side")
+    jitter: float = Field(0.06, ge=0, description="random shift and scale of the face crop, as a share of its side")
 
     @field_validator("surrogate", mode="before")
     @classmethod

@@ -2,11 +2,14 @@
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from iddmbench.errors import UserError
+
+if TYPE_CHECKING:
+    from iddmbench.run.pipeline import Progress
 
 
 def run(
@@ -61,13 +64,23 @@ def run(
     _set_up_torch(device, threads)
     name = f"{dataset}-{'+'.join(defense)}-{digest(config.model_dump(mode='json'))[:8]}"
     folder = out or Path("runs") / name
-    folder.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(filename=folder / "log.txt", level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with bar() as progress:
+        _log_from_start(progress, folder / "log.txt")
         failed = run_pipeline(config, folder, cache or default_cache(), device, progress)
     print_summary(write_outputs(folder), Console())
     if failed:
         raise UserError(f"{failed} cells failed; see {folder / 'log.txt'}; the same command retries only those")
+
+
+def _log_from_start(progress: "Progress", file: Path) -> None:
+    """Open the log once the run starts: what is refused before that leaves no folder behind."""
+    start = progress.start
+
+    def logged(cells: int) -> None:
+        logging.basicConfig(filename=file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        start(cells)
+
+    progress.start = logged
 
 
 def parse_subjects(text: str) -> tuple[str, ...] | int:

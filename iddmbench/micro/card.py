@@ -24,7 +24,7 @@ RECIPE = {
             *("to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
             *("conv1", "conv2", "conv_shortcut"),
         ],
-        "steps": 80,
+        "steps": 160,
         "batch_size": 8,
         "learning_rate": 3e-3,
         "prior_weight": 0.3,
@@ -52,7 +52,7 @@ run the benchmark offline, end to end, through the code that runs Stable Diffusi
 - **Text**: captions name the head pose (facing left, forward, right), framing (wide, medium, close-up), light (dark, soft
   light, bright) and one made-up word per person, all computed from the images.
 - **Training**: `{command}` on two CPU cores; autoencoder {vae_steps:,} steps, UNet and text encoder {unet_steps:,}
-  steps. Seed {seed}. EfficientNet-Lite0 features were used as a perceptual loss; no face-recognition system was.
+  steps. Seed {seed}. EfficientNet-Lite0 features were used as a perceptual loss; no face-recognition system was.{note}
 - **Licence**: the weights are under Apache-2.0. The photos are AT&T's, free for research with credit; the model can
   reproduce the likeness of the 28 people, so use it for research only.
 - **Limits**: gray, 64 x 64, one dataset of mostly white men of the early 1990s, no claim about other faces. Absolute figures on
@@ -60,7 +60,8 @@ run the benchmark offline, end to end, through the code that runs Stable Diffusi
 """
 
 
-def write_card(folder: Path, command: str, vae_steps: int, unet_steps: int, seed: int) -> None:
+def write_card(folder: Path, command: str, vae_steps: int, unet_steps: int, seed: int, note: str = "") -> None:
+    """Write the recipe and the card into a model's folder; `note` is added to what the card says of the training."""
     (folder / FILE).write_text(json.dumps(RECIPE, indent=2) + "\n", encoding="utf-8")
-    card = CARD.format(command=command, vae_steps=vae_steps, unet_steps=unet_steps, seed=seed)
+    card = CARD.format(command=command, vae_steps=vae_steps, unet_steps=unet_steps, seed=seed, note=note)
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -1,6 +1,7 @@
 """The main path: plan the cells, compute each, let every attacker look at it, and write the run folder."""
 
 import errno
+import json
 import logging
 import shutil
 import traceback
@@ -68,8 +69,10 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
     lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
     lab = Lab(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt)
     defenses = config.plan()
+    written = resolved(config, lab, [s.name for s in subjects])
+    check_folder(out, written)
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", resolved(config, lab, [s.name for s in subjects]))
+    write_json(out / "config.json", written)
     write_json(out / "environment.json", environment())
     linkers = {name: Linker(ATTACKERS.get(name)(), lab) for name in config.attackers}
 
@@ -199,9 +202,29 @@ def resolved(config: RunConfig, lab: Lab, subjects: list[str]) -> dict[str, Any]
     }
 
 
-def write_json(path: Path, value: Any) -> None:
-    import json
+def check_folder(out: Path, config: dict[str, Any]) -> None:
+    """Raises UserError when `out` holds another run than `config` (as `resolved` gives it), or is no folder."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is not a folder: give another --out")
+    path = out / "config.json"
+    if not path.is_file():
+        return
+    ways_out = "give another --out, or remove that folder"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        schema = found.get("schema")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: {ways_out}") from error
+    if schema != SCHEMA:
+        raise UserError(f"run folder {out} has schema version {schema}, this one writes {SCHEMA}: {ways_out}")
+    wanted = json.loads(json.dumps(config))
+    told = {"iddmbench", "notes"}  # what does not change a figure by itself
+    changed = [key for key in (wanted.keys() | found.keys()) - told if wanted.get(key) != found.get(key)]
+    if changed:
+        raise UserError(f"run folder {out} holds another run ({', '.join(sorted(changed))} differ): {ways_out}")
 
+
+def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
