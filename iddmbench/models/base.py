@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from iddmbench.errors import UserError
 from iddmbench.models.recipe import Recipe, read_recipe
@@ -63,15 +65,17 @@ def load_base(name: str, device: str = "cpu") -> BaseModel:
     Weights are read from safetensors only. Raises UserError when the folder lacks a part or the hub can't be reached.
     """
     folder = _folder(name)
+    for library in (diffusers_logging, transformers_logging):
+        library.disable_progress_bar()
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
-            folder, torch_dtype=torch.float32, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+            folder, use_safetensors=True, safety_checker=None, requires_safety_checker=False
         )
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"base model '{name}' can't be loaded from {folder}: {reason}") from error
     for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
-        part.requires_grad_(False).eval().to(device)
+        part.float().requires_grad_(False).eval().to(device)
     pipeline.unet.to(memory_format=torch.channels_last)
     pipeline.vae.to(memory_format=torch.channels_last)
     return BaseModel(
