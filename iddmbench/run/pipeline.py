@@ -91,9 +91,8 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
             log.error("cell %s failed\n%s", name, traceback.format_exc())
             records.groups[cell.label] = _with_missing(group)
             message = str(error).strip().splitlines() or [type(error).__name__]
-            records.cells.append(
-                {**_identity(cell, lab), "status": "failed", "error": f"{type(error).__name__}: {message[0]}"}
-            )
+            failure = {"status": "failed", "error": f"{type(error).__name__}: {message[0]}", "cached": False}
+            records.cells.append({**_identity(cell, lab), **failure})
     _write_people(out, lab, subjects)
     _write_tables(out, records, linkers, lab, subjects)
     return sum(row["status"] == "failed" for row in records.cells)
