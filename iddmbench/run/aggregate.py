@@ -208,7 +208,7 @@ def _utility(group: Group, real: np.ndarray, seeds: Seeds) -> Iterable[dict[str,
     distances = {"fid_efficientnet_lite0": frechet_distance, "kid_efficientnet_lite0": kernel_distance}
     for metric, distance in distances.items():
         # No interval: repeated images in a resample bias both distances.
-        value = distance(features, real)
+        value = distance(features, real) if min(len(features), len(real)) > 1 else np.nan
         yield _row(metric, Estimate(value, np.nan, np.nan, len(features), len(group.cells)))
 
 

@@ -1,5 +1,6 @@
 """What a run is asked to do, validated before anything starts."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,10 @@ class RunConfig(BaseModel):
 
     def check(self) -> None:
         """Raises UserError for an unknown plugin, option or value, before anything is computed."""
-        DATASETS.get(self.dataset)
+        known = signature(DATASETS.get(self.dataset)).parameters
+        for option in self.dataset_options:
+            if option not in known:
+                raise UserError(f"dataset '{self.dataset}' has no option '{option}': {did_you_mean(option, known)}")
         for attacker in self.attackers:
             problem = ATTACKERS.get(attacker)().available()
             if problem:
