@@ -86,8 +86,10 @@ class Trainer:
             generator = seeds.torch()
             own = latents[_draw(len(latents), s.batch_size, generator)]
             prior = s.prior_batch if s.prior_weight > 0 else 0
-            other = self.class_latents[torch.randint(0, len(self.class_latents), (prior,), generator=generator)]
-            batch = torch.cat((own, other))
+            batch = own
+            if prior:
+                drawn = torch.randint(0, len(self.class_latents), (prior,), generator=generator)
+                batch = torch.cat((own, self.class_latents[drawn]))
             condition = torch.cat((self.instance.expand(len(own), -1, -1), self.class_.expand(prior, -1, -1)))
             error = denoising_loss(self.base, self.unet, batch, condition, generator)
             loss = error[: len(own)].mean()

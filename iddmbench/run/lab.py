@@ -126,7 +126,9 @@ class Lab:
         return read_images(folder)
 
     def class_latents(self) -> Tensor:
-        """Latents of the class images, made once per base model."""
+        """Latents of the class images, made once per base model; none where prior preservation is off."""
+        if self.lora.prior_weight == 0:
+            return torch.zeros(0)
         key = {"base": self.base.fingerprint, "count": self.lora.class_images, "code": CODE["class"]}
         key |= {"sampling": self.sampling.model_dump(), "versions": self.versions}
 
