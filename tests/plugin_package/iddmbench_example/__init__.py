@@ -1,0 +1,1 @@
+"""A defense and an attacker in a package of their own."""
