@@ -4,10 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from iddmbench.datasets.orl import photo
 from transformers import CLIPTokenizer
 
-from iddmbench.faces.detect import YuNet
 from iddmbench.micro.text import (
     FRAMINGS,
     LIGHTS,
