@@ -7,7 +7,7 @@ from iddmbench.defense import Defense, Workbench
 
 
 class RandomNoise(Defense):
-    """x' = clip(x + u), u uniform in [-strength * eps, strength * eps] per pixel and channel, rounded to 8 bits."""
+    """x' = clip(x + u), u uniform over the gray levels within strength * eps, per pixel and channel."""
 
     name = "random-noise"
     title = "uniform noise on the references"
@@ -16,7 +16,7 @@ class RandomNoise(Defense):
 
     def protect(self, references: np.ndarray, bench: Workbench) -> np.ndarray:
         rng = bench.seeds.child("noise").numpy()
-        bound = 255 * self.eps * self.strength
-        noise = rng.uniform(-bound, bound, size=references.shape)
-        # Rounding toward the photo keeps the budget on the 8-bit image too.
-        return np.clip(references + np.trunc(noise), 0, 255).astype(np.uint8)
+        # Whole levels within the budget, so that it holds on the 8-bit image too.
+        bound = int(255 * self.eps * self.strength + 1e-9)
+        noise = rng.integers(-bound, bound, size=references.shape, endpoint=True)
+        return np.clip(references + noise, 0, 255).astype(np.uint8)

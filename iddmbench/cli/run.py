@@ -18,7 +18,7 @@ def run(
     root: Annotated[Path | None, typer.Option(help="Photos of a folder dataset: ROOT/PERSON/*.jpg|png.")] = None,
     base: Annotated[str, typer.Option(help="Base model: micro, sd15, sd21, a folder, or a hub id.")] = "micro",
     strength: Annotated[list[float], typer.Option(help="Strength in [0, 1]; may be repeated.")] = [0.5, 1.0],  # noqa: B006
-    subjects: Annotated[str, typer.Option(help="How many subjects, their names (s29,s30), or 'all'.")] = "3",
+    subjects: Annotated[str, typer.Option(help="How many subjects, their names (s29,s30), or 'all'.")] = "2",
     attacker: Annotated[list[str], typer.Option(help="Attacker; may be repeated.")] = ["dlib", "sface"],  # noqa: B006
     seed: Annotated[list[int], typer.Option(help="Seed; each is a full repetition; may be repeated.")] = [0],  # noqa: B006
     images_per_prompt: Annotated[int, typer.Option(help="Generated images per evaluation prompt.")] = 4,
@@ -69,7 +69,7 @@ def run(
         failed = run_pipeline(config, folder, cache or default_cache(), device, progress)
     print_summary(write_outputs(folder), Console())
     if failed:
-        raise UserError(f"{failed} cells failed; see {folder / 'log.txt'}; the same command retries only those")
+        raise UserError(f"{failed} failed cell(s); see {folder / 'log.txt'}; the same command retries only them")
 
 
 def _log_from_start(progress: "Progress", file: Path) -> None:

@@ -103,6 +103,7 @@ def unknown_to_all(groups: list[Group], attackers: list[str]) -> list[str]:
 
 def _privacy(group: Group, linkers: dict[str, Linker], judges: list[str], seeds: Seeds) -> Iterable[dict[str, Any]]:
     unknown: dict[str, list[Hits]] = defaultdict(list)
+    seen: dict[str, list[list[np.ndarray]]] = defaultdict(list)
     for name, linker in linkers.items():
         threat = "white-box" if name in group.white_box else "transfer"
         acquired = group.per_subject(lambda s, n=name: s.linkage[n].acquired)
@@ -111,17 +112,19 @@ def _privacy(group: Group, linkers: dict[str, Linker], judges: list[str], seeds:
                 yield {**row, "attacker": name, "threat": threat}
             if name in judges and threat != "white-box" and hits.inverse:
                 unknown[hits.metric].append(hits)
+                seen[hits.metric].append(acquired)
         lost_rate = bootstrap_mean(
             [1.0 - a for a in acquired], seeds.child(name, "fta").numpy(), RESAMPLES, bounds=(0, 1)
         )
         yield _row("fta", lost_rate, name, threat)
         yield from _score_metrics(group, name, threat, seeds)
     for metric, several in unknown.items():
-        # Image by image: linked if any attacker that the defense did not optimize against links it. The attackers share
-        # one detector, so an image is acquired by all of them or by none.
+        # Image by image: linked if any attacker that the defense did not optimize against links it, acquired if any finds
+        # a face on it.
         joint = [np.any(per_attacker, axis=0) for per_attacker in zip(*(h.values for h in several), strict=True)]
         hits = Hits(metric, joint, max(h.chance for h in several), several[0].inverse)
-        for row in _under_policies(hits, acquired, seeds.child("worst-case", metric)):
+        found = [np.any(per_attacker, axis=0) for per_attacker in zip(*seen[metric], strict=True)]
+        for row in _under_policies(hits, found, seeds.child("worst-case", metric)):
             yield {**row, "attacker": "worst-case", "threat": "transfer"}
 
 
