@@ -1,9 +1,9 @@
 """How well does a face-recognition system link your own images to a person? Here: photos of ORL stand in for them."""
 
 import numpy as np
-from iddmbench.datasets.orl import ORL
 
 from iddmbench.attacker import ATTACKERS
+from iddmbench.datasets.orl import ORL
 from iddmbench.metrics.identification import ranks
 from iddmbench.metrics.verification import threshold_at_far
 

@@ -13,10 +13,10 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import pytest
-from iddmbench.datasets.orl import PUBLIC, photo
 
 from iddmbench.attacker import ATTACKERS, Attacker
 from iddmbench.dataset import DATASETS, FaceDataset, fingerprint
+from iddmbench.datasets.orl import PUBLIC, photo
 from iddmbench.defense import DEFENSES, Defense
 from iddmbench.faces.detect import YuNet
 from iddmbench.references import face_square, resize

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from iddmbench.datasets.orl import photo
 
 from iddmbench.attacker import ATTACKERS, Attacker, NetworkAttacker
+from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
 from iddmbench.nets.face_net import FaceNet

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from iddmbench.datasets.orl import photo
 from lab_plugins import install
 from PIL import Image
 from tiny_base import write_base
@@ -15,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from iddmbench.cli import app
 from iddmbench.cli.run import pairs, parse_subjects
+from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
 
 runner = CliRunner()
@@ -134,7 +134,7 @@ def test_a_run_and_what_may_follow_in_its_folder(base: Path, here: Path) -> None
 
 def test_failed_cells_end_with_an_error(base: Path, here: Path) -> None:
     result = invoke(base, "--defense", "echo", "--set", "fails=s29", "--out", "mine")
-    refused(result, "1 cells failed", "log.txt", "retries only those")
+    refused(result, "1 failed cell(s)", "log.txt", "retries only them")
     assert (here / "mine" / "report.html").is_file()
 
 

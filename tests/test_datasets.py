@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from iddmbench.datasets.folder import LONGEST, Folder, read_photo
-from iddmbench.datasets.orl import ORL, photo
 from PIL import Image
 
 from iddmbench.dataset import DATASETS, fingerprint
+from iddmbench.datasets.folder import LONGEST, Folder, read_photo
+from iddmbench.datasets.orl import ORL, photo
 from iddmbench.errors import UserError
 from iddmbench.types import Photo
 

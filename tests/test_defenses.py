@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from iddmbench.datasets.orl import ORL
-from iddmbench.defenses.iddm import IDDM, Decoupling, jittered
 from tiny_base import same, state, write_base
 
+from iddmbench.datasets.orl import ORL
 from iddmbench.defense import DEFENSES, Defense, Personalization, Workbench, configure
+from iddmbench.defenses.iddm import IDDM, Decoupling, jittered
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
 from iddmbench.models.base import BaseModel, load_base

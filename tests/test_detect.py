@@ -1,8 +1,8 @@
 import cv2
 import numpy as np
 import pytest
-from iddmbench.datasets.orl import photo
 
+from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
 from iddmbench.nets.wheel_files import sha256, wheel_file

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from iddmbench.defenses.generic import GenericModel
 from lab_plugins import SUBJECTS, TinyORL, install
 from tiny_base import write_base
 
 from iddmbench.attacker import ATTACKERS
+from iddmbench.defenses.generic import GenericModel
 from iddmbench.errors import UserError
 from iddmbench.metrics.policies import least_kind
 from iddmbench.models.base import load_base

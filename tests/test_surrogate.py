@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from iddmbench.datasets.orl import photo
 
 from iddmbench.attacker import ATTACKERS
+from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import Faces
 from iddmbench.surrogate import Surrogate
