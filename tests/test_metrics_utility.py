@@ -53,3 +53,8 @@ def test_closeness_is_the_mean_pairwise_cosine():
         closeness(np.zeros((1, 8)), references)
     with pytest.raises(ValueError, match="dimension"):
         closeness(outputs[:, :3], references)
+
+
+def test_components_of_numpy_scalars_are_taken():
+    """Aggregation passes means of arrays, whose comparisons are no Python bools."""
+    assert Component("x", np.float64(0.5), 0.0, np.float64(1.0)).normalized == 0.5

@@ -30,7 +30,7 @@ class Component:
             raise ValueError(
                 f"{self.name}: value {self.value}, floor {self.floor}, reference {self.reference} not finite"
             )
-        if (self.reference > self.floor) is not self.higher_is_better or self.reference == self.floor:
+        if bool(self.reference > self.floor) != self.higher_is_better or self.reference == self.floor:
             better = "above" if self.higher_is_better else "below"
             raise ValueError(f"{self.name}: the reference {self.reference} must lie {better} the floor {self.floor}")
 
