@@ -243,9 +243,10 @@ def _index_rows(groups: list[Group], seed: int) -> list[dict[str, Any]]:
             tables = _index_tables([part for part in parts if part], sorted(subjects))
             rng = Seeds(seed).child("bootstrap", group.label, "index").numpy()
             means = np.concatenate(tables).mean(0)
-            samples = np.array([_index(m) for m in resampled_means(tables, rng, RESAMPLES)])
+            used = _informative(means)
+            samples = np.array([_index(m, used) for m in resampled_means(tables, rng, RESAMPLES)])
             samples = samples[np.isfinite(samples)]
-            estimate = summarize_samples(_index(means), samples, sum(map(len, tables)), len(tables))
+            estimate = summarize_samples(_index(means, used), samples, sum(map(len, tables)), len(tables))
         rows.append({**_context(group), **_row("utility_index", estimate)})
     return rows
 
@@ -268,13 +269,23 @@ def _index_tables(parts: list[Group], subjects: list[str]) -> list[np.ndarray]:
     return tables
 
 
-def _index(means: np.ndarray) -> float:
+def _anchored(means: np.ndarray) -> list[tuple[str, float, float, float]]:
+    """(name, value, floor, undefended) of each component, from a row of `_index_tables`' column means."""
     sums, counts = means[0::2].reshape(3, -1), means[1::2].reshape(3, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         own, undefended, generic = np.where(counts > 0, sums / counts, np.nan)
-    floors = (0.0, 0.0, generic[2], ADHERENCE_CHANCE)
-    anchored = list(zip(INDEX, own, floors, undefended, strict=True))
-    known = [row for row in anchored if np.isfinite(row[1:]).all()]  # adherence is not defined for every prompt list
-    if not known or any(reference <= floor for _, _, floor, reference in known):
+    floors = (0.0, 0.0, generic[INDEX.index("closeness_efficientnet_lite0")], ADHERENCE_CHANCE)
+    return list(zip(INDEX, own, floors, undefended, strict=True))
+
+
+def _informative(means: np.ndarray) -> list[str]:
+    """Components in which the undefended model beats the floor. Where it does not (a personalized model that ignores the
+    prompt, prompts that name no attribute), a defense has nothing to lose, and the component is left out of the index."""
+    return [name for name, value, floor, undefended in _anchored(means) if np.isfinite(value) and undefended > floor]
+
+
+def _index(means: np.ndarray, used: list[str]) -> float:
+    rows = [row for row in _anchored(means) if row[0] in used]
+    if not rows or any(not undefended > floor for _, _, floor, undefended in rows):
         return float("nan")
-    return utility([Component(*row) for row in known]).index
+    return utility([Component(*row) for row in rows]).index
