@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from lab_plugins import SUBJECTS, TinyORL, install
 from tiny_base import write_base
 
@@ -234,7 +235,9 @@ def test_a_killed_run_is_resumed(finished: Finished, tmp_path: Path) -> None:
     command = [sys.executable, str(Path(__file__).parent / "lab_plugins.py"), "run", "--dataset", "tiny-orl"]
     command += ["--base", str(finished.base), "--defense", "echo", "--subjects", "2", "--images-per-prompt", "2"]
     command += [x for s in STRENGTHS for x in ("--strength", str(s))] + ["--attacker", "coarse", "--attacker", "fine"]
-    command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--threads", "1"]
+    # The same number of threads as here: sums are taken in another order with another number.
+    threads = str(torch.get_num_threads())
+    command += ["--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache"), "--threads", threads]
     images = tmp_path / "cache" / "images"
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
