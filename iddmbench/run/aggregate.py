@@ -157,7 +157,12 @@ def _under_policies(hits: Hits, acquired: list[np.ndarray], seeds: Seeds) -> Ite
         rng = seeds.child(policy).numpy()
         if policy == "acquired":
             seen = [a.astype(float) for a in acquired]
-            rates[policy] = bootstrap_ratio([np.nan_to_num(v) for v in values], seen, rng, RESAMPLES)
+            known = [v[~np.isnan(v)] for v in values if not np.isnan(v).all()]
+            if known and np.ptp(np.concatenate(known)) == 0:
+                # No hit at all, or nothing but hits: resampling would give an interval of no width.
+                rates[policy] = bootstrap_mean(known, rng, RESAMPLES, bounds=(0, 1))
+            else:
+                rates[policy] = bootstrap_ratio([np.nan_to_num(v) for v in values], seen, rng, RESAMPLES)
         else:
             rates[policy] = bootstrap_mean(values, rng, RESAMPLES, bounds=(0, 1))
     headline = least_kind({policy: 1 - e.value for policy, e in rates.items()})
