@@ -45,7 +45,7 @@ def run(
     config = make_config(
         {
             "dataset": dataset,
-            "dataset_options": dataset_options(dataset, root),
+            "dataset_options": dataset_options(root),
             "subjects": parse_subjects(subjects),
             "base": base,
             "defenses": tuple(defense),

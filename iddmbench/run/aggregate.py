@@ -16,6 +16,7 @@ from iddmbench.metrics.policies import POLICIES, Policy, hits_under, least_kind
 from iddmbench.metrics.unlinkability import FEWEST, d_sys
 from iddmbench.metrics.utility import Component, utility
 from iddmbench.metrics.verification import auc, d_prime, eer
+from iddmbench.run.folder import label
 from iddmbench.run.lab import Cell, Utility
 from iddmbench.run.linkage import Linkage, Linker
 from iddmbench.seeds import Seeds
@@ -46,7 +47,7 @@ class Group:
 
     @property
     def label(self) -> str:
-        return self.defense if np.isnan(self.strength) else f"{self.defense}-{self.strength:.2f}"
+        return label(self.defense, self.strength)
 
     def per_subject(self, value: Any) -> list[np.ndarray]:
         """`value(scored)` [N, ...] of each subject's cells, one array per subject."""

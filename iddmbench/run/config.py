@@ -95,7 +95,7 @@ def make_config(options: dict[str, Any]) -> RunConfig:
         raise UserError(f"{'.'.join(str(p) for p in first['loc'])}: {message}") from error
 
 
-def dataset_options(name: str, root: Path | None) -> dict[str, Any]:
+def dataset_options(root: Path | None) -> dict[str, Any]:
     return {} if root is None else {"root": str(root.resolve())}
 
 

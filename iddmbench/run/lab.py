@@ -42,6 +42,7 @@ from iddmbench.run.files import (
     write_images,
     write_tensors,
 )
+from iddmbench.run.folder import label
 from iddmbench.run.store import Store
 from iddmbench.seeds import Seeds
 from iddmbench.surrogate import Surrogate
@@ -65,7 +66,12 @@ class Cell:
     @property
     def label(self) -> str:
         """Folder name of the defense at its strength: "iddm-0.50", "none"."""
-        return self.defense.name if self.defense.anchor else f"{self.defense.name}-{self.defense.strength:.2f}"
+        return label(self.defense.name, self.strength)
+
+    @property
+    def strength(self) -> float:
+        """NaN for an anchor, which has none."""
+        return np.nan if self.defense.anchor else self.defense.strength
 
 
 @dataclass(frozen=True)

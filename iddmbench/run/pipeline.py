@@ -16,7 +16,6 @@ import pandas as pd
 from iddmbench import __version__
 from iddmbench.attacker import ATTACKERS
 from iddmbench.dataset import DATASETS
-from iddmbench.defense import Defense
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.models.base import load_base
 from iddmbench.run.aggregate import Group, Scored, summarize
@@ -80,7 +79,7 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
     records = Records()
     progress.start(len(cells))
     for cell in cells:
-        group = _group(records, cell.defense, len(config.seeds))
+        group = _group(records, cell)
         name = f"{cell.label} {cell.subject.name}"
         progress.cell(name, lab.is_cached(cell))
         try:
@@ -227,10 +226,9 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
-def _group(records: Records, defense: Defense, seeds: int) -> Group:
-    strength = np.nan if defense.anchor else defense.strength
-    label = defense.name if defense.anchor else f"{defense.name}-{defense.strength:.2f}"
-    return records.groups.setdefault(label, Group(defense.name, strength, defense.surrogates(), {}, 0))
+def _group(records: Records, cell: Cell) -> Group:
+    defense = cell.defense
+    return records.groups.setdefault(cell.label, Group(defense.name, cell.strength, defense.surrogates(), {}, 0))
 
 
 def _with_missing(group: Group) -> Group:
@@ -244,7 +242,7 @@ def _identity(cell: Cell, lab: Lab) -> dict[str, Any]:
         "subject": cell.subject.name,
         "base": lab.base.name,
         "defense": cell.defense.name,
-        "strength": np.nan if cell.defense.anchor else cell.defense.strength,
+        "strength": cell.strength,
         "seed": cell.seed,
     }
 
