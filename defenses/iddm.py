@@ -89,18 +89,18 @@ class IDDM(Defense):
     def personalize(self, references: np.ndarray, bench: Workbench) -> Personalization:
         if self.strength == 0:
             return bench.personalize(references)
-        clean = bench.encode(references)
-        decoupling = Decoupling(self, references, clean, bench)
+        clean, condition = bench.encode(references), bench.condition(references)
+        decoupling = Decoupling(self, references, clean, condition, bench)
         delta = torch.zeros_like(clean)
         trace = []
         steps = np.diff(np.linspace(0, bench.lora.steps, self.rounds + 2).round().astype(int))
         with bench.trainer() as trainer:
             for r in range(self.rounds):
-                loss = trainer.train(clean + delta, int(steps[r]))
+                loss = trainer.train(clean + delta, condition, int(steps[r]))
                 delta, figures = decoupling.optimize(delta, r, trainer)
                 trace.append({"round": r, "personalization": loss, **figures})
                 bench.tick((r + 1) / (self.rounds + 1))
-            trainer.train(clean + delta, int(steps[-1]))
+            trainer.train(clean + delta, condition, int(steps[-1]))
             model = trainer.model()
         return Personalization(model, {"decoupled references": decoupling.images(delta)}, trace)
 
@@ -108,8 +108,8 @@ class IDDM(Defense):
 class Decoupling:
     """The data side of IDDM for one subject."""
 
-    def __init__(self, config: IDDM, references: np.ndarray, clean: Tensor, bench: Workbench):
-        self.config, self.bench, self.clean = config, bench, clean
+    def __init__(self, config: IDDM, references: np.ndarray, clean: Tensor, condition: Tensor, bench: Workbench):
+        self.config, self.bench, self.clean, self.condition = config, bench, clean, condition
         self.features = EfficientNetLite0(map_size=64).to(bench.base.device)
         pixels = bench.pixels(references)
         with torch.no_grad():
@@ -137,7 +137,7 @@ class Decoupling:
             images = self.bench.base.decode(latents)
             identity, cosine = self._identity(images, generator)
             distance = self._distance(images)
-            denoise = trainer.denoising_loss(latents, generator)
+            denoise = trainer.denoising_loss(latents, self.condition, generator)
             loss = self.lambda_id / factor * identity + c.lambda_util * factor * distance + c.lambda_dm * denoise
             (delta.grad,) = torch.autograd.grad(loss, delta)
             optimizer.step()

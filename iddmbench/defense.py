@@ -15,8 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.faces.detect import Detector
 from iddmbench.models.base import BaseModel as Base
 from iddmbench.models.recipe import LoraSettings
+from iddmbench.personalize.captions import caption_photos
 from iddmbench.personalize.trainer import PersonalizedModel, Trainer
 from iddmbench.registry import Registry
 from iddmbench.seeds import Seeds
@@ -47,6 +49,7 @@ class Workbench:
         lora: settings of the personalization.
         class_latents: float [M, C, h, w], for prior preservation.
         seeds: this cell's; draw from `seeds.child("what for")`.
+        detector: finds faces, for captions.
         surrogate: loads a face-recognition system by its attacker's name; only those that the defense declares.
         decoys: photos of some public people, uint8 images, one of each: their mean is a decoy identity that nobody has, and
             their scores against the subject say what a stranger gets.
@@ -57,6 +60,7 @@ class Workbench:
     lora: LoraSettings
     class_latents: Tensor
     seeds: Seeds
+    detector: Detector
     surrogate: Callable[[str], Surrogate]
     decoys: Sequence[np.ndarray] = ()
     tick: Callable[[float], None] = lambda share: None
@@ -71,17 +75,21 @@ class Workbench:
         """uint8 [N, S, S, 3] -> float [N, 3, S, S] in [0, 1] on the base's device."""
         return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).to(self.base.device)
 
+    def condition(self, images: np.ndarray) -> Tensor:
+        """Text that reference photos are trained under: float [N, tokens, width], of their captions."""
+        return self.base.embed_text(caption_photos(images, self.base.recipe.prompts, self.detector))
+
     def trainer(self) -> Trainer:
         """A fresh adapter's trainer; seeded alike in every defense, so that they differ by what they do only."""
         return Trainer(self.base, self.lora, self.class_latents, self.seeds.child("trainer"))
 
     def personalize(self, references: np.ndarray) -> Personalization:
         """Plain personalization, without a defense."""
-        latents = self.encode(references)
+        latents, condition = self.encode(references), self.condition(references)
         trace = []
         with self.trainer() as trainer:
             while trainer.done < self.lora.steps:
-                loss = trainer.train(latents, min(10, self.lora.steps - trainer.done))
+                loss = trainer.train(latents, condition, min(10, self.lora.steps - trainer.done))
                 trace.append({"step": trainer.done, "loss": loss})
                 self.tick(trainer.done / self.lora.steps)
             return Personalization(trainer.model(), trace=trace)

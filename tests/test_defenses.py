@@ -45,6 +45,7 @@ def bench(base: BaseModel) -> Workbench:
         lora=base.recipe.lora,
         class_latents=torch.randn(2, 4, 32, 32, generator=Seeds(1).torch()),
         seeds=Seeds(0).child("defense", "s29"),
+        detector=YuNet(),
         surrogate=lambda name: load_surrogate(name, "cpu"),
         decoys=[public[name][0].image for name in ("s3", "s11", "s20")],
     )
@@ -141,7 +142,7 @@ def test_random_noise_grows_with_strength(references: np.ndarray, bench: Workben
 
 
 def decoupling(references: np.ndarray, bench: Workbench, **options: Any) -> Decoupling:
-    return Decoupling(IDDM(**options), references, bench.encode(references), bench)
+    return Decoupling(IDDM(**options), references, bench.encode(references), bench.condition(references), bench)
 
 
 @pytest.fixture

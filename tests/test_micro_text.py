@@ -6,18 +6,8 @@ import numpy as np
 import pytest
 from transformers import CLIPTokenizer
 
-from iddmbench.micro.text import (
-    FRAMINGS,
-    LIGHTS,
-    MAX_TOKENS,
-    POSES,
-    RARE,
-    attributes,
-    caption,
-    name_word,
-    random_caption,
-    save_tokenizer,
-)
+from iddmbench.faces.attributes import FRAMINGS, LIGHTS, POSES, attributes, caption
+from iddmbench.micro.text import MAX_TOKENS, RARE, name_word, random_caption, save_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,17 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from tiny_base import CHANNELS, SIDE, same, state, write_base
 
+from iddmbench.datasets.orl import ORL
 from iddmbench.errors import UserError
+from iddmbench.faces.attributes import FRAMINGS, LIGHTS, POSES
+from iddmbench.faces.detect import YuNet
 from iddmbench.models.base import BaseModel, load_base
 from iddmbench.models.recipe import LoraSettings, Sampling
 from iddmbench.personalize.adapter import adapter, read_weights, write_weights
+from iddmbench.personalize.captions import caption_photos
 from iddmbench.personalize.sample import class_latents, generate, sample_latents, starting_noise, to_images
 from iddmbench.personalize.trainer import PersonalizedModel, Trainer, denoising_loss
+from iddmbench.references import crop_references
 from iddmbench.seeds import Seeds
 
 PROMPTS = ["a photo of sks person", "a photo of person"]
@@ -37,9 +42,13 @@ def latents(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, *LATENTS, generator=Seeds(seed).child("latents").torch())
 
 
+def instance(base: BaseModel, count: int = 3) -> torch.Tensor:
+    return base.embed_text(["a photo of sks person"] * count)
+
+
 def train(base: BaseModel, seed: int = 0, steps: int = 3, **changes: object) -> PersonalizedModel:
     with Trainer(base, settings(**changes), latents(2, 9), Seeds(seed)) as trainer:
-        trainer.train(latents(3), steps)
+        trainer.train(latents(3), instance(base), steps)
         return trainer.model()
 
 
@@ -75,7 +84,7 @@ def test_the_adapter_goes_even_if_training_raises(base: BaseModel) -> None:
 
 def test_read_and_write_give_the_same_images(base: BaseModel) -> None:
     with Trainer(base, settings(), latents(2, 9), Seeds(0)) as trainer:
-        trainer.train(latents(3), 3)
+        trainer.train(latents(3), instance(base), 3)
         model = trainer.model()
         trained = predict(base, trainer.unet)
         repeated, noise = starting_noise(base, Seeds(5), PROMPTS, 2)
@@ -103,8 +112,8 @@ def test_steps_may_be_split(base: BaseModel) -> None:
     """Defenses interleave training with their own steps: 1 + 2 steps are 3 steps."""
     whole = train(base).weights or {}
     with Trainer(base, settings(), latents(2, 9), Seeds(0)) as trainer:
-        trainer.train(latents(3), 1)
-        trainer.train(latents(3), 2)
+        trainer.train(latents(3), instance(base), 1)
+        trainer.train(latents(3), instance(base), 2)
         assert trainer.done == 3
         assert same(trainer.model().weights or {}, whole)
 
@@ -121,15 +130,15 @@ def test_one_image_is_learned(base: BaseModel) -> None:
     changes["targets"] = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2"]
     image = latents(1)
 
-    def error(unet: torch.nn.Module, trainer: Trainer) -> float:
+    def error(unet: torch.nn.Module) -> float:
         with torch.no_grad():
             many = image.expand(32, -1, -1, -1)
-            return denoising_loss(base, unet, many, trainer.instance, Seeds(3).torch()).mean().item()
+            return denoising_loss(base, unet, many, instance(base, 1), Seeds(3).torch()).mean().item()
 
     with Trainer(base, settings(**changes), latents(2, 9), Seeds(0)) as trainer:
-        before = error(trainer.unet, trainer)
-        trainer.train(image, 30)
-        after = error(trainer.unet, trainer)
+        before = error(trainer.unet)
+        trainer.train(image, instance(base, 1), 30)
+        after = error(trainer.unet)
     assert after < 0.9 * before
 
 
@@ -156,7 +165,7 @@ def test_the_loss_is_diffusers_own(base: BaseModel) -> None:
 def test_gradients_reach_the_latents(base: BaseModel) -> None:
     clean = latents(2).requires_grad_(True)
     with Trainer(base, settings(), latents(2, 9), Seeds(0)) as trainer:
-        trainer.denoising_loss(clean, Seeds(1).torch()).backward()
+        trainer.denoising_loss(clean, instance(base, 1), Seeds(1).torch()).backward()
     assert clean.grad is not None and clean.grad.abs().amax((1, 2, 3)).min() > 0
 
 
@@ -190,7 +199,7 @@ def test_divergence_is_told(base: BaseModel) -> None:
         Trainer(base, settings(), latents(2, 9), Seeds(0)) as trainer,
         pytest.raises(FloatingPointError, match="diverged at step 0"),
     ):
-        trainer.train(latents(3) * float("nan"), 2)
+        trainer.train(latents(3) * float("nan"), instance(base), 2)
 
 
 def test_noise_depends_on_seeds_prompt_and_index_only(base: BaseModel) -> None:
@@ -265,3 +274,23 @@ def test_the_base_folder_is_checked(tmp_path: Path) -> None:
     (folder / "iddmbench.json").write_text('{"lora": {"rnak": 3}}')
     with pytest.raises(UserError, match="rnak"):
         load_base(str(folder))
+
+
+def test_captions_say_what_a_photo_shows(base: BaseModel) -> None:
+    """By pose, framing and light where the recipe asks for it; a photo without a face has the instance prompt alone."""
+    photos = np.stack([crop_references(subject, base, YuNet())[0] for subject in ORL().load().subjects[:2]])
+    photos = np.concatenate((photos, np.zeros_like(photos[:1])))
+    fixed = base.recipe.prompts
+    assert caption_photos(photos, fixed, YuNet()) == [fixed.instance] * 3
+    first, second, empty = caption_photos(photos, fixed.model_copy(update={"captions": "attributes"}), YuNet())
+    assert empty == fixed.instance
+    for caption in (first, second):
+        who, pose, framing, light = caption.split(", ")
+        assert who == fixed.instance and pose in POSES and framing in FRAMINGS and light in LIGHTS
+
+
+def test_each_photo_is_trained_under_its_own_text(base: BaseModel) -> None:
+    same_text = train(base).weights or {}
+    with Trainer(base, settings(), latents(2, 9), Seeds(0)) as trainer:
+        trainer.train(latents(3), base.embed_text(["a photo of sks person", *PROMPTS[:1], "bright"]), 3)
+        assert not same(trainer.model().weights or {}, same_text)

@@ -12,6 +12,7 @@ RECIPE = {
     "prompts": {
         "instance": "a photo of sks person",
         "class": "a photo of person",
+        "captions": "attributes",
         "evaluation": [
             "a photo of sks person",
             "a photo of sks person, facing left",

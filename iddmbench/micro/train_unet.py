@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from iddmbench.faces.attributes import attributes
 from iddmbench.faces.detect import YuNet
 from iddmbench.micro.data import NARROW, augment, to_tensor
-from iddmbench.micro.text import MAX_TOKENS, attributes, random_caption
+from iddmbench.micro.text import MAX_TOKENS, random_caption
 from iddmbench.seeds import Seeds
 
 TEXT_WIDTH = 128

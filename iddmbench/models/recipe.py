@@ -6,6 +6,7 @@ the embedded model and Stable Diffusion run through the same code.
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +22,10 @@ class Prompts(BaseModel):
 
     instance: str = Field("a photo of sks person", description="names the subject in training")
     class_: str = Field("a photo of person", alias="class", description="names the class in prior preservation")
+    captions: Literal["instance", "attributes"] = Field(
+        "instance",
+        description="reference photos are captioned by the instance prompt alone, or with their pose, framing and light",
+    )
     evaluation: tuple[str, ...] = Field(
         (
             "a photo of sks person",

@@ -50,15 +50,14 @@ class Trainer:
     """Trains one adapter. Use as a context manager: the adapter sits on the base's UNet in between.
 
     with Trainer(base, settings, class_latents, seeds) as trainer:
-        trainer.train(latents, settings.steps)
+        trainer.train(latents, condition, settings.steps)
         model = trainer.model()
     """
 
     def __init__(self, base: BaseModel, settings: LoraSettings, class_latents: Tensor, seeds: Seeds):
         self.base, self.settings, self.seeds = base, settings, seeds
         self.class_latents = class_latents.to(base.device)
-        prompts = base.recipe.prompts
-        self.instance, self.class_ = base.embed_text([prompts.instance, prompts.class_]).split(1)
+        self.class_ = base.embed_text([base.recipe.prompts.class_])
         self.done = 0
 
     def __enter__(self) -> "Trainer":
@@ -70,8 +69,8 @@ class Trainer:
     def __exit__(self, *exception: object) -> None:
         self._adapter.__exit__(*exception)  # type: ignore[arg-type]
 
-    def train(self, latents: Tensor, steps: int) -> float:
-        """`steps` optimizer steps on reference latents [N, C, h, w]; returns the mean loss.
+    def train(self, latents: Tensor, condition: Tensor, steps: int) -> float:
+        """`steps` optimizer steps on reference latents [N, C, h, w] under their text [N, tokens, width]; the mean loss.
 
         Each step draws `batch_size` references (as evenly as can be) and `prior_batch` class images; both go through the UNet
         in one batch. The rate falls linearly to a tenth at `settings.steps`.
@@ -84,14 +83,15 @@ class Trainer:
                 group["lr"] = s.learning_rate * (1 - 0.9 * min(self.done / s.steps, 1))
             seeds = self.seeds.child("step", self.done)
             generator = seeds.torch()
-            own = latents[_draw(len(latents), s.batch_size, generator)]
+            chosen = _draw(len(latents), s.batch_size, generator)
+            own = latents[chosen]
             prior = s.prior_batch if s.prior_weight > 0 else 0
             batch = own
             if prior:
                 drawn = torch.randint(0, len(self.class_latents), (prior,), generator=generator)
                 batch = torch.cat((own, self.class_latents[drawn]))
-            condition = torch.cat((self.instance.expand(len(own), -1, -1), self.class_.expand(prior, -1, -1)))
-            error = denoising_loss(self.base, self.unet, batch, condition, generator)
+            text = torch.cat((condition[chosen], self.class_.expand(prior, -1, -1)))
+            error = denoising_loss(self.base, self.unet, batch, text, generator)
             loss = error[: len(own)].mean()
             if prior:
                 loss = loss + s.prior_weight * error[len(own) :].mean()
@@ -105,9 +105,9 @@ class Trainer:
             total += loss.item()
         return total / max(steps, 1)
 
-    def denoising_loss(self, latents: Tensor, generator: torch.Generator) -> Tensor:
-        """`denoising_loss` of the current adapter under the instance prompt, differentiable in the latents."""
-        return denoising_loss(self.base, self.unet, latents, self.instance, generator).mean()
+    def denoising_loss(self, latents: Tensor, condition: Tensor, generator: torch.Generator) -> Tensor:
+        """`denoising_loss` of the current adapter, its mean, differentiable in the latents."""
+        return denoising_loss(self.base, self.unet, latents, condition, generator).mean()
 
     def model(self) -> PersonalizedModel:
         return PersonalizedModel(read_weights(self.unet), self.settings)

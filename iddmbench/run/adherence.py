@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from iddmbench.faces.attributes import FRAMINGS, LIGHTS, POSES, attributes
 from iddmbench.faces.detect import Faces
-from iddmbench.micro.text import FRAMINGS, LIGHTS, POSES, attributes
 
 
 def adherence(prompts: list[str], images: np.ndarray, faces: Faces) -> np.ndarray:
-    """Share of the attributes named in each prompt that the image has, by `iddmbench.micro.text.attributes`.
+    """Share of the attributes named in each prompt that the image has, by `iddmbench.faces.attributes.attributes`.
 
     Args:
         prompts: N prompts; images: uint8 [N, H, W, 3]; faces: their faces.

@@ -48,7 +48,7 @@ from iddmbench.seeds import Seeds
 from iddmbench.surrogate import Surrogate
 from iddmbench.types import Embeddings, FaceData, Photo, Subject
 
-CODE = {"references": 1, "class": 1, "model": 1, "images": 1, "release": 1, "embed": 1, "utility": 1}
+CODE = {"references": 1, "class": 1, "model": 2, "images": 1, "release": 1, "embed": 1, "utility": 1}
 """Raised by hand when a stage's code changes its result, so that older entries are not reused."""
 
 DECOY_PEOPLE = 5
@@ -303,6 +303,7 @@ class Lab:
             lora=self.lora,
             class_latents=self.class_latents(),
             seeds=Seeds(cell.seed).child("defense", cell.subject.name),
+            detector=self.detector,
             surrogate=surrogate,
             decoys=[self.data.public[name][0].image for name in self.decoy_people(cell)],
             tick=tick,
