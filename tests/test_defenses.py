@@ -283,9 +283,9 @@ def test_iddm_alternates_with_training(references: np.ndarray, bench: Workbench)
     steps: list[int] = []
     plain = Trainer.train
 
-    def counted(self: Trainer, latents: torch.Tensor, count: int) -> float:
+    def counted(self: Trainer, latents: torch.Tensor, condition: torch.Tensor, count: int) -> float:
         steps.append(count)
-        return plain(self, latents, count)
+        return plain(self, latents, condition, count)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "train", counted)
