@@ -338,7 +338,7 @@ def test_a_defense_sees_nothing_of_the_linker(base: BaseModel, tmp_path: Any) ->
     assert bench.decoys and not any(photo.tobytes() in subjects for photo in bench.decoys)
     names = {s.name for s in lab.data.subjects}
     assert not names & set(lab.decoy_people(Cell(lab.data.subjects[0], Curious(), 0)))
-    allowed = {"base", "lora", "class_latents", "seeds", "surrogate", "decoys", "tick"}
+    allowed = {"base", "lora", "class_latents", "seeds", "detector", "surrogate", "decoys", "tick"}
     assert set(vars(bench)) == allowed, "a new field: make sure that it tells nothing of the linker, then add it here"
     # Another subject, another seed: other decoys and other draws.
     _, other = lab_bench(base, tmp_path, 1)
