@@ -9,11 +9,11 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from iddmbench.defense import Defense, Personalization, Workbench
+from iddmbench.defense import Defense, Names, Personalization, Workbench
 from iddmbench.nets.efficientnet import EfficientNetLite0
 from iddmbench.personalize.trainer import Trainer
 from iddmbench.surrogate import Surrogate
@@ -60,7 +60,7 @@ class IDDM(Defense):
     title = "IDDM (our reconstruction from the abstract)"
     paper = "arXiv 2604.00903"
 
-    surrogate: tuple[str, ...] = Field(("sface",), description="face-recognition systems to decouple from")
+    surrogate: Names = Field(("sface",), description="face-recognition systems to decouple from")
     mode: Literal["untargeted", "targeted"] = Field("untargeted", description="move away, or toward a decoy identity")
     rounds: int = Field(8, ge=1, description="alternations R")
     suppress: float = Field(0.6, gt=0, le=1, description="share of the rounds that suppress; the rest recover")
@@ -77,11 +77,6 @@ class IDDM(Defense):
         3.0, gt=0, description="the recovery stage divides lambda_id and multiplies lambda_util by it"
     )
     jitter: float = Field(0.06, ge=0, description="random shift and scale of the face crop, as a share of its side")
-
-    @field_validator("surrogate", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(value.split(",")) if isinstance(value, str) else value
 
     def surrogates(self) -> tuple[str, ...]:
         return self.surrogate

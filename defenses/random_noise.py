@@ -7,10 +7,11 @@ from iddmbench.defense import Defense, Workbench
 
 
 class RandomNoise(Defense):
-    """x' = clip(x + u), u uniform over the gray levels within strength * eps, per pixel and channel."""
+    """x' = clip(x + u), u uniform over the gray levels within strength * eps, per pixel and (unless the base knows gray photos only) channel."""
 
     name = "random-noise"
     title = "uniform noise on the references"
+    version = 2
 
     eps: float = Field(16 / 255, ge=0, le=1, description="largest change of a pixel at strength 1, of values in [0, 1]")
 
@@ -18,5 +19,6 @@ class RandomNoise(Defense):
         rng = bench.seeds.child("noise").numpy()
         # Whole levels within the budget, so that it holds on the 8-bit image too.
         bound = int(255 * self.eps * self.strength + 1e-9)
-        noise = rng.integers(-bound, bound, size=references.shape, endpoint=True)
+        channels = 1 if bench.base.recipe.grayscale else 3
+        noise = rng.integers(-bound, bound, size=(*references.shape[:3], channels), endpoint=True)
         return np.clip(references + noise, 0, 255).astype(np.uint8)

@@ -7,11 +7,11 @@ three points where it may act: `protect` (the photos), `personalize` (the traini
 from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from iddmbench.errors import UserError, did_you_mean
@@ -23,6 +23,14 @@ from iddmbench.personalize.trainer import PersonalizedModel, Trainer
 from iddmbench.registry import Registry
 from iddmbench.seeds import Seeds
 from iddmbench.surrogate import Surrogate
+
+
+def _split(value: object) -> object:
+    return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+"""Several names in one option of a defense: `--set surrogate=sface,dlib`."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,8 @@ class Workbench:
         seeds: this cell's; draw from `seeds.child("what for")`.
         detector: finds faces, for captions.
         surrogate: loads a face-recognition system by its attacker's name; only those that the defense declares.
+        surrogate_photos: uint8 [M, S, S, 3], further clean photos of the subject that only the defense sees
+            (Anti-DreamBooth's set A); empty where the dataset sets none aside.
         decoys: photos of some public people, uint8 images, one of each: their mean is a decoy identity that nobody has, and
             their scores against the subject say what a stranger gets.
         tick: called now and then with the share done, in [0, 1].
@@ -62,6 +72,7 @@ class Workbench:
     seeds: Seeds
     detector: Detector
     surrogate: Callable[[str], Surrogate]
+    surrogate_photos: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1, 3), np.uint8))
     decoys: Sequence[np.ndarray] = ()
     tick: Callable[[float], None] = lambda share: None
 
@@ -75,9 +86,13 @@ class Workbench:
         """uint8 [N, S, S, 3] -> float [N, 3, S, S] in [0, 1] on the base's device."""
         return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).to(self.base.device)
 
+    def captions(self, images: np.ndarray) -> list[str]:
+        """What reference photos, uint8 [N, S, S, 3], are trained under."""
+        return caption_photos(images, self.base.recipe.prompts, self.detector)
+
     def condition(self, images: np.ndarray) -> Tensor:
-        """Text that reference photos are trained under: float [N, tokens, width], of their captions."""
-        return self.base.embed_text(caption_photos(images, self.base.recipe.prompts, self.detector))
+        """Text embeddings of the photos' captions: float [N, tokens, width]."""
+        return self.base.embed_text(self.captions(images))
 
     def trainer(self) -> Trainer:
         """A fresh adapter's trainer; seeded alike in every defense, so that they differ by what they do only."""
@@ -107,6 +122,8 @@ class Defense(BaseModel, ABC):
     """Raised when the algorithm changes: it is part of a cell's key, so stale results are not reused."""
     anchor: ClassVar[bool] = False
     """True for controls without a strength (`none`, `generic`): they run once, not per strength."""
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Options by the name of a preset. The defaults are the preset "paper"; a base's recipe names the one it wants."""
 
     strength: float = Field(1.0, ge=0, le=1, description="0 = no defense, 1 = the strongest setting")
 
@@ -148,6 +165,17 @@ DEFENSES: Registry[Defense] = Registry(
         "generic": "iddmbench.defenses.generic:GenericModel",
         "random-noise": "iddmbench.defenses.random_noise:RandomNoise",
         "iddm": "iddmbench.defenses.iddm:IDDM",
+        "aspl": "iddmbench.defenses.anti_dreambooth:ASPL",
+        "fsmg": "iddmbench.defenses.anti_dreambooth:FSMG",
+        "simac": "iddmbench.defenses.simac:SimAC",
+        "metacloak": "iddmbench.defenses.metacloak:MetaCloak",
+        "caat": "iddmbench.defenses.caat:CAAT",
+        "advdm": "iddmbench.defenses.advdm:AdvDM",
+        "mist": "iddmbench.defenses.mist:Mist",
+        "photoguard": "iddmbench.defenses.photoguard:PhotoGuard",
+        "blur": "iddmbench.defenses.degrade:Blur",
+        "pixelate": "iddmbench.defenses.degrade:Pixelate",
+        "cloak": "iddmbench.defenses.cloak:Cloak",
     },
     "iddmbench.defenses",
 )

@@ -20,7 +20,18 @@ from iddmbench.run.lab import Cell, Lab, load_surrogate
 from iddmbench.run.store import Store
 from iddmbench.seeds import Seeds
 
-SHORT: dict[str, dict[str, Any]] = {"iddm": {"rounds": 2, "data_steps": 2}}
+SHORT: dict[str, dict[str, Any]] = {
+    "iddm": {"rounds": 2, "data_steps": 2},
+    "fsmg": {"train_steps": 2, "steps": 2},
+    "aspl": {"rounds": 2, "train_steps": 1, "steps": 2},
+    "simac": {"rounds": 1, "train_steps": 1, "steps": 2, "selections": 2, "candidates": 2},
+    "metacloak": {"pool_steps": (1, 2), "trials": 1, "turns": 1, "steps": 2, "advance": 1},
+    "caat": {"steps": 3},
+    "advdm": {"steps": 3},
+    "mist": {"steps": 3},
+    "photoguard": {"steps": 3},
+    "cloak": {"steps": 2},
+}
 """Options that make a defense quick; one that is not named here runs as it is."""
 
 NAMES = DEFENSES.names()
@@ -338,7 +349,7 @@ def test_a_defense_sees_nothing_of_the_linker(base: BaseModel, tmp_path: Any) ->
     assert bench.decoys and not any(photo.tobytes() in subjects for photo in bench.decoys)
     names = {s.name for s in lab.data.subjects}
     assert not names & set(lab.decoy_people(Cell(lab.data.subjects[0], Curious(), 0)))
-    allowed = {"base", "lora", "class_latents", "seeds", "detector", "surrogate", "decoys", "tick"}
+    allowed = {"base", "lora", "class_latents", "seeds", "detector", "surrogate", "surrogate_photos", "decoys", "tick"}
     assert set(vars(bench)) == allowed, "a new field: make sure that it tells nothing of the linker, then add it here"
     # Another subject, another seed: other decoys and other draws.
     _, other = lab_bench(base, tmp_path, 1)

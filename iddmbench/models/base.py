@@ -45,14 +45,21 @@ class BaseModel:
 
     def embed_text(self, prompts: list[str]) -> Tensor:
         """Text condition, float [len(prompts), tokens, width]."""
-        tokens = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
         with torch.no_grad():
-            return self.text_encoder(tokens.to(self.device)).last_hidden_state
+            return self.text_encoder(self.tokens(prompts)).last_hidden_state
+
+    def tokens(self, prompts: list[str]) -> Tensor:
+        """Token ids, int [len(prompts), tokens], on the base's device."""
+        ids = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return ids.to(self.device)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images float [N, 3, S, S] in [0, 1] -> latents float [N, C, h, w], the posterior mean times the scaling factor."""
-        mean = self.vae.encode(images.to(self.device) * 2 - 1).latent_dist.mean
-        return mean * self.vae.config.scaling_factor
+        return self.encode_signed(images.to(self.device) * 2 - 1)
+
+    def encode_signed(self, images: Tensor) -> Tensor:
+        """`encode` of images in [-1, 1], the units of the perturbation defenses' papers."""
+        return self.vae.encode(images).latent_dist.mean * self.vae.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents -> images float [N, 3, S, S], nominally in [0, 1], not clipped so that gradients pass."""

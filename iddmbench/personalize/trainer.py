@@ -22,28 +22,52 @@ class PersonalizedModel:
     settings: LoraSettings
 
 
+@dataclass(frozen=True)
+class Denoising:
+    """One pass of the UNet over noised latents: timesteps t [N]; noise, noisy, predicted, target float [N, C, h, w]."""
+
+    t: Tensor
+    noise: Tensor
+    noisy: Tensor
+    predicted: Tensor
+    target: Tensor
+
+    def error(self) -> Tensor:
+        """DreamBooth's loss (Eq. 1, arXiv 2208.12242) of each image: float [N]."""
+        return (self.predicted - self.target).square().mean((1, 2, 3))
+
+
+def denoise(
+    base: BaseModel, unet: nn.Module, latents: Tensor, condition: Tensor, noise: Tensor, t: Tensor
+) -> Denoising:
+    """Noise latents [N, C, h, w] to timesteps t [N] and let `unet` predict under `condition` [1 or N, tokens, width].
+
+    The target is the noise or the velocity, whichever the base predicts.
+    """
+    noise, t = noise.to(latents.device), t.to(latents.device)
+    noisy = base.scheduler.add_noise(latents, noise, t)
+    predicted = unet(noisy.to(memory_format=torch.channels_last), t, condition.expand(len(latents), -1, -1)).sample
+    velocity = base.scheduler.config.prediction_type == "v_prediction"
+    target = base.scheduler.get_velocity(latents, noise, t) if velocity else noise
+    return Denoising(t, noise, noisy, predicted, target)
+
+
 def denoising_loss(
     base: BaseModel, unet: nn.Module, latents: Tensor, condition: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """DreamBooth's loss (Eq. 1, arXiv 2208.12242) at fresh timesteps and noise.
+    """DreamBooth's loss at fresh noise and timesteps, drawn in that order.
 
     Args:
         latents: float [N, C, h, w], scaled; gradients flow to them when they require it.
         condition: text embedding [1 or N, tokens, width].
         generator: CPU generator of noise and timesteps.
 
-    Returns: float [N], each image's mean squared error to the noise or velocity, whichever the base predicts.
+    Returns: float [N], each image's mean squared error.
     """
-    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    noise = torch.randn(latents.shape, generator=generator)
     last = base.scheduler.config.num_train_timesteps
-    t = torch.randint(0, last, (len(latents),), generator=generator).to(latents.device)
-    noisy = base.scheduler.add_noise(latents, noise, t)
-    predicted = unet(noisy.to(memory_format=torch.channels_last), t, condition.expand(len(latents), -1, -1)).sample
-    if base.scheduler.config.prediction_type == "v_prediction":
-        target = base.scheduler.get_velocity(latents, noise, t)
-    else:
-        target = noise
-    return (predicted - target).square().mean((1, 2, 3))
+    t = torch.randint(0, last, (len(latents),), generator=generator)
+    return denoise(base, unet, latents, condition, noise, t).error()
 
 
 class Trainer:

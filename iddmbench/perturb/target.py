@@ -1,0 +1,35 @@
+"""Target images of targeted perturbations: a file of the user's, or a pattern made here."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from iddmbench.errors import UserError
+from iddmbench.references import resize
+
+
+def target_image(path: str, side: int) -> np.ndarray:
+    """uint8 [side, side, 3]: the centre square of the image at `path`, or `pattern` when no path is given.
+
+    Raises UserError when the file is no readable image.
+    """
+    if not path:
+        return pattern(side)
+    try:
+        with Image.open(Path(path)) as opened:
+            image = np.asarray(opened.convert("RGB"))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise UserError(f"target={path}: {str(error).splitlines()[0]}") from error
+    length = min(image.shape[:2])
+    top, left = (image.shape[0] - length) // 2, (image.shape[1] - length) // 2
+    return resize(np.ascontiguousarray(image[top : top + length, left : left + length]), side)
+
+
+def pattern(side: int) -> np.ndarray:
+    """High contrast at all scales: rings whose spacing shrinks from the centre outwards, inverted on a chessboard."""
+    y, x = (np.mgrid[:side, :side] + 0.5) / side - 0.5
+    rings = np.sin(2 * np.pi * 24 * (x**2 + y**2)) > 0
+    board = (np.floor(x * 8) + np.floor(y * 8)) % 2 == 0
+    gray = np.where(rings == board, 255, 0).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)
