@@ -7,7 +7,7 @@ from iddmbench.defense import Defense, Workbench
 
 
 class RandomNoise(Defense):
-    """x' = clip(x + u), u uniform over the gray levels within strength * eps, per pixel and (unless the base knows gray photos only) channel."""
+    """x' = clip(x + u), u uniform over the gray levels within strength * eps, per pixel and channel (gray on a gray base)."""
 
     name = "random-noise"
     title = "uniform noise on the references"

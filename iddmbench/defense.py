@@ -7,7 +7,7 @@ three points where it may act: `protect` (the photos), `personalize` (the traini
 from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -130,6 +130,10 @@ class Defense(BaseModel, ABC):
     def surrogates(self) -> tuple[str, ...]:
         """Attackers that this configuration optimizes against; they are labelled white-box in the results."""
         return ()
+
+    @classmethod
+    def acts_on(cls, point: Literal["protect", "personalize", "release"]) -> bool:
+        return getattr(cls, point) is not getattr(Defense, point)
 
     def protect(self, references: np.ndarray, bench: Workbench) -> np.ndarray:
         """Change the reference photos, uint8 [N, S, S, 3], before personalization."""

@@ -48,7 +48,7 @@ def test_not_a_run(tmp_path: Path) -> None:
     assert "not a run folder" in message(tmp_path)
 
 
-@pytest.mark.parametrize(("schema", "mend"), [(2, "upgrade iddmbench"), (0, "make the run again"), (None, "run again")])
+@pytest.mark.parametrize(("schema", "mend"), [(3, "upgrade iddmbench"), (1, "make the run again"), (None, "run again")])
 def test_other_schema(copy: Path, schema: int | None, mend: str) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"schema": schema, "iddmbench": "9.9"}))

@@ -263,8 +263,8 @@ def test_another_runs_folder_is_refused(finished: Finished, tmp_path: Path, monk
     with pytest.raises(UserError, match=r"holds another run \(.*seeds.*\): give another --out, or remove that folder"):
         finished.again(out, seeds=(3,))
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
-    (out / "config.json").write_text((out / "config.json").read_text().replace('"schema": 1', '"schema": 99'))
-    with pytest.raises(UserError, match=r"schema version 99, this one writes 1: give another --out, or remove"):
+    (out / "config.json").write_text((out / "config.json").read_text().replace('"schema": 2', '"schema": 99'))
+    with pytest.raises(UserError, match=r"schema version 99, this one writes 2: give another --out, or remove"):
         finished.again(out)
     (out / "config.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):

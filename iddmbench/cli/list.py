@@ -95,12 +95,10 @@ def _defenses() -> Table:
 
 def _acts(cls: Any) -> str:
     """Which of the three points a defense overrides."""
-    from iddmbench.defense import Defense
-
     if cls.anchor:
         return "control"
     points = {"protect": "photos", "personalize": "training", "release": "outputs"}
-    return ", ".join(word for point, word in points.items() if getattr(cls, point) is not getattr(Defense, point))
+    return ", ".join(word for point, word in points.items() if cls.acts_on(point))
 
 
 def _defense(name: str) -> list[Table]:

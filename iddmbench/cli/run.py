@@ -23,6 +23,15 @@ def run(
     seed: Annotated[list[int], typer.Option(help="Seed; each is a full repetition; may be repeated.")] = [0],  # noqa: B006
     images_per_prompt: Annotated[int, typer.Option(help="Generated images per evaluation prompt.")] = 4,
     prompt: Annotated[list[str] | None, typer.Option(help="Evaluation prompt; may be repeated.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="Preset of the defenses' options: paper, micro; by default the base's.")
+    ] = "",
+    threat: Annotated[
+        str, typer.Option(help="Who personalizes: authorized (the owner) or unauthorized (a thief).")
+    ] = "authorized",
+    purify: Annotated[
+        str, typer.Option(help="The thief purifies the photos first: jpeg-75, blur-1, sdedit-0.2 ...")
+    ] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Option of the defense, KEY=VALUE.")] = None,
     lora: Annotated[list[str] | None, typer.Option(help="Setting of the personalization, KEY=VALUE.")] = None,
     sampling: Annotated[list[str] | None, typer.Option(help="Setting of the sampler, KEY=VALUE.")] = None,
@@ -50,6 +59,9 @@ def run(
             "base": base,
             "defenses": tuple(defense),
             "defense_options": pairs(set_, "--set"),
+            "preset": preset,
+            "threat": threat,
+            "purify": purify,
             "strengths": tuple(strength),
             "anchors": anchors,
             "attackers": tuple(dict.fromkeys(attacker)),

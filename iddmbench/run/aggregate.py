@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,15 @@ ADHERENCE_CHANCE = 1 / 3
 
 @dataclass(frozen=True)
 class Scored:
-    """A finished cell with what every attacker and the utility metrics made of it."""
+    """A finished cell with what every attacker and the utility metrics made of it.
+
+    change: how much each reference photo was changed, float [photos] by metric; empty if none was.
+    """
 
     cell: Cell
     linkage: dict[str, Linkage]
     utility: Utility
+    change: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -213,12 +217,22 @@ def _utility(group: Group, real: np.ndarray, seeds: Seeds) -> Iterable[dict[str,
         bounds = (0.0, 1.0) if metric == "face_detection_rate" else None
         estimate = bootstrap_mean(known, seeds.child(metric).numpy(), RESAMPLES, bounds=bounds) if known else None
         yield _row(metric, estimate)
+    for metric in ("photo_linf", "photo_psnr", "photo_ssim"):
+        changed = [np.concatenate([s.change[metric] for s in several]) for several in _changed(group)]
+        finite = [v[np.isfinite(v)] for v in changed if np.isfinite(v).any()]
+        if finite:
+            yield _row(metric, bootstrap_mean(finite, seeds.child(metric).numpy(), RESAMPLES))
     features = np.concatenate(group.per_subject(lambda s: s.utility.features))
     distances = {"fid_efficientnet_lite0": frechet_distance, "kid_efficientnet_lite0": kernel_distance}
     for metric, distance in distances.items():
         # No interval: repeated images in a resample bias both distances.
         value = distance(features, real) if min(len(features), len(real)) > 1 else np.nan
         yield _row(metric, Estimate(value, np.nan, np.nan, len(features), len(group.cells)))
+
+
+def _changed(group: Group) -> list[list[Scored]]:
+    """The cells whose photos were changed, by subject."""
+    return [changed for cells in group.cells.values() if (changed := [s for s in cells if s.change])]
 
 
 def utility_values(group: Group) -> dict[str, list[np.ndarray]]:

@@ -62,6 +62,11 @@ METRICS = (
     ),
     Metric("adherence", "Prompt adherence", "utility", "higher", True, "images that show what the prompt asks for"),
     Metric(
+        "photo_linf", "Photo change", "utility", "lower", False, "largest change of a reference photo, of 255 levels"
+    ),
+    Metric("photo_psnr", "Photo PSNR", "utility", "higher", False, "of the protected reference photos, in dB"),
+    Metric("photo_ssim", "Photo SSIM", "utility", "higher", False, "of the protected reference photos"),
+    Metric(
         "utility_index",
         "Utility index",
         "utility",

@@ -2,7 +2,7 @@
 
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -11,8 +11,11 @@ from iddmbench.dataset import DATASETS
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.models.recipe import LoraSettings, Recipe, Sampling
+from iddmbench.purify import purifier
 
 ANCHORS = ("none", "generic")
+PAPER = "paper"
+"""The preset that every defense has: its default options."""
 
 
 class RunConfig(BaseModel):
@@ -28,8 +31,15 @@ class RunConfig(BaseModel):
     base: str = Field("micro", description="base model: micro, sd15, sd21, a folder or a hub id")
     defenses: tuple[str, ...] = Field(("iddm",), description="defense plugins")
     defense_options: dict[str, Any] = Field(default_factory=dict, description="options of the defenses (--set)")
+    preset: str = Field(
+        "", description="preset of the defenses' options; by default the one named like the base, or paper"
+    )
     strengths: tuple[float, ...] = Field((0.5, 1.0), description="strengths in [0, 1]")
     anchors: bool = Field(True, description="run the undefended and the un-personalized model too")
+    threat: Literal["authorized", "unauthorized"] = Field(
+        "authorized", description="who personalizes: the owner with the defense, or a thief on the protected photos"
+    )
+    purify: str = Field("", description="what the thief does to the photos first (unauthorized); empty = nothing")
     attackers: tuple[str, ...] = Field(("dlib", "sface"), description="attacker plugins")
     seeds: tuple[int, ...] = Field((0,), description="training and sampling seeds; each is a full repetition")
     images_per_prompt: int = Field(4, ge=1, le=1000, description="generated images per evaluation prompt")
@@ -59,8 +69,19 @@ class RunConfig(BaseModel):
             if cls.anchor:
                 planned.append(configure(cls, {}))
                 continue
-            planned += [configure(cls, {**self.defense_options, "strength": s}) for s in self.strengths]
+            options = {**self._preset_of(cls), **self.defense_options}
+            planned += [configure(cls, {**options, "strength": s}) for s in self.strengths]
         return planned
+
+    def _preset_of(self, cls: type[Defense]) -> dict[str, Any]:
+        """Raises UserError when a preset is asked for that the defense does not have."""
+        if self.preset in ("", PAPER) or not cls.presets:
+            return cls.presets.get(self.base, {}) if not self.preset else {}
+        if self.preset not in cls.presets:
+            raise UserError(
+                f"preset: defense '{cls.name}' has none '{self.preset}': {did_you_mean(self.preset, [PAPER, *cls.presets])}"
+            )
+        return cls.presets[self.preset]
 
     def check(self) -> None:
         """Raises UserError for an unknown plugin, option or value, before anything is computed."""
@@ -77,6 +98,15 @@ class RunConfig(BaseModel):
         for defense in self.plan():
             for name in defense.surrogates():
                 ATTACKERS.get(name)
+            if self.threat == "unauthorized" and not (defense.anchor or defense.acts_on("protect")):
+                raise UserError(
+                    f"defense '{defense.name}' does not act on the photos, so it does nothing in the unauthorized setting: "
+                    "there a thief trains and posts"
+                )
+        if self.purify:
+            purifier(self.purify)
+            if self.threat == "authorized":
+                raise UserError("purify: only a thief purifies the photos; give --threat unauthorized too")
 
     def lora_settings(self, recipe: Recipe) -> LoraSettings:
         return _changed(recipe.lora, self.lora, "--lora")

@@ -25,7 +25,7 @@ from PIL import Image
 
 from iddmbench.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2
 CONFIG, ENVIRONMENT, REPORT = "config.json", "environment.json", "report.html"
 IMAGES, REFERENCES, ENROLMENT, EXTRAS, FIGURES = "images", "references", "enrolment", "extras", "figures"
 
@@ -59,6 +59,9 @@ TABLES: dict[str, dict[str, type]] = {
         "seconds_personalize": float,
         "seconds_generate": float,
         "seconds_embed": float,
+        "photo_linf": float,
+        "photo_psnr": float,
+        "photo_ssim": float,
     },
     "probes": _IMAGE
     | {

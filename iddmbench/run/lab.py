@@ -4,9 +4,10 @@ Read `Lab.outputs` for the main path: references -> model -> images that are pos
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +31,7 @@ from iddmbench.nets.efficientnet import EfficientNetLite0
 from iddmbench.nets.sface import SFaceNet
 from iddmbench.personalize.sample import class_latents, generate
 from iddmbench.personalize.trainer import PersonalizedModel
+from iddmbench.purify import purifier
 from iddmbench.references import crop_references
 from iddmbench.run.adherence import adherence
 from iddmbench.run.files import (
@@ -51,8 +53,11 @@ from iddmbench.types import Embeddings, FaceData, Photo, Subject
 CODE = {"references": 1, "class": 1, "model": 2, "images": 1, "release": 1, "embed": 1, "utility": 1}
 """Raised by hand when a stage's code changes its result, so that older entries are not reused."""
 
+PROTECTED = "protected references"
 DECOY_PEOPLE = 5
 SER_FIQ_PASSES = 100
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,18 @@ class Utility:
     features: np.ndarray
 
 
+@dataclass(frozen=True)
+class Thief:
+    """The unauthorized setting: somebody else personalizes, without the defense, on photos that he may purify first."""
+
+    purify: str = ""
+
+
 class Lab:
-    """One base model, one dataset, one store: computes cells, or finds them computed."""
+    """One base model, one dataset, one store: computes cells, or finds them computed.
+
+    `thief`: None where the owner personalizes.
+    """
 
     def __init__(
         self,
@@ -113,9 +128,10 @@ class Lab:
         sampling: Sampling,
         prompts: tuple[str, ...],
         per_prompt: int,
+        thief: Thief | None = None,
     ):
         self.base, self.data, self.store = base, data, store
-        self.lora, self.sampling, self.per_prompt = lora, sampling, per_prompt
+        self.lora, self.sampling, self.per_prompt, self.thief = lora, sampling, per_prompt, thief
         self.prompts = list(prompts or base.recipe.prompts.evaluation)
         self.versions = {name: version(name) for name in ("torch", "diffusers", "peft", "iddmbench")}
 
@@ -123,13 +139,27 @@ class Lab:
 
     def references(self, subject: Subject) -> np.ndarray:
         """uint8 [N, S, S, 3]; see `crop_references`."""
+        return self._cropped(subject, subject.references)
+
+    def _cropped(self, subject: Subject, photos: tuple[Photo, ...]) -> np.ndarray:
         key = {"data": self.data.fingerprint, "subject": subject.name, "side": self.base.side}
-        key |= {"photos": [p.name for p in subject.references], "gray": self.base.recipe.grayscale}
+        key |= {"photos": [p.name for p in photos], "gray": self.base.recipe.grayscale}
         key |= {"code": CODE["references"]}
+        chosen = replace(subject, references=photos)
         folder = self.store.fetch(
-            "references", key, lambda out: write_images(out, crop_references(subject, self.base, self.detector))
+            "references", key, lambda out: write_images(out, crop_references(chosen, self.base, self.detector))
         )
         return read_images(folder)
+
+    def _surrogate_photos(self, subject: Subject) -> np.ndarray:
+        """The subject's surrogate set, cropped as the references are; logs when it shares photos with them."""
+        if not subject.surrogate:
+            return np.zeros((0, self.base.side, self.base.side, 3), np.uint8)
+        known = {p.image.tobytes() for p in subject.references}
+        shared = [p.name for p in subject.surrogate if p.image.tobytes() in known]
+        if shared:
+            log.warning("%s: the surrogate set shares photos with the references: %s", subject.name, ", ".join(shared))
+        return self._cropped(subject, subject.surrogate)
 
     def class_latents(self) -> Tensor:
         """Latents of the class images, made once per base model; none where prior preservation is off."""
@@ -146,9 +176,11 @@ class Lab:
 
     def model_key(self, cell: Cell) -> dict[str, Any]:
         """What the personalized model depends on. A defense that only acts on outputs shares the undefended model."""
-        kind = type(cell.defense)
-        plain = kind.protect is Defense.protect and kind.personalize is Defense.personalize
-        return {
+        acts = cell.defense.acts_on
+        # The un-personalized control stays what it is, whoever asks for it.
+        trains = acts("personalize") and (self.thief is None or cell.defense.anchor)
+        plain = not (acts("protect") or trains)
+        key = {
             "data": self.data.fingerprint,
             "subject": cell.subject.name,
             "base": self.base.fingerprint,
@@ -159,11 +191,14 @@ class Lab:
             "code": CODE["model"],
             "versions": self.versions,
         }
+        if self.thief and self.thief.purify:
+            key["purify"] = self.thief.purify
+        return key
 
     def image_key(self, cell: Cell) -> dict[str, Any]:
         key = {"model": self.model_key(cell), "prompts": self.prompts, "per_prompt": self.per_prompt}
         key |= {"sampling": self.sampling.model_dump(), "code": CODE["images"]}
-        if type(cell.defense).release is not Defense.release:
+        if cell.defense.acts_on("release") and self.thief is None:
             key |= {"release": self._defense_key(cell.defense), "release_code": CODE["release"]}
         return key
 
@@ -171,16 +206,22 @@ class Lab:
         return self.store.has("images", self.image_key(cell))
 
     def outputs(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> Outputs:
-        """The main path of a cell: protect, personalize, generate, release."""
-        bench = self._bench(cell, tick)
+        """The main path of a cell: protect, personalize, generate, release. A thief does the last three his own way."""
+        defense, bench = cell.defense, self._bench(cell, tick)
         references = self.references(cell.subject)
         extras: dict[str, np.ndarray] = {}
 
         def personalize(out: Path) -> None:
-            protected = cell.defense.protect(references, bench)
-            if protected is not references:
-                write_images(out / "extras" / "protected references", protected)
-            result = cell.defense.personalize(protected, bench)
+            # Where there are two parts, each has half of the progress bar.
+            halves = (
+                [lambda x: tick(x / 2), lambda x: tick(0.5 + x / 2)] if defense.acts_on("protect") else [tick, tick]
+            )
+            photos = defense.protect(references, replace(bench, tick=halves[0]))
+            if photos is not references:
+                write_images(out / "extras" / PROTECTED, photos)
+            own, photos = replace(bench, tick=halves[1]), self._purified(photos, bench.seeds)
+            stolen = self.thief is not None and not defense.anchor
+            result = own.personalize(photos) if stolen else defense.personalize(photos, own)
             if result.model.weights is not None:
                 write_tensors(out / "adapter.safetensors", result.model.weights)
             for title, images in result.images.items():
@@ -193,7 +234,7 @@ class Lab:
             model = PersonalizedModel(weights, self.lora)
             seeds = Seeds(cell.seed).child("generate", cell.subject.name)
             images = generate(self.base, model, self.prompts, self.per_prompt, self.sampling, seeds)
-            write_images(out, cell.defense.release(images, bench))
+            write_images(out, images if self.thief else defense.release(images, bench))
 
         model_folder = self._timed("model", self.model_key(cell), personalize)
         folder = self._timed("images", self.image_key(cell), post)
@@ -202,6 +243,11 @@ class Lab:
         prompts = [p for p in self.prompts for _ in range(self.per_prompt)]
         seconds = {"personalize": _seconds(model_folder), "generate": _seconds(folder)}
         return Outputs(read_images(folder), prompts, self.image_key(cell), extras, seconds)
+
+    def _purified(self, photos: np.ndarray, seeds: Seeds) -> np.ndarray:
+        if self.thief is None or not self.thief.purify:
+            return photos
+        return purifier(self.thief.purify)(photos, seeds, self.base)
 
     # ---- the linker's side ------------------------------------------------------------------------------------------
 
@@ -305,6 +351,7 @@ class Lab:
             seeds=Seeds(cell.seed).child("defense", cell.subject.name),
             detector=self.detector,
             surrogate=surrogate,
+            surrogate_photos=self._surrogate_photos(cell.subject),
             decoys=[self.data.public[name][0].image for name in self.decoy_people(cell)],
             tick=tick,
         )

@@ -17,13 +17,14 @@ from iddmbench import __version__
 from iddmbench.attacker import ATTACKERS
 from iddmbench.dataset import DATASETS
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.models.base import load_base
 from iddmbench.run.aggregate import Group, Scored, summarize
 from iddmbench.run.config import RunConfig
 from iddmbench.run.environment import environment
 from iddmbench.run.files import write_images, write_table, write_text
 from iddmbench.run.folder import SCHEMA, make_table, table_file
-from iddmbench.run.lab import Cell, Lab, Outputs
+from iddmbench.run.lab import PROTECTED, Cell, Lab, Outputs, Thief
 from iddmbench.run.linkage import Linker
 from iddmbench.run.store import Store, digest
 from iddmbench.types import FaceData, Subject
@@ -66,7 +67,8 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
     subjects = choose(data, config.subjects)
     base = load_base(config.base, device)
     lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
-    lab = Lab(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt)
+    thief = Thief(config.purify) if config.threat == "unauthorized" else None
+    lab = Lab(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt, thief)
     defenses = config.plan()
     written = resolved(config, lab, [s.name for s in subjects])
     check_folder(out, written)
@@ -115,6 +117,7 @@ def run_cell(
         embeddings, spent = lab.embed(linker.attacker, outputs)
         linkage[name], seconds = linker.link(cell, embeddings), seconds + spent
     utility = lab.utility(cell.subject, outputs)
+    change = photo_change(outputs.extras.get(PROTECTED), lab.references(cell.subject))
     folder = cell.label + (f"-seed{cell.seed}" if many_seeds else "")
     paths = _write_cell_images(out, folder, cell, outputs)
 
@@ -152,9 +155,18 @@ def run_cell(
             "cached": cached,
             **stages,
             "seconds_embed": seconds,
+            **{name: float(values.max() if name == "photo_linf" else values.mean()) for name, values in change.items()},
         }
     )
-    group.cells.setdefault(cell.subject.name, []).append(Scored(cell, linkage, utility))
+    group.cells.setdefault(cell.subject.name, []).append(Scored(cell, linkage, utility, change))
+
+
+def photo_change(protected: np.ndarray | None, references: np.ndarray) -> dict[str, np.ndarray]:
+    """How much a defense changed each of N photos: l_inf in levels of 255, PSNR in dB, SSIM; empty if it changed none."""
+    if protected is None:
+        return {}
+    linf = np.abs(protected.astype(float) - references).max((1, 2, 3))
+    return {"photo_linf": linf, "photo_psnr": psnr(protected, references), "photo_ssim": ssim(protected, references)}
 
 
 def choose(data: FaceData, wanted: tuple[str, ...] | int) -> list[Subject]:
