@@ -103,7 +103,7 @@ class ASPL(AntiDreamBooth):
 
     name = "aspl"
     title = "Anti-DreamBooth, alternating surrogate and perturbation"
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"micro": {"rounds": 14, "learning_rate": 1e-4}}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"micro": {"rounds": 20, "learning_rate": 1e-4}}
 
     rounds: int = Field(50, ge=1, description="alternations (Anti-DreamBooth, its scripts)")
     train_steps: int = Field(3, ge=1, description="training steps of copy and victim per round (its scripts)")

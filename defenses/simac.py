@@ -25,7 +25,7 @@ class SimAC(VictimPerturbation):
     title = "SimAC, greedy timesteps and feature interference"
     paper = "arXiv 2312.07865"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "micro": {"rounds": 10, "learning_rate": 1e-4, "candidates": 2, "window": 60, "fewest": 200}
+        "micro": {"rounds": 14, "learning_rate": 1e-4, "candidates": 2, "window": 60, "fewest": 200}
     }
 
     eps: float = Field(16 / 255, ge=0, le=2, description="l_inf budget at strength 1 in [-1, 1] (SimAC, its scripts)")
