@@ -111,6 +111,8 @@ def _defense(name: str) -> list[Table]:
         "acts on": _acts(cls),
         "version": cls.version,
     }
+    for preset, changes in cls.presets.items():
+        rows[f"preset {preset}"] = ", ".join(f"{key}={value}" for key, value in changes.items()) or "the defaults"
     if cls.anchor:
         return [_facts(name, rows)]
     options = _table("Options (--set NAME=VALUE)", "name", "default", "what it does")
