@@ -76,6 +76,14 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
     linkers = {name: Linker(ATTACKERS.get(name)(), lab) for name in config.attackers}
 
     cells = [Cell(s, d, seed) for seed in config.seeds for d in defenses for s in subjects]
+    records = measure(cells, lab, linkers, out, progress)
+    return sum(row["status"] == "failed" for row in records.cells)
+
+
+def measure(cells: list[Cell], lab: Lab, linkers: dict[str, Linker], out: Path, progress: Progress) -> Records:
+    """Every cell's images, seen by every attacker, written to `out` with all tables."""
+    subjects = list({cell.subject.name: cell.subject for cell in cells}.values())
+    many_seeds = len({cell.seed for cell in cells}) > 1
     records = Records()
     progress.start(len(cells))
     for cell in cells:
@@ -83,7 +91,7 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
         name = f"{cell.label} {cell.subject.name}"
         progress.cell(name, lab.is_cached(cell))
         try:
-            run_cell(cell, lab, linkers, out, records, group, progress.share, many_seeds=len(config.seeds) > 1)
+            run_cell(cell, lab, linkers, out, records, group, progress.share, many_seeds)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS):
                 raise
@@ -94,7 +102,7 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
             records.cells.append({**_identity(cell, lab), **failure})
     _write_people(out, lab, subjects)
     _write_tables(out, records, linkers, lab, subjects)
-    return sum(row["status"] == "failed" for row in records.cells)
+    return records
 
 
 def run_cell(
@@ -172,19 +180,11 @@ def choose(data: FaceData, wanted: tuple[str, ...] | int) -> list[Subject]:
 
 def resolved(config: RunConfig, lab: Lab, subjects: list[str]) -> dict[str, Any]:
     """The configuration with every default filled in, as written to the run folder."""
-    protocol = {
-        "version": PROTOCOL,
-        "data": lab.data.fingerprint,
-        "prompts": lab.prompts,
-        "per_prompt": lab.per_prompt,
-        "sampling": lab.sampling.model_dump(),
-        "base": lab.base.fingerprint,
-    }
     notes = [f"{d.name}: {d.title}" for d in {d.name: d for d in config.plan()}.values()]
     return {
         "schema": SCHEMA,
         "iddmbench": __version__,
-        "protocol": {"version": PROTOCOL, "hash": digest(protocol)},
+        "protocol": protocol(lab),
         **config.model_dump(mode="json"),
         "subjects": subjects,
         "defense": ", ".join(config.defenses),
@@ -198,6 +198,19 @@ def resolved(config: RunConfig, lab: Lab, subjects: list[str]) -> dict[str, Any]
         "skipped": [{"name": s.name, "reason": s.reason} for s in lab.data.skipped],
         "notes": notes,
     }
+
+
+def protocol(lab: Lab) -> dict[str, str]:
+    """Version and hash of what figures depend on whatever the defense: results of two hashes are never compared."""
+    parts = {
+        "version": PROTOCOL,
+        "data": lab.data.fingerprint,
+        "prompts": lab.prompts,
+        "per_prompt": lab.per_prompt,
+        "sampling": lab.sampling.model_dump(),
+        "base": lab.base.fingerprint,
+    }
+    return {"version": PROTOCOL, "hash": digest(parts)}
 
 
 def check_folder(out: Path, config: dict[str, Any]) -> None:
