@@ -78,7 +78,9 @@ def known_images(board: Path) -> dict[str, dict[str, list[np.ndarray]]]:
     return found
 
 
-def add(board: Path, found: Verification, name: str, replace: bool = False, despite: bool = False, day: date | None = None) -> Entry:
+def add(
+    board: Path, found: Verification, name: str, replace: bool = False, despite: bool = False, day: date | None = None
+) -> Entry:
     """Put a verified submission on the board as `entries/NAME`.
 
     Args:
@@ -93,7 +95,9 @@ def add(board: Path, found: Verification, name: str, replace: bool = False, desp
     if found.refused:
         raise UserError(f"'{found.bundle.meta.name}' is refused: {found.refused[0]}")
     if not found.accepted and not despite:
-        raise UserError(f"'{found.bundle.meta.name}' differs from its claims: see above; --despite-differences adds it all the same")
+        raise UserError(
+            f"'{found.bundle.meta.name}' differs from its claims: see above; --despite-differences adds it all the same"
+        )
     entry = make_entry(found, name, day or today())
     part = target.with_name(f".{name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -129,7 +133,9 @@ def _hashes(found: Verification) -> dict[str, dict[str, list[str]]]:
         if one.cell.strength is None:
             continue  # every submission has the anchors
         condition = kept.setdefault(label(one.cell.defense, one.cell.strength), {})
-        condition[f"{one.cell.subject}/{one.cell.seed}"] = [to_hex(b) for b, flat in zip(one.bits, one.flat, strict=True) if not flat]
+        condition[f"{one.cell.subject}/{one.cell.seed}"] = [
+            to_hex(b) for b, flat in zip(one.bits, one.flat, strict=True) if not flat
+        ]
     return kept
 
 

@@ -98,12 +98,16 @@ class Entry(Frozen):
     images: Many = Field(description="submitted images, without the trusted anchors'")
     options: Options
     white_box: tuple[Name, ...]
-    stated: bool = Field(description="the defense is not installed with the verifier: white-box attackers are the submitter's word")
+    stated: bool = Field(
+        description="the defense is not installed with the verifier: white-box attackers are the submitter's word"
+    )
     command: Annotated[tuple[Annotated[str, Field(max_length=300)], ...], Field(max_length=500)]
     attackers: tuple[AttackerFacts, ...]
     figures: Annotated[tuple[Figure, ...], Field(max_length=100_000)]
     standings: tuple[Rank, ...]
-    unranked: Annotated[str, Field(max_length=300)] = Field(description="why it is listed without a rank; empty: ranked")
+    unranked: Annotated[str, Field(max_length=300)] = Field(
+        description="why it is listed without a rank; empty: ranked"
+    )
     checked: Checked
 
     def standing(self, judge: str, metric: str) -> Rank | None:

@@ -1,7 +1,7 @@
 """The static site: pages that need no server and load nothing from elsewhere; everything from submissions is escaped.
 
-jinja2 escapes HTML; data for the scripts stand in <script type="application/json"> through `tojson`, which escapes what could end
-the element; the scripts write text nodes only. Markdown, CSV and Atom twins have their own escapes (`twins`).
+jinja2 escapes HTML; data for the scripts stand in <script type="application/json"> through `tojson`, which escapes what could
+end the element; the scripts write text nodes only. Markdown, CSV and Atom twins have their own escapes (`twins`).
 """
 
 import hashlib
@@ -29,10 +29,10 @@ from iddmbench.run.tables import TITLES
 from iddmbench.submission import authenticity, compare, read, retrain, verify
 
 THREATS = {
-    WORST_CASE: "worst case of attackers that are not white-box",
-    "transfer": "transfer: unknown to the defense",
-    "adaptive": "adaptive: knows the defense",
-    "white-box": "white-box: the defense optimized against it",
+    WORST_CASE: "the worst of all attackers that are not white-box",
+    "transfer": "an attacker that the defense does not know",
+    "adaptive": "an attacker that knows the defense and prepares for it",
+    "white-box": "an attacker that the defense optimized against",
 }
 TITLE = "IDDM-Bench leaderboard"
 
@@ -56,7 +56,9 @@ def build_site(board: Path, out: Path, url: str = "") -> int:
     assets.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(script, assets / "plotly.min.js")
     for name in ("style.css", "board.js"):
-        (assets / name).write_text((files("iddmbench.leaderboard") / "static" / name).read_text("utf-8"), encoding="utf-8")
+        (assets / name).write_text(
+            (files("iddmbench.leaderboard") / "static" / name).read_text("utf-8"), encoding="utf-8"
+        )
     pages = out / "submissions"
     shutil.rmtree(pages, ignore_errors=True)
     pages.mkdir()
@@ -86,7 +88,14 @@ def build_site(board: Path, out: Path, url: str = "") -> int:
     start = next(iter(tracks), "")
     shown = [p for p in ranked.get(start, []) if _is(p, WORST_CASE, METRICS[0])]
     shown += [p for p in ranked.get(start, []) if p.standing is None]
-    text = render("index.html", root="", data=front, places=[(p, row_data(p)) for p in shown], latest=list(reversed(entries))[:20], start=start)
+    text = render(
+        "index.html",
+        root="",
+        data=front,
+        places=[(p, row_data(p)) for p in shown],
+        latest=list(reversed(entries))[:20],
+        start=start,
+    )
     (out / "index.html").write_text(text, encoding="utf-8")
     (out / "methodology.html").write_text(render("methodology.html", root="", **methodology()), encoding="utf-8")
     for entry in entries:
@@ -112,10 +121,12 @@ def plotly_script() -> Path:
 
 
 def ranking(entries: Sequence[Entry]) -> list[Place]:
-    """Places of one track: by metric, then threat and judge. Ranks hold among entries for which the judge is the same threat."""
+    """Places of one track: by metric, then threat and judge. Ranks hold among entries whose judge is the same threat."""
     found: list[Place] = []
     for name in METRICS:
-        pairs = dict.fromkeys((s.threat, s.judge) for t in THREATS for e in entries for s in e.standings if s.threat == t)
+        pairs = dict.fromkeys(
+            (s.threat, s.judge) for t in THREATS for e in entries for s in e.standings if s.threat == t
+        )
         for threat, judge in pairs:
             own = [e for e in entries if (s := e.standing(judge, name)) is not None and s.threat == threat]
             found += places(own, judge, name)
@@ -124,7 +135,7 @@ def ranking(entries: Sequence[Entry]) -> list[Place]:
 
 
 def track_title(entry: Entry) -> str:
-    return f"{entry.dataset} · {entry.base} · {entry.personalizer} · protocol {entry.protocol.version} ({entry.protocol.hash[:8]})"
+    return f"{entry.dataset} · {entry.base} · protocol {entry.protocol.version} ({entry.track.rpartition('-')[2][:6]})"
 
 
 def row_data(place: Place) -> dict[str, Any]:

@@ -20,10 +20,22 @@ NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://arxiv.org/abs/2604.00903")
 def markdown_table(tracks: Mapping[str, Sequence[Entry]], ranked: Mapping[str, Sequence[Place]]) -> str:
     """The worst-case ranking of every track."""
     lines = ["# IDDM-Bench leaderboard", ""]
-    lines += [f"Hypervolume of (worst-case {metric(METRICS[0]).title}, utility index), 95 % intervals; = marks a tie.", ""]
+    lines += [
+        f"Hypervolume of (worst-case {metric(METRICS[0]).title}, utility index), 95 % intervals; = marks a tie.",
+        "",
+    ]
     for track, entries in tracks.items():
-        lines += [f"## {markdown(track)}", "", "| # | defense | hypervolume | judged by | subjects | links |", "|---|---|---|---|---|---|"]
-        shown = [p for p in ranked[track] if p.standing is None or (p.standing.judge, p.standing.metric) == (WORST_CASE, METRICS[0])]
+        lines += [
+            f"## {markdown(track)}",
+            "",
+            "| # | defense | hypervolume | judged by | subjects | links |",
+            "|---|---|---|---|---|---|",
+        ]
+        shown = [
+            p
+            for p in ranked[track]
+            if p.standing is None or (p.standing.judge, p.standing.metric) == (WORST_CASE, METRICS[0])
+        ]
         for place in shown:
             entry, s = place.entry, place.standing
             area = "–" if s is None else _interval(s.value, s.low, s.high)
@@ -37,8 +49,30 @@ def markdown_table(tracks: Mapping[str, Sequence[Entry]], ranked: Mapping[str, S
 
 def standings_csv(ranked: Mapping[str, Sequence[Place]]) -> str:
     """One row per submission, judge and metric."""
-    heads = ["track", "id", "name", "defense", "judge", "threat", "metric", "rank", "tied", "hypervolume", "low", "high"]
-    heads += ["privacy_at_utility_0.9", "utility_at_privacy_0.9", "strengths", "subjects", "unranked", "paper", "code", "added"]
+    heads = [
+        "track",
+        "id",
+        "name",
+        "defense",
+        "judge",
+        "threat",
+        "metric",
+        "rank",
+        "tied",
+        "hypervolume",
+        "low",
+        "high",
+    ]
+    heads += [
+        "privacy_at_utility_0.9",
+        "utility_at_privacy_0.9",
+        "strengths",
+        "subjects",
+        "unranked",
+        "paper",
+        "code",
+        "added",
+    ]
     rows = []
     for track, own in ranked.items():
         for place in own:
@@ -52,11 +86,39 @@ def standings_csv(ranked: Mapping[str, Sequence[Place]]) -> str:
 
 def curves_csv(entries: Sequence[Entry]) -> str:
     """One row per figure: all that curves and tables are drawn from."""
-    heads = ["track", "id", "name", "defense", "strength", "attacker", "threat", "metric", "value", "low", "high", "images"]
+    heads = [
+        "track",
+        "id",
+        "name",
+        "defense",
+        "strength",
+        "attacker",
+        "threat",
+        "metric",
+        "value",
+        "low",
+        "high",
+        "images",
+    ]
     rows = []
     for e in entries:
         for f in e.figures:
-            rows.append([e.track, e.id, e.name, f.defense, f.strength, f.attacker, f.threat, f.metric, f.value, f.low, f.high, f.images])
+            rows.append(
+                [
+                    e.track,
+                    e.id,
+                    e.name,
+                    f.defense,
+                    f.strength,
+                    f.attacker,
+                    f.threat,
+                    f.metric,
+                    f.value,
+                    f.low,
+                    f.high,
+                    f.images,
+                ]
+            )
     return _csv(heads, rows)
 
 

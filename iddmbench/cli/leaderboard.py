@@ -17,7 +17,9 @@ app = typer.Typer(no_args_is_help=True, help="Verified submissions: add one, bui
 def add(
     bundle: Annotated[Path, typer.Argument(help="Bundle made by `iddmbench submit`.")],
     board: Annotated[Path, typer.Option(help="Leaderboard folder.")] = BOARD,
-    id_: Annotated[str | None, typer.Option("--id", help="Name of the entry's folder; by default from its name.")] = None,
+    id_: Annotated[
+        str | None, typer.Option("--id", help="Name of the entry's folder; by default from its name.")
+    ] = None,
     attacker: Annotated[
         list[str] | None, typer.Option(help="Attacker to look with; by default all that run here.")
     ] = None,

@@ -52,7 +52,9 @@ def verify(
     seed: Annotated[int | None, typer.Option(help="Draws those cells; by default at random, and printed.")] = None,
     root: Annotated[Path | None, typer.Option(help="Your copy of the dataset, where it is not embedded.")] = None,
     base: Annotated[str | None, typer.Option(help="Base model, where the bundle has one of its own.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the recomputed run goes; by default runs/verified-NAME.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the recomputed run goes; by default runs/verified-NAME.")
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of embeddings.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,

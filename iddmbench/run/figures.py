@@ -20,14 +20,15 @@ from iddmbench.run.folder import WORST_CASE, RunFolder
 from iddmbench.run.place_labels import place
 from iddmbench.run.tables import GENERIC, UNDEFENDED, Condition, Summary, Value
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colour-blind safe colours (2008), less the yellow, which is too light for a line on white."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#6A51A3", "#8C6D46")
+"""Okabe and Ito's colour-blind safe colours (2008), less the yellow, which is too light for a line on white, then wine and
+olive of Tol's muted scheme, a purple and a brown; where two are near for a colour-blind reader, their markers differ."""
 KNOWN = (
     *("iddm", "aspl", "simac", "metacloak", "random-noise", "iddm-direct"),
     *("mist", "fsmg", "advdm", "caat", "photoguard", "cloak"),
     *("blur", "pixelate"),
 )
-"""Defenses by place: colours repeat after six, with another marker."""
+"""Defenses by place, which gives colour and marker: the first thirty pairs differ."""
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "star", "pentagon")
 INK, GRAY = "#222222", "#767676"
 PRIVACY = ("r1u", "psr@1e-2")
@@ -56,8 +57,8 @@ def color(defense: str) -> str:
 
 
 def symbol(defense: str) -> str:
-    """The defense's marker, as plotly names it: six colours do not last for all defenses."""
-    return SYMBOLS[_place(defense) // len(PALETTE) % len(SYMBOLS)]
+    """The defense's marker, as plotly names it: colours alone do not last for all defenses, nor for all readers."""
+    return SYMBOLS[_place(defense) % len(SYMBOLS)]
 
 
 def _place(defense: str) -> int:

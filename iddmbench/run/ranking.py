@@ -14,7 +14,16 @@ from iddmbench.errors import UserError
 from iddmbench.metrics.estimate import Estimate, resampled_means, summarize
 from iddmbench.metrics.policies import POLICIES, Policy, least_kind
 from iddmbench.metrics.tradeoff import Point, hypervolume, privacy_at_utility, utility_at_privacy
-from iddmbench.run.aggregate import RESAMPLES, Group, Hits, attacker_hits, index_of, index_tables, informative, unknown_to_all
+from iddmbench.run.aggregate import (
+    RESAMPLES,
+    Group,
+    Hits,
+    attacker_hits,
+    index_of,
+    index_tables,
+    informative,
+    unknown_to_all,
+)
 from iddmbench.run.folder import WORST_CASE
 from iddmbench.run.linkage import Linker
 from iddmbench.seeds import Seeds
@@ -45,7 +54,9 @@ class Standing:
     utility_at: float | None
 
 
-def standings(groups: Sequence[Group], linkers: dict[str, Linker], grid: Sequence[float], seed: int = 0) -> list[Standing]:
+def standings(
+    groups: Sequence[Group], linkers: dict[str, Linker], grid: Sequence[float], seed: int = 0
+) -> list[Standing]:
     """The standings of the one defense among `groups` against the worst case and each attacker.
 
     Args:
@@ -72,7 +83,12 @@ def standings(groups: Sequence[Group], linkers: dict[str, Linker], grid: Sequenc
     white_box = {name for g in curve for name in g.white_box}
     judges = {WORST_CASE: [n for n in unknown_to_all(curve, list(linkers)) if n not in white_box]}
     judges |= {name: [name] for name in linkers}
-    privacy = [(j, m, _hit_tables(curve, {n: linkers[n] for n in names}, m)) for j, names in judges.items() if names for m in METRICS]
+    privacy = [
+        (j, m, _hit_tables(curve, {n: linkers[n] for n in names}, m))
+        for j, names in judges.items()
+        if names
+        for m in METRICS
+    ]
     utility = [index_tables([g, curve[0], generic], subjects) for g in curve]
     shortest = [min(len(t[s]) for t in (*utility, *(x for _, _, (x, _) in privacy))) for s in range(len(subjects))]
     columns = [*utility, *(tables for _, _, (tables, _) in privacy)]
@@ -138,7 +154,9 @@ def _policies(means: np.ndarray, chance: float) -> list[Policy]:
 def _protection(means: np.ndarray, policies: list[Policy], chance: float) -> np.ndarray:
     """Protection rates [B, conditions]; a resample without any acquired face is as under "chance"."""
     rates = _rates(means, chance)
-    columns = [np.where(np.isnan(rates[p][:, i]), rates["chance"][:, i], rates[p][:, i]) for i, p in enumerate(policies)]
+    columns = [
+        np.where(np.isnan(rates[p][:, i]), rates["chance"][:, i], rates[p][:, i]) for i, p in enumerate(policies)
+    ]
     return np.clip(1 - np.column_stack(columns), 0, 1)
 
 
@@ -149,4 +167,7 @@ def _indices(means: np.ndarray, used: list[list[str]], width: int) -> np.ndarray
 
 
 def _points(strengths: tuple[float, ...], privacy: np.ndarray, utility: np.ndarray) -> list[list[Point]]:
-    return [[Point(s, float(p), float(u)) for s, p, u in zip(strengths, *row, strict=True)] for row in zip(privacy, utility, strict=True)]
+    return [
+        [Point(s, float(p), float(u)) for s, p, u in zip(strengths, *row, strict=True)]
+        for row in zip(privacy, utility, strict=True)
+    ]

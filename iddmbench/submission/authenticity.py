@@ -1,8 +1,9 @@
 """Are a bundle's images what they claim to be: new images of that subject? Copies, and images of nobody in particular.
 
 Limits were set on real runs of the embedded base (docs/leaderboard.md has the figures). An undefended model memorizes: outputs
-come within 10 to 16 of 256 bits of a reference photo, while a photo that was re-coded, blurred or brightened stays within 10 of
-itself. So one output near a reference proves nothing, several do; an output that near to a photo which no model has seen is a copy.
+come within 10 to 16 of 256 bits of a reference photo, while a photo that was re-coded, blurred or brightened mostly stays
+within 8 of itself. So one output near a reference proves nothing, several do; one that near to a photo which no model has seen
+is a copy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -92,8 +93,8 @@ def copies_of_submissions(
 ) -> list[str]:
     """Conditions whose images are another submission's.
 
-    All submissions share prompts and noise, so weak defenses resemble the undefended model and with it each other: only images that
-    are at least twice as far from the undefended one as SAME count.
+    All submissions share prompts and noise, so weak defenses resemble the undefended model and with it each other: only images
+    count that are more than twice COPY away from the undefended one.
 
     Args:
         undefended: (subject, seed) -> bool [N, 256] of the trusted undefended model.
@@ -181,6 +182,8 @@ def _others(own: dict[str, np.ndarray], one: Posted) -> dict[str, np.ndarray]:
 def _photo_hashes(photos: Sequence[Photo], side: int) -> np.ndarray:
     images = [photo.image for photo in photos]
     faces = YuNet().detect(images)
-    squares = [resize(face_square(x, b), side) for x, b, found in zip(images, faces.boxes, faces.found, strict=True) if found]
+    squares = [
+        resize(face_square(x, b), side) for x, b, found in zip(images, faces.boxes, faces.found, strict=True) if found
+    ]
     views = [*images, *squares]
     return np.stack([perceptual_hash(v) for x in views for v in (x, x[:, ::-1])]) if views else np.zeros((0, 256), bool)

@@ -39,7 +39,9 @@ class About:
     white_box: tuple[str, ...] = field(default=())
 
 
-def write_bundle(run: RunFolder, defense: str | None, about: About, out: Path, adapters: Path | None = None) -> Submission:
+def write_bundle(
+    run: RunFolder, defense: str | None, about: About, out: Path, adapters: Path | None = None
+) -> Submission:
     """Write the bundle of one defense of a finished run to `out`, with the run's anchors when it has them.
 
     Args:
@@ -130,8 +132,8 @@ def _images(run: RunFolder, row: Mapping[Any, Any], cell: CellFacts) -> dict[str
 
 def _run_facts(run: RunFolder) -> dict[str, Any]:
     config = run.config
-    same = ("iddmbench", "dataset", "personalizer", "subjects", "seeds", "prompts", "images_per_prompt", "strengths")
-    same += ("defense_options", "lora", "sampling", "lora_settings", "sampling_settings")
+    same = ["iddmbench", "dataset", "personalizer", "subjects", "seeds", "prompts", "images_per_prompt", "strengths"]
+    same += ["defense_options", "lora", "sampling", "lora_settings", "sampling_settings"]
     facts = {key: config[key] for key in (*same, "data_fingerprint", "base_fingerprint")}
     # A folder's path says nothing to others, and may say too much.
     return facts | {"base": config["base"] if config["base"] in ("micro", *ALIASES) else "custom"}

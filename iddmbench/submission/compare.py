@@ -56,8 +56,8 @@ def differences(claims: Sequence[Claim], summary: pd.DataFrame, same_attackers: 
     """Claims that the recomputed summary table contradicts.
 
     Args:
-        same_attackers: did both look through the same attackers? If not, worst cases mean different things and are not compared.
-            Figures of attackers that were not run here are passed over as well.
+        same_attackers: did both look through the same attackers? If not, worst cases mean different things and are not
+            compared. Figures of attackers that were not run here are passed over as well.
     """
     found = {}
     for row in summary.to_dict("records"):

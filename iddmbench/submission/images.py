@@ -25,7 +25,9 @@ def decode(content: bytes, side: int, name: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             if image.size != (side, side) or side > LARGEST_SIDE:
-                raise UserError(f"{name} is {image.width} x {image.height} pixels, the base model makes {side} x {side}")
+                raise UserError(
+                    f"{name} is {image.width} x {image.height} pixels, the base model makes {side} x {side}"
+                )
             if image.mode not in ("RGB", "L") or getattr(image, "n_frames", 1) != 1:
                 raise UserError(f"{name} is not a still 8-bit RGB or gray PNG")
             return np.asarray(image.convert("RGB"))

@@ -18,8 +18,8 @@ from iddmbench.submission.schema import CellFacts
 from iddmbench.types import Subject
 
 GRAY, COSINE = 12.0, 0.10
-"""What a retrained cell may differ by: median over images of the mean gray-level difference, and the mean score. Training on other
-hardware takes sums in another order, so images are alike, not equal."""
+"""What a retrained cell may differ by: median over images of the mean gray-level difference, and the mean score. Training on
+other hardware takes sums in another order, so images are alike, not equal."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,9 @@ def retrain(
     """
     meta = bundle.meta
     if meta.defense not in DEFENSES.names():
-        raise UserError(f"defense '{meta.defense}' is not installed here, so no cell can be trained again: install {meta.code}")
+        raise UserError(
+            f"defense '{meta.defense}' is not installed here, so no cell can be trained again: install {meta.code}"
+        )
     results = []
     for facts in picked:
         tick(f"{title(facts.defense, facts.strength)} {facts.subject}")

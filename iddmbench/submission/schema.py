@@ -77,7 +77,9 @@ class CellFacts(Frozen):
 
     @property
     def adapter(self) -> str:
-        return str(PurePosixPath("adapters", label(self.defense, self.strength, self.seed), f"{self.subject}.safetensors"))
+        return str(
+            PurePosixPath("adapters", label(self.defense, self.strength, self.seed), f"{self.subject}.safetensors")
+        )
 
 
 class Claim(Frozen):
@@ -153,7 +155,9 @@ class Submission(Frozen):
         conditions = {(cell.defense, cell.strength) for cell in self.cells}
         whole = len(conditions) * len(self.run.subjects) * len(self.run.seeds)
         if len(self.cells) != whole:
-            raise ValueError(f"{len(self.cells)} cells, where conditions x subjects x seeds make {whole}: name failed ones")
+            raise ValueError(
+                f"{len(self.cells)} cells, where conditions x subjects x seeds make {whole}: name failed ones"
+            )
         if expected := sorted(set(self.expected()) ^ set(self.files)):
             raise ValueError(f"files and cells do not fit together, for example {expected[0]!r:.120}")
         return self

@@ -104,8 +104,8 @@ class Verification:
 def verify(path: Path, out: Path, options: Options, progress: Progress | None = None) -> Verification:
     """Verify the bundle at `path`; the recomputed run folder is written to `out`.
 
-    Raises UserError when the bundle is malformed, when its images are none, or when the verifier lacks its photos, base model or
-    an attacker. What is wrong with a well-formed bundle is in the result.
+    Raises UserError when the bundle is malformed, when its images are none, or when the verifier lacks its photos, base model
+    or an attacker. What is wrong with a well-formed bundle is in the result.
     """
     progress = progress or Progress()
     bundle = open_bundle(path)
@@ -123,8 +123,8 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     lab = SubmittedLab(posted_by(sources, base.side), *parts)
     if (found := protocol(lab)) != meta.protocol.model_dump():
         raise UserError(
-            f"bundle {path.name} refused: it follows protocol {meta.protocol.version}/{meta.protocol.hash[:12]}, its own settings "
-            f"make {found['version']}/{found['hash'][:12]} here"
+            f"bundle {path.name} refused: it states protocol {meta.protocol.version}/{meta.protocol.hash[:12]}, its own "
+            f"settings make {found['version']}/{found['hash'][:12]} here"
         )
     linkers = {name: Linker(ATTACKERS.get(name)(), lab) for name in choose_attackers(options.attackers)}
     cells = [Cell(subjects[c.subject], stated_defense(c, meta), c.seed) for c in all_cells(sources, meta)]
@@ -173,10 +173,10 @@ def track_of(meta: Submission) -> str:
 
 
 def find_anchors(folder: Path | None, meta: Submission) -> Bundle | None:
-    """The trusted bundle of the same track. Utility is relative to the anchors: a submitter's own could be made bad on purpose."""
+    """The trusted bundle of the same track. Utility is relative to the anchors: a submitter's own could be bad on purpose."""
     for path in sorted(folder.glob("*.zip")) if folder is not None and folder.is_dir() else []:
         bundle = open_bundle(path)
-        if track_of(bundle.meta) == track_of(meta):
+        if bundle.meta.defense == "none" and track_of(bundle.meta) == track_of(meta):
             return bundle
     return None
 
@@ -204,7 +204,9 @@ def choose_attackers(wanted: Sequence[str]) -> list[str]:
 def all_cells(sources: Sequence[Bundle], meta: Submission) -> list[CellFacts]:
     """The anchors of the first source that has them, for the submission's subjects and seeds, then the submission's cells."""
     wanted = set(meta.run.subjects), set(meta.run.seeds)
-    anchors = [c for c in sources[0].meta.cells if c.strength is None and c.subject in wanted[0] and c.seed in wanted[1]]
+    anchors = [
+        c for c in sources[0].meta.cells if c.strength is None and c.subject in wanted[0] and c.seed in wanted[1]
+    ]
     return [*anchors, *(c for c in meta.cells if c.strength is not None)]
 
 
@@ -250,9 +252,7 @@ def _dependence(records: Records, lab: Lab, cells: Sequence[Cell]) -> dict[str, 
     return {k: authenticity.dependence(g, unit) for k, g in records.groups.items() if len(g.cells) > 1}
 
 
-def _independent(
-    records: Records, summary: pd.DataFrame, depends: Mapping[str, Dependence]
-) -> list[tuple[bool, str]]:
+def _independent(records: Records, summary: pd.DataFrame, depends: Mapping[str, Dependence]) -> list[tuple[bool, str]]:
     """(refused?, text) of each condition whose images do not depend on the subject."""
     undefended = depends.get("none")
     if undefended is None or undefended.value <= 0:
@@ -265,7 +265,9 @@ def _independent(
         if share < LEAST_DEPENDENCE:
             credited = _index(summary, group) > CREDITED
             name = title(group.defense, group.strength)
-            found.append((credited, f"{name}: the images do not depend on the subject ({share:.0%} of the undefended model's)"))
+            found.append(
+                (credited, f"{name}: the images do not depend on the subject ({share:.0%} of the undefended model's)")
+            )
     return found
 
 
@@ -290,7 +292,11 @@ def _attacker_notes(meta: Submission, linkers: Mapping[str, Linker]) -> list[str
 def _anchor_notes(bundle: Bundle, trusted: Bundle | None, side: int) -> list[str]:
     own = [c for c in bundle.meta.cells if c.strength is None and c.status == "ok"]
     if trusted is None:
-        return ["there are no trusted anchors for these subjects and seeds: utility rests on the submitter's own"] if own else []
+        return (
+            ["there are no trusted anchors for these subjects and seeds: utility rests on the submitter's own"]
+            if own
+            else []
+        )
     theirs = {(c.defense, c.subject, c.seed): c for c in trusted.meta.cells if c.status == "ok"}
     other = []
     for cell in own:
@@ -301,7 +307,9 @@ def _anchor_notes(bundle: Bundle, trusted: Bundle | None, side: int) -> list[str
                 other.append(f"{cell.defense} {cell.subject}")
     if not other:
         return []
-    return [f"the bundle's anchors are not the trusted ones ({len(other)} of {len(own)} cells, first {other[0]}); those were used"]
+    return [
+        f"the bundle's anchors are not the trusted ones ({len(other)} of {len(own)} cells, first {other[0]}); those were used"
+    ]
 
 
 def _retrain(
@@ -316,7 +324,12 @@ def _retrain(
 
 
 def _standings(
-    meta: Submission, records: Records, linkers: dict[str, Linker], grid: tuple[float, ...], anchored: bool, data: FaceData
+    meta: Submission,
+    records: Records,
+    linkers: dict[str, Linker],
+    grid: tuple[float, ...],
+    anchored: bool,
+    data: FaceData,
 ) -> tuple[list[Standing], str]:
     """(standings, why it is unranked)."""
     if meta.defense in ("none", "generic"):

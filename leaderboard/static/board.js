@@ -59,13 +59,15 @@
     text: points.map((p) => plain(`${entry.name}, strength ${p[0]}, ${judge}`)),
     name: plain(style.name || entry.name), legendgroup: style.group, showlegend: style.legend !== false,
     mode: style.mode || "lines+markers+text",
-    textposition: "top center", texttemplate: style.labels === false ? "" : points.map((p) => String(p[0])), textfont: { size: 11, color: entry.color },
-    line: { color: entry.color, width: style.width || 2.4, dash: style.dash || "solid" },
-    marker: { color: entry.color, size: style.size || 9, symbol: entry.symbol },
-    error_x: style.bars === false ? undefined : { ...reach(points, 1, 2, 3), color: entry.color },
-    error_y: style.bars === false ? undefined : { ...reach(points, 4, 5, 6), color: entry.color },
+    textposition: "top right", texttemplate: style.labels === false ? "" : points.map((p) => String(p[0])), textfont: { size: 11, color: tint(entry) },
+    line: { color: tint(entry), width: style.width || 2.4, dash: style.dash || "solid" },
+    marker: { color: tint(entry), size: style.size || 9, symbol: entry.symbol },
+    error_x: style.bars === false ? undefined : { ...reach(points, 1, 2, 3), color: tint(entry) },
+    error_y: style.bars === false ? undefined : { ...reach(points, 4, 5, 6), color: tint(entry) },
     hovertemplate: hover + "<extra></extra>", opacity: style.opacity || 1,
   });
+  // A submission's colour; on a dark page some need more light.
+  const tint = (entry) => (!isDark() ? entry.color : `rgb(${[1, 3, 5].map((i) => Math.round(0.72 * parseInt(entry.color.slice(i, i + 2), 16) + 71)).join(",")})`);
   const strengths = (curve) => curve.filter((p) => typeof p[0] === "number");
   const anchor = (curve, which) => curve.find((p) => p[0] === which);
   const anchors = (curve, color) => [["none", "cross", data.anchors.none], ["generic", "x", data.anchors.generic]].flatMap(([key, symbol, name]) => {
@@ -88,7 +90,7 @@
       const name = several ? `${entry.name}, ${row.judge}` : entry.name;
       const start = anchor(curve, "none");
       if (start) traces.push({
-        x: [start[1], own[0][1]], y: [start[4], own[0][4]], mode: "lines", line: { color: entry.color, width: 1.2, dash: "dot" },
+        x: [start[1], own[0][1]], y: [start[4], own[0][4]], mode: "lines", line: { color: tint(entry), width: 1.2, dash: "dot" },
         legendgroup: row.id + row.judge, showlegend: false, hoverinfo: "skip",
       });
       traces.push(trace(entry, row.over || row.judge, own, { name, group: row.id + row.judge }));
@@ -118,17 +120,18 @@
     return traces;
   }
 
-  function layout(metric) {
+  function layout(metric, names) {
     const style = getComputedStyle(document.documentElement);
     const value = (name) => style.getPropertyValue(name).trim();
     const narrow = window.innerWidth < 736;
     const axis = { range: [-0.03, 1.06], gridcolor: value("--line"), zeroline: false, tickfont: { color: value("--soft") }, linecolor: value("--line"), dtick: 0.2 };
     return {
       paper_bgcolor: value("--page"), plot_bgcolor: value("--page"), font: { color: value("--ink"), family: "system-ui, sans-serif", size: 13 },
-      margin: narrow ? { l: 48, r: 10, t: 16, b: 48 } : { l: 64, r: 24, t: 24, b: 56 }, height: narrow ? 430 + 20 * 3 : 500,
+      margin: narrow ? { l: 52, r: 10, t: 16, b: 64 + 23 * names } : { l: 64, r: 24, t: 24, b: 56 },
+      height: narrow ? 420 + 23 * names : 520,
       xaxis: { ...axis, title: { text: narrow ? "utility index →" : "utility index (1 = undefended) →", font: { size: 13 } } },
       yaxis: { ...axis, title: { text: `${data.metrics[metric]} →`, font: { size: 13 } }, tickformat: ".0%" },
-      legend: narrow ? { orientation: "h", y: -0.16, x: 0, font: { size: 12 } } : { x: 1.01, y: 1, font: { size: 12 } },
+      legend: narrow ? { yref: "container", y: 0, yanchor: "bottom", x: 0, maxheight: 4000, font: { size: 12 } } : { x: 1.01, y: 1, font: { size: 12 } },
       hovermode: "closest", hoverlabel: { align: "left" },
     };
   }
@@ -142,7 +145,8 @@
     if (!data || !window.Plotly || !byId("curves")) return;
     const metric = current ? current.metric : Object.keys(data.metrics)[0];
     const traces = data.only ? tracesOfEntry(data.entries[data.only], metric) : tracesOfRows(current ? current.rows : [], metric);
-    window.Plotly.react(byId("curves"), traces, layout(metric), config);
+    const names = traces.filter((t) => t.showlegend !== false).length;
+    window.Plotly.react(byId("curves"), traces, layout(metric, names), config);
   }
 
   if (data.only) { draw(); return; }
@@ -176,7 +180,7 @@
       if (label === "Submission") {
         cell.scope = "row";
         const dot = element("span", undefined, "dot"), link = element("a", entry.name);
-        dot.style.background = entry.color;
+        dot.style.background = tint(entry);
         link.href = `submissions/${row.id}.html`;
         cell.append(dot, link, element("small", entry.unranked ? `${entry.title} — not ranked: ${entry.unranked}` : entry.title));
       }
@@ -214,7 +218,7 @@
     const { track, threat } = selected(), list = byId("judge"), before = list.value;
     const found = [...new Set(data.rows.filter((r) => r.track === track && r.threat === threat).map((r) => r.judge))];
     list.replaceChildren();
-    if (threat === WORST) list.append(new Option("all that are not white-box", ""));
+    if (threat === WORST) list.append(new Option("all but white-box", ""));
     else {
       list.append(new Option("each", ""));
       for (const judge of found) list.append(new Option(judge, judge));
