@@ -53,9 +53,7 @@ class Posted:
 def copies_of_photos(posted: Sequence[Posted], data: FaceData, side: int) -> list[str]:
     """What is wrong, one line per condition: images that are photos of the dataset. Photos are compared whole, cut to the face
     as references are, and mirrored."""
-    own = {s.name: _photo_hashes(s.references, side) for s in data.subjects}
-    unseen = {s.name: _photo_hashes((*s.enrolment, *s.surrogate), side) for s in data.subjects}
-    public = _photo_hashes([p for photos in data.public.values() for p in photos], side)
+    own, unseen, public = _dataset_hashes(data, side)
     problems = []
     for title, cells in _by_condition(posted):
         near = total = 0
@@ -177,6 +175,21 @@ def _within(one: Posted, known: np.ndarray, bits: int) -> np.ndarray:
 
 def _others(own: dict[str, np.ndarray], one: Posted) -> dict[str, np.ndarray]:
     return {f"references of {name}": bits for name, bits in own.items() if name != one.cell.subject}
+
+
+_HASHED: dict[tuple[str, int], tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]] = {}
+
+
+def _dataset_hashes(data: FaceData, side: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """References by subject, other photos by subject, public photos; made once per dataset."""
+    key = data.fingerprint, side
+    if key not in _HASHED:
+        _HASHED[key] = (
+            {s.name: _photo_hashes(s.references, side) for s in data.subjects},
+            {s.name: _photo_hashes((*s.enrolment, *s.surrogate), side) for s in data.subjects},
+            _photo_hashes([p for photos in data.public.values() for p in photos], side),
+        )
+    return _HASHED[key]
 
 
 def _photo_hashes(photos: Sequence[Photo], side: int) -> np.ndarray:

@@ -33,8 +33,11 @@ class SubmittedLab(Lab):
 
     def image_key(self, cell: Cell) -> dict[str, Any]:
         """By content: what was computed on the same pixels of the same subject is the same, whoever sent them."""
-        images = self._posted(cell)
-        digest = hashlib.sha256(f"{images.shape}".encode() + images.tobytes()).hexdigest()
+        try:
+            images = self._posted(cell)
+            digest = hashlib.sha256(f"{images.shape}".encode() + images.tobytes()).hexdigest()
+        except UserError:
+            digest = f"none: {cell.label}"  # a cell that failed has a name too
         key = {"pixels": digest, "subject": cell.subject.name, "prompts": self.prompts, "per_prompt": self.per_prompt}
         return key | {"data": self.data.fingerprint, "base": self.base.fingerprint}
 

@@ -96,7 +96,7 @@ class Claim(Frozen):
 class FileFacts(Frozen):
     """Size in bytes and SHA-256 of a member of the bundle."""
 
-    size: Count
+    size: Annotated[int, Field(ge=0, le=2**31)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
