@@ -135,7 +135,8 @@ def ranking(entries: Sequence[Entry]) -> list[Place]:
 
 
 def track_title(entry: Entry) -> str:
-    return f"{entry.dataset} · {entry.base} · protocol {entry.protocol.version} ({entry.track.rpartition('-')[2][:6]})"
+    code = entry.track.rpartition("-")[2][:6]
+    return f"{entry.dataset} · {entry.base} · {entry.subjects} subjects · protocol {entry.protocol.version} ({code})"
 
 
 def row_data(place: Place) -> dict[str, Any]:
@@ -249,6 +250,7 @@ def methodology() -> dict[str, Any]:
         "share": authenticity.SHARE,
         "least": authenticity.LEAST_DEPENDENCE,
         "credited": verify.CREDITED,
+        "least_subjects": verify.LEAST_SUBJECTS,
         "limits": (read.MOST_MEMBERS, read.MOST_JSON, read.MOST_IMAGE, read.MOST_BYTES),
         "glossary": CATALOGUE,
         "threats": THREATS,

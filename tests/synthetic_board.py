@@ -78,7 +78,7 @@ def entry(
         "paper": "https://arxiv.org/abs/2604.00903",
         "code": "https://example.org/code",
         "description": "",
-        "track": "orl-micro-0123456789ab",
+        "track": "orl-micro-12-0123456789ab",
         "dataset": "orl",
         "base": "micro",
         "personalizer": "lora",

@@ -36,6 +36,8 @@ from iddmbench.types import FaceData
 
 GRID = (0.5, 1.0)
 """Strengths that count for the hypervolume, beside 0: it grows with the number of strengths, so all are ranked on the same."""
+LEAST_SUBJECTS = 4
+"""Intervals of fewer say nothing about other people."""
 ANCHOR_GRAY = 12.0
 """Mean gray-level difference up to which a bundle's anchor images are those of the trusted anchors."""
 CREDITED = 0.2
@@ -146,7 +148,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     again: list[Retrained] = []
     if options.retrain:
         again = _retrain(bundle, options, parts, linkers, subjects, progress)
-    ranked, unranked = _standings(meta, records, linkers, options.grid, whole, data)
+    ranked, unranked = _standings(meta, records, linkers, options.grid, whole)
     return Verification(
         bundle=bundle,
         run=run,
@@ -166,17 +168,23 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     )
 
 
+def setting_of(meta: Submission) -> str:
+    """Hash of what an undefended model depends on, but for subject and seed: protocol and personalization."""
+    return digest({"protocol": meta.protocol.model_dump(), "lora": meta.run.lora_settings, "by": meta.run.personalizer})
+
+
 def track_of(meta: Submission) -> str:
-    """What must agree for two submissions to be compared: protocol (photos, prompts, sampling, base) and personalization."""
-    parts = {"protocol": meta.protocol.model_dump(), "lora": meta.run.lora_settings, "by": meta.run.personalizer}
-    return f"{meta.run.dataset}-{meta.run.base}-{digest(parts)[:12]}"
+    """What must agree for two submissions to be compared: protocol (photos, prompts, sampling, base), personalization, subjects
+    and seeds."""
+    parts = {"setting": setting_of(meta), "subjects": sorted(meta.run.subjects), "seeds": sorted(meta.run.seeds)}
+    return f"{meta.run.dataset}-{meta.run.base}-{len(meta.run.subjects)}-{digest(parts)[:12]}"
 
 
 def find_anchors(folder: Path | None, meta: Submission) -> Bundle | None:
-    """The trusted bundle of the same track. Utility is relative to the anchors: a submitter's own could be bad on purpose."""
+    """The trusted bundle of the same setting. Utility is relative to the anchors: a submitter's own could be bad on purpose."""
     for path in sorted(folder.glob("*.zip")) if folder is not None and folder.is_dir() else []:
         bundle = open_bundle(path)
-        if bundle.meta.defense == "none" and track_of(bundle.meta) == track_of(meta):
+        if bundle.meta.defense == "none" and setting_of(bundle.meta) == setting_of(meta):
             return bundle
     return None
 
@@ -329,7 +337,6 @@ def _standings(
     linkers: dict[str, Linker],
     grid: tuple[float, ...],
     anchored: bool,
-    data: FaceData,
 ) -> tuple[list[Standing], str]:
     """(standings, why it is unranked)."""
     if meta.defense in ("none", "generic"):
@@ -341,8 +348,8 @@ def _standings(
     reasons = []
     if not anchored:
         reasons.append("no trusted anchors")
-    if set(meta.run.subjects) != {s.name for s in data.subjects}:
-        reasons.append(f"{len(meta.run.subjects)} of {len(data.subjects)} subjects")
+    if len(meta.run.subjects) < LEAST_SUBJECTS:
+        reasons.append(f"fewer than {LEAST_SUBJECTS} subjects")
     if meta.run.lora:
         reasons.append("its own LoRA settings")
     if not any(s.judge == "worst-case" for s in found):
