@@ -41,7 +41,7 @@ def content(**changes: Any) -> dict[str, Any]:
     run = {
         **{"iddmbench": "0.1.0", "dataset": "orl", "base": "micro", "personalizer": "lora", "subjects": list(SUBJECTS)},
         **{"seeds": [0], "prompts": list(PROMPTS), "images_per_prompt": 1, "strengths": [0.5, 1.0]},
-        **{"defense_options": {"rounds": "6"}, "lora": {}, "sampling": {}},
+        **{"defense_options": {"rounds": "6"}, "resolved_options": {"rounds": 6}, "lora": {}, "sampling": {}},
         **{"lora_settings": {"rank": 16}, "sampling_settings": {"steps": 12}},
         **{"data_fingerprint": "a" * 64, "base_fingerprint": "b" * 64},
     }

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,9 @@ class Progress:
 
 @dataclass
 class Records:
-    """What a run has gathered so far: the rows of its tables, and the finished cells by defense."""
+    """What a run has gathered so far: its attackers, the rows of its tables, and the finished cells by defense."""
 
+    linkers: dict[str, Linker] = field(default_factory=dict)
     cells: list[dict[str, Any]] = field(default_factory=list)
     probes: list[dict[str, Any]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
@@ -73,18 +74,17 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", written)
     write_json(out / "environment.json", environment())
-    linkers = {name: Linker(ATTACKERS.get(name)(), lab) for name in config.attackers}
-
     cells = [Cell(s, d, seed) for seed in config.seeds for d in defenses for s in subjects]
-    records = measure(cells, lab, linkers, out, progress)
+    records = measure(cells, lab, config.attackers, out, progress)
     return sum(row["status"] == "failed" for row in records.cells)
 
 
-def measure(cells: list[Cell], lab: Lab, linkers: dict[str, Linker], out: Path, progress: Progress) -> Records:
+def measure(cells: list[Cell], lab: Lab, attackers: Sequence[str], out: Path, progress: Progress) -> Records:
     """Every cell's images, seen by every attacker, written to `out` with all tables."""
+    linkers = {name: Linker(ATTACKERS.get(name)(), lab) for name in attackers}
     subjects = list({cell.subject.name: cell.subject for cell in cells}.values())
     many_seeds = len({cell.seed for cell in cells}) > 1
-    records = Records()
+    records = Records(linkers=linkers)
     progress.start(len(cells))
     for cell in cells:
         group = _group(records, cell)

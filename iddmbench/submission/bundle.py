@@ -62,7 +62,7 @@ def write_bundle(
         if cell["status"] == "ok":
             members |= _images(run, row, CellFacts.model_validate(cell))
     if adapters is not None:
-        members |= _adapters(run, facts, adapters)
+        members |= _adapters(run, name, facts, adapters)
     content = {
         "schema": SUBMISSION_SCHEMA,
         "name": about.name,
@@ -74,7 +74,7 @@ def write_bundle(
         "description": about.description,
         "white_box": about.white_box or _surrogates(run, name),
         "protocol": config["protocol"],
-        "run": _run_facts(run),
+        "run": _run_facts(run, name),
         "machine": _machine(run.environment),
         "attackers": dict(zip(run.calibration["attacker"], run.calibration["fingerprint"], strict=True)),
         "cells": facts,
@@ -130,11 +130,14 @@ def _images(run: RunFolder, row: Mapping[Any, Any], cell: CellFacts) -> dict[str
     return found
 
 
-def _run_facts(run: RunFolder) -> dict[str, Any]:
+def _run_facts(run: RunFolder, name: str) -> dict[str, Any]:
     config = run.config
     same = ["iddmbench", "dataset", "personalizer", "subjects", "seeds", "prompts", "images_per_prompt", "strengths"]
     same += ["defense_options", "lora", "sampling", "lora_settings", "sampling_settings"]
     facts = {key: config[key] for key in (*same, "data_fingerprint", "base_fingerprint")}
+    facts |= {key: config[key] for key in ("preset", "threat", "purify") if key in config}
+    own = [entry for entry in config["plan"] if entry["name"] == name]
+    facts["resolved_options"] = {k: v for k, v in own[-1].items() if k not in ("name", "strength")} if own else {}
     # A folder's path says nothing to others, and may say too much.
     return facts | {"base": config["base"] if config["base"] in ("micro", *ALIASES) else "custom"}
 
@@ -147,7 +150,8 @@ def _machine(environment: dict[str, Any]) -> dict[str, Any]:
 def _surrogates(run: RunFolder, name: str) -> tuple[str, ...]:
     """White-box attackers: by the defense itself where it is installed, else as the run's table has it."""
     if name in DEFENSES.names() and name not in ANCHORS:
-        return configure(DEFENSES.get(name), run.config.get("defense_options", {})).surrogates()
+        options = _run_facts(run, name)["resolved_options"]
+        return configure(DEFENSES.get(name), options).surrogates()
     rows = run.summary[(run.summary["defense"] == name) & (run.summary["threat"] == "white-box")]
     return tuple(sorted({str(a) for a in rows["attacker"]}))
 
@@ -167,16 +171,17 @@ def _claims(summary: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _adapters(run: RunFolder, facts: list[dict[str, Any]], cache: Path) -> dict[str, bytes]:
+def _adapters(run: RunFolder, name: str, facts: list[dict[str, Any]], cache: Path) -> dict[str, bytes]:
     from iddmbench.run.files import read_tensors
     from iddmbench.submission.lab import lab_of_run, real_defense
 
     lab, subjects = lab_of_run(run, cache)
+    options = _run_facts(run, name)["resolved_options"]
     found = {}
     for cell in map(CellFacts.model_validate, facts):
         if cell.status != "ok" or cell.defense == "generic":
             continue
-        key = lab.model_key(real_defense(cell, subjects, run.config["defense_options"]))
+        key = lab.model_key(real_defense(cell, subjects, options))
         path = lab.store.path("model", key) / "adapter.safetensors"
         if not path.is_file():
             raise UserError(f"the adapter of {cell.folder} is not in the cache {cache}: run the same command again")

@@ -118,7 +118,7 @@ def white_box_of(meta: Submission) -> tuple[str, ...]:
         return ()
     if meta.defense not in DEFENSES.names():
         return meta.white_box
-    options: dict[str, Any] = dict(meta.run.defense_options)
+    options: dict[str, Any] = dict(meta.run.resolved_options)
     return configure(DEFENSES.get(meta.defense), options).surrogates()
 
 

@@ -71,10 +71,12 @@ def retrain(
         raise UserError(
             f"defense '{meta.defense}' is not installed here, so no cell can be trained again: install {meta.code}"
         )
+    if meta.run.threat != "authorized":
+        raise UserError("cells of the unauthorized setting can't be trained again")
     results = []
     for facts in picked:
         tick(f"{title(facts.defense, facts.strength)} {facts.subject}")
-        cell = real_defense(facts, subjects, dict(meta.run.defense_options))
+        cell = real_defense(facts, subjects, dict(meta.run.resolved_options))
         for name in cell.defense.surrogates():
             if name not in ATTACKERS.names():
                 raise UserError(f"the bundle's surrogate '{name}' is not installed here")

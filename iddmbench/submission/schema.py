@@ -52,7 +52,17 @@ class RunFacts(Frozen):
     prompts: Annotated[tuple[Line, ...], Field(min_length=1, max_length=64)]
     images_per_prompt: Annotated[int, Field(ge=1, le=1000)]
     strengths: Annotated[tuple[Share, ...], Field(max_length=64)]
-    defense_options: Options
+    defense_options: Options = Field(description="as given to the run")
+    resolved_options: Options = Field(
+        description="every option of the defense but its strength, defaults and presets filled in"
+    )
+    preset: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = ""
+    threat: Literal["authorized", "unauthorized"] = Field(
+        "authorized", description="who personalizes: the owner with the defense, or a thief on protected photos"
+    )
+    purify: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._:+-]*$")] = Field(
+        "", description="what a thief does to the photos first"
+    )
     lora: Options = Field(description="changes to the base's LoRA settings; the leaderboard ranks none but {}")
     sampling: Options = Field(description="changes to the base's sampling settings")
     lora_settings: Options

@@ -128,14 +128,15 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
             f"bundle {path.name} refused: it states protocol {meta.protocol.version}/{meta.protocol.hash[:12]}, its own "
             f"settings make {found['version']}/{found['hash'][:12]} here"
         )
-    linkers = {name: Linker(ATTACKERS.get(name)(), lab) for name in choose_attackers(options.attackers)}
+    attackers = choose_attackers(options.attackers)
     cells = [Cell(subjects[c.subject], stated_defense(c, meta), c.seed) for c in all_cells(sources, meta)]
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give another --out, or remove it")
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", _config(meta, lab, tuple(linkers), cells))
+    write_json(out / "config.json", _config(meta, lab, tuple(attackers), cells))
     write_json(out / "environment.json", environment())
-    records = measure(cells, lab, linkers, out, progress)
+    records = measure(cells, lab, attackers, out, progress)
+    linkers = records.linkers
     run = RunFolder.open(out)
 
     refused, notes = _images(posted, data, base.side, trusted if whole else None, options)
@@ -174,9 +175,10 @@ def setting_of(meta: Submission) -> str:
 
 
 def track_of(meta: Submission) -> str:
-    """What must agree for two submissions to be compared: protocol (photos, prompts, sampling, base), personalization, subjects
-    and seeds."""
+    """What must agree for two submissions to be compared: protocol (photos, prompts, sampling, base), personalization, who
+    personalizes, subjects and seeds."""
     parts = {"setting": setting_of(meta), "subjects": sorted(meta.run.subjects), "seeds": sorted(meta.run.seeds)}
+    parts |= {"threat": meta.run.threat, "purify": meta.run.purify}
     return f"{meta.run.dataset}-{meta.run.base}-{len(meta.run.subjects)}-{digest(parts)[:12]}"
 
 
