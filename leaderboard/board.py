@@ -71,10 +71,13 @@ def known_images(board: Path) -> dict[str, dict[str, list[np.ndarray]]]:
     folder = board / ENTRIES
     for path in sorted(folder.glob(f"*/{HASHES}")) if folder.is_dir() else []:
         cells: dict[str, list[np.ndarray]] = {}
-        for condition in strict_json(path.read_bytes(), str(path)).values():
-            for cell, texts in condition.items():
-                bits = np.stack([from_hex(t) for t in texts]) if texts else np.zeros((0, BITS), bool)
-                cells.setdefault(cell, []).append(bits)
+        try:
+            for condition in strict_json(path.read_bytes(), str(path)).values():
+                for cell, texts in condition.items():
+                    bits = np.stack([from_hex(t) for t in texts]) if texts else np.zeros((0, BITS), bool)
+                    cells.setdefault(cell, []).append(bits.reshape(-1, BITS))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} does not hold hashes of images: add that entry again") from error
         found[path.parent.name] = cells
     return found
 

@@ -101,7 +101,7 @@ class Entry(Frozen):
     stated: bool = Field(
         description="the defense is not installed with the verifier: white-box attackers are the submitter's word"
     )
-    command: Annotated[tuple[Annotated[str, Field(max_length=300)], ...], Field(max_length=500)]
+    command: Annotated[tuple[Annotated[str, Field(max_length=200_000)], ...], Field(max_length=1000)]
     attackers: tuple[AttackerFacts, ...]
     figures: Annotated[tuple[Figure, ...], Field(max_length=100_000)]
     standings: tuple[Rank, ...]
@@ -171,9 +171,9 @@ def make_entry(found: Verification, name: str, day: date) -> Entry:
             "iddmbench": __version__,
             "bundle": found.bundle.sha256,
             "anchors": found.anchors,
-            "retrained": [str(r)[:200] for r in found.retrained],
-            "differences": [str(d)[:200] for d in found.differences],
-            "notes": [n[:200] for n in found.notes],
+            "retrained": [_line(r) for r in found.retrained],
+            "differences": [_line(d) for d in found.differences],
+            "notes": [_line(n) for n in found.notes],
         },
     }
     return Entry.model_validate(content)
@@ -231,13 +231,18 @@ def _threats(run: RunFolder, defense: str) -> dict[str, str]:
 def _attackers(run: RunFolder, threats: dict[str, str]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for row in run.calibration.to_dict("records"):
-        facts = {k: str(row[k]) for k in ("title", "licence", "source", "fingerprint")}
+        facts = {k: _line(row[k]) for k in ("title", "licence", "source", "fingerprint")}
         name = str(row["attacker"])
         found.setdefault(name, {"name": name, "threat": threats.get(name, ""), **facts, "threshold": None, "pairs": 0})
         if abs(row["far"] - 1e-2) < 1e-9:
             found[name] |= {"threshold": float(row["threshold"]), "pairs": int(row["impostor_pairs"])}
     order = {WHITE_BOX: 1}
     return sorted(found.values(), key=lambda a: (order.get(a["threat"], 0), a["name"]))
+
+
+def _line(text: object) -> str:
+    """As a `Line` may be: one line, cut, not empty."""
+    return printable(" ".join(str(text).split()), 200).strip() or "–"
 
 
 def _known(value: float) -> float | None:

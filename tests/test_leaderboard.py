@@ -13,7 +13,7 @@ import pytest
 from synthetic_board import METHODS, entry, write_board
 
 from iddmbench.errors import UserError
-from iddmbench.leaderboard.board import ENTRIES, places, read_entries
+from iddmbench.leaderboard.board import ENTRIES, HASHES, known_images, places, read_entries
 from iddmbench.leaderboard.entry import FILE, read_entry, write_entry
 from iddmbench.leaderboard.site import build_site, digest_of
 from iddmbench.run.ranking import METRICS
@@ -103,6 +103,17 @@ def test_an_entry_that_was_edited_by_hand(tmp_path: Path, change, hint: str) -> 
     with pytest.raises(UserError, match=hint) as caught:
         read_entry(path.parent)
     assert "\n" not in str(caught.value)
+
+
+def test_damaged_hashes_are_one_line(tmp_path: Path) -> None:
+    write_board(tmp_path, [entry()])
+    path = tmp_path / ENTRIES / "iddm-sface" / HASHES
+    for text in ('{"iddm-1.00": {"s29/0": ["zz"]}}', '{"iddm-1.00": 3}', '{"x": {"s29/0": ["abcd"]}}', "[]"):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"hashes\.json"):
+            known_images(tmp_path)
+    path.write_text(json.dumps({"iddm-1.00": {"s29/0": ["ab" * 32, "cd" * 32]}}))
+    assert known_images(tmp_path)["iddm-sface"]["s29/0"][0].shape == (2, 256)
 
 
 # ---- escapes ----------------------------------------------------------------------------------------------------------

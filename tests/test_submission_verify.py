@@ -320,6 +320,15 @@ def test_a_defense_that_is_not_installed(case: Case, tmp_path: Path) -> None:
         case.verify(path, tmp_path / "again", retrain=1)
 
 
+def test_calling_the_better_attacker_white_box_is_noted(case: Case, verified: Verification) -> None:
+    """The worst case leaves white-box attackers out: calling one so that links well is a way to hide it."""
+    summary, meta = verified.run.summary.copy(), verified.bundle.meta
+    assert not module._white_box_notes(meta, summary.assign(value=0.5))
+    low = summary.assign(value=np.where(summary["attacker"] == "coarse", 0.2, 0.5))
+    (note,) = module._white_box_notes(meta, low)
+    assert "'coarse' is white-box and yet links more" in note
+
+
 def test_failed_cells_are_shown_and_not_ranked(case: Case, anchors: Path, tmp_path: Path) -> None:
     def fail(meta: dict[str, Any], members: Members) -> None:
         for cell in meta["cells"]:

@@ -19,7 +19,7 @@ from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError
 from iddmbench.run.aggregate import Group
 from iddmbench.run.environment import environment
-from iddmbench.run.folder import SCHEMA, RunFolder
+from iddmbench.run.folder import SCHEMA, WORST_CASE, RunFolder
 from iddmbench.run.lab import Cell, Lab
 from iddmbench.run.linkage import Linker
 from iddmbench.run.pipeline import Progress, Records, measure, protocol, write_json
@@ -38,7 +38,7 @@ GRID = (0.5, 1.0)
 """Strengths that count for the hypervolume, beside 0: it grows with the number of strengths, so all are ranked on the same."""
 LEAST_SUBJECTS = 4
 """Intervals of fewer say nothing about other people."""
-ANCHOR_GRAY = 12.0
+ANCHOR_GRAY = 1.5
 """Mean gray-level difference up to which a bundle's anchor images are those of the trusted anchors."""
 CREDITED = 0.2
 """Utility index above which images that do not depend on the subject are an attack on the index, not a weak method."""
@@ -145,7 +145,11 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
         (refused if one else notes).append(text)
     same = set(linkers) == set(meta.attackers)
     contradicted = differences(meta.claims, run.summary, same)
-    notes += _attacker_notes(meta, linkers) + _anchor_notes(bundle, trusted if whole else None, base.side)
+    notes += (
+        _attacker_notes(meta, linkers)
+        + _white_box_notes(meta, run.summary)
+        + _anchor_notes(bundle, trusted if whole else None, base.side)
+    )
     again: list[Retrained] = []
     if options.retrain:
         again = _retrain(bundle, options, parts, linkers, subjects, progress)
@@ -296,6 +300,21 @@ def _attacker_notes(meta: Submission, linkers: Mapping[str, Linker]) -> list[str
         notes.append(f"not run here: {', '.join(missing)}")
     if added := sorted(set(linkers) - set(meta.attackers)):
         notes.append(f"chosen by the verifier: {', '.join(added)}")
+    return notes
+
+
+def _white_box_notes(meta: Submission, summary: pd.DataFrame) -> list[str]:
+    """An attacker that the defense optimized against should link less than others. One that links more may have been called
+    white-box to keep it out of the worst case."""
+    rows = summary[
+        (summary["metric"] == "r1u") & (summary["policy"] == "headline") & (summary["defense"] == meta.defense)
+    ]
+    worst = rows[rows["attacker"] == WORST_CASE].set_index("strength")["value"]
+    notes = []
+    for name in white_box_of(meta):
+        own = rows[rows["attacker"] == name].set_index("strength")["value"]
+        if (own < worst.reindex(own.index)).any():
+            notes.append(f"'{name}' is white-box and yet links more images than the worst case, which leaves it out")
     return notes
 
 
