@@ -7,15 +7,20 @@ import typer
 from iddmbench import __version__
 from iddmbench.cli.doctor import doctor
 from iddmbench.cli.errors import Group
+from iddmbench.cli.leaderboard import app as leaderboard
 from iddmbench.cli.list import list_plugins
 from iddmbench.cli.report import plot, report
 from iddmbench.cli.run import run
+from iddmbench.cli.submit import submit, verify
 from iddmbench.cli.train_base import train_base
 
 app = typer.Typer(cls=Group, pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
 app.command("run")(run)
 app.command("report")(report)
 app.command("plot")(plot)
+app.command("submit")(submit)
+app.command("verify")(verify)
+app.add_typer(leaderboard, name="leaderboard")
 app.command("list")(list_plugins)
 app.command("doctor")(doctor)
 app.command("train-base")(train_base)

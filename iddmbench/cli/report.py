@@ -1,14 +1,18 @@
 """`iddmbench report` and `iddmbench plot`: what a finished run looks like."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from iddmbench.errors import UserError
 
+if TYPE_CHECKING:
+    from iddmbench.run.folder import RunFolder
+
 RUNS = Path("runs")
 FORMATS = ("png", "svg", "pdf")
+KINDS = ("tradeoff", "det", "cmc", "histograms", "subjects", "sheet")
 
 
 def report(
@@ -26,26 +30,52 @@ def report(
 
 def plot(
     runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; the newest one in runs/ by default.")] = None,
+    kind: Annotated[str, typer.Option(help=f"{', '.join(KINDS)} or all; several with commas.")] = "tradeoff",
     out: Annotated[Path | None, typer.Option(help="Folder; by default the run's figures, or here for several.")] = None,
     formats: Annotated[str, typer.Option("--format", help="png, svg, pdf; several with commas.")] = "png,svg",
 ) -> None:
-    """Draw the trade-off curve of a run, or of several over each other."""
-    kinds = [kind.strip().lower() for kind in formats.split(",") if kind.strip()]
-    for kind in kinds:
-        if kind not in FORMATS:
-            raise UserError(f"--format {kind}: choose from {', '.join(FORMATS)}")
-    if not kinds:
-        raise UserError(f"--format is empty: choose from {', '.join(FORMATS)}")
+    """Draw figures of a run, or of several over each other: trade-off, DET and CMC curves, histograms, subjects, images."""
+    kinds = _choices(kind, KINDS, "--kind")
+    wanted = _choices(formats, FORMATS, "--format")
     if out is not None and (out.is_file() or out.suffix.lower()[1:] in FORMATS):
         raise UserError(f"--out {out}: give a folder, and the kind of file with --format")
+    from iddmbench.run import curves, figures
     from iddmbench.run.compare import check_comparable
-    from iddmbench.run.figures import tradeoff
     from iddmbench.run.folder import FIGURES, RunFolder, latest
-    from iddmbench.run.outputs import save
+    from iddmbench.run.outputs import save, save_sheet
 
     opened = [RunFolder.open(path) for path in runs or [latest(RUNS)]]
     for warning in check_comparable(opened):
         typer.echo(f"warning: {warning}", err=True)
     folder = out or (opened[0].path / FIGURES if len(opened) == 1 else Path())
-    for kind in save(tradeoff(*opened), folder, "tradeoff", dict.fromkeys(kinds)):
-        typer.echo(folder / f"tradeoff.{kind}")
+    together = {"tradeoff": figures.tradeoff, "det": curves.det, "cmc": curves.cmc, "subjects": curves.subjects}
+    for name in kinds:
+        if name in together:
+            parts = [(name, together[name](*opened))]
+        elif name == "histograms":
+            parts = [(_own(name, run, opened), figures.histograms(run)) for run in opened]
+        else:
+            parts = []
+            for run in opened:
+                typer.echo(save_sheet(run, folder, _own("contact_sheet", run, opened)))
+        for stem, figure in parts:
+            for extension in save(figure, folder, stem, wanted):
+                typer.echo(folder / f"{stem}.{extension}")
+
+
+def _own(stem: str, run: "RunFolder", runs: "list[RunFolder]") -> str:
+    """A file name per run where runs can't share a figure."""
+    return stem if len(runs) == 1 else f"{stem}-{runs.index(run) + 1}-{run.name}"
+
+
+def _choices(text: str, known: tuple[str, ...], option: str) -> list[str]:
+    """ "png, PDF" -> ["png", "pdf"]; "all" is all of several kinds. Raises UserError for an unknown one, or none."""
+    names = list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    if names == ["all"]:
+        return list(known)
+    for name in names:
+        if name not in known:
+            raise UserError(f"{option} {name}: choose from {', '.join(known)}")
+    if not names:
+        raise UserError(f"{option} is empty: choose from {', '.join(known)}")
+    return names

@@ -112,7 +112,7 @@ def _privacy(group: Group, linkers: dict[str, Linker], judges: list[str], seeds:
     for name, linker in linkers.items():
         threat = "white-box" if name in group.white_box else "transfer"
         acquired = group.per_subject(lambda s, n=name: s.linkage[n].acquired)
-        for hits in _hits(group, name, linker):
+        for hits in attacker_hits(group, name, linker):
             for row in _under_policies(hits, acquired, seeds.child(name, hits.metric)):
                 yield {**row, "attacker": name, "threat": threat}
             if name in judges and threat != "white-box" and hits.inverse:
@@ -143,7 +143,8 @@ class Hits:
     inverse: str
 
 
-def _hits(group: Group, name: str, linker: Linker) -> Iterable[Hits]:
+def attacker_hits(group: Group, name: str, linker: Linker) -> Iterable[Hits]:
+    """Every hit rate of one attacker."""
     for k in (1, 5):
         hits = group.per_subject(lambda s, n=name, k=k: (s.linkage[n].rank >= 1) & (s.linkage[n].rank <= k))
         yield Hits(f"rank{k}_hit", hits, chance_level(linker.identities, k), f"r{k}u")
@@ -260,13 +261,13 @@ def _index_rows(groups: list[Group], seed: int) -> list[dict[str, Any]]:
             subjects &= set(part.cells) if part else set()
         estimate = None
         if subjects:
-            tables = _index_tables([part for part in parts if part], sorted(subjects))
+            tables = index_tables([part for part in parts if part], sorted(subjects))
             rng = Seeds(seed).child("bootstrap", group.label, "index").numpy()
             means = np.concatenate(tables).mean(0)
-            used = _informative(means)
-            samples = np.array([_index(m, used) for m in resampled_means(tables, rng, RESAMPLES)])
+            used = informative(means)
+            samples = np.array([index_of(m, used) for m in resampled_means(tables, rng, RESAMPLES)])
             samples = samples[np.isfinite(samples)]
-            estimate = summarize_samples(_index(means, used), samples, sum(map(len, tables)), len(tables))
+            estimate = summarize_samples(index_of(means, used), samples, sum(map(len, tables)), len(tables))
         rows.append({**_context(group), **_row("utility_index", estimate)})
     return rows
 
@@ -274,7 +275,7 @@ def _index_rows(groups: list[Group], seed: int) -> list[dict[str, Any]]:
 INDEX = ("face_detection_rate", "ser_fiq", "closeness_efficientnet_lite0", "adherence")
 
 
-def _index_tables(parts: list[Group], subjects: list[str]) -> list[np.ndarray]:
+def index_tables(parts: list[Group], subjects: list[str]) -> list[np.ndarray]:
     """Per subject [n, 3 * 4 * 2]: for group, none and generic, each component's value and whether it is defined."""
     tables = []
     for subject in subjects:
@@ -290,7 +291,7 @@ def _index_tables(parts: list[Group], subjects: list[str]) -> list[np.ndarray]:
 
 
 def _anchored(means: np.ndarray) -> list[tuple[str, float, float, float]]:
-    """(name, value, floor, undefended) of each component, from a row of `_index_tables`' column means."""
+    """(name, value, floor, undefended) of each component, from a row of `index_tables`' column means."""
     sums, counts = means[0::2].reshape(3, -1), means[1::2].reshape(3, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         own, undefended, generic = np.where(counts > 0, sums / counts, np.nan)
@@ -298,13 +299,13 @@ def _anchored(means: np.ndarray) -> list[tuple[str, float, float, float]]:
     return list(zip(INDEX, own, floors, undefended, strict=True))
 
 
-def _informative(means: np.ndarray) -> list[str]:
+def informative(means: np.ndarray) -> list[str]:
     """Components in which the undefended model beats the floor. Where it does not (a personalized model that ignores the
     prompt, prompts that name no attribute), a defense has nothing to lose, and the component is left out of the index."""
     return [name for name, value, floor, undefended in _anchored(means) if np.isfinite(value) and undefended > floor]
 
 
-def _index(means: np.ndarray, used: list[str]) -> float:
+def index_of(means: np.ndarray, used: list[str]) -> float:
     rows = [row for row in _anchored(means) if row[0] in used]
     if not rows or any(not undefended > floor for _, _, floor, undefended in rows):
         return float("nan")

@@ -20,9 +20,16 @@ from iddmbench.run.folder import WORST_CASE, RunFolder
 from iddmbench.run.place_labels import place
 from iddmbench.run.tables import GENERIC, UNDEFENDED, Condition, Summary, Value
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colour-blind safe colours (2008), less the yellow, which is too light for a line on white."""
-FIXED = {"iddm": 0, "random-noise": 4, "aspl": 1, "simac": 2, "iddm-direct": 5, "metacloak": 3}
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#6A51A3", "#8C6D46")
+"""Okabe and Ito's colour-blind safe colours (2008), less the yellow, which is too light for a line on white, then wine and
+olive of Tol's muted scheme, a purple and a brown; where two are near for a colour-blind reader, their markers differ."""
+KNOWN = (
+    *("iddm", "aspl", "simac", "metacloak", "random-noise", "iddm-direct"),
+    *("mist", "fsmg", "advdm", "caat", "photoguard", "cloak"),
+    *("blur", "pixelate"),
+)
+"""Defenses by place, which gives colour and marker: the first thirty pairs differ."""
+SYMBOLS = ("circle", "square", "triangle-up", "diamond", "star", "pentagon")
 INK, GRAY = "#222222", "#767676"
 PRIVACY = ("r1u", "psr@1e-2")
 TITLES = {"r1u": "Images not linked at rank 1 (R1-U)", "psr@1e-2": "Images not matched at FAR 1 % (PSR)"}
@@ -46,10 +53,19 @@ STYLE: Any = {
 
 def color(defense: str) -> str:
     """The defense's colour, the same in every figure."""
-    index = FIXED.get(defense)
-    if index is None:
-        index = hashlib.sha256(defense.encode()).digest()[0]
-    return PALETTE[index % len(PALETTE)]
+    return PALETTE[_place(defense) % len(PALETTE)]
+
+
+def symbol(defense: str) -> str:
+    """The defense's marker, as plotly names it: colours alone do not last for all defenses, nor for all readers."""
+    return SYMBOLS[_place(defense) % len(SYMBOLS)]
+
+
+def _place(defense: str) -> int:
+    """Colour and marker by name: known defenses have their own, others one that follows from the name."""
+    if defense in KNOWN:
+        return KNOWN.index(defense)
+    return int.from_bytes(hashlib.sha256(defense.encode()).digest()[:2])
 
 
 def tradeoff(*runs: RunFolder) -> Figure:

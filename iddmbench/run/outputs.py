@@ -21,10 +21,8 @@ def write_outputs(path: Path | str) -> RunFolder:
     run = RunFolder.open(path)
     curve = save(tradeoff(run), run.path / FIGURES, "tradeoff")
     scores = save(histograms(run), run.path / FIGURES, "histograms")
-    sheet = io.BytesIO()
-    contact_sheet(run).save(sheet, format="PNG")
-    write(run.path / FIGURES / "contact_sheet.png", sheet.getvalue())
-    html = report(run, Drawings(curve["svg"], scores["svg"], sheet.getvalue()))
+    sheet = save_sheet(run, run.path / FIGURES, "contact_sheet").read_bytes()
+    html = report(run, Drawings(curve["svg"], scores["svg"], sheet))
     write(run.path / REPORT, html.encode())
     return run
 
@@ -36,6 +34,15 @@ def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png
     for kind, content in contents.items():
         write(folder / f"{name}.{kind}", content)
     return contents
+
+
+def save_sheet(run: RunFolder, folder: Path, name: str) -> Path:
+    """Write the contact sheet as `name`.png; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stream = io.BytesIO()
+    contact_sheet(run).save(stream, format="PNG")
+    write(folder / f"{name}.png", stream.getvalue())
+    return folder / f"{name}.png"
 
 
 def write(path: Path, content: bytes) -> None:

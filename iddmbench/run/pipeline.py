@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,9 @@ class Progress:
 
 @dataclass
 class Records:
-    """What a run has gathered so far: the rows of its tables, and the finished cells by defense."""
+    """What a run has gathered so far: its attackers, the rows of its tables, and the finished cells by defense."""
 
+    linkers: dict[str, Linker] = field(default_factory=dict)
     cells: list[dict[str, Any]] = field(default_factory=list)
     probes: list[dict[str, Any]] = field(default_factory=list)
     images: list[dict[str, Any]] = field(default_factory=list)
@@ -75,17 +76,24 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", written)
     write_json(out / "environment.json", environment())
-    linkers = {name: Linker(ATTACKERS.get(name)(), lab) for name in config.attackers}
-
     cells = [Cell(s, d, seed) for seed in config.seeds for d in defenses for s in subjects]
-    records = Records()
+    records = measure(cells, lab, config.attackers, out, progress)
+    return sum(row["status"] == "failed" for row in records.cells)
+
+
+def measure(cells: list[Cell], lab: Lab, attackers: Sequence[str], out: Path, progress: Progress) -> Records:
+    """Every cell's images, seen by every attacker, written to `out` with all tables."""
+    linkers = {name: Linker(ATTACKERS.get(name)(), lab) for name in attackers}
+    subjects = list({cell.subject.name: cell.subject for cell in cells}.values())
+    many_seeds = len({cell.seed for cell in cells}) > 1
+    records = Records(linkers=linkers)
     progress.start(len(cells))
     for cell in cells:
         group = _group(records, cell)
         name = f"{cell.label} {cell.subject.name}"
         progress.cell(name, lab.is_cached(cell))
         try:
-            run_cell(cell, lab, linkers, out, records, group, progress.share, many_seeds=len(config.seeds) > 1)
+            run_cell(cell, lab, linkers, out, records, group, progress.share, many_seeds)
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EROFS):
                 raise
@@ -96,7 +104,7 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
             records.cells.append({**_identity(cell, lab), **failure})
     _write_people(out, lab, subjects)
     _write_tables(out, records, linkers, lab, subjects)
-    return sum(row["status"] == "failed" for row in records.cells)
+    return records
 
 
 def run_cell(
@@ -184,19 +192,11 @@ def choose(data: FaceData, wanted: tuple[str, ...] | int) -> list[Subject]:
 
 def resolved(config: RunConfig, lab: Lab, subjects: list[str]) -> dict[str, Any]:
     """The configuration with every default filled in, as written to the run folder."""
-    protocol = {
-        "version": PROTOCOL,
-        "data": lab.data.fingerprint,
-        "prompts": lab.prompts,
-        "per_prompt": lab.per_prompt,
-        "sampling": lab.sampling.model_dump(),
-        "base": lab.base.fingerprint,
-    }
     notes = [f"{d.name}: {d.title}" for d in {d.name: d for d in config.plan()}.values()]
     return {
         "schema": SCHEMA,
         "iddmbench": __version__,
-        "protocol": {"version": PROTOCOL, "hash": digest(protocol)},
+        "protocol": protocol(lab),
         **config.model_dump(mode="json"),
         "subjects": subjects,
         "defense": ", ".join(config.defenses),
@@ -210,6 +210,19 @@ def resolved(config: RunConfig, lab: Lab, subjects: list[str]) -> dict[str, Any]
         "skipped": [{"name": s.name, "reason": s.reason} for s in lab.data.skipped],
         "notes": notes,
     }
+
+
+def protocol(lab: Lab) -> dict[str, str]:
+    """Version and hash of what figures depend on whatever the defense: results of two hashes are never compared."""
+    parts = {
+        "version": PROTOCOL,
+        "data": lab.data.fingerprint,
+        "prompts": lab.prompts,
+        "per_prompt": lab.per_prompt,
+        "sampling": lab.sampling.model_dump(),
+        "base": lab.base.fingerprint,
+    }
+    return {"version": PROTOCOL, "hash": digest(parts)}
 
 
 def check_folder(out: Path, config: dict[str, Any]) -> None:

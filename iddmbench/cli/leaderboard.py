@@ -1,0 +1,110 @@
+"""`iddmbench leaderboard add | build | serve`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iddmbench.cli.submit import outcome, random_seed, slug
+from iddmbench.errors import UserError
+
+BOARD = Path("leaderboard")
+
+app = typer.Typer(no_args_is_help=True, help="Verified submissions: add one, build the site, look at it.")
+
+
+@app.command("add")
+def add(
+    bundle: Annotated[Path, typer.Argument(help="Bundle made by `iddmbench submit`.")],
+    board: Annotated[Path, typer.Option(help="Leaderboard folder.")] = BOARD,
+    id_: Annotated[
+        str | None, typer.Option("--id", help="Name of the entry's folder; by default from its name.")
+    ] = None,
+    attacker: Annotated[
+        list[str] | None, typer.Option(help="Attacker to look with; by default all that run here.")
+    ] = None,
+    retrain: Annotated[int, typer.Option(min=0, help="How many random cells to train again.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Draws those cells; by default at random, and printed.")] = None,
+    strength: Annotated[list[float] | None, typer.Option(help="Strength that counts for the ranking.")] = None,
+    replace: Annotated[bool, typer.Option(help="Take the place of the entry of that name.")] = False,
+    despite_differences: Annotated[bool, typer.Option(help="Add it although claims differ; they are shown.")] = False,
+    root: Annotated[Path | None, typer.Option(help="Your copy of the dataset, where it is not embedded.")] = None,
+    base: Annotated[str | None, typer.Option(help="Base model, where the bundle has one of its own.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Cache of embeddings.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
+) -> None:
+    """Verify a bundle and, if it is accepted, put what was recomputed on the leaderboard."""
+    import tempfile
+
+    from iddmbench.cli.progress import bar
+    from iddmbench.cli.run import _set_up_torch
+    from iddmbench.leaderboard import board as boards
+    from iddmbench.run.config import dataset_options
+    from iddmbench.run.store import default_cache
+    from iddmbench.submission.read import open_bundle
+    from iddmbench.submission.verify import GRID, Options, verify
+
+    name = id_ or slug(open_bundle(bundle).meta.name)
+    if slug(name) != name:
+        raise UserError(f"--id {name}: use small letters, digits and dashes, for example {slug(name)}")
+    _set_up_torch(device, threads)
+    drawn = seed if seed is not None else random_seed()
+    options = Options(
+        cache=cache or default_cache(),
+        attackers=tuple(attacker or ()),
+        anchors=board / boards.ANCHORS,
+        retrain=retrain,
+        seed=drawn,
+        device=device,
+        base=base,
+        dataset_options=dataset_options(root),
+        known={k: v for k, v in boards.known_images(board).items() if not (replace and k == name)},
+        grid=tuple(strength or GRID),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        with bar() as progress:
+            found = verify(bundle, Path(folder) / "run", options, progress)
+        if retrain:
+            typer.echo(f"cells drawn with --seed {drawn}")
+        for line in outcome(found):
+            typer.echo(line)
+        boards.add(board, found, name, replace, despite_differences)
+    typer.echo(board / boards.ENTRIES / name)
+
+
+@app.command("build")
+def build(
+    board: Annotated[Path, typer.Option(help="Leaderboard folder.")] = BOARD,
+    out: Annotated[Path, typer.Option(help="Folder of the site; files there are replaced.")] = Path("site"),
+    url: Annotated[str, typer.Option(help="Address that the site will have, for the feed's links.")] = "",
+) -> None:
+    """Write the static site: open index.html, or put the folder on any web server."""
+    from iddmbench.leaderboard.site import build_site
+
+    pages = build_site(board, out, url)
+    typer.echo(f"{pages} pages: {out / 'index.html'}")
+
+
+@app.command("serve")
+def serve(
+    site: Annotated[Path, typer.Argument(help="Folder that `build` wrote.")] = Path("site"),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+) -> None:
+    """Show the built site on this machine only, until Ctrl-C."""
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    if not (site / "index.html").is_file():
+        raise UserError(f"{site} holds no site: make it with `iddmbench leaderboard build --out {site}`")
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), partial(SimpleHTTPRequestHandler, directory=str(site)))
+    except OSError as error:
+        raise UserError(f"port {port} can't be used ({error.strerror}): give another --port") from error
+    typer.echo(f"http://127.0.0.1:{server.server_address[1]}/  (Ctrl-C ends it)")
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()

@@ -1,0 +1,123 @@
+"""`iddmbench submit` and `iddmbench verify`: from a run to a bundle, and from a bundle to figures one can trust."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iddmbench.errors import UserError
+
+
+def submit(
+    run: Annotated[Path, typer.Argument(help="Finished run folder.")],
+    name: Annotated[str, typer.Option(help="How the leaderboard lists it.")],
+    defense: Annotated[str | None, typer.Option(help="Which defense of the run; 'none' for its anchors alone.")] = None,
+    paper: Annotated[str | None, typer.Option(help="Web address of the paper.")] = None,
+    code: Annotated[str | None, typer.Option(help="Web address of the code.")] = None,
+    author: Annotated[list[str] | None, typer.Option(help="Author; may be repeated.")] = None,
+    description: Annotated[str, typer.Option(help="What it is, in some sentences.")] = "",
+    white_box: Annotated[
+        list[str] | None, typer.Option(help="Attacker that the defense optimized against; may be repeated.")
+    ] = None,
+    adapters: Annotated[bool, typer.Option(help="Put in the trained adapters too.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Cache that holds the adapters.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Bundle to write; by default NAME.zip.")] = None,
+) -> None:
+    """Make a bundle of a run, to be verified by others: images, settings, hashes; no photo of the dataset."""
+    from iddmbench.run.folder import RunFolder
+    from iddmbench.run.store import default_cache
+    from iddmbench.submission.bundle import About, write_bundle
+
+    target = out or Path(f"{slug(name)}.zip")
+    if target.suffix != ".zip" or target.is_dir():
+        raise UserError(f"--out {target}: give a file that ends in .zip")
+    about = About(name, tuple(author or ()), paper, code, description, tuple(white_box or ()))
+    kept = (cache or default_cache()) if adapters else None
+    meta = write_bundle(RunFolder.open(run), defense, about, target, kept)
+    failed = sum(cell.status != "ok" for cell in meta.cells)
+    size = target.stat().st_size / 2**20
+    typer.echo(f"{target}: {len(meta.cells)} cells, {len(meta.files)} files, {size:.1f} MiB")
+    if failed:
+        typer.echo(f"warning: {failed} cells failed: a submission with failed cells is listed, not ranked", err=True)
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Bundle made by `iddmbench submit`.")],
+    attacker: Annotated[
+        list[str] | None, typer.Option(help="Attacker to look with; by default all that run here.")
+    ] = None,
+    anchors: Annotated[Path, typer.Option(help="Folder of trusted anchor bundles.")] = Path("leaderboard/anchors"),
+    board: Annotated[Path, typer.Option(help="Leaderboard whose images must not be copied.")] = Path("leaderboard"),
+    retrain: Annotated[int, typer.Option(min=0, help="How many random cells to train again.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Draws those cells; by default at random, and printed.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Your copy of the dataset, where it is not embedded.")] = None,
+    base: Annotated[str | None, typer.Option(help="Base model, where the bundle has one of its own.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the recomputed run goes; by default runs/verified-NAME.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Cache of embeddings.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
+) -> None:
+    """Recompute every figure of a bundle from its images, and say what differs. Exit status 1 when it can't be accepted."""
+    from iddmbench.cli.progress import bar
+    from iddmbench.cli.run import _set_up_torch
+    from iddmbench.leaderboard.board import known_images
+    from iddmbench.run.config import dataset_options
+    from iddmbench.run.outputs import write_outputs
+    from iddmbench.run.store import default_cache
+    from iddmbench.submission.verify import Options, write_verification
+    from iddmbench.submission.verify import verify as check
+
+    _set_up_torch(device, threads)
+    drawn = seed if seed is not None else random_seed()
+    options = Options(
+        cache=cache or default_cache(),
+        attackers=tuple(attacker or ()),
+        anchors=anchors,
+        retrain=retrain,
+        seed=drawn,
+        device=device,
+        base=base,
+        dataset_options=dataset_options(root),
+        known=known_images(board),
+    )
+    folder = out or Path("runs") / f"verified-{bundle.stem}"
+    with bar() as progress:
+        found = check(bundle, folder, options, progress)
+    write_outputs(folder)
+    write_verification(found, folder / "verification.json")
+    if retrain:
+        typer.echo(f"cells drawn with --seed {drawn}")
+    for line in outcome(found):
+        typer.echo(line)
+    typer.echo(folder / "report.html")
+    if not found.accepted:
+        raise typer.Exit(1)
+
+
+def outcome(found) -> list[str]:
+    """The verdict, then everything that was found, a line each."""
+    lines = [f"{'accepted' if found.accepted else 'NOT accepted'}: {found.bundle.meta.name}"]
+    lines += [f"refused: {text}" for text in found.refused]
+    lines += [f"differs: {text}" for text in found.differences]
+    lines += [f"{'agrees' if r.agrees else 'differs'}: {r}" for r in found.retrained]
+    lines += [f"note: {text}" for text in found.notes]
+    if found.unranked:
+        lines.append(f"not ranked: {found.unranked}")
+    for one in found.standings:
+        if one.judge == "worst-case":
+            lines.append(f"hypervolume, {one.metric} against the worst case: {one.hypervolume}")
+    return lines
+
+
+def slug(name: str) -> str:
+    """ "IDDM (surrogate SFace)" -> "iddm-surrogate-sface"."""
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower())
+    return "-".join(part for part in kept.split("-") if part)[:60] or "submission"
+
+
+def random_seed() -> int:
+    import secrets
+
+    return secrets.randbelow(2**31)

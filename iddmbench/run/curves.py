@@ -1,0 +1,201 @@
+"""Figures of scores and ranks: CMC and DET curves by attacker, and who is left exposed. Several runs lie over each other."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, PercentFormatter
+from scipy.stats import norm
+
+from iddmbench.run.figures import GRAY, INK, MARKERS, STYLE, color, short
+from iddmbench.run.folder import RunFolder
+from iddmbench.run.tables import GENERIC, UNDEFENDED, Condition, Summary
+
+Series = tuple[int, Summary, Condition]
+Draw = Callable[[Axes, pd.DataFrame, Series, dict[str, Any]], None]
+DET_TICKS = (0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99, 0.999)
+DASHES: tuple[Any, ...] = ((0, (1, 1.2)), (0, (3, 1.5)), (0, (6, 1.5)), "-")
+"""By strength, from weakest to strongest."""
+
+
+def cmc(*runs: RunFolder) -> Figure:
+    """Cumulative match characteristic: share of images whose person is among the first k candidates, over k, by attacker.
+
+    Of images in which the attacker finds a face. Lower is more private; the line of chance is k / identities.
+    """
+
+    def draw(ax: Axes, probes: pd.DataFrame, series: Series, style: dict[str, Any]) -> None:
+        ranks = probes.loc[probes["acquired"], "rank"].to_numpy()
+        if len(ranks):
+            k, share = cmc_points(ranks)
+            ax.step(k, share, where="post", **style)
+
+    figure, axes = _panels(runs, draw, "candidates k", "images with the person among the first k")
+    for ax in axes:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50, 100]))
+        ax.xaxis.set_major_formatter(FixedFormatter(["1", "2", "5", "10", "20", "50", "100"]))
+        ax.xaxis.set_minor_locator(FixedLocator([]))
+        ax.set_xlim(left=0.95)
+        ax.set_ylim(-0.02, 1.02)
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    return figure
+
+
+def det(*runs: RunFolder) -> Figure:
+    """Detection error trade-off of open-set search, by attacker, on normal-deviate axes (Martin et al. 1997).
+
+    FNIR: share of images whose score to the own person is below the threshold, or that show no face. FPIR: share of the same
+    images whose best score to anybody else reaches it, as if the person were not enrolled. Higher is more private.
+    """
+
+    def draw(ax: Axes, probes: pd.DataFrame, series: Series, style: dict[str, Any]) -> None:
+        if probes["acquired"].any():
+            fpir, fnir = det_points(probes)
+            ends = DET_TICKS[0], DET_TICKS[-1]
+            ax.plot(norm.ppf(np.clip(fpir, *ends)), norm.ppf(np.clip(fnir, *ends)), **style)
+
+    figure, axes = _panels(runs, draw, "false alarms (FPIR)", "misses (FNIR) →")
+    places, names = norm.ppf(DET_TICKS), [f"{100 * t:g} %" for t in DET_TICKS]
+    for ax in axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(FixedLocator(places))
+            axis.set_major_formatter(FixedFormatter(names))
+        ax.set_xlim(places[0] - 0.1, places[-1] + 0.1)
+        ax.set_ylim(places[0] - 0.1, places[-1] + 0.1)
+        ax.tick_params(axis="x", labelrotation=45)
+    return figure
+
+
+def subjects(*runs: RunFolder) -> Figure:
+    """Strip plot: each subject's share of images that are not linked at rank 1, by condition and attacker.
+
+    A dot is a subject, a bar the mean; the person with the lowest share is named where somebody is linked at all. Images
+    without a face are left out.
+    """
+    summaries = [Summary(run) for run in runs]
+    series = [(i, s, c) for i, s in enumerate(summaries) for c in s.conditions]
+    attackers = list(dict.fromkeys(a for s in summaries for a in s.attackers)) or [""]
+    with matplotlib.rc_context(STYLE):
+        size = max(4.0, 1.1 + 0.62 * len(series)), 1.0 + 2.5 * len(attackers)
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(len(attackers), 1, sharex=True, squeeze=False)[:, 0]
+        for ax, attacker in zip(axes, attackers, strict=True):
+            for x, (order, summary, condition) in enumerate(series):
+                rates = subject_rates(condition.rows(summary.run.probes), attacker)
+                _strip(ax, x, rates, _tint(condition), MARKERS[order % len(MARKERS)])
+            ax.set_title(f"{short(attacker)}: images not linked at rank 1, by subject", loc="left", fontsize=10)
+            ax.set_ylim(-0.06, 1.06)
+            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+            ax.grid(axis="y", color="#e6e6e6", lw=0.7)
+            ax.set_axisbelow(True)
+        names = [_name(s, several=len(runs) > 1) for s in series]
+        axes[-1].set_xticks(range(len(series)), names, rotation=35, ha="right", fontsize=9)
+        return figure
+
+
+def cmc_points(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(k, share of `ranks` <= k) for k = 1 .. the largest rank; ranks: int [N], 1 = first candidate."""
+    k = np.arange(1, max(2, int(ranks.max())) + 1)
+    return k, (np.asarray(ranks)[None] <= k[:, None]).mean(1)
+
+
+def det_points(probes: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """(FPIR, FNIR) at every threshold, by falling FPIR; probes without a face are misses and never alarms."""
+    mated = np.where(probes["acquired"], probes["mated"], -np.inf)
+    other = np.where(probes["acquired"], probes["nonmated"], -np.inf)
+    taus = np.unique(np.concatenate([mated, other]))
+    taus = np.append(taus[np.isfinite(taus)], np.inf)
+    return (other[None] >= taus[:, None]).mean(1), (mated[None] < taus[:, None]).mean(1)
+
+
+def subject_rates(probes: pd.DataFrame, attacker: str) -> pd.Series:
+    """Subject -> share of images with a face that the attacker does not link at rank 1."""
+    own = probes[(probes["attacker"] == attacker) & probes["acquired"]]
+    return (own["rank"] != 1).groupby(own["subject"]).mean()
+
+
+def _panels(runs: Sequence[RunFolder], draw: Draw, x: str, y: str) -> tuple[Figure, list[Axes]]:
+    """One panel per attacker with a line per condition and run, and one legend."""
+    summaries = [Summary(run) for run in runs]
+    series = [(i, s, c) for i, s in enumerate(summaries) for c in s.conditions]
+    attackers = list(dict.fromkeys(a for s in summaries for a in s.attackers)) or [""]
+    with matplotlib.rc_context(STYLE):
+        columns = min(3, len(attackers))
+        rows = -(-len(attackers) // columns)
+        figure = Figure(figsize=(1 + 4.3 * columns, 0.9 + 4.0 * rows), layout="constrained")
+        FigureCanvasAgg(figure)
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for ax in grid[len(attackers) :]:
+            ax.remove()
+        axes = list(grid[: len(attackers)])
+        handles: dict[str, Any] = {}
+        for ax, attacker in zip(axes, attackers, strict=True):
+            for one in series:
+                probes = one[2].rows(one[1].run.probes)
+                style = _line(one, several=len(runs) > 1)
+                draw(ax, probes[probes["attacker"] == attacker], one, style)
+            for line in ax.lines:
+                handles.setdefault(str(line.get_label()), line)
+            if not ax.lines:
+                ax.text(0.5, 0.5, "no scores", ha="center", transform=ax.transAxes, color=GRAY)
+            known = any(s.white_box(c, attacker) for _, s, c in series)
+            ax.set_title(short(attacker) + (" (white-box for some)" if known else ""), fontsize=11, loc="left")
+            ax.set_xlabel(x)
+            ax.grid(color="#e6e6e6", lw=0.7)
+            ax.set_axisbelow(True)
+        axes[0].set_ylabel(y)
+        if handles:
+            place: Any = "outside lower center"
+            figure.legend(
+                list(handles.values()), list(handles), loc=place, ncols=min(4, len(handles)), frameon=False, fontsize=9
+            )
+        return figure, axes
+
+
+def _line(series: Series, several: bool) -> dict[str, Any]:
+    """Colour by defense, dashes by strength, thickness by run."""
+    order, summary, condition = series
+    curve = summary.curve(condition.defense)
+    dash: Any = "-"
+    if condition in curve:
+        dash = DASHES[-1 - min(len(DASHES) - 1, len(curve) - 1 - curve.index(condition))]
+    return {"color": _tint(condition), "ls": dash, "lw": 2.2 - 0.5 * min(order, 2), "label": _name(series, several)}
+
+
+def _tint(condition: Condition) -> str:
+    return {UNDEFENDED: INK, GENERIC: GRAY}.get(condition.defense) or color(condition.defense)
+
+
+def _name(series: Series, several: bool) -> str:
+    return short(series[2].title) + (f" ({short(series[1].run.name, 18)})" if several else "")
+
+
+def _strip(ax: Axes, x: int, rates: pd.Series, tint: str, marker: str) -> None:
+    if rates.empty:
+        ax.text(x, 0.5, "–", ha="center", color=GRAY)
+        return
+    # Equal values side by side, so that every subject is seen.
+    ordered = rates.sort_values()
+    groups = ordered.round(6).groupby(ordered.round(6))
+    place = groups.cumcount() - (groups.transform("size") - 1) / 2
+    step = min(0.075, 0.7 / max(1, int(groups.size().max())))
+    ax.plot(
+        x + step * place, ordered, ls="", marker=marker, ms=5.5, color=tint, alpha=0.75, mec="white", mew=0.4, zorder=3
+    )
+    ax.plot([x - 0.32, x + 0.32], [rates.mean()] * 2, color=tint, lw=2, zorder=2)
+    if ordered.iloc[0] < 1 and len(ordered) > 1 and ordered.iloc[0] < ordered.iloc[1]:
+        ax.annotate(
+            short(str(ordered.index[0]), 10),
+            (x, ordered.iloc[0]),
+            (5, -3),
+            textcoords="offset points",
+            fontsize=7.5,
+            color=GRAY,
+        )

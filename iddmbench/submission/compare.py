@@ -1,0 +1,79 @@
+"""Claims against recomputed figures: what differs by more than another machine explains is named."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from iddmbench.run.catalogue import metric
+from iddmbench.run.folder import WORST_CASE
+from iddmbench.submission.authenticity import title
+from iddmbench.submission.schema import Claim
+
+RATE, IMAGES = 0.02, 1.5
+"""A rate may differ by two hundredths, or by one and a half of the images behind it."""
+ABSOLUTE = {
+    "ism": 0.01,
+    "auc": 0.02,
+    "d_prime": 0.15,
+    "d_sys": 0.05,
+    "eer": 0.03,
+    "ser_fiq": 0.01,
+    "brisque": 1.0,
+    "kid_efficientnet_lite0": 0.02,
+    "closeness_efficientnet_lite0": 0.01,
+    "adherence": 0.03,
+    "utility_index": 0.03,
+}
+RELATIVE = 0.05
+"""Of figures that neither are rates nor stand above: FID."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    claim: Claim
+    found: float
+    allowed: float
+
+    def __str__(self) -> str:
+        c = self.claim
+        where = ", ".join(part for part in (c.attacker, c.policy) if part)
+        name = f"{title(c.defense, c.strength)}: {c.metric}{f' ({where})' if where else ''}"
+        return f"{name} is claimed as {c.value:.4g}, recomputed {self.found:.4g} (tolerance {self.allowed:.2g})"
+
+
+def tolerance(name: str, value: float, images: int) -> float:
+    """How far a claim of that metric may lie from the recomputed `value`, which rests on so many images."""
+    if name in ABSOLUTE:
+        return ABSOLUTE[name]
+    if metric(name).share:
+        return max(RATE, IMAGES / max(images, 1))
+    return RELATIVE * max(abs(value), 1e-3)
+
+
+def differences(claims: Sequence[Claim], summary: pd.DataFrame, same_attackers: bool) -> list[Difference]:
+    """Claims that the recomputed summary table contradicts.
+
+    Args:
+        same_attackers: did both look through the same attackers? If not, worst cases mean different things and are not
+            compared. Figures of attackers that were not run here are passed over as well.
+    """
+    found = {}
+    for row in summary.to_dict("records"):
+        strength = None if math.isnan(row["strength"]) else float(row["strength"])
+        key = (str(row["defense"]), strength, str(row["attacker"]), str(row["metric"]), str(row["policy"]))
+        found[key] = (float(row["value"]), int(row["images"]))
+    contradicted = []
+    for claim in claims:
+        if claim.attacker == WORST_CASE and not same_attackers:
+            continue
+        value, images = found.get(
+            (claim.defense, claim.strength, claim.attacker, claim.metric, claim.policy), (math.nan, 0)
+        )
+        if not math.isfinite(value):
+            continue
+        allowed = tolerance(claim.metric, value, images)
+        if not abs(claim.value - value) <= allowed:
+            contradicted.append(Difference(claim, value, allowed))
+    return contradicted

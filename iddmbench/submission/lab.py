@@ -1,0 +1,145 @@
+"""Labs for verification: one whose cells are the images of a bundle, and one that trains them again."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from iddmbench.dataset import DATASETS
+from iddmbench.defense import DEFENSES, Defense, configure
+from iddmbench.errors import UserError
+from iddmbench.models.base import ALIASES, BaseModel, load_base
+from iddmbench.models.recipe import LoraSettings, Sampling
+from iddmbench.run.config import make_config
+from iddmbench.run.folder import RunFolder
+from iddmbench.run.lab import Cell, Lab, Outputs
+from iddmbench.run.store import Store
+from iddmbench.submission.read import Bundle
+from iddmbench.submission.schema import ANCHORS, CellFacts, RunFacts, Submission
+from iddmbench.types import FaceData, Subject
+
+
+class SubmittedLab(Lab):
+    """A lab that computes no image: its cells' images come from bundles. All that looks at images is the usual code."""
+
+    def __init__(self, posted: Callable[[Cell], np.ndarray], *parts: Any):
+        super().__init__(*parts)
+        self._posted = posted
+
+    def is_cached(self, cell: Cell) -> bool:
+        return False
+
+    def image_key(self, cell: Cell) -> dict[str, Any]:
+        """By content: what was computed on the same pixels of the same subject is the same, whoever sent them."""
+        try:
+            images = self._posted(cell)
+            digest = hashlib.sha256(f"{images.shape}".encode() + images.tobytes()).hexdigest()
+        except UserError:
+            digest = f"none: {cell.label}"  # a cell that failed has a name too
+        key = {"pixels": digest, "subject": cell.subject.name, "prompts": self.prompts, "per_prompt": self.per_prompt}
+        return key | {"data": self.data.fingerprint, "base": self.base.fingerprint}
+
+    def outputs(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> Outputs:
+        prompts = [p for p in self.prompts for _ in range(self.per_prompt)]
+        return Outputs(self._posted(cell), prompts, self.image_key(cell), {}, {})
+
+
+def load_parts(
+    facts: RunFacts, dataset_options: dict[str, Any], base: str | None, device: str
+) -> tuple[FaceData, BaseModel, LoraSettings, Sampling]:
+    """The verifier's own dataset and base model, which must be those that the bundle names.
+
+    Args:
+        base: folder or hub id of a base that is not one of the known names; a bundle never says what to load.
+
+    Raises UserError when photos or weights are not the same ones.
+    """
+    if facts.dataset not in DATASETS.names():
+        raise UserError(f"the bundle is on dataset '{facts.dataset}', which is not installed here")
+    data = DATASETS.get(facts.dataset)(**dataset_options).load()
+    if data.fingerprint != facts.data_fingerprint:
+        raise UserError(f"the bundle was made with other photos of '{facts.dataset}' than those here")
+    if base is None and facts.base not in ("micro", *ALIASES):
+        raise UserError("the bundle was made with a base model of its own: name its folder or hub id with --base")
+    model = load_base(base or facts.base, device)
+    if model.fingerprint != facts.base_fingerprint:
+        raise UserError(f"the bundle was made with other weights of the base model than '{base or facts.base}' here")
+    try:
+        lora = LoraSettings.model_validate({**model.recipe.lora.model_dump(), **facts.lora})
+        sampling = Sampling.model_validate({**model.recipe.sampling.model_dump(), **facts.sampling})
+    except ValueError as error:
+        raise UserError("the bundle's LoRA or sampling settings are not valid") from error
+    for name, stated, found in (("lora", facts.lora_settings, lora), ("sampling", facts.sampling_settings, sampling)):
+        if stated != found.model_dump(mode="json"):
+            raise UserError(f"the bundle's {name}_settings are not what its changes make of the base's recipe")
+    return data, model, lora, sampling
+
+
+def lab_of_run(run: RunFolder, cache: Path) -> tuple[Lab, dict[str, Subject]]:
+    """The lab that a run was made in, to find what it left in the cache; and the dataset's subjects by name."""
+    known = ("dataset", "dataset_options", "base", "lora", "sampling", "images_per_prompt")
+    config = make_config({key: run.config[key] for key in known if key in run.config})
+    data = DATASETS.get(config.dataset)(**config.dataset_options).load()
+    base = load_base(config.base)
+    lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
+    prompts = tuple(run.config["prompts"])
+    lab = Lab(base, data, Store(cache), lora, sampling, prompts, config.images_per_prompt)
+    return lab, {s.name: s for s in data.subjects}
+
+
+def real_defense(cell: CellFacts, subjects: dict[str, Subject], options: dict[str, Any]) -> Cell:
+    """The cell with the installed defense of its name. Raises UserError when there is none, or its options are wrong."""
+    cls = DEFENSES.get(cell.defense)
+    defense = configure(cls, {} if cls.anchor else {**options, "strength": cell.strength})
+    return Cell(subjects[cell.subject], defense, cell.seed)
+
+
+def stated_defense(cell: CellFacts, meta: Submission) -> Defense:
+    """The defense as far as scoring knows it: name, strength, and the attackers that are white-box for it.
+
+    An installed defense says that itself; of one that is not installed here, the bundle's word is taken, and shown as such.
+    """
+    if cell.defense in ANCHORS:
+        return configure(DEFENSES.get(cell.defense), {})
+    white_box = white_box_of(meta)
+    attributes = {
+        "__module__": __name__,
+        "name": cell.defense,
+        "title": meta.title,
+        "surrogates": lambda self: white_box,
+    }
+    return type("StatedDefense", (Defense,), attributes)(strength=cell.strength)
+
+
+def white_box_of(meta: Submission) -> tuple[str, ...]:
+    if meta.defense in ANCHORS:
+        return ()
+    if meta.defense not in DEFENSES.names():
+        return meta.white_box
+    options: dict[str, Any] = dict(meta.run.resolved_options)
+    return configure(DEFENSES.get(meta.defense), options).surrogates()
+
+
+def posted_by(bundles: list[Bundle], side: int) -> Callable[[Cell], np.ndarray]:
+    """Images of a cell from the first bundle that holds it. Raises UserError for a cell that failed for its submitter."""
+    index = {_key(c): (b, c) for b in reversed(bundles) for c in b.meta.cells if c.status == "ok"}
+    last: dict[tuple, np.ndarray] = {}
+
+    def posted(cell: Cell) -> np.ndarray:
+        strength = None if cell.defense.anchor else cell.defense.strength
+        key = (cell.defense.name, strength, cell.subject.name, cell.seed)
+        if key not in index:
+            raise UserError("failed in the submitter's run: the bundle holds no image of it")
+        if key not in last:
+            last.clear()
+            bundle, facts = index[key]
+            last[key] = bundle.images(facts, side)
+        return last[key]
+
+    return posted
+
+
+def _key(cell: CellFacts) -> tuple:
+    return (cell.defense, cell.strength, cell.subject, cell.seed)

@@ -1,0 +1,396 @@
+"""Verify a bundle: look at its images with attackers that its submitter did not choose, and recompute every figure.
+
+The main path, `verify`: open -> the verifier's own photos, base and anchors -> are the images authentic -> embed, score,
+aggregate by the code of `iddmbench run` -> compare with the claims -> train some cells again -> standings.
+"""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iddmbench import __version__
+from iddmbench.attacker import ATTACKERS
+from iddmbench.defense import DEFENSES
+from iddmbench.errors import UserError
+from iddmbench.run.aggregate import Group
+from iddmbench.run.environment import environment
+from iddmbench.run.folder import SCHEMA, WORST_CASE, RunFolder
+from iddmbench.run.lab import Cell, Lab
+from iddmbench.run.linkage import Linker
+from iddmbench.run.pipeline import Progress, Records, measure, protocol, write_json
+from iddmbench.run.ranking import Standing, standings
+from iddmbench.run.store import Store, digest
+from iddmbench.submission import authenticity
+from iddmbench.submission.authenticity import LEAST_DEPENDENCE, Dependence, Posted, title
+from iddmbench.submission.compare import Difference, differences
+from iddmbench.submission.lab import SubmittedLab, load_parts, posted_by, stated_defense, white_box_of
+from iddmbench.submission.read import Bundle, open_bundle
+from iddmbench.submission.retrain import Retrained, pick, retrain
+from iddmbench.submission.schema import CellFacts, Submission
+from iddmbench.types import FaceData
+
+GRID = (0.5, 1.0)
+"""Strengths that count for the hypervolume, beside 0: it grows with the number of strengths, so all are ranked on the same."""
+LEAST_SUBJECTS = 4
+"""Intervals of fewer say nothing about other people."""
+ANCHOR_GRAY = 1.5
+"""Mean gray-level difference up to which a bundle's anchor images are those of the trusted anchors."""
+CREDITED = 0.2
+"""Utility index above which images that do not depend on the subject are an attack on the index, not a weak method."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the verifier chooses.
+
+    Attributes:
+        attackers: none: every installed one that can run here.
+        anchors: folder of trusted anchor bundles.
+        retrain: cells to train again; seed: draws them.
+        cache: of embeddings (by content of the images); retraining uses a fresh one.
+        base: see `load_parts`. dataset_options: of the verifier's own dataset.
+        known: accepted submissions' image hashes, see `authenticity.copies_of_submissions`.
+        grid: strengths that count.
+    """
+
+    cache: Path
+    attackers: tuple[str, ...] = ()
+    anchors: Path | None = None
+    retrain: int = 0
+    seed: int = 0
+    device: str = "cpu"
+    base: str | None = None
+    dataset_options: Mapping[str, Any] = field(default_factory=dict)
+    known: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    grid: tuple[float, ...] = GRID
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        run: run folder of the recomputed figures.
+        refused: why the bundle can't be accepted; differences: claims that the figures contradict; notes: what readers should
+            know.
+        standings: empty when unranked; unranked: why.
+        hashes: "defense/strength" -> "subject/seed" -> bool [N, 256].
+    """
+
+    bundle: Bundle
+    run: RunFolder
+    track: str
+    white_box: tuple[str, ...]
+    stated: bool
+    anchors: str
+    attackers: tuple[str, ...]
+    refused: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+    retrained: tuple[Retrained, ...]
+    standings: tuple[Standing, ...]
+    unranked: str
+    posted: tuple[Posted, ...]
+    dependence: Mapping[str, Dependence]
+
+    @property
+    def accepted(self) -> bool:
+        return not self.refused and not self.differences and all(r.agrees for r in self.retrained)
+
+
+def verify(path: Path, out: Path, options: Options, progress: Progress | None = None) -> Verification:
+    """Verify the bundle at `path`; the recomputed run folder is written to `out`.
+
+    Raises UserError when the bundle is malformed, when its images are none, or when the verifier lacks its photos, base model
+    or an attacker. What is wrong with a well-formed bundle is in the result.
+    """
+    progress = progress or Progress()
+    bundle = open_bundle(path)
+    meta = bundle.meta
+    data, base, lora, sampling = load_parts(meta.run, dict(options.dataset_options), options.base, options.device)
+    parts = (base, data, Store(options.cache), lora, sampling, meta.run.prompts, meta.run.images_per_prompt)
+    subjects = {s.name: s for s in data.subjects}
+    if unknown := [s for s in meta.run.subjects if s not in subjects]:
+        raise UserError(f"bundle {path.name} refused: dataset '{data.name}' has no subject '{unknown[0]}'")
+    trusted = find_anchors(options.anchors, meta)
+    whole = trusted is not None and covers(trusted.meta, meta)
+    sources = [trusted, bundle] if trusted is not None and whole else [bundle]
+    posted = [Posted.of(c, bundle.images(c, base.side)) for c in meta.cells if c.status == "ok"]
+
+    lab = SubmittedLab(posted_by(sources, base.side), *parts)
+    if (found := protocol(lab)) != meta.protocol.model_dump():
+        raise UserError(
+            f"bundle {path.name} refused: it states protocol {meta.protocol.version}/{meta.protocol.hash[:12]}, its own "
+            f"settings make {found['version']}/{found['hash'][:12]} here"
+        )
+    attackers = choose_attackers(options.attackers)
+    cells = [Cell(subjects[c.subject], stated_defense(c, meta), c.seed) for c in all_cells(sources, meta)]
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: give another --out, or remove it")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "config.json", _config(meta, lab, tuple(attackers), cells))
+    write_json(out / "environment.json", environment())
+    records = measure(cells, lab, attackers, out, progress)
+    linkers = records.linkers
+    run = RunFolder.open(out)
+
+    refused, notes = _images(posted, data, base.side, trusted if whole else None, options)
+    depends = _dependence(records, lab, cells)
+    for one, text in _independent(records, run.summary, depends):
+        (refused if one else notes).append(text)
+    same = set(linkers) == set(meta.attackers)
+    contradicted = differences(meta.claims, run.summary, same)
+    notes += (
+        _attacker_notes(meta, linkers)
+        + _white_box_notes(meta, run.summary)
+        + _anchor_notes(bundle, trusted if whole else None, base.side)
+    )
+    again: list[Retrained] = []
+    if options.retrain:
+        again = _retrain(bundle, options, parts, linkers, subjects, progress)
+    ranked, unranked = _standings(meta, records, linkers, options.grid, whole)
+    return Verification(
+        bundle=bundle,
+        run=run,
+        track=track_of(meta),
+        white_box=white_box_of(meta),
+        stated=meta.defense not in DEFENSES.names(),
+        anchors=trusted.sha256 if trusted is not None and whole else "",
+        attackers=tuple(linkers),
+        refused=tuple(refused),
+        differences=tuple(contradicted),
+        notes=tuple(notes),
+        retrained=tuple(again),
+        standings=tuple(ranked),
+        unranked=unranked,
+        posted=tuple(posted),
+        dependence=depends,
+    )
+
+
+def setting_of(meta: Submission) -> str:
+    """Hash of what an undefended model depends on, but for subject and seed: protocol and personalization."""
+    return digest({"protocol": meta.protocol.model_dump(), "lora": meta.run.lora_settings, "by": meta.run.personalizer})
+
+
+def track_of(meta: Submission) -> str:
+    """What must agree for two submissions to be compared: protocol (photos, prompts, sampling, base), personalization, who
+    personalizes, subjects and seeds."""
+    parts = {"setting": setting_of(meta), "subjects": sorted(meta.run.subjects), "seeds": sorted(meta.run.seeds)}
+    parts |= {"threat": meta.run.threat, "purify": meta.run.purify}
+    return f"{meta.run.dataset}-{meta.run.base}-{len(meta.run.subjects)}-{digest(parts)[:12]}"
+
+
+def find_anchors(folder: Path | None, meta: Submission) -> Bundle | None:
+    """The trusted bundle of the same setting. Utility is relative to the anchors: a submitter's own could be bad on purpose."""
+    for path in sorted(folder.glob("*.zip")) if folder is not None and folder.is_dir() else []:
+        bundle = open_bundle(path)
+        if bundle.meta.defense == "none" and setting_of(bundle.meta) == setting_of(meta):
+            return bundle
+    return None
+
+
+def covers(anchors: Submission, meta: Submission) -> bool:
+    held = {(c.defense, c.subject, c.seed) for c in anchors.cells if c.status == "ok" and c.strength is None}
+    return all((a, s, d) in held for a in ("none", "generic") for s in meta.run.subjects for d in meta.run.seeds)
+
+
+def choose_attackers(wanted: Sequence[str]) -> list[str]:
+    """The named ones, which must run; by default all that can. Raises UserError when one can't, or none can."""
+    names = list(dict.fromkeys(wanted)) or ATTACKERS.names()
+    found = []
+    for name in names:
+        problem = ATTACKERS.get(name)().available()
+        if problem is None:
+            found.append(name)
+        elif wanted:
+            raise UserError(f"attacker '{name}' can't run: {problem}")
+    if not found:
+        raise UserError("no attacker can run here: see `iddmbench list attackers`")
+    return found
+
+
+def all_cells(sources: Sequence[Bundle], meta: Submission) -> list[CellFacts]:
+    """The anchors of the first source that has them, for the submission's subjects and seeds, then the submission's cells."""
+    wanted = set(meta.run.subjects), set(meta.run.seeds)
+    anchors = [
+        c for c in sources[0].meta.cells if c.strength is None and c.subject in wanted[0] and c.seed in wanted[1]
+    ]
+    return [*anchors, *(c for c in meta.cells if c.strength is not None)]
+
+
+def _config(meta: Submission, lab: Lab, attackers: tuple[str, ...], cells: Sequence[Cell]) -> dict[str, Any]:
+    """config.json of the recomputed run, as `iddmbench report` reads it."""
+    facts = meta.run.model_dump(mode="json")
+    anchors = sorted({c.defense.name for c in cells if c.defense.anchor})
+    return facts | {
+        "schema": SCHEMA,
+        "iddmbench": __version__,
+        "protocol": protocol(lab),
+        "dataset_options": {},
+        "defenses": [meta.defense],
+        "defense": meta.defense,
+        "anchors": bool(anchors),
+        "attackers": list(attackers),
+        "skipped": [],
+        "notes": [
+            f"{meta.defense}: {meta.title}",
+            "Recomputed by `iddmbench verify` from submitted images.",
+        ],
+    }
+
+
+def _images(
+    posted: list[Posted], data: FaceData, side: int, trusted: Bundle | None, options: Options
+) -> tuple[list[str], list[str]]:
+    """(why the images are refused, notes)."""
+    undefended = {}
+    if trusted is not None:
+        cells = [c for c in trusted.meta.cells if c.defense == "none" and c.status == "ok"]
+        undefended = {(c.subject, c.seed): authenticity.hashes(trusted.images(c, side)) for c in cells}
+    refused = authenticity.copies_of_photos(posted, data, side)
+    refused += authenticity.copies_between_subjects(posted)
+    refused += authenticity.copies_of_submissions(posted, undefended, options.known)
+    return refused, authenticity.flat_images(posted)
+
+
+def _dependence(records: Records, lab: Lab, cells: Sequence[Cell]) -> dict[str, Dependence]:
+    names = {c.subject.name: c.subject for c in cells}
+    features = {n: lab.features(lab.references(s)) for n, s in names.items()}
+    unit = {n: f / np.linalg.norm(f, axis=1, keepdims=True) for n, f in features.items()}
+    return {k: authenticity.dependence(g, unit) for k, g in records.groups.items() if len(g.cells) > 1}
+
+
+def _independent(records: Records, summary: pd.DataFrame, depends: Mapping[str, Dependence]) -> list[tuple[bool, str]]:
+    """(refused?, text) of each condition whose images do not depend on the subject."""
+    undefended = depends.get("none")
+    if undefended is None or undefended.value <= 0:
+        return []
+    found = []
+    for key, group in records.groups.items():
+        if np.isnan(group.strength) or key not in depends or depends[key].p <= 0.05:
+            continue
+        share = depends[key].value / undefended.value
+        if share < LEAST_DEPENDENCE:
+            credited = _index(summary, group) > CREDITED
+            name = title(group.defense, group.strength)
+            found.append(
+                (credited, f"{name}: the images do not depend on the subject ({share:.0%} of the undefended model's)")
+            )
+    return found
+
+
+def _index(summary: pd.DataFrame, group: Group) -> float:
+    rows = summary[(summary["metric"] == "utility_index") & (summary["defense"] == group.defense)]
+    rows = rows[(rows["strength"] - group.strength).abs() < 1e-9]
+    return float(rows["value"].fillna(0).max()) if len(rows) else 0.0
+
+
+def _attacker_notes(meta: Submission, linkers: Mapping[str, Linker]) -> list[str]:
+    notes = []
+    for name, linker in linkers.items():
+        if name in meta.attackers and meta.attackers[name] != linker.attacker.fingerprint():
+            notes.append(f"attacker '{name}' has another version here than in the submitter's run")
+    if missing := sorted(set(meta.attackers) - set(linkers)):
+        notes.append(f"not run here: {', '.join(missing)}")
+    if added := sorted(set(linkers) - set(meta.attackers)):
+        notes.append(f"chosen by the verifier: {', '.join(added)}")
+    return notes
+
+
+def _white_box_notes(meta: Submission, summary: pd.DataFrame) -> list[str]:
+    """An attacker that the defense optimized against should link less than others. One that links more may have been called
+    white-box to keep it out of the worst case."""
+    rows = summary[
+        (summary["metric"] == "r1u") & (summary["policy"] == "headline") & (summary["defense"] == meta.defense)
+    ]
+    worst = rows[rows["attacker"] == WORST_CASE].set_index("strength")["value"]
+    notes = []
+    for name in white_box_of(meta):
+        own = rows[rows["attacker"] == name].set_index("strength")["value"]
+        if (own < worst.reindex(own.index)).any():
+            notes.append(f"'{name}' is white-box and yet links more images than the worst case, which leaves it out")
+    return notes
+
+
+def _anchor_notes(bundle: Bundle, trusted: Bundle | None, side: int) -> list[str]:
+    own = [c for c in bundle.meta.cells if c.strength is None and c.status == "ok"]
+    if trusted is None:
+        return (
+            ["there are no trusted anchors for these subjects and seeds: utility rests on the submitter's own"]
+            if own
+            else []
+        )
+    theirs = {(c.defense, c.subject, c.seed): c for c in trusted.meta.cells if c.status == "ok"}
+    other = []
+    for cell in own:
+        pair = theirs.get((cell.defense, cell.subject, cell.seed))
+        if pair is not None:
+            images = [x.astype(int) for x in (bundle.images(cell, side), trusted.images(pair, side))]
+            if float(np.median(np.abs(images[0] - images[1]).mean((1, 2, 3)))) > ANCHOR_GRAY:
+                other.append(f"{cell.defense} {cell.subject}")
+    if not other:
+        return []
+    return [
+        f"the bundle's anchors are not the trusted ones ({len(other)} of {len(own)} cells, first {other[0]}); those were used"
+    ]
+
+
+def _retrain(
+    bundle: Bundle, options: Options, parts: tuple, linkers: dict[str, Linker], subjects: dict, progress: Progress
+) -> list[Retrained]:
+    picked = pick(bundle.meta.cells, options.retrain, options.seed)
+    progress.start(len(picked))
+    base, data, _, *rest = parts
+    with tempfile.TemporaryDirectory() as folder:
+        lab = Lab(base, data, Store(Path(folder)), *rest)
+        return retrain(bundle, picked, lab, subjects, linkers, lambda name: progress.cell(f"train {name}", False))
+
+
+def _standings(
+    meta: Submission,
+    records: Records,
+    linkers: dict[str, Linker],
+    grid: tuple[float, ...],
+    anchored: bool,
+) -> tuple[list[Standing], str]:
+    """(standings, why it is unranked)."""
+    if meta.defense in ("none", "generic"):
+        return [], "anchors are not ranked"
+    try:
+        found = standings(list(records.groups.values()), linkers, grid)
+    except UserError as error:
+        return [], str(error)
+    reasons = []
+    if not anchored:
+        reasons.append("no trusted anchors")
+    if len(meta.run.subjects) < LEAST_SUBJECTS:
+        reasons.append(f"fewer than {LEAST_SUBJECTS} subjects")
+    if meta.run.lora:
+        reasons.append("its own LoRA settings")
+    if not any(s.judge == "worst-case" for s in found):
+        reasons.append("every attacker is white-box")
+    return found, ", ".join(reasons)
+
+
+def write_verification(found: Verification, path: Path) -> None:
+    """The outcome as JSON, for machines."""
+    content = {
+        "bundle": found.bundle.path.name,
+        "sha256": found.bundle.sha256,
+        "name": found.bundle.meta.name,
+        "accepted": found.accepted,
+        "track": found.track,
+        "attackers": list(found.attackers),
+        "refused": list(found.refused),
+        "differences": [str(d) for d in found.differences],
+        "notes": list(found.notes),
+        "retrained": [{"agrees": r.agrees, "text": str(r)} for r in found.retrained],
+        "unranked": found.unranked,
+    }
+    write_json(path, content)

@@ -1,0 +1,249 @@
+"""An accepted submission, as `leaderboard/entries/ID/entry.json` holds it. Every figure in it was recomputed by `verify`."""
+
+import json
+import math
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from iddmbench import __version__
+from iddmbench.errors import UserError
+from iddmbench.run.folder import WHITE_BOX, WORST_CASE, RunFolder
+from iddmbench.run.reproduce import command
+from iddmbench.submission.read import strict_json
+from iddmbench.submission.schema import Frozen, Number, Options, Protocol, Share, printable
+from iddmbench.submission.text import Hash, Line, Paragraph, Slug, Title, Url
+from iddmbench.submission.verify import Verification
+
+ENTRY_SCHEMA = 1
+FILE = "entry.json"
+Name = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._:+-]*$")]
+Threat = Literal["worst-case", "transfer", "white-box", "adaptive", ""]
+Many = Annotated[int, Field(ge=0)]
+
+
+class Figure(Frozen):
+    """One recomputed figure. `strength` is null for the anchors; an interval end is null where there is none."""
+
+    defense: Slug
+    strength: Share | None
+    attacker: Name
+    threat: Threat
+    metric: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._@+-]+$")]
+    value: Number
+    low: Number | None
+    high: Number | None
+    images: Many
+    missing: Many
+
+
+class Rank(Frozen):
+    """`iddmbench.run.ranking.Standing`, as JSON."""
+
+    judge: Name
+    threat: Threat
+    metric: Annotated[str, Field(max_length=64)]
+    strengths: tuple[Share, ...]
+    value: Share
+    low: Share | None
+    high: Share | None
+    privacy_at: Share | None
+    utility_at: Share | None
+
+
+class AttackerFacts(Frozen):
+    name: Name
+    title: Line
+    threat: Threat
+    licence: Line
+    source: Line
+    fingerprint: Hash
+    threshold: Number | None = Field(description="at FAR 1e-2")
+    pairs: Many
+
+
+class Checked(Frozen):
+    """What verification did and found."""
+
+    day: date
+    iddmbench: Slug
+    bundle: Hash
+    anchors: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = Field(description="trusted anchors; empty: none")
+    retrained: Annotated[tuple[Line, ...], Field(max_length=1000)]
+    differences: Annotated[tuple[Line, ...], Field(max_length=1000)]
+    notes: Annotated[tuple[Line, ...], Field(max_length=1000)]
+
+
+class Entry(Frozen):
+    schema_version: Literal[1] = Field(alias="schema")
+    id: Slug
+    added: date
+    name: Title
+    defense: Slug
+    title: Line
+    authors: Annotated[tuple[Title, ...], Field(max_length=50)] = ()
+    paper: Url | None = None
+    code: Url | None = None
+    description: Paragraph = ""
+    track: Annotated[str, Field(max_length=160, pattern=r"^[A-Za-z0-9._-]+$")]
+    dataset: Slug
+    base: Slug
+    personalizer: Slug
+    protocol: Protocol
+    subjects: Many
+    seeds: tuple[int, ...]
+    images: Many = Field(description="submitted images, without the trusted anchors'")
+    options: Options
+    white_box: tuple[Name, ...]
+    stated: bool = Field(
+        description="the defense is not installed with the verifier: white-box attackers are the submitter's word"
+    )
+    command: Annotated[tuple[Annotated[str, Field(max_length=200_000)], ...], Field(max_length=1000)]
+    attackers: tuple[AttackerFacts, ...]
+    figures: Annotated[tuple[Figure, ...], Field(max_length=100_000)]
+    standings: tuple[Rank, ...]
+    unranked: Annotated[str, Field(max_length=300)] = Field(
+        description="why it is listed without a rank; empty: ranked"
+    )
+    checked: Checked
+
+    def standing(self, judge: str, metric: str) -> Rank | None:
+        return next((r for r in self.standings if r.judge == judge and r.metric == metric), None)
+
+    def figure(self, defense: str, strength: float | None, metric: str, attacker: str = "") -> Figure | None:
+        return next(
+            (
+                f
+                for f in self.figures
+                if (f.defense, f.strength, f.metric, f.attacker) == (defense, strength, metric, attacker)
+            ),
+            None,
+        )
+
+    @property
+    def conditions(self) -> list[tuple[str, float | None]]:
+        """Undefended, the defense by strength, generic."""
+        found = dict.fromkeys((f.defense, f.strength) for f in self.figures)
+        return sorted(found, key=lambda c: ({"none": 0, "generic": 2}.get(c[0], 1), c[1] or 0.0))
+
+
+def make_entry(found: Verification, name: str, day: date) -> Entry:
+    """The entry of a verified submission. `name`: its id."""
+    meta, run = found.bundle.meta, found.run
+    threats = _threats(run, meta.defense)
+    content = {
+        "schema": ENTRY_SCHEMA,
+        "id": name,
+        "added": day.isoformat(),
+        **{k: getattr(meta, k) for k in ("name", "defense", "title", "authors", "paper", "code", "description")},
+        "track": found.track,
+        **{k: getattr(meta.run, k) for k in ("dataset", "base", "personalizer")},
+        "protocol": meta.protocol,
+        "subjects": len(meta.run.subjects),
+        "seeds": meta.run.seeds,
+        "images": sum(len(p.bits) for p in found.posted),
+        "options": meta.run.defense_options,
+        "white_box": found.white_box,
+        "stated": found.stated,
+        "command": command({**run.config, "attackers": list(found.attackers)}),
+        "attackers": _attackers(run, threats),
+        "figures": list(_figures(run)),
+        "standings": [
+            {
+                "judge": s.judge,
+                "threat": WORST_CASE if s.judge == WORST_CASE else threats.get(s.judge, ""),
+                "metric": s.metric,
+                "strengths": s.strengths,
+                "value": s.hypervolume.value,
+                "low": _known(s.hypervolume.low),
+                "high": _known(s.hypervolume.high),
+                "privacy_at": s.privacy_at,
+                "utility_at": s.utility_at,
+            }
+            for s in found.standings
+        ],
+        "unranked": found.unranked,
+        "checked": {
+            "day": day.isoformat(),
+            "iddmbench": __version__,
+            "bundle": found.bundle.sha256,
+            "anchors": found.anchors,
+            "retrained": [_line(r) for r in found.retrained],
+            "differences": [_line(d) for d in found.differences],
+            "notes": [_line(n) for n in found.notes],
+        },
+    }
+    return Entry.model_validate(content)
+
+
+def read_entry(folder: Path) -> Entry:
+    """Raises UserError when the file is no valid entry, or not the one its folder is named after."""
+    path = folder / FILE
+    try:
+        entry = Entry.model_validate(strict_json(path.read_bytes(), str(path)))
+    except (OSError, ValidationError) as error:
+        first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
+        raise UserError(printable(f"{path} is no valid entry: {reason}")) from error
+    if entry.id != folder.name:
+        raise UserError(f"{path} says that it is entry '{entry.id}': rename the folder")
+    return entry
+
+
+def write_entry(entry: Entry, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(entry.model_dump(mode="json", by_alias=True), indent=1, ensure_ascii=True, allow_nan=False)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _figures(run: RunFolder) -> Iterable[dict[str, Any]]:
+    rows = run.summary[run.summary["policy"].isin(["", "headline"]) | _one_policy(run)]
+    for row in rows.to_dict("records"):
+        if math.isfinite(row["value"]):
+            yield {
+                "defense": str(row["defense"]),
+                "strength": _known(float(row["strength"])),
+                "attacker": str(row["attacker"]),
+                "threat": WORST_CASE if row["attacker"] == WORST_CASE else str(row["threat"]),
+                "metric": str(row["metric"]),
+                "value": float(row["value"]),
+                "low": _known(float(row["low"])),
+                "high": _known(float(row["high"])),
+                "images": int(row["images"]),
+                "missing": int(row["missing"]),
+            }
+
+
+def _one_policy(run: RunFolder) -> Any:
+    """Rows of figures that are of acquired probes by definition (ISM, EER ...): they have no headline."""
+    headline = set(run.summary.loc[run.summary["policy"] == "headline", "metric"])
+    return (run.summary["policy"] == "acquired") & ~run.summary["metric"].isin(headline)
+
+
+def _threats(run: RunFolder, defense: str) -> dict[str, str]:
+    rows = run.summary[(run.summary["defense"] == defense) & (run.summary["attacker"] != "")]
+    return {str(r["attacker"]): str(r["threat"]) for r in rows.to_dict("records")}
+
+
+def _attackers(run: RunFolder, threats: dict[str, str]) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for row in run.calibration.to_dict("records"):
+        facts = {k: _line(row[k]) for k in ("title", "licence", "source", "fingerprint")}
+        name = str(row["attacker"])
+        found.setdefault(name, {"name": name, "threat": threats.get(name, ""), **facts, "threshold": None, "pairs": 0})
+        if abs(row["far"] - 1e-2) < 1e-9:
+            found[name] |= {"threshold": float(row["threshold"]), "pairs": int(row["impostor_pairs"])}
+    order = {WHITE_BOX: 1}
+    return sorted(found.values(), key=lambda a: (order.get(a["threat"], 0), a["name"]))
+
+
+def _line(text: object) -> str:
+    """As a `Line` may be: one line, cut, not empty."""
+    return printable(" ".join(str(text).split()), 200).strip() or "–"
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

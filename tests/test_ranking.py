@@ -1,0 +1,188 @@
+"""Standings: equal to the summary table's points and to a bootstrap written out by hand; what is missing is said."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from iddmbench.defense import Defense
+from iddmbench.errors import UserError
+from iddmbench.metrics.verification import Threshold
+from iddmbench.run.aggregate import Group, Scored, summarize
+from iddmbench.run.lab import Cell, Utility
+from iddmbench.run.linkage import Linkage
+from iddmbench.run.ranking import Standing, standings
+from iddmbench.types import Subject
+
+SUBJECTS = ("s1", "s2", "s3", "s4")
+IMAGES, IDENTITIES = 12, 20
+
+
+class Stub:
+    """As much of a Linker as scoring asks for."""
+
+    identities = IDENTITIES
+
+    def __init__(self) -> None:
+        self.thresholds = {"1e-2": threshold(0.5, 0.01), "1e-3": threshold(0.6, 0.001)}
+
+
+def threshold(value: float, achieved: float) -> Threshold:
+    found = object.__new__(Threshold)
+    object.__setattr__(found, "value", value)
+    object.__setattr__(found, "achieved", achieved)
+    return found
+
+
+class Method(Defense):
+    name, title = "method", "a method"
+
+
+def group(
+    defense: str, strength: float, leak: dict[str, float], quality: float, rng: np.random.Generator, **more: Any
+) -> Group:
+    cells = {}
+    for subject in SUBJECTS:
+        linkage = {}
+        acquired = rng.random(IMAGES) < 0.9
+        for attacker, share in leak.items():
+            linked = (rng.random(IMAGES) < share) & acquired
+            mated = np.where(acquired, np.where(linked, 0.8, 0.2) + rng.normal(0, 0.05, IMAGES), np.nan)
+            nonmated = np.where(acquired[:, None], rng.normal(0.2, 0.05, (IMAGES, IDENTITIES - 1)), np.nan)
+            rank = np.where(acquired, np.where(linked, 1, 7), 0)
+            linkage[attacker] = Linkage(acquired, mated, nonmated, rank, np.zeros(IMAGES, int))
+        values = [np.clip(quality * level + rng.normal(0, 0.02, IMAGES), 0, 1) for level in (0.8, 50, 0.8, 0.9)]
+        utility = Utility(acquired, values[0], values[1], values[2], values[3], rng.normal(size=(IMAGES, 8)))
+        cell = Cell(Subject(subject, (), ()), Method(strength=1.0), 0)
+        cells[subject] = [Scored(cell, linkage, utility)]
+    return Group(defense, strength, more.get("white_box", ()), cells, more.get("missing", 0))
+
+
+@pytest.fixture(scope="module")
+def groups() -> list[Group]:
+    rng = np.random.default_rng(3)
+    known = {"white_box": ("sface",)}
+    return [
+        group("none", math.nan, {"dlib": 0.9, "sface": 0.95, "third": 0.8}, 1.0, rng),
+        group("generic", math.nan, {"dlib": 0.05, "sface": 0.02, "third": 0.05}, 0.5, rng),
+        group("method", 0.5, {"dlib": 0.5, "sface": 0.2, "third": 0.4}, 0.95, rng, **known),
+        group("method", 1.0, {"dlib": 0.1, "sface": 0.0, "third": 0.2}, 0.8, rng, **known),
+    ]
+
+
+@pytest.fixture(scope="module")
+def linkers() -> dict[str, Any]:
+    return {name: Stub() for name in ("dlib", "sface", "third")}
+
+
+@pytest.fixture(scope="module")
+def found(groups: list[Group], linkers: dict[str, Any]) -> list[Standing]:
+    return standings(groups, linkers, (0.5, 1.0))
+
+
+def pick(found: list[Standing], judge: str, metric: str) -> Standing:
+    return next(s for s in found if (s.judge, s.metric) == (judge, metric))
+
+
+@pytest.mark.parametrize("judge", ["worst-case", "dlib", "sface", "third"])
+@pytest.mark.parametrize("metric", ["psr@1e-2", "psr@1e-3", "r1u"])
+def test_the_area_is_that_of_the_summarys_points(
+    judge: str, metric: str, found: list[Standing], groups: list[Group], linkers: dict[str, Any]
+) -> None:
+    real = np.random.default_rng(0).normal(size=(8, 8))
+    table = summarize(groups, linkers, real)
+    points = []
+    for strength in (math.nan, 0.5, 1.0):
+        same = table["strength"].isna() if math.isnan(strength) else table["strength"] == strength
+        rows = table[same & (table["defense"] == ("none" if math.isnan(strength) else "method"))]
+        p = rows[(rows["attacker"] == judge) & (rows["metric"] == metric) & (rows["policy"] == "headline")]["value"]
+        u = rows[rows["metric"] == "utility_index"]["value"]
+        points.append((float(p.iloc[0]), float(u.iloc[0])))
+    # The area below the stairs, by counting a grid of points that are dominated.
+    axis = (np.arange(2000) + 0.5) / 2000
+    inside = np.zeros((2000, 2000), bool)
+    for p, u in points:
+        inside |= (axis[:, None] < p) & (axis[None] < u)
+    standing = pick(found, judge, metric)
+    assert standing.hypervolume.value == pytest.approx(inside.mean(), abs=1e-3)
+    assert standing.hypervolume.low <= standing.hypervolume.value <= standing.hypervolume.high
+    assert standing.hypervolume.groups == len(SUBJECTS) and standing.strengths == (0.0, 0.5, 1.0)
+
+
+def test_the_worst_case_is_below_each_judge_and_passes_over_white_box(found: list[Standing]) -> None:
+    worst = pick(found, "worst-case", "r1u").hypervolume.value
+    assert worst <= min(pick(found, judge, "r1u").hypervolume.value for judge in ("dlib", "third"))
+    assert worst < pick(found, "sface", "r1u").hypervolume.value
+
+
+def test_the_interval_is_that_of_the_two_stage_bootstrap(groups: list[Group], linkers: dict[str, Any]) -> None:
+    """A subject at a time, image by image, with other draws: the ends agree within Monte Carlo error."""
+    standing = pick(standings(groups, {"dlib": linkers["dlib"]}, (0.5, 1.0)), "dlib", "r1u").hypervolume
+    rng = np.random.default_rng(11)
+    anchors, curve = groups[:2], [groups[0], *groups[2:]]
+    areas = []
+    for _ in range(600):
+        who = rng.choice(SUBJECTS, len(SUBJECTS))
+        rows = [(s, rng.integers(IMAGES, size=IMAGES)) for s in who]
+
+        def mean(g: Group, value: Any, rows: list = rows) -> float:
+            return float(np.mean(np.concatenate([value(g.cells[s][0])[i] for s, i in rows])))
+
+        reached, area = 0.0, 0.0
+        points = []
+        for g in curve:
+            seen = mean(g, lambda s: s.linkage["dlib"].acquired.astype(float))
+            hit = mean(g, lambda s: (s.linkage["dlib"].rank == 1).astype(float))
+            parts = []
+            for name, floor in (("detected", 0.0), ("ser_fiq", 0.0), ("closeness", None), ("adherence", 1 / 3)):
+                own, full, low = (
+                    mean(x, lambda s, n=name: getattr(s.utility, n).astype(float)) for x in (g, anchors[0], anchors[1])
+                )
+                floor = low if floor is None else floor
+                parts.append(min(max((own - floor) / (full - floor), 0), 1))
+            points.append((1 - hit / seen, float(np.prod(parts)) ** 0.25))
+        for p, u in sorted(points, key=lambda x: (-x[1], -x[0])):
+            if p > reached:
+                area, reached = area + (p - reached) * u, p
+        areas.append(area)
+    low, high = np.quantile(areas, [0.025, 0.975])
+    assert standing.low == pytest.approx(low, abs=0.02) and standing.high == pytest.approx(high, abs=0.02)
+
+
+def test_it_says_what_is_missing(groups: list[Group], linkers: dict[str, Any]) -> None:
+    none, generic, half, full = groups
+    cases = [
+        ([generic, half, full], "anchor 'none'"),
+        ([none, half, full], "anchor 'generic'"),
+        ([none, generic, half], "strength 1 is missing"),
+        ([none, generic, half, Group("method", 1.0, (), full.cells, 2)], "some cells failed"),
+        ([none, generic, half, Group("method", 1.0, (), {"s1": full.cells["s1"]}, 0)], "same subjects"),
+    ]
+    for some, hint in cases:
+        with pytest.raises(UserError, match=hint):
+            standings(some, linkers, (0.5, 1.0))
+
+
+def test_without_an_unknown_attacker_there_is_no_worst_case(groups: list[Group], linkers: dict[str, Any]) -> None:
+    found = standings(groups, {"sface": linkers["sface"]}, (0.5, 1.0))
+    assert {s.judge for s in found} == {"sface"}
+
+
+def test_faces_destroyed_do_not_help(linkers: dict[str, Any]) -> None:
+    """With no face anywhere the protection is a guess's, and the utility index is 0: nothing is gained over strength 0."""
+    rng = np.random.default_rng(5)
+    leak = {"dlib": 0.9}
+    none, generic = group("none", math.nan, leak, 1.0, rng), group("generic", math.nan, {"dlib": 0.0}, 0.5, rng)
+    lost = group("method", 1.0, leak, 0.9, rng)
+    for cells in lost.cells.values():
+        blind = Linkage(
+            *(getattr(cells[0].linkage["dlib"], n) for n in ("acquired", "mated", "nonmated", "rank", "decoy_rank"))
+        )
+        blind.acquired[:], blind.mated[:], blind.nonmated[:], blind.rank[:] = False, np.nan, np.nan, 0
+        cells[0].utility.detected[:] = False
+    found = pick(standings([none, generic, lost], {"dlib": linkers["dlib"]}, (1.0,)), "dlib", "r1u")
+    alone = 1 - np.mean([(c[0].linkage["dlib"].rank == 1).sum() for c in none.cells.values()]) / np.mean(
+        [c[0].linkage["dlib"].acquired.sum() for c in none.cells.values()]
+    )
+    assert found.hypervolume.value == pytest.approx(alone, abs=1e-9)
