@@ -67,7 +67,7 @@ class FaceNetVGGFace2(_FaceNet):
 
 
 class FaceNetCasia(_FaceNet):
-    """Inception-ResNet-v1 trained on CASIA-WebFace. No published checksum of its file is known: it is pinned when first seen."""
+    """Inception-ResNet-v1 trained on CASIA-WebFace. No published checksum of its file is known: the first seen is pinned."""
 
     name = "facenet-casia"
     title = "FaceNet Inception-ResNet-v1, CASIA-WebFace (512-D)"

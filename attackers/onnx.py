@@ -21,7 +21,9 @@ class Onnx(NetworkAttacker):
     licence = "the file's own"
     source = "the user's file"
 
-    def __init__(self, path: Path | str | None = None, *options: str, detector: Detector | None = None, batch: int = 32):
+    def __init__(
+        self, path: Path | str | None = None, *options: str, detector: Detector | None = None, batch: int = 32
+    ):
         super().__init__(detector, batch)
         for option in options:
             if option not in OPTIONS:

@@ -188,6 +188,13 @@ ATTACKERS: Registry[Attacker] = Registry(
         "antelopev2": "iddmbench.attackers.insightface:AntelopeV2",
         "facenet-vggface2": "iddmbench.attackers.facenet:FaceNetVGGFace2",
         "facenet-casia": "iddmbench.attackers.facenet:FaceNetCasia",
+        "deepface-arcface": "iddmbench.attackers.deepface:ArcFace",
+        "deepface-facenet": "iddmbench.attackers.deepface:Facenet",
+        "deepface-facenet512": "iddmbench.attackers.deepface:Facenet512",
+        "deepface-vgg-face": "iddmbench.attackers.deepface:VGGFace",
+        "deepface-ghostfacenet": "iddmbench.attackers.deepface:GhostFaceNet",
+        "deepface-sface": "iddmbench.attackers.deepface:SFace",
+        "deepface-openface": "iddmbench.attackers.deepface:OpenFace",
     },
     "iddmbench.attackers",
 )

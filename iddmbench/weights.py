@@ -121,7 +121,9 @@ def fetch(weights: WeightFile, progress: Progress = lambda done, total: None) ->
                 return weights.require()  # a wrong file is somebody's: it is not overwritten
             return _fetch(weights, progress)
     except OSError as error:
-        raise UserError(f"{weights.url} can't be fetched into {folder}: {_reason(error)}; {_drop_in(weights)}") from error
+        raise UserError(
+            f"{weights.url} can't be fetched into {folder}: {_reason(error)}; {_drop_in(weights)}"
+        ) from error
 
 
 def _fetch(weights: WeightFile, progress: Progress) -> Path:
@@ -159,7 +161,9 @@ def _download(weights: WeightFile, part: Path, progress: Progress) -> None:
     except urllib.error.HTTPError as error:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
             return  # all of it was there already, or the checksum will tell
-        raise UserError(f"{weights.url}: the server answers {error.code} {error.reason}; {_drop_in(weights)}") from error
+        raise UserError(
+            f"{weights.url}: the server answers {error.code} {error.reason}; {_drop_in(weights)}"
+        ) from error
     with response:
         if response.status != http.client.PARTIAL_CONTENT:
             have = 0

@@ -172,7 +172,7 @@ def test_one_member_of_a_zip(server: Server) -> None:
         server.files["pack.zip"] = content
         with pytest.raises(UserError, match=complaint):
             fetch(weights)
-    with pytest.raises(UserError, match="0 members named other.onnx"):
+    with pytest.raises(UserError, match="0 members named other"):
         server.files["pack.zip"] = buffer.getvalue()
         fetch(server.weights(member="other.onnx", url="pack.zip"))
 
@@ -199,7 +199,7 @@ def test_the_command(server: Server, folder: Path, monkeypatch: pytest.MonkeyPat
     run = CliRunner().invoke
     done = run(app, ["fetch", "buffalo_s"])
     assert done.exit_code == 0 and str(folder / "w600k_mbf.onnx") in done.stdout.replace("\n", ""), done.output
-    assert "non-commercial" in done.stdout.replace("\n", " ")
+    assert "licence: MIT" in done.stdout
     nothing = run(app, ["fetch", "sface"])
     assert nothing.exit_code == 0 and "needs no download" in nothing.stdout
     unknown = run(app, ["fetch", "bufalo_s"])

@@ -7,6 +7,7 @@ import typer
 from iddmbench import __version__
 from iddmbench.cli.doctor import doctor
 from iddmbench.cli.errors import Group
+from iddmbench.cli.fetch import fetch
 from iddmbench.cli.list import list_plugins
 from iddmbench.cli.report import plot, report
 from iddmbench.cli.run import run
@@ -17,6 +18,7 @@ app.command("run")(run)
 app.command("report")(report)
 app.command("plot")(plot)
 app.command("list")(list_plugins)
+app.command("fetch")(fetch)
 app.command("doctor")(doctor)
 app.command("train-base")(train_base)
 

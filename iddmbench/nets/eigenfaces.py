@@ -35,7 +35,7 @@ class EigenfacesNet(FaceNet):
         parts = f"eigenfaces 1 {origin} {detector.fingerprint()} {components} {skip} {self.SIDE}"
         self.weights_sha256 = hashlib.sha256(parts.encode()).hexdigest()
         faces = detector.detect(photos)
-        rows = [photos[i] for i in np.flatnonzero(faces.found)]
+        rows = [photo for photo, found in zip(photos, faces.found, strict=True) if found]
         matrices = torch.from_numpy(similarity(faces.landmarks[faces.found], self.template))
         crops = [
             crop(torch.from_numpy(row).permute(2, 0, 1)[None].float() / 255, m[None], self.size)

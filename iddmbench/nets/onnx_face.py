@@ -120,7 +120,9 @@ class _Runtime(nn.Module):
 
 def _shape(value: onnx.ValueInfoProto) -> list[int | None]:
     """Sizes of a graph's input; None where symbolic or not said."""
-    return [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim]
+    return [
+        d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim
+    ]
 
 
 def _scales_itself(model: onnx.ModelProto) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from iddmbench.attacker import ATTACKERS
+from iddmbench.attacker import build_attacker
 from iddmbench.dataset import DATASETS
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
@@ -69,14 +69,14 @@ class RunConfig(BaseModel):
             if option not in known:
                 raise UserError(f"dataset '{self.dataset}' has no option '{option}': {did_you_mean(option, known)}")
         for attacker in self.attackers:
-            problem = ATTACKERS.get(attacker)().available()
+            problem = build_attacker(attacker).available()
             if problem:
                 raise UserError(f"attacker '{attacker}' can't run: {problem}")
         if not self.attackers:
             raise UserError("give at least one attacker")
         for defense in self.plan():
             for name in defense.surrogates():
-                ATTACKERS.get(name)
+                build_attacker(name)
 
     def lora_settings(self, recipe: Recipe) -> LoraSettings:
         return _changed(recipe.lora, self.lora, "--lora")

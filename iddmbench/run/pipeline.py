@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from iddmbench import __version__
-from iddmbench.attacker import ATTACKERS
+from iddmbench.attacker import build_attacker
 from iddmbench.dataset import DATASETS
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.models.base import load_base
@@ -73,7 +73,7 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", written)
     write_json(out / "environment.json", environment())
-    linkers = {name: Linker(ATTACKERS.get(name)(), lab) for name in config.attackers}
+    linkers = {name: Linker(build_attacker(name), lab) for name in config.attackers}
 
     cells = [Cell(s, d, seed) for seed in config.seeds for d in defenses for s in subjects]
     records = Records()
