@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from iddmbench.adaptive import roots
 from iddmbench.attacker import build_attacker
 from iddmbench.dataset import DATASETS
 from iddmbench.defense import DEFENSES, Defense, configure
@@ -68,7 +69,7 @@ class RunConfig(BaseModel):
         for option in self.dataset_options:
             if option not in known:
                 raise UserError(f"dataset '{self.dataset}' has no option '{option}': {did_you_mean(option, known)}")
-        for attacker in self.attackers:
+        for attacker in dict.fromkeys(root for name in self.attackers for root in roots(name)):
             problem = build_attacker(attacker).available()
             if problem:
                 raise UserError(f"attacker '{attacker}' can't run: {problem}")
