@@ -5,10 +5,12 @@ from typing import Annotated
 import typer
 
 from iddmbench import __version__
+from iddmbench.cli.check import check
 from iddmbench.cli.doctor import doctor
 from iddmbench.cli.errors import Group
 from iddmbench.cli.fetch import fetch
 from iddmbench.cli.list import list_plugins
+from iddmbench.cli.new import new
 from iddmbench.cli.report import plot, report
 from iddmbench.cli.run import run
 from iddmbench.cli.train_base import train_base
@@ -19,6 +21,8 @@ app.command("report")(report)
 app.command("plot")(plot)
 app.command("list")(list_plugins)
 app.command("fetch")(fetch)
+app.command("new")(new)
+app.command("check")(check)
 app.command("doctor")(doctor)
 app.command("train-base")(train_base)
 
