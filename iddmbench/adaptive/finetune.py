@@ -63,8 +63,9 @@ def _scorer(gallery: Gallery, model: "_Displacement | None", setting: Setting) -
     projected = None if setting.shrinkage is None or model is None else model.projection(setting.shrinkage)
 
     def score(posts: Posts) -> Scores:
-        plain = gallery.scores(posts.views[0]) if projected is None else projected(posts)
-        return Scores(plain.identities, setting.sign * plain.values, plain.acquired)
+        found = gallery.scores(posts.views[0]) if projected is None else projected(posts)
+        # Standardized: the threshold is calibrated over fits of several settings, whose scales differ.
+        return Scores(found.identities, setting.sign * found.values, found.acquired).standardized()
 
     return score
 

@@ -36,10 +36,7 @@ class Likelihood(Adaptive):
         return score
 
     def _standardized(self, posts: Posts) -> Scores:
-        plain = self.galleries[0].scores(posts.views[0])
-        spread = np.maximum(plain.values.std(1, keepdims=True), 1e-12)
-        values = (plain.values - plain.values.mean(1, keepdims=True)) / spread
-        return Scores(plain.identities, values * plain.acquired[:, None], plain.acquired)
+        return self.galleries[0].scores(posts.views[0]).standardized()
 
 
 def _normal(values: np.ndarray) -> tuple[float, float]:

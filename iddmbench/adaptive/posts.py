@@ -92,6 +92,12 @@ class Scores:
         """int [n] of acquired posts: 1 + identities with a higher score; ties go to the attacker."""
         return 1 + (self.rest(subject) > self.own(subject)[:, None]).sum(1)
 
+    def standardized(self) -> "Scores":
+        """Each post's scores over the gallery with mean 0 and deviation 1 (t-norm): on one scale, whatever gave them."""
+        spread = np.maximum(self.values.std(1, keepdims=True), 1e-12)
+        values = (self.values - self.values.mean(1, keepdims=True)) / spread
+        return Scores(self.identities, values * self.acquired[:, None], self.acquired)
+
     def _column(self, subject: str) -> int:
         (column,) = np.flatnonzero(self.identities == subject)
         return int(column)

@@ -28,7 +28,7 @@ class EigenfacesNet(FaceNet):
     """Faces are averaged down to this side first."""
 
     def __init__(
-        self, photos: Sequence[np.ndarray], detector: Detector, origin: str, components: int = 80, skip: int = 3
+        self, photos: Sequence[np.ndarray], detector: Detector, origin: str, components: int = 60, skip: int = 3
     ):
         super().__init__()
         self.dim = components

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from iddmbench.errors import UserError
@@ -39,8 +40,9 @@ class OnnxFace(FaceNet):
         super().__init__()
         model = read_onnx(path)
         self.weights_sha256 = sha256(path)
-        weights = {item.name for item in model.graph.initializer}
-        inputs = [item for item in model.graph.input if item.name not in weights]
+        values, nodes = _folded(model)
+        read = {name for node in nodes for name in node.input} - set(values)  # some files list their weights as inputs
+        inputs = [item for item in model.graph.input if item.name in read]
         if len(inputs) != 1:
             names = ", ".join(item.name for item in inputs) or "none"
             raise UserError(f"{path} has {len(inputs)} inputs ({names}); a face-recognition network has one")
@@ -49,8 +51,16 @@ class OnnxFace(FaceNet):
             given = " x ".join("N" if n is None else str(n) for n in shape) or "unknown"
             raise UserError(f"{path} takes an input of {given}; ArcFace's convention is N x 3 x {SIDE} x {SIDE}")
         self.bgr = bgr
-        self.raw = _scales_itself(model) if raw is None else raw
-        self.engine, self.differentiable = _engine(path, model, inputs[0].name, shape[0])
+        self.raw = {"Sub", "Mul"} <= {node.op_type for node in nodes[:8]} if raw is None else raw
+        output = model.graph.output[0].name
+        try:
+            self.engine: nn.Module = _First(OnnxGraph(values, nodes, [inputs[0].name], [output]))
+            self.differentiable = True
+        except (UserError, ValueError, KeyError, IndexError, AttributeError) as error:
+            if find_spec("onnxruntime") is None:
+                raise UserError(f"{path}: {error}; with onnxruntime it may run: pip install onnxruntime") from error
+            self.engine = _Runtime(path, inputs[0].name, one_by_one=shape[0] == 1)
+            self.differentiable = False
         with torch.no_grad():
             try:
                 probe = self.features(torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)))
@@ -69,15 +79,12 @@ class OnnxFace(FaceNet):
         return self.engine(x * 255 if self.raw else x * 2 - 1)
 
 
-def _engine(path: Path, model: onnx.ModelProto, source: str, batch: int | None) -> tuple[nn.Module, bool]:
-    """The network as a module, and whether it is differentiable."""
+def _folded(model: onnx.ModelProto) -> tuple[dict[str, np.ndarray], list[onnx.NodeProto]]:
+    """`fold_constants`; where that fails on a kind of constant that it does not know, initializers and nodes as they are."""
     try:
-        values, nodes = fold_constants(model)
-        return _First(OnnxGraph(values, nodes, [source], [model.graph.output[0].name])), True
-    except (UserError, ValueError, KeyError, IndexError, AttributeError) as error:
-        if find_spec("onnxruntime") is None:
-            raise UserError(f"{path}: {error}; with onnxruntime it may run: pip install onnxruntime") from error
-    return _Runtime(path, source, one_by_one=batch == 1), False
+        return fold_constants(model)
+    except (ValueError, KeyError, TypeError):
+        return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}, list(model.graph.node)
 
 
 class _First(nn.Module):
@@ -123,8 +130,3 @@ def _shape(value: onnx.ValueInfoProto) -> list[int | None]:
     return [
         d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None for d in value.type.tensor_type.shape.dim
     ]
-
-
-def _scales_itself(model: onnx.ModelProto) -> bool:
-    early = [node.op_type for node in model.graph.node if node.op_type not in ("DequantizeLinear", "Constant")][:8]
-    return "Sub" in early and "Mul" in early

@@ -69,7 +69,8 @@ class Linker:
     """One attacker with its gallery (enrolment photos of all subjects, and the public people as distractors).
 
     An identity's score is the cosine to the normalized mean of its photos' unit vectors. Thresholds come from the public
-    people: every photo of each against the templates of all others, so no pair is mated.
+    people: every photo of each against the templates of all others, so no pair is mated. People whom
+    the attacker was trained on are left out there.
 
     Raises UserError when no face is found on any enrolment photo of a subject.
     """
@@ -89,10 +90,16 @@ class Linker:
             vectors.append(found)
             labels += [name] * len(found)
         self.gallery, self.labels = np.concatenate(vectors), np.array(labels)
+        known = attacker.trained_on
+        self.unseen = {n: v for n, v in self.public.items() if not known & {p.name for p in lab.data.public[n]}}
+        """Public people whom the attacker was not trained on: they calibrate."""
+        if len(self.unseen) < 2:
+            raise UserError(f"attacker '{attacker.name}' was trained on the people that would set its threshold")
         self.impostors = self._impostors()
-        self.thresholds: dict[str, Threshold] = {
-            name: threshold_at_far(self.impostors, far) for name, far in FARS.items()
-        }
+        if len(self.unseen) == len(self.public):  # refuses a rate that the dataset can't resolve
+            self.thresholds = {name: threshold_at_far(self.impostors, far) for name, far in FARS.items()}
+        else:
+            self.thresholds = thresholds(self.impostors, FARS)
         self.strangers = thresholds(self._strangers(), FPIRS)
 
     @property
@@ -126,15 +133,15 @@ class Linker:
         return Linkage(seen, mated, nonmated, rank, matched, found, feeds, decoy_rank)
 
     def _impostors(self) -> np.ndarray:
-        labels = np.concatenate([np.repeat(name, len(v)) for name, v in self.public.items()])
-        photos = np.concatenate(list(self.public.values()))
+        labels = np.concatenate([np.repeat(name, len(v)) for name, v in self.unseen.items()])
+        photos = np.concatenate(list(self.unseen.values()))
         table = identity_scores(photos, photos, labels, "mean")
         return table.scores[labels[:, None] != table.identities[None]]
 
     def _strangers(self) -> np.ndarray:
         """Best score over the gallery of each public photo, its own person not being enrolled."""
-        labels = np.concatenate([np.repeat(name, len(v)) for name, v in self.public.items()])
-        table = identity_scores(np.concatenate(list(self.public.values())), self.gallery, self.labels, "mean")
+        labels = np.concatenate([np.repeat(name, len(v)) for name, v in self.unseen.items()])
+        table = identity_scores(np.concatenate(list(self.unseen.values())), self.gallery, self.labels, "mean")
         return np.where(labels[:, None] == table.identities[None], -np.inf, table.scores).max(1)
 
 
