@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from iddmbench.adaptive.base import Adaptive, Gallery, Scorer, best, unit
-from iddmbench.adaptive.posts import Others, Posts, Scores
+from iddmbench.adaptive.posts import Fitted, Others, Posts, Scores
 
 SHRINKAGE = (0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -40,16 +40,19 @@ class Finetune(Adaptive):
     kind = "finetune"
     title = "projection learned on the defense's outputs of other people"
 
+    def fit(self, others: Others) -> Fitted:
+        trials: list[list[tuple[Scorer, Posts]]] = [[] for _ in SETTINGS]
+        for subject in others.subjects:
+            rest = others.without(subject)
+            scorers = self._scorers(rest, SETTINGS if len(rest) else SETTINGS[:1])
+            for pairs, scorer in zip(trials, scorers, strict=False):
+                pairs += [(scorer, posts) for posts in others.of(subject)]
+        chosen = best(trials) if all(trials) else 0
+        held_out = tuple((scorer(posts), posts.subject) for scorer, posts in trials[chosen])
+        return Fitted(frozenset(others.subjects), self._scorers(others, (SETTINGS[chosen],))[0], held_out)
+
     def learn(self, others: Others) -> Scorer:
-        chosen = SETTINGS[0]
-        if len(others.subjects) > 1:
-            trials: list[list[tuple[Scorer, Posts]]] = [[] for _ in SETTINGS]
-            for subject in others.subjects:
-                scorers = self._scorers(others.without(subject), SETTINGS)
-                for pairs, scorer in zip(trials, scorers, strict=True):
-                    pairs += [(scorer, posts) for posts in others.of(subject)]
-            chosen = SETTINGS[best(trials)]
-        return self._scorers(others, (chosen,))[0]
+        return self.fit(others).score
 
     def _scorers(self, others: Others, settings: tuple[Setting, ...]) -> list[Scorer]:
         gallery = self.galleries[0]

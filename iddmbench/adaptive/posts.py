@@ -105,10 +105,17 @@ class Scores:
 
 @dataclass(frozen=True)
 class Fitted:
-    """An attacker that has learned. `scores` raises ValueError for a subject that it learned on."""
+    """An attacker that has learned. `scores` raises ValueError for a subject that it learned on.
+
+    Attributes:
+        trained_on: names of the subjects. score: what it learned.
+        held_out: scores of each of them, and their name, by an attacker that learned on the rest; None where that was not
+            computed on the way.
+    """
 
     trained_on: frozenset[str]
     score: Callable[[Posts], Scores]
+    held_out: tuple[tuple[Scores, str], ...] | None = None
 
     def scores(self, posts: Posts) -> Scores:
         if posts.subject in self.trained_on:

@@ -49,8 +49,9 @@ class AdaptiveLinker:
         return Posts(cell.subject.name, tuple(self.lab.embed(view, outputs)[0] for view in self.views))
 
     def _link(self, posts: Posts, others: Others) -> Linkage:
-        scores = self.adaptive.fit(others).scores(posts)
-        strangers = [
+        fitted = self.adaptive.fit(others)
+        scores = fitted.scores(posts)
+        strangers = fitted.held_out or [
             (self.adaptive.fit(others.without(name)).scores(part), name)
             for name in others.subjects
             for part in others.of(name)
