@@ -18,7 +18,7 @@ from iddmbench.metrics.estimate import Estimate
 from iddmbench.metrics.verification import eer, threshold_at_far
 
 BEGIN, END = "<!-- cards: python benchmarks/sanity_cards.py -->", "<!-- end of cards -->"
-RESAMPLES = 200
+RESAMPLES = 100
 
 
 def main() -> None:
