@@ -5,6 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ from iddmbench.nets.face_net import FaceNet
 from iddmbench.nets.wheel_files import sha256, wheel_file
 from iddmbench.registry import Registry
 from iddmbench.types import Embeddings
+from iddmbench.weights import WeightFile
 
 ALIGNMENT = 2
 """Raised whenever `faces.align` would give other crops for the same landmarks: it is part of every fingerprint."""
@@ -45,9 +47,22 @@ class Attacker(ABC):
     source: ClassVar[str]
     similarity: ClassVar[str] = "cosine"
     differentiable: ClassVar[bool] = False
+    trained_on: ClassVar[frozenset[str]] = frozenset()
+    """Names of photos of public people ("s1/1") that it was trained on: they are left out where thresholds are calibrated,
+    because a system knows its training people too well."""
+    file: ClassVar[WeightFile | None] = None
+    """Weights that `iddmbench fetch NAME` downloads; None when there is nothing to download."""
+
+    @classmethod
+    def of(cls, argument: str) -> "Attacker":
+        """What stands behind the colon in `name:argument`. Raises UserError when the attacker takes nothing there."""
+        raise UserError(f"attacker '{cls.name}' takes nothing behind a colon, got '{argument}'")
 
     def available(self) -> str | None:
-        """None if it can run here, else one line that says what to do. Downloads nothing."""
+        """None if it can run here, else one line that says what to do. Downloads nothing.
+
+        The line starts with "needs weights:" or "needs extra:" where one command mends it.
+        """
         return None
 
     @abstractmethod
@@ -74,6 +89,8 @@ class Attacker(ABC):
 class NetworkAttacker(Attacker):
     """Detect, align, embed: all that a subclass adds is a network and the file of its weights.
 
+    The file is one of an installed package (`weights`) or one that is fetched (`file`).
+
     Args:
         detector: finds faces and landmarks; YuNet by default.
         batch: crops that go through the network at once; bounds the memory, does not change results.
@@ -83,6 +100,8 @@ class NetworkAttacker(Attacker):
     differentiable = True
     weights: ClassVar[tuple[str, str]]
     """Package and file of the weights (`wheel_file`)."""
+    package: ClassVar[tuple[str, str] | None] = None
+    """Import name of a package that it needs besides the core, and the command that installs it."""
 
     def __init__(self, detector: Detector | None = None, batch: int = 32, device: str = "cpu"):
         if batch < 1:
@@ -94,7 +113,11 @@ class NetworkAttacker(Attacker):
         """Read the weights. Raises UserError when they are absent or malformed."""
 
     def weights_path(self) -> Path:
-        return wheel_file(*self.weights)
+        return self.file.require() if self.file else wheel_file(*self.weights)
+
+    def weights_hash(self) -> str:
+        """Part of the fingerprint: what the network's numbers depend on."""
+        return sha256(self.weights_path())
 
     @cached_property
     def detector(self) -> Detector:
@@ -105,9 +128,13 @@ class NetworkAttacker(Attacker):
         return self.load().to(self.device)
 
     def network(self) -> FaceNet:
-        return self._network
+        return self._network if self.differentiable else super().network()
 
     def available(self) -> str | None:
+        if self.package and find_spec(self.package[0]) is None:
+            return f"needs extra: {self.package[1]}"
+        if self.file and (problem := self.file.problem()):
+            return f"needs weights: iddmbench fetch {self.name} ({problem})"
         try:
             self.weights_path()
             _ = self.detector
@@ -116,10 +143,10 @@ class NetworkAttacker(Attacker):
         return None
 
     def fingerprint(self) -> str:
-        network = self.network()
+        network = self._network
         parts = {
             "attacker": self.name,
-            "weights": sha256(self.weights_path()),
+            "weights": self.weights_hash(),
             "detector": self.detector.fingerprint(),
             "alignment": [ALIGNMENT, MAX_STEP, network.size, np.asarray(network.template, np.float64).tolist()],
         }
@@ -131,7 +158,7 @@ class NetworkAttacker(Attacker):
             faces = self.detector.detect(checked)
         if len(faces) != len(checked):
             raise ValueError(f"{len(checked)} images, but faces of {len(faces)}")
-        network = self.network()
+        network = self._network
         vectors = np.zeros((len(checked), self.dim), np.float32)
         rows = np.flatnonzero(faces.found)
         for start in range(0, len(rows), self.batch):
@@ -140,6 +167,8 @@ class NetworkAttacker(Attacker):
             with torch.inference_mode():
                 crops = [_crop(checked[i], m, network.size) for i, m in zip(part, matrices, strict=True)]
                 vectors[part] = network(torch.cat(crops).to(self.device)).cpu().numpy()
+            if not np.isfinite(vectors[part]).all():
+                raise UserError(f"attacker '{self.name}' gives NaN or infinite embeddings: its weights are damaged")
         return Embeddings(vectors, faces.found.copy())
 
 
@@ -151,6 +180,31 @@ def _crop(image: np.ndarray, matrix: Tensor, size: int) -> Tensor:
 ATTACKERS: Registry[Attacker] = Registry(
     "attacker",
     Attacker,  # type: ignore[type-abstract]
-    {"dlib": "iddmbench.attackers.dlib:Dlib", "sface": "iddmbench.attackers.sface:SFace"},
+    {
+        "dlib": "iddmbench.attackers.dlib:Dlib",
+        "sface": "iddmbench.attackers.sface:SFace",
+        "lbph": "iddmbench.attackers.lbph:LBPH",
+        "eigenfaces": "iddmbench.attackers.eigenfaces:Eigenfaces",
+        "onnx": "iddmbench.attackers.onnx:Onnx",
+        "buffalo_l": "iddmbench.attackers.insightface:BuffaloL",
+        "buffalo_s": "iddmbench.attackers.insightface:BuffaloS",
+        "antelopev2": "iddmbench.attackers.insightface:AntelopeV2",
+        "facenet-vggface2": "iddmbench.attackers.facenet:FaceNetVGGFace2",
+        "facenet-casia": "iddmbench.attackers.facenet:FaceNetCasia",
+        "deepface-arcface": "iddmbench.attackers.deepface:ArcFace",
+        "deepface-facenet": "iddmbench.attackers.deepface:Facenet",
+        "deepface-facenet512": "iddmbench.attackers.deepface:Facenet512",
+        "deepface-vgg-face": "iddmbench.attackers.deepface:VGGFace",
+        "deepface-ghostfacenet": "iddmbench.attackers.deepface:GhostFaceNet",
+        "deepface-sface": "iddmbench.attackers.deepface:SFace",
+        "deepface-openface": "iddmbench.attackers.deepface:OpenFace",
+    },
     "iddmbench.attackers",
 )
+
+
+def build_attacker(name: str) -> Attacker:
+    """The attacker of that name, `name` or `name:argument` ("onnx:PATH"). Raises UserError when there is none."""
+    kind, colon, argument = name.partition(":")
+    cls = ATTACKERS.get(kind)
+    return cls.of(argument) if colon else cls()

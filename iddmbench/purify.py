@@ -118,7 +118,7 @@ class TotalVariation(Purifier):
 
     ITERATIONS = 100
 
-    def __init__(self, weight: float = 0.1):
+    def __init__(self, weight: float = 0.05):
         if not 0 < weight <= 10:
             raise ValueError("the weight must lie in (0, 10]")
         self.weight = weight
@@ -224,7 +224,7 @@ KINDS: dict[str, Callable[[float], Purifier]] = {
     "tv": TotalVariation,
     "sdedit": SDEdit,
 }
-PURIFIERS = ("jpeg-75", "jpeg-50", "blur-1", "resize-2", "tv-0.1", "sdedit-0.1", "sdedit-0.2", "sdedit-0.3")
+PURIFIERS = ("jpeg-75", "jpeg-50", "blur-1", "resize-2", "tv-0.05", "sdedit-0.1", "sdedit-0.2", "sdedit-0.3")
 """The ones that the benchmark tries; any other parameter may be asked for by name."""
 
 

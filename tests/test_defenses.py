@@ -1,22 +1,24 @@
 """What every registered defense keeps to, and IDDM's own pieces."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_base import same, state, write_base
+from tiny_base import write_base
 
+from iddmbench.conformance import Skip, title
+from iddmbench.conformance.defense import CHECKS, DefenseSubject, workbench
 from iddmbench.datasets.orl import ORL
-from iddmbench.defense import DEFENSES, Defense, Personalization, Workbench, configure
+from iddmbench.defense import DEFENSES, Defense, Workbench, configure
 from iddmbench.defenses.iddm import IDDM, Decoupling, jittered
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
 from iddmbench.models.base import BaseModel, load_base
 from iddmbench.personalize.trainer import Trainer
 from iddmbench.references import crop_references
-from iddmbench.run.lab import Cell, Lab, load_surrogate
+from iddmbench.run.lab import Cell, Lab
 from iddmbench.run.store import Store
 from iddmbench.seeds import Seeds
 
@@ -35,7 +37,6 @@ SHORT: dict[str, dict[str, Any]] = {
 """Options that make a defense quick; one that is not named here runs as it is."""
 
 NAMES = DEFENSES.names()
-GRADED = [name for name in NAMES if not DEFENSES.get(name).anchor]
 
 
 @pytest.fixture(scope="module")
@@ -50,77 +51,35 @@ def references(base: BaseModel) -> np.ndarray:
 
 @pytest.fixture
 def bench(base: BaseModel) -> Workbench:
-    public = ORL().load().public
-    return Workbench(
-        base=base,
-        lora=base.recipe.lora,
-        class_latents=torch.randn(2, 4, 32, 32, generator=Seeds(1).torch()),
-        seeds=Seeds(0).child("defense", "s29"),
-        detector=YuNet(),
-        surrogate=lambda name: load_surrogate(name, "cpu"),
-        decoys=[public[name][0].image for name in ("s3", "s11", "s20")],
-    )
+    return workbench(base, declared=None)
 
 
 def build(name: str, **options: Any) -> Defense:
     return configure(DEFENSES.get(name), {**SHORT.get(name, {}), **options})
 
 
-def act(defense: Defense, references: np.ndarray, bench: Workbench) -> tuple[np.ndarray, Personalization, np.ndarray]:
-    """Protected references, model and released images (of images that are the references themselves)."""
-    protected = defense.protect(references, bench)
-    return protected, defense.personalize(protected, bench), defense.release(references, bench)
+@pytest.fixture(scope="module", params=NAMES)
+def subject(request: pytest.FixtureRequest) -> DefenseSubject:
+    return DefenseSubject(DEFENSES.get(request.param), request.param, SHORT.get(request.param))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=title)
+def test_conformance(check: Callable[[DefenseSubject], None], subject: DefenseSubject) -> None:
+    """What `iddmbench check defense NAME` runs."""
+    try:
+        check(subject)
+    except Skip as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_describes_itself(name: str) -> None:
-    cls = DEFENSES.get(name)
-    assert cls.name == name and cls.title and isinstance(cls.version, int)
-    assert all(field.description for field in cls.model_fields.values()), "a field's description is its help text"
-    attackers = cls().surrogates()
-    assert isinstance(attackers, tuple) and all(isinstance(a, str) for a in attackers)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_options_are_checked(name: str) -> None:
+def test_options_say_what_is_wrong(name: str) -> None:
     cls = DEFENSES.get(name)
     with pytest.raises(UserError, match=rf"defense '{name}' has no option 'strenght': did you mean 'strength'\?"):
         configure(cls, {"strenght": 1})
     for value in (-0.01, 1.5, "much", float("nan")):
         with pytest.raises(UserError, match=f"defense '{name}': strength="):
             configure(cls, {"strength": value})
-    defense = cls()
-    with pytest.raises(ValueError, match="frozen"):
-        defense.strength = 0.3
-
-
-@pytest.mark.parametrize("name", GRADED)
-def test_strength_zero_is_no_defense(name: str, base: BaseModel, references: np.ndarray, bench: Workbench) -> None:
-    protected, result, released = act(build(name, strength=0), references, bench)
-    plain = act(build("none"), references, bench)[1]
-    assert np.array_equal(protected, references) and np.array_equal(released, references)
-    assert same(result.model.weights or {}, plain.model.weights or {}) and plain.model.weights
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_it_keeps_to_the_interface(name: str, base: BaseModel, references: np.ndarray, bench: Workbench) -> None:
-    """Shapes and types stand, inputs and the base are left alone, and the same seeds give the same result bit by bit."""
-    shares: list[float] = []
-    before, photos = state(base), references.copy()
-    bench = Workbench(**{**vars(bench), "tick": shares.append})
-    first = act(build(name), references, bench)
-    torch.manual_seed(11)
-    np.random.seed(11)  # noqa: NPY002  the global states play no part
-    second = act(build(name), references, bench)
-    assert np.array_equal(references, photos) and same(state(base), before)
-    for images in (first[0], first[2], *first[1].images.values()):
-        assert images.dtype == np.uint8 and images.shape == references.shape
-    assert np.array_equal(first[0], second[0]) and np.array_equal(first[2], second[2])
-    assert same(first[1].model.weights or {}, second[1].model.weights or {})
-    assert all(np.array_equal(first[1].images[key], second[1].images[key]) for key in first[1].images)
-    assert all(0 <= share <= 1 for share in shares)
-    assert all(np.isfinite(list(row.values())).all() for row in first[1].trace)
-    assert first[1].model.settings == bench.lora
 
 
 def test_the_anchors(references: np.ndarray, bench: Workbench) -> None:

@@ -5,10 +5,13 @@ from typing import Annotated
 import typer
 
 from iddmbench import __version__
+from iddmbench.cli.check import check
 from iddmbench.cli.doctor import doctor
 from iddmbench.cli.errors import Group
+from iddmbench.cli.fetch import fetch
 from iddmbench.cli.leaderboard import app as leaderboard
 from iddmbench.cli.list import list_plugins
+from iddmbench.cli.new import new
 from iddmbench.cli.report import plot, report
 from iddmbench.cli.run import run
 from iddmbench.cli.submit import submit, verify
@@ -22,6 +25,9 @@ app.command("submit")(submit)
 app.command("verify")(verify)
 app.add_typer(leaderboard, name="leaderboard")
 app.command("list")(list_plugins)
+app.command("fetch")(fetch)
+app.command("new")(new)
+app.command("check")(check)
 app.command("doctor")(doctor)
 app.command("train-base")(train_base)
 

@@ -137,21 +137,34 @@ def _attackers() -> Table:
         if isinstance(cls, UserError):
             _add(table, name, cls, "", "no")
         else:
-            _add(table, name, cls.title, cls.licence, cls().available() or "yes")
+            _add(table, name, cls.title, cls.licence, _state(cls().available()))
+    table.caption = (
+        "needs weights: iddmbench fetch NAME. needs extra: list attacker NAME says which command installs it."
+    )
+    table.caption_justify = "left"
     return table
 
 
-def _attacker(name: str) -> list[Table]:
-    from iddmbench.attacker import ATTACKERS
+def _state(problem: str | None) -> str:
+    """In few words; `list attacker NAME` says it in full."""
+    if problem is None:
+        return "yes"
+    kind, colon, _ = problem.partition(":")
+    return kind if colon and kind in ("needs weights", "needs extra") else problem
 
-    cls = ATTACKERS.get(name)
+
+def _attacker(name: str) -> list[Table]:
+    from iddmbench.attacker import build_attacker
+
+    cls = build_attacker(name)
     rows: dict[str, object] = {
         "system": cls.title,
         "embedding": f"{cls.dim} numbers, compared by {cls.similarity}",
         "licence": cls.licence,
         "weights": cls.source,
         "surrogate": "yes" if cls.differentiable else "no, it is not differentiable",
-        "available": cls().available() or "yes",
+        "available": cls.available() or "yes",
+        "file": cls.file.path if cls.file else "",
     }
     return [_facts(name, rows)]
 

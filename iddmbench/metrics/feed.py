@@ -28,6 +28,28 @@ def pooled_templates(vectors: np.ndarray, acquired: np.ndarray, posts: int) -> t
     return sums / np.maximum(norms, 1e-12), np.any(_feeds(acquired, posts), axis=1)
 
 
+def pooled_scores(scores: np.ndarray, acquired: np.ndarray, posts: int) -> tuple[np.ndarray, np.ndarray]:
+    """The linker who adds up: the mean score of a feed's posts against each identity.
+
+    For cosines this ranks identities as `pooled_templates` does, as a template's cosine is the mean one up to a factor
+    that all identities share; it also serves scores that are no cosines.
+
+    Args:
+        scores: float [P, I], one model's posts against I identities. acquired: bool [P]; others are left out of the mean.
+        posts: N >= 1.
+
+    Returns: float [P // N, I] and acquired bool [P // N]; 0 where not acquired.
+
+    Raises ValueError for shapes that do not fit and for fewer than N posts.
+    """
+    scores, acquired = np.asarray(scores, dtype=np.float64), np.asarray(acquired, dtype=bool)
+    if scores.ndim != 2 or acquired.shape != scores.shape[:1]:
+        raise ValueError(f"scores {scores.shape} and acquired {acquired.shape} do not fit together")
+    sums = _feeds(np.where(acquired[:, None], scores, 0.0), posts).sum(1)
+    counts = _feeds(acquired, posts).sum(1)
+    return sums / np.maximum(counts, 1)[:, None], counts > 0
+
+
 def any_hit(hits: np.ndarray, posts: int) -> np.ndarray:
     """The linker who needs one leak: probability that at least one of a feed's N posts is linked.
 

@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from iddmbench.adaptive import KINDS, parse, roots
 from iddmbench.metrics.distribution import frechet_distance, kernel_distance
 from iddmbench.metrics.estimate import Estimate, bootstrap, bootstrap_mean, bootstrap_ratio, resampled_means
 from iddmbench.metrics.estimate import summarize as summarize_samples
@@ -16,11 +17,21 @@ from iddmbench.metrics.policies import POLICIES, Policy, hits_under, least_kind
 from iddmbench.metrics.unlinkability import FEWEST, d_sys
 from iddmbench.metrics.utility import Component, utility
 from iddmbench.metrics.verification import auc, d_prime, eer
-from iddmbench.run.folder import label
+from iddmbench.run.folder import (
+    ADAPTIVE,
+    ADAPTIVE_WHITE_BOX,
+    TRANSFER,
+    WHITE_BOX,
+    WORST_CASE,
+    WORST_CASE_ADAPTIVE,
+    label,
+)
 from iddmbench.run.lab import Cell, Utility
-from iddmbench.run.linkage import Linkage, Linker
+from iddmbench.run.linkage import Linkage
 from iddmbench.seeds import Seeds
 
+K = TypeVar("K")
+V = TypeVar("V")
 RESAMPLES = 1000
 ADHERENCE_CHANCE = 1 / 3
 """Each attribute has three values."""
@@ -58,19 +69,21 @@ class Group:
         return [np.concatenate([value(s) for s in scored]) for scored in self.cells.values()]
 
 
-def summarize(groups: list[Group], linkers: dict[str, Linker], real: np.ndarray, seed: int = 0) -> pd.DataFrame:
+def summarize(groups: list[Group], attackers: Iterable[str], real: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """The summary table (iddmbench.run.folder documents its columns).
 
     Args:
+        attackers: names, adaptive ones included.
         real: float [M, D] features of the subjects' references, which FID and KID compare with.
         seed: of the bootstrap.
     """
     rows: list[dict[str, Any]] = []
-    judges = unknown_to_all(groups, list(linkers))
+    attackers = list(attackers)
+    judges = unknown_to_all(groups, attackers)
     for group in groups:
         seeds = Seeds(seed).child("bootstrap", group.label)
         if group.cells:
-            rows += [{**_context(group), **row} for row in _privacy(group, linkers, judges, seeds)]
+            rows += [{**_context(group), **row} for row in _privacy(group, attackers, judges, seeds)]
             rows += [{**_context(group), **row} for row in _utility(group, real, seeds)]
     table = pd.DataFrame(rows)
     return pd.concat([table, pd.DataFrame(_index_rows(groups, seed))], ignore_index=True)
@@ -98,61 +111,107 @@ def _row(
 
 
 def unknown_to_all(groups: list[Group], attackers: list[str]) -> list[str]:
-    """Attackers that no defense of the run optimized against: over them the worst case compares all conditions alike.
+    """Attackers that rest on no system that a defense of the run optimized against: over them the worst case compares all
+    conditions alike.
 
     Where the defenses leave none in common, all attackers, of which each condition's own white-box ones are then left out.
     """
     used = {name for group in groups for name in group.white_box}
-    return [name for name in attackers if name not in used] or attackers
+    return [name for name in attackers if not used & set(roots(name))] or attackers
 
 
-def _privacy(group: Group, linkers: dict[str, Linker], judges: list[str], seeds: Seeds) -> Iterable[dict[str, Any]]:
-    unknown: dict[str, list[Hits]] = defaultdict(list)
-    seen: dict[str, list[list[np.ndarray]]] = defaultdict(list)
-    for name, linker in linkers.items():
-        threat = "white-box" if name in group.white_box else "transfer"
+def threat_of(name: str, white_box: tuple[str, ...]) -> str:
+    """What an attacker knows of a defense with those surrogates (docs/protocol.md)."""
+    known = bool(set(roots(name)) & set(white_box))
+    if parse(name) is None:
+        return WHITE_BOX if known else TRANSFER
+    return ADAPTIVE_WHITE_BOX if known else ADAPTIVE
+
+
+def _privacy(group: Group, attackers: Iterable[str], judges: list[str], seeds: Seeds) -> Iterable[dict[str, Any]]:
+    unknown: dict[tuple[str, str], list[Hits]] = defaultdict(list)
+    seen: dict[tuple[str, str], list[list[np.ndarray]]] = defaultdict(list)
+    for name in attackers:
+        if any(name not in scored.linkage for cells in group.cells.values() for scored in cells):
+            continue  # an adaptive attacker that had too few finished cells to learn on; the log says so
+        threat = threat_of(name, group.white_box)
         acquired = group.per_subject(lambda s, n=name: s.linkage[n].acquired)
-        for hits in attacker_hits(group, name, linker):
-            for row in _under_policies(hits, acquired, seeds.child(name, hits.metric)):
+        for hits in attacker_hits(group, name):
+            shown = hits.acquired or acquired
+            for row in _under_policies(hits, shown, seeds.child(name, hits.metric)):
                 yield {**row, "attacker": name, "threat": threat}
-            if name in judges and threat != "white-box" and hits.inverse:
-                unknown[hits.metric].append(hits)
-                seen[hits.metric].append(acquired)
+            if not hits.inverse:
+                continue
+            for worst in _worst_cases(name, threat, judges):
+                unknown[worst, hits.metric].append(hits)
+                seen[worst, hits.metric].append(shown)
         lost_rate = bootstrap_mean(
             [1.0 - a for a in acquired], seeds.child(name, "fta").numpy(), RESAMPLES, bounds=(0, 1)
         )
         yield _row("fta", lost_rate, name, threat)
         yield from _score_metrics(group, name, threat, seeds)
-    for metric, several in unknown.items():
+    for (worst, metric), several in unknown.items():
         # Image by image: linked if any attacker that the defense did not optimize against links it, acquired if any finds
         # a face on it.
         joint = [np.any(per_attacker, axis=0) for per_attacker in zip(*(h.values for h in several), strict=True)]
         hits = Hits(metric, joint, max(h.chance for h in several), several[0].inverse)
-        found = [np.any(per_attacker, axis=0) for per_attacker in zip(*seen[metric], strict=True)]
-        for row in _under_policies(hits, found, seeds.child("worst-case", metric)):
-            yield {**row, "attacker": "worst-case", "threat": "transfer"}
+        found = [np.any(per_attacker, axis=0) for per_attacker in zip(*seen[worst, metric], strict=True)]
+        for row in _under_policies(hits, found, seeds.child(worst, metric)):
+            yield {**row, "attacker": worst, "threat": TRANSFER if worst == WORST_CASE else ADAPTIVE}
+
+
+def _worst_cases(name: str, threat: str, judges: list[str]) -> list[str]:
+    """The worst cases that an attacker counts in: over transfer attackers, and with the adaptive ones."""
+    adaptive = parse(name)
+    if adaptive is None and (threat == WHITE_BOX or name not in judges):
+        return []
+    if adaptive and not KINDS[adaptive.kind].links_person:
+        return []  # it finds posts, not people
+    return [WORST_CASE, WORST_CASE_ADAPTIVE] if threat == TRANSFER else [WORST_CASE_ADAPTIVE]
 
 
 @dataclass(frozen=True)
 class Hits:
-    """metric: name of the hit rate; values: bool [n_s] per subject; chance: a guess's hit rate; inverse: name of 1 - rate."""
+    """metric: name of the hit rate; values: bool [n_s] per subject; chance: a guess's hit rate; inverse: name of 1 - rate.
+
+    acquired: bool [n_s] per subject where they are not the images' own (feeds).
+    """
 
     metric: str
     values: list[np.ndarray]
     chance: float
     inverse: str
+    acquired: list[np.ndarray] | None = None
 
 
-def attacker_hits(group: Group, name: str, linker: Linker) -> Iterable[Hits]:
+def attacker_hits(group: Group, name: str) -> Iterable[Hits]:
     """Every hit rate of one attacker."""
+    seen = [scored.linkage[name] for cells in group.cells.values() for scored in cells]
+    identities = min(one.identities for one in seen)
     for k in (1, 5):
         hits = group.per_subject(lambda s, n=name, k=k: (s.linkage[n].rank >= 1) & (s.linkage[n].rank <= k))
-        yield Hits(f"rank{k}_hit", hits, chance_level(linker.identities, k), f"r{k}u")
-    for far, threshold in linker.thresholds.items():
-        hits = group.per_subject(lambda s, n=name, t=threshold: np.nan_to_num(s.linkage[n].mated, nan=-2) >= t.value)
-        yield Hits(f"match_rate@{far}", hits, threshold.achieved, f"psr@{far}")
-    hits = group.per_subject(lambda s, n=name: s.linkage[n].decoy_rank == 1)
-    yield Hits("r1t", hits, chance_level(linker.identities + 1), "")
+        yield Hits(f"rank{k}_hit", hits, chance_level(identities, k), f"r{k}u")
+    for far in _in_all([one.matched for one in seen]):
+        hits = group.per_subject(lambda s, n=name, f=far: s.linkage[n].matched[f].hits)
+        achieved = max(one.matched[far].threshold.achieved for one in seen)
+        yield Hits(f"match_rate@{far}", hits, achieved, f"psr@{far}")
+    for fpir in _in_all([one.found for one in seen]):
+        hits = group.per_subject(lambda s, n=name, f=fpir: s.linkage[n].found[f].hits)
+        # A guess must name the right one of all identities, and pass the threshold as a stranger does.
+        achieved = max(one.found[fpir].threshold.achieved for one in seen)
+        yield Hits(f"tpir@{fpir}", hits, achieved * chance_level(identities), f"fnir@{fpir}")
+    for posts in _in_all([one.feeds for one in seen]):
+        hits = group.per_subject(lambda s, n=name, p=posts: s.linkage[n].feeds[p].rank == 1)
+        acquired = group.per_subject(lambda s, n=name, p=posts: s.linkage[n].feeds[p].acquired)
+        yield Hits(f"rank1_hit@{posts}posts", hits, chance_level(identities), f"r1u@{posts}posts", acquired)
+    if all(one.decoy_rank is not None for one in seen):
+        hits = group.per_subject(lambda s, n=name: s.linkage[n].decoy_rank == 1)
+        yield Hits("r1t", hits, chance_level(identities + 1), "")
+
+
+def _in_all(tables: list[dict[K, V]]) -> list[K]:
+    """Keys that all have, in order: a rate that some cell's calibration could not resolve is left out for all."""
+    return [key for key in tables[0] if all(key in table for table in tables)]
 
 
 def _under_policies(hits: Hits, acquired: list[np.ndarray], seeds: Seeds) -> Iterable[dict[str, Any]]:
@@ -191,13 +250,9 @@ def _score_metrics(group: Group, name: str, threat: str, seeds: Seeds) -> Iterab
     ]
     seen = [rows for rows in seen if len(rows)]
     mated = [rows[:, 0] for rows in seen]
-    yield _row(
-        "ism",
-        bootstrap_mean(mated, seeds.child(name, "ism").numpy(), RESAMPLES) if seen else None,
-        name,
-        threat,
-        "acquired",
-    )
+    if parse(name) is None:  # an adaptive attacker's scores need not be cosines
+        ism = bootstrap_mean(mated, seeds.child(name, "ism").numpy(), RESAMPLES) if seen else None
+        yield _row("ism", ism, name, threat, "acquired")
     enough = sum(map(len, seen)) >= FEWEST
     statistics = {"eer": eer, "auc": auc, "d_prime": d_prime, "d_sys": d_sys}
     for metric, statistic in statistics.items():

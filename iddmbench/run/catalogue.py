@@ -36,6 +36,23 @@ METRICS = (
         "match_rate@1e-2", "Matches @ FAR 1e-2", "privacy", "lower", True, "images matched to the person at FAR 1 %"
     ),
     Metric("match_rate@1e-3", "Matches @ FAR 1e-3", "privacy", "lower", True, "images matched at FAR 0.1 %"),
+    Metric("r1u@4posts", "R1-U, 4 posts", "privacy", "higher", True, "feeds of 4 posts, fused, not linked at rank 1"),
+    Metric(
+        "r1u@16posts", "R1-U, 16 posts", "privacy", "higher", True, "feeds of 16 posts, fused, not linked at rank 1"
+    ),
+    Metric("rank1_hit@4posts", "Rank-1 hits, 4 posts", "privacy", "lower", True, "feeds of 4 posts linked at rank 1"),
+    Metric(
+        "rank1_hit@16posts", "Rank-1 hits, 16 posts", "privacy", "lower", True, "feeds of 16 posts linked at rank 1"
+    ),
+    Metric(
+        "fnir@5e-2",
+        "FNIR @ FPIR 5e-2",
+        "privacy",
+        "higher",
+        True,
+        "images not identified where 5 % of strangers would be",
+    ),
+    Metric("tpir@5e-2", "TPIR @ FPIR 5e-2", "privacy", "lower", True, "images identified, open set"),
     Metric("r1t", "R1-T", "privacy", "higher", True, "images linked to the decoy identity at rank 1"),
     Metric("ism", "ISM", "privacy", "lower", False, "mean cosine to the person's enrolment template"),
     Metric(

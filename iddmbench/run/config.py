@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from iddmbench.attacker import ATTACKERS
+from iddmbench.adaptive import roots
+from iddmbench.attacker import build_attacker
 from iddmbench.dataset import DATASETS
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
@@ -89,15 +90,15 @@ class RunConfig(BaseModel):
         for option in self.dataset_options:
             if option not in known:
                 raise UserError(f"dataset '{self.dataset}' has no option '{option}': {did_you_mean(option, known)}")
-        for attacker in self.attackers:
-            problem = ATTACKERS.get(attacker)().available()
+        for attacker in dict.fromkeys(root for name in self.attackers for root in roots(name)):
+            problem = build_attacker(attacker).available()
             if problem:
                 raise UserError(f"attacker '{attacker}' can't run: {problem}")
         if not self.attackers:
             raise UserError("give at least one attacker")
         for defense in self.plan():
             for name in defense.surrogates():
-                ATTACKERS.get(name)
+                build_attacker(name)
             if self.threat == "unauthorized" and not (defense.anchor or defense.acts_on("protect")):
                 raise UserError(
                     f"defense '{defense.name}' does not act on the photos, so it does nothing in the unauthorized setting: "

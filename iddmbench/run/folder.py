@@ -30,10 +30,12 @@ CONFIG, ENVIRONMENT, REPORT = "config.json", "environment.json", "report.html"
 IMAGES, REFERENCES, ENROLMENT, EXTRAS, FIGURES = "images", "references", "enrolment", "extras", "figures"
 
 WHITE_BOX, TRANSFER = "white-box", "transfer"
-WORST_CASE = "worst-case"
-"""The `attacker` of summary rows that hold the worst over the attackers that are not white-box."""
+ADAPTIVE, ADAPTIVE_WHITE_BOX = "adaptive", "adaptive white-box"
+"""An attacker that prepared for the defense; resting on a system that the defense optimized against, or not."""
+WORST_CASE, WORST_CASE_ADAPTIVE = "worst-case", "worst-case-adaptive"
+"""The `attacker` of summary rows that hold the worst over the transfer attackers, and over these and all adaptive ones."""
 
-_IMAGE = {
+IMAGE_COLUMNS: dict[str, type] = {
     "cell": str,
     "subject": str,
     "defense": str,
@@ -63,7 +65,7 @@ TABLES: dict[str, dict[str, type]] = {
         "photo_psnr": float,
         "photo_ssim": float,
     },
-    "probes": _IMAGE
+    "probes": IMAGE_COLUMNS
     | {
         "attacker": str,
         "threat": str,
@@ -74,7 +76,8 @@ TABLES: dict[str, dict[str, type]] = {
         "match_1e-2": bool,
         "match_1e-3": bool,
     },
-    "images": _IMAGE | {"detected": bool, "ser_fiq": float, "brisque": float, "closeness": float, "adherence": float},
+    "images": IMAGE_COLUMNS
+    | {"detected": bool, "ser_fiq": float, "brisque": float, "closeness": float, "adherence": float},
     "calibration": {
         "attacker": str,
         "far": float,

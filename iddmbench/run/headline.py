@@ -1,5 +1,6 @@
 """What a run found, in plain sentences."""
 
+from iddmbench.adaptive import KINDS, parse
 from iddmbench.run.folder import WORST_CASE
 from iddmbench.run.tables import GENERIC, UNDEFENDED, Condition, Summary, Value, number, written
 
@@ -9,8 +10,10 @@ def headlines(summary: Summary) -> list[str]:
     sentences = []
     undefended = next((c for c in summary.conditions if c.defense == UNDEFENDED), None)
     generic = next((c for c in summary.conditions if c.defense == GENERIC), None)
-    for attacker in summary.attackers:
+    plain = [attacker for attacker in summary.attackers if parse(attacker) is None]
+    for attacker in plain:
         sentences += _attacker(summary, attacker, undefended, generic)
+    sentences += _adaptive(summary, [attacker for attacker in summary.attackers if attacker not in plain])
     for defense in summary.defenses:
         condition = summary.curve(defense)[-1]
         sentences += _utility(summary, condition)
@@ -40,6 +43,22 @@ def _attacker(summary: Summary, attacker: str, undefended: Condition | None, gen
     if floor:
         parts.append(f"Without personalization: {_share(floor)}.")
     return [" ".join(parts)] if parts else []
+
+
+def _adaptive(summary: Summary, attackers: list[str]) -> list[str]:
+    """Of each defense at its highest strength, the attacker that prepared for it and links most people."""
+    people = [name for name in attackers if (how := parse(name)) and KINDS[how.kind].links_person]
+    sentences = []
+    for defense in summary.defenses:
+        condition = summary.curve(defense)[-1]
+        found = {name: value for name in people if (value := summary.get(condition, "rank1_hit", name))}
+        if found:
+            name, value = max(found.items(), key=lambda item: item[1].value)
+            sentences.append(
+                f"An attacker that knows {defense} and prepares for it links up to {_share(value)}{_interval(value)} at "
+                f"strength {condition.strength:g} ({name})."
+            )
+    return sentences
 
 
 def _utility(summary: Summary, condition: Condition) -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iddmbench.attacker import ATTACKERS, Attacker
+from iddmbench.attacker import Attacker, build_attacker
 from iddmbench.defense import Defense, Workbench
 from iddmbench.errors import UserError
 from iddmbench.faces.align import crop
@@ -374,7 +374,7 @@ class Lab:
 @lru_cache(maxsize=4)
 def load_surrogate(name: str, device: str) -> Surrogate:
     """The attacker's network with the crop in front of it. Raises UserError when it is not differentiable."""
-    surrogate = Surrogate(ATTACKERS.get(name)().network())
+    surrogate = Surrogate(build_attacker(name).network())
     return surrogate.to(device)
 
 

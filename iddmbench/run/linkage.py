@@ -6,12 +6,17 @@ import numpy as np
 
 from iddmbench.attacker import Attacker
 from iddmbench.errors import UserError
+from iddmbench.metrics.feed import pooled_templates
 from iddmbench.metrics.identification import identity_scores, ranks_of, true_scores
 from iddmbench.metrics.verification import Threshold, threshold_at_far
 from iddmbench.run.lab import Cell, Lab
 from iddmbench.types import Embeddings
 
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
+FPIRS = {"5e-2": 5e-2}
+"""Of open-set identification. ORL's 280 public photos resolve no rate finer than 3 / 280."""
+FEEDS = (4, 16)
+"""Posts of one model that a linker fuses to one template."""
 DECOY = "decoy"
 
 
@@ -24,21 +29,48 @@ class Linkage:
         mated: float [N], cosine to the subject's enrolment template; nonmated: float [N, I - 1], to every other enrolled
             identity. NaN where not acquired.
         rank: int [N] of the subject among I identities, 1 = linked; 0 where not acquired.
-        decoy_rank: int [N] of the decoy identity once it is enrolled too; 0 where not acquired.
+        matched: by FAR ("1e-2"), verification at its threshold.
+        found: by FPIR ("5e-2"), open-set identification: rank 1 and above the threshold of people not enrolled.
+        feeds: by number of posts, their fused template's rank.
+        decoy_rank: int [N] of the decoy identity once it is enrolled too; 0 where not acquired. None: not asked.
     """
 
     acquired: np.ndarray
     mated: np.ndarray
     nonmated: np.ndarray
     rank: np.ndarray
-    decoy_rank: np.ndarray
+    matched: dict[str, "Matches"]
+    found: dict[str, "Matches"]
+    feeds: dict[int, "Feeds"]
+    decoy_rank: np.ndarray | None = None
+
+    @property
+    def identities(self) -> int:
+        return self.nonmated.shape[1] + 1
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Which of N images match at a threshold (False where not acquired), and what strangers reach there: the achieved rate."""
+
+    hits: np.ndarray
+    threshold: Threshold
+
+
+@dataclass(frozen=True)
+class Feeds:
+    """Ranks int [M] of fused templates, 0 where no post of the feed was acquired; acquired bool [M]."""
+
+    rank: np.ndarray
+    acquired: np.ndarray
 
 
 class Linker:
     """One attacker with its gallery (enrolment photos of all subjects, and the public people as distractors).
 
     An identity's score is the cosine to the normalized mean of its photos' unit vectors. Thresholds come from the public
-    people: every photo of each against the templates of all others, so no pair is mated.
+    people: every photo of each against the templates of all others, so no pair is mated. People whom
+    the attacker was trained on are left out there.
 
     Raises UserError when no face is found on any enrolment photo of a subject.
     """
@@ -58,10 +90,17 @@ class Linker:
             vectors.append(found)
             labels += [name] * len(found)
         self.gallery, self.labels = np.concatenate(vectors), np.array(labels)
+        known = attacker.trained_on
+        self.unseen = {n: v for n, v in self.public.items() if not known & {p.name for p in lab.data.public[n]}}
+        """Public people whom the attacker was not trained on: they calibrate."""
+        if len(self.unseen) < 2:
+            raise UserError(f"attacker '{attacker.name}' was trained on the people that would set its threshold")
         self.impostors = self._impostors()
-        self.thresholds: dict[str, Threshold] = {
-            name: threshold_at_far(self.impostors, far) for name, far in FARS.items()
-        }
+        if len(self.unseen) == len(self.public):  # refuses a rate that the dataset can't resolve
+            self.thresholds = {name: threshold_at_far(self.impostors, far) for name, far in FARS.items()}
+        else:
+            self.thresholds = thresholds(self.impostors, FARS)
+        self.strangers = thresholds(self._strangers(), FPIRS)
 
     @property
     def identities(self) -> int:
@@ -69,28 +108,51 @@ class Linker:
 
     def link(self, cell: Cell, probes: Embeddings) -> Linkage:
         n, seen = len(probes), probes.acquired
+        subject = cell.subject.name
         mated, rank, decoy_rank = np.full(n, np.nan), np.zeros(n, dtype=int), np.zeros(n, dtype=int)
         nonmated = np.full((n, self.identities - 1), np.nan)
         if seen.any():
             vectors = probes.vectors[seen]
-            name = cell.subject.name
-            true = np.repeat(name, len(vectors))
+            true = np.repeat(subject, len(vectors))
             table = identity_scores(vectors, self.gallery, self.labels, "mean")
             mated[seen] = true_scores(table, true)
-            nonmated[seen] = table.scores[:, table.identities != name]
+            nonmated[seen] = table.scores[:, table.identities != subject]
             rank[seen] = ranks_of(table, true)
             people = [p for p in self.lab.decoy_people(cell) if p in self.public]
             decoy = np.stack([_mean(self.public[p]) for p in people])
             gallery = np.concatenate((self.gallery, _mean(decoy)[None]))
             table = identity_scores(vectors, gallery, np.append(self.labels, DECOY), "mean")
             decoy_rank[seen] = ranks_of(table, np.repeat(DECOY, len(vectors)))
-        return Linkage(seen, mated, nonmated, rank, decoy_rank)
+        feeds = {}
+        for posts in (count for count in FEEDS if count <= n):
+            templates, acquired = pooled_templates(probes.vectors, seen, posts)
+            table = identity_scores(templates, self.gallery, self.labels, "mean")
+            feeds[posts] = Feeds(ranks_of(table, np.repeat(subject, len(templates))) * acquired, acquired)
+        matched = {name: Matches(at_least(mated, t), t) for name, t in self.thresholds.items()}
+        found = {name: Matches(at_least(mated, t) & (rank == 1), t) for name, t in self.strangers.items()}
+        return Linkage(seen, mated, nonmated, rank, matched, found, feeds, decoy_rank)
 
     def _impostors(self) -> np.ndarray:
-        labels = np.concatenate([np.repeat(name, len(v)) for name, v in self.public.items()])
-        photos = np.concatenate(list(self.public.values()))
+        labels = np.concatenate([np.repeat(name, len(v)) for name, v in self.unseen.items()])
+        photos = np.concatenate(list(self.unseen.values()))
         table = identity_scores(photos, photos, labels, "mean")
         return table.scores[labels[:, None] != table.identities[None]]
+
+    def _strangers(self) -> np.ndarray:
+        """Best score over the gallery of each public photo, its own person not being enrolled."""
+        labels = np.concatenate([np.repeat(name, len(v)) for name, v in self.unseen.items()])
+        table = identity_scores(np.concatenate(list(self.unseen.values())), self.gallery, self.labels, "mean")
+        return np.where(labels[:, None] == table.identities[None], -np.inf, table.scores).max(1)
+
+
+def thresholds(scores: np.ndarray, rates: dict[str, float]) -> dict[str, Threshold]:
+    """Thresholds at those rates that so many scores of strangers can resolve."""
+    return {name: threshold_at_far(scores, rate) for name, rate in rates.items() if scores.size * rate >= 3 - 1e-9}
+
+
+def at_least(scores: np.ndarray, threshold: Threshold) -> np.ndarray:
+    """bool [N]; False where a score is NaN."""
+    return np.nan_to_num(scores, nan=-np.inf) >= threshold.value
 
 
 def _acquired(embeddings: Embeddings) -> np.ndarray:

@@ -5,6 +5,7 @@ import json
 import logging
 import shutil
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,18 +15,19 @@ import numpy as np
 import pandas as pd
 
 from iddmbench import __version__
-from iddmbench.attacker import ATTACKERS
+from iddmbench.adaptive import FEWEST_SUBJECTS, parse
 from iddmbench.dataset import DATASETS
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.models.base import load_base
-from iddmbench.run.aggregate import Group, Scored, summarize
+from iddmbench.run.adaptive import AdaptiveLinker, build_linkers
+from iddmbench.run.aggregate import Group, Scored, summarize, threat_of
 from iddmbench.run.config import RunConfig
 from iddmbench.run.environment import environment
 from iddmbench.run.files import write_images, write_table, write_text
-from iddmbench.run.folder import SCHEMA, make_table, table_file
+from iddmbench.run.folder import IMAGE_COLUMNS, SCHEMA, make_table, table_file
 from iddmbench.run.lab import PROTECTED, Cell, Lab, Outputs, Thief
-from iddmbench.run.linkage import Linker
+from iddmbench.run.linkage import FARS, Linkage, Linker
 from iddmbench.run.store import Store, digest
 from iddmbench.types import FaceData, Subject
 
@@ -71,6 +73,9 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
     thief = Thief(config.purify) if config.threat == "unauthorized" else None
     lab = Lab(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt, thief)
     defenses = config.plan()
+    learning = [name for name in config.attackers if parse(name)]
+    if learning and len(subjects) < FEWEST_SUBJECTS:
+        raise UserError(f"attacker '{learning[0]}' learns on other people: give at least {FEWEST_SUBJECTS} --subjects")
     written = resolved(config, lab, [s.name for s in subjects])
     check_folder(out, written)
     out.mkdir(parents=True, exist_ok=True)
@@ -83,7 +88,7 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
 
 def measure(cells: list[Cell], lab: Lab, attackers: Sequence[str], out: Path, progress: Progress) -> Records:
     """Every cell's images, seen by every attacker, written to `out` with all tables."""
-    linkers = {name: Linker(ATTACKERS.get(name)(), lab) for name in attackers}
+    linkers, adaptive = build_linkers(attackers, lab)
     subjects = list({cell.subject.name: cell.subject for cell in cells}.values())
     many_seeds = len({cell.seed for cell in cells}) > 1
     records = Records(linkers=linkers)
@@ -102,8 +107,10 @@ def measure(cells: list[Cell], lab: Lab, attackers: Sequence[str], out: Path, pr
             message = str(error).strip().splitlines() or [type(error).__name__]
             failure = {"status": "failed", "error": f"{type(error).__name__}: {message[0]}", "cached": False}
             records.cells.append({**_identity(cell, lab), **failure})
+    for linker in adaptive.values():
+        attack_adaptively(linker, records)
     _write_people(out, lab, subjects)
-    _write_tables(out, records, linkers, lab, subjects)
+    _write_tables(out, records, linkers, list(adaptive), lab, subjects)
     return records
 
 
@@ -137,19 +144,7 @@ def run_cell(
         quality = {k: getattr(utility, k)[i] for k in ("detected", "ser_fiq", "brisque", "closeness", "adherence")}
         images.append({**image, **quality})
         for name, seen in linkage.items():
-            known = bool(seen.acquired[i])
-            match = {
-                f"match_{far}": known and bool(seen.mated[i] >= t.value) for far, t in linkers[name].thresholds.items()
-            }
-            view = {
-                "attacker": name,
-                "threat": "white-box" if name in group.white_box else "transfer",
-                "acquired": known,
-                "mated": seen.mated[i],
-                "nonmated": seen.nonmated[i].max() if known else np.nan,
-                "rank": seen.rank[i],
-            }
-            probes.append({**image, **view, **match})
+            probes.append({**image, **probe_row(name, group, seen, i)})
     records.images += images
     records.probes += probes
     stages = {f"seconds_{stage}": value for stage, value in outputs.seconds.items()}
@@ -175,6 +170,44 @@ def photo_change(protected: np.ndarray | None, references: np.ndarray) -> dict[s
         return {}
     linf = np.abs(protected.astype(float) - references).max((1, 2, 3))
     return {"photo_linf": linf, "photo_psnr": psnr(protected, references), "photo_ssim": ssim(protected, references)}
+
+
+def probe_row(name: str, group: Group, seen: Linkage, i: int) -> dict[str, Any]:
+    """What one attacker makes of image `i` of a cell."""
+    known = bool(seen.acquired[i])
+    return {
+        "attacker": name,
+        "threat": threat_of(name, group.white_box),
+        "acquired": known,
+        "mated": seen.mated[i],
+        "nonmated": seen.nonmated[i].max() if known else np.nan,
+        "rank": seen.rank[i],
+        **{f"match_{far}": bool(far in seen.matched and seen.matched[far].hits[i]) for far in FARS},
+    }
+
+
+def attack_adaptively(linker: AdaptiveLinker, records: Records) -> None:
+    """Let an adaptive attacker look at every condition, once all its cells are there, and add what it sees to `records`.
+
+    Where too few of a condition's cells finished to learn on, it has no figures there, and the log says so.
+    """
+    images: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in records.images:
+        images[row["cell"]].append({key: row[key] for key in IMAGE_COLUMNS})
+    for group in records.groups.values():
+        scored = [one for cells in group.cells.values() for one in cells]
+        found: list[Linkage] = []
+        try:
+            by_seed = {seed: [one for one in scored if one.cell.seed == seed] for seed in {s.cell.seed for s in scored}}
+            for part in by_seed.values():
+                found += linker.attack([one.cell for one in part])
+        except UserError as error:
+            log.error("%s has no figures for %s: %s", linker.name, group.label, error)
+            continue
+        for one, seen in zip((one for part in by_seed.values() for one in part), found, strict=True):
+            one.linkage[linker.name] = seen
+            rows = images[digest(linker.lab.image_key(one.cell))[:16]]
+            records.probes += [{**row, **probe_row(linker.name, group, seen, i)} for i, row in enumerate(rows)]
 
 
 def choose(data: FaceData, wanted: tuple[str, ...] | int) -> list[Subject]:
@@ -291,13 +324,15 @@ def _write_people(out: Path, lab: Lab, subjects: list[Subject]) -> None:
         _replace_images(out / "references" / subject.name, lab.references(subject))
 
 
-def _write_tables(out: Path, records: Records, linkers: dict[str, Linker], lab: Lab, subjects: list[Subject]) -> None:
+def _write_tables(
+    out: Path, records: Records, linkers: dict[str, Linker], adaptive: list[str], lab: Lab, subjects: list[Subject]
+) -> None:
     for name, rows in (("cells", records.cells), ("probes", records.probes), ("images", records.images)):
         write_table(out / table_file(name), make_table(name, rows))
     write_table(out / "calibration.parquet", _calibration(linkers))
     real = lab.features(np.concatenate([lab.references(s) for s in subjects]))
     # Last: its presence says that the run is finished.
-    write_table(out / "summary.parquet", summarize(list(records.groups.values()), linkers, real))
+    write_table(out / "summary.parquet", summarize(list(records.groups.values()), [*linkers, *adaptive], real))
 
 
 def _calibration(linkers: dict[str, Linker]) -> pd.DataFrame:

@@ -25,7 +25,6 @@ from iddmbench.run.aggregate import (
     unknown_to_all,
 )
 from iddmbench.run.folder import WORST_CASE
-from iddmbench.run.linkage import Linker
 from iddmbench.seeds import Seeds
 
 METRICS = ("psr@1e-2", "psr@1e-3", "r1u")
@@ -55,7 +54,7 @@ class Standing:
 
 
 def standings(
-    groups: Sequence[Group], linkers: dict[str, Linker], grid: Sequence[float], seed: int = 0
+    groups: Sequence[Group], attackers: Sequence[str], grid: Sequence[float], seed: int = 0
 ) -> list[Standing]:
     """The standings of the one defense among `groups` against the worst case and each attacker.
 
@@ -81,14 +80,9 @@ def standings(
     ordered = [_only(g, subjects) for g in (*curve, anchors["generic"])]
     curve, generic = ordered[:-1], ordered[-1]
     white_box = {name for g in curve for name in g.white_box}
-    judges = {WORST_CASE: [n for n in unknown_to_all(curve, list(linkers)) if n not in white_box]}
-    judges |= {name: [name] for name in linkers}
-    privacy = [
-        (j, m, _hit_tables(curve, {n: linkers[n] for n in names}, m))
-        for j, names in judges.items()
-        if names
-        for m in METRICS
-    ]
+    judges = {WORST_CASE: [n for n in unknown_to_all(curve, list(attackers)) if n not in white_box]}
+    judges |= {name: [name] for name in attackers}
+    privacy = [(j, m, _hit_tables(curve, names, m)) for j, names in judges.items() if names for m in METRICS]
     utility = [index_tables([g, curve[0], generic], subjects) for g in curve]
     shortest = [min(len(t[s]) for t in (*utility, *(x for _, _, (x, _) in privacy))) for s in range(len(subjects))]
     columns = [*utility, *(tables for _, _, (tables, _) in privacy)]
@@ -119,23 +113,23 @@ def _only(group: Group, subjects: list[str]) -> Group:
     return Group(group.defense, group.strength, group.white_box, {s: group.cells[s] for s in subjects}, group.missing)
 
 
-def _hit_tables(curve: list[Group], linkers: dict[str, Linker], metric: str) -> tuple[list[np.ndarray], float]:
+def _hit_tables(curve: list[Group], attackers: list[str], metric: str) -> tuple[list[np.ndarray], float]:
     """Per subject float [n, 2 * conditions]: is the image linked by any of the attackers, does any find a face; and what a
     guess hits."""
     parts, chance = [], 0.0
     for group in curve:
-        several = [hits for name, linker in linkers.items() for hits in _of(group, name, linker, metric)]
+        several = [hits for name in attackers for hits in _of(group, name, metric)]
         chance = max(hits.chance for hits in several)
         linked = [np.any(v, axis=0) for v in zip(*(h.values for h in several), strict=True)]
-        found = [group.per_subject(lambda s, n=name: s.linkage[n].acquired) for name in linkers]
+        found = [group.per_subject(lambda s, n=name: s.linkage[n].acquired) for name in attackers]
         seen = [np.any(v, axis=0) for v in zip(*found, strict=True)]
         parts.append([np.column_stack((a & b, b)).astype(float) for a, b in zip(linked, seen, strict=True)])
     lengths = [min(len(p[s]) for p in parts) for s in range(len(parts[0]))]
     return [np.concatenate([p[s][:n] for p in parts], axis=1) for s, n in enumerate(lengths)], chance
 
 
-def _of(group: Group, name: str, linker: Linker, metric: str) -> list[Hits]:
-    return [hits for hits in attacker_hits(group, name, linker) if hits.inverse == metric]
+def _of(group: Group, name: str, metric: str) -> list[Hits]:
+    return [hits for hits in attacker_hits(group, name) if hits.inverse == metric]
 
 
 def _rates(means: np.ndarray, chance: float) -> dict[Policy, np.ndarray]:

@@ -10,7 +10,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from iddmbench.run.catalogue import metric
-from iddmbench.run.folder import WORST_CASE, RunFolder
+from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.run.headline import headlines
 from iddmbench.run.reproduce import command, shell
 from iddmbench.run.tables import Condition, Summary, written
@@ -92,7 +92,7 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
 def privacy_table(summary: Summary) -> Table:
     """Condition x attacker: the main privacy figures under the headline policy."""
     names = [name for name in SHOWN if name in summary.metrics("privacy")]
-    attackers = [*summary.attackers, WORST_CASE]
+    attackers = [*summary.attackers, WORST_CASE, WORST_CASE_ADAPTIVE]
     some_failed = len(summary.run.failed) > 0
     rows = []
     for condition in summary.conditions:
@@ -215,6 +215,8 @@ def duration(seconds: float) -> str:
 def _attacker(summary: Summary, condition: Condition, attacker: str) -> str:
     if attacker == WORST_CASE:
         return f"worst case of {', '.join(summary.transfer(condition))}"
+    if attacker == WORST_CASE_ADAPTIVE:
+        return "worst case, adaptive attackers included"
     return f"{attacker} (white-box)" if summary.white_box(condition, attacker) else attacker
 
 

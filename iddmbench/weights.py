@@ -1,0 +1,228 @@
+"""Weights that are too large or too restricted to ship: where they lie, how they get there, and whether they are right.
+
+A file is used from the weights folder only after its SHA-256 was checked. Fetching resumes where it was cut off. Where
+nobody publishes a checksum, the one of the first file seen is written beside it and holds from then on ("pinned").
+"""
+
+import hashlib
+import http.client
+import os
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock
+
+from iddmbench.errors import UserError
+from iddmbench.nets.wheel_files import sha256
+from iddmbench.run.store import default_cache
+
+VARIABLE = "IDDMBENCH_WEIGHTS"
+BLOCK = 1 << 18
+TIMEOUT = 60
+Progress = Callable[[int, int | None], None]
+"""Called with bytes done, and bytes in all if the server says."""
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file of weights.
+
+    Attributes:
+        file: its name in the weights folder; a drop-in must have it.
+        url: where it is fetched from.
+        licence: of the weights, in a few words.
+        sha256: of the file, 64 hex digits; None where no published checksum is known, so that the first file seen is pinned.
+        member: base name inside the zip that `url` gives; "" when `url` gives the file itself.
+        bytes: size of what `url` gives, for messages; 0 if unknown.
+    """
+
+    file: str
+    url: str
+    licence: str
+    sha256: str | None = None
+    member: str = ""
+    bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if PurePosixPath(self.file).name != self.file or self.file in ("", ".", ".."):
+            raise ValueError(f"'{self.file}' is no plain file name")
+        if not self.url.startswith(("https://", "http://127.0.0.1")):
+            raise ValueError(f"weights are fetched by https, not from {self.url}")
+        if self.sha256 is not None and len(self.sha256) != 64:
+            raise ValueError(f"'{self.sha256}' is no SHA-256")
+
+    @property
+    def path(self) -> Path:
+        return weights_folder() / self.file
+
+    @property
+    def pin(self) -> Path:
+        """Where a pinned checksum stands."""
+        return self.path.with_name(self.file + ".sha256")
+
+    @property
+    def expected(self) -> str | None:
+        """The published checksum, else the pinned one, else None. Raises UserError when the pin is no checksum."""
+        if self.sha256 is not None or not self.pin.is_file():
+            return self.sha256
+        text = self.pin.read_text(encoding="utf-8", errors="replace").split()
+        if not text or len(text[0]) != 64:
+            raise UserError(f"{self.pin} holds no SHA-256: remove it to pin {self.file} anew")
+        return text[0]
+
+    def problem(self) -> str | None:
+        """None when the file is there and right, else one line. Writes and downloads nothing."""
+        if not self.path.is_file():
+            return f"{self.file} is not in {weights_folder()}"
+        expected = self.expected
+        found = sha256(self.path)
+        if expected is not None and found != expected:
+            kind = "its" if self.sha256 else "the pinned"
+            return (
+                f"{self.path} is damaged or another file ({self.path.stat().st_size} bytes, SHA-256 {found[:12]}..., "
+                f"{kind} checksum is {expected[:12]}...): remove it and fetch it again"
+            )
+        return None
+
+    def require(self) -> Path:
+        """The path of the checked file; pins its checksum where none is known. Raises UserError when there is a problem."""
+        if problem := self.problem():
+            raise UserError(problem)
+        if self.expected is None:
+            note = "first seen here; nobody publishes a checksum of this file, compare it with a second source"
+            write_atomically(self.pin, f"{sha256(self.path)}  {self.file}\n# {note}\n")
+        return self.path
+
+
+def weights_folder() -> Path:
+    """IDDMBENCH_WEIGHTS, else weights/ in the cache folder."""
+    chosen = os.environ.get(VARIABLE)
+    return Path(chosen) if chosen else default_cache() / "weights"
+
+
+def fetch(weights: WeightFile, progress: Progress = lambda done, total: None) -> Path:
+    """Download a file into the weights folder, unless it is there and right; returns its path.
+
+    What was already received of an interrupted download is kept and continued (HTTP Range). The file gets its name only
+    when its checksum is right. Several processes may call it at once.
+
+    Raises UserError when the server can't be reached or refuses, the checksum is wrong, or the disk is not writable.
+    """
+    folder = weights_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{weights.file}.lock"):
+            if weights.path.is_file():
+                return weights.require()  # a wrong file is somebody's: it is not overwritten
+            return _fetch(weights, progress)
+    except OSError as error:
+        raise UserError(
+            f"{weights.url} can't be fetched into {folder}: {_reason(error)}; {_drop_in(weights)}"
+        ) from error
+
+
+def _fetch(weights: WeightFile, progress: Progress) -> Path:
+    part = weights.path.with_name(weights.file + (".zip.part" if weights.member else ".part"))
+    resumed = part.is_file() and part.stat().st_size > 0
+    _download(weights, part, progress)
+    try:
+        ready = _unpacked(weights, part)
+        found = hash_of(ready)
+        if weights.expected not in (None, found):
+            raise _Wrong(f"SHA-256 {found[:12]}..., expected {str(weights.expected)[:12]}...")
+    except _Wrong as error:
+        part.unlink(missing_ok=True)
+        part.with_suffix(".member").unlink(missing_ok=True)
+        if resumed:  # what was there before may have been of another file: once more from the start
+            return _fetch(weights, progress)
+        raise UserError(f"{weights.url} gave a wrong file ({error}): it was removed; {_drop_in(weights)}") from error
+    ready.replace(weights.path)
+    part.unlink(missing_ok=True)
+    return weights.require()
+
+
+class _Wrong(Exception):
+    """The bytes that were received are not the file."""
+
+
+def _download(weights: WeightFile, part: Path, progress: Progress) -> None:
+    """Complete `part`, from where it ends if the server can, else from the start."""
+    have = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(weights.url, headers={"User-Agent": "iddmbench", "Accept-Encoding": "identity"})
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+            return  # all of it was there already, or the checksum will tell
+        raise UserError(
+            f"{weights.url}: the server answers {error.code} {error.reason}; {_drop_in(weights)}"
+        ) from error
+    with response:
+        if response.status != http.client.PARTIAL_CONTENT:
+            have = 0
+        length = response.headers.get("Content-Length")
+        total = have + int(length) if length and length.isdigit() else None
+        progress(have, total)
+        with part.open("ab" if have else "wb") as file:
+            try:
+                while block := response.read(BLOCK):
+                    file.write(block)
+                    have += len(block)
+                    progress(have, total)
+            except http.client.HTTPException as error:
+                raise UserError(_cut(weights, have, total)) from error
+        if total is not None and have < total:
+            raise UserError(_cut(weights, have, total))
+
+
+def _cut(weights: WeightFile, have: int, total: int | None) -> str:
+    return f"{weights.url} was cut off after {have} of {total or '?'} bytes: the same command goes on from there"
+
+
+def _unpacked(weights: WeightFile, part: Path) -> Path:
+    """The file itself: `part`, or the one member of the zip that is wanted, whatever folder it stands in."""
+    if not weights.member:
+        return part
+    target = part.with_suffix(".member")
+    try:
+        with zipfile.ZipFile(part) as archive:
+            names = [name for name in archive.namelist() if PurePosixPath(name).name == weights.member]
+            if len(names) != 1:
+                raise _Wrong(f"{len(names)} members named {weights.member}")
+            with archive.open(names[0]) as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink, BLOCK)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as error:
+        raise _Wrong(f"no readable zip: {error}") from error
+    return target
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file, read anew (`wheel_files.sha256` remembers)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside, then rename. A folder that can't be written is left alone: the pin is a help, not a need."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+
+
+def _drop_in(weights: WeightFile) -> str:
+    inside = f" ({weights.member} of that zip)" if weights.member else ""
+    return f"or get it elsewhere{inside} and put it at {weights.path}"
+
+
+def _reason(error: OSError) -> str:
+    return str(getattr(error, "reason", None) or error.strerror or error)
