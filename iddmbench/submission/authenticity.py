@@ -25,7 +25,7 @@ COPY = 8
 TWIN = 16
 """Bits within which images of two subjects are one image; honest ones differ by 64 and more."""
 SAME = 2
-"""Bits within which an image is another submission's, re-coded; two runs of one method differ by 14 and more."""
+"""Bits within which an image is another submission's, re-coded; IDDM at 0.5 and, with another surrogate, at 1 differ by 16."""
 SHARE = 0.05
 """Share of a condition's images that may come so near by chance or memorization."""
 LEAST_DEPENDENCE = 0.1
