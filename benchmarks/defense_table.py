@@ -1,7 +1,8 @@
-"""The table of docs/defenses.md, from finished runs: `python benchmarks/defense_table.py RUN > table.md`.
+"""The table of docs/defenses.md, from finished runs: `python benchmarks/defense_table.py RUN [RUN ...] > table.md`.
 
-One row per condition: protection against each attacker and in the worst case over those that no defense of the run knows,
-faces found, utility index, change of the photos, and seconds of one personalization, all but the last two with 95 % intervals.
+One row per condition: protection in the worst case over the attackers that no defense of the run knows and against each
+attacker (* white-box), faces found and utility index with 95 % intervals, largest change and PSNR of the photos, finished cells.
+A control that several runs hold stands once.
 """
 
 import sys
@@ -11,29 +12,32 @@ import pandas as pd
 
 from iddmbench.run.folder import RunFolder
 
-COLUMNS = ("defense", "strength", "R1-U worst case", "PSR worst case")
+ATTACKERS = ("dlib", "sface")
 
 
-def main(path: Path) -> None:
-    run = RunFolder.open(path)
-    summary, cells = run.summary, run.cells
-    attackers = [a for a in summary["attacker"].unique() if a not in ("", "worst-case")]
-    heads = [*COLUMNS, *(f"R1-U {a}" for a in attackers), "faces", "utility index", "photo levels", "PSNR dB", "s", "n"]
+def main(paths: list[Path]) -> None:
+    heads = ["defense", "strength", "R1-U worst", "PSR worst", *(f"R1-U {a}" for a in ATTACKERS)]
+    heads += ["faces", "utility index", "levels", "PSNR dB", "cells"]
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
-    for (defense, strength), rows in summary.groupby(["defense", "strength"], dropna=False, sort=False):
-        own = cells[
-            (cells["defense"] == defense)
-            & (cells["strength"].isna() if pd.isna(strength) else cells["strength"] == strength)
-        ]
-        row = [f"`{defense}`", "" if pd.isna(strength) else f"{strength:g}"]
-        row += [rate(rows, "r1u", "worst-case"), rate(rows, "psr@1e-2", "worst-case")]
-        row += [rate(rows, "r1u", a) for a in attackers]
-        row += [rate(rows, "face_detection_rate"), number(rows, "utility_index")]
-        levels, psnr = own["photo_linf"].max(), own["photo_psnr"].mean()
-        row += ["" if pd.isna(levels) else f"{levels:.0f}", "" if pd.isna(psnr) else f"{psnr:.1f}"]
-        done = own[own["status"] == "ok"]
-        row += [f"{done['seconds_personalize'].median():.0f}", f"{len(done)}/{len(own)}"]
-        print("| " + " | ".join(row) + " |")
+    lines: dict[tuple[str, str], list[str]] = {}
+    for path in paths:
+        run = RunFolder.open(path)
+        for (defense, strength), rows in run.summary.groupby(["defense", "strength"], dropna=False, sort=False):
+            cells = run.cells[run.cells["defense"] == defense]
+            cells = cells[cells["strength"].isna() if pd.isna(strength) else cells["strength"] == strength]
+            shown = "" if pd.isna(strength) else f"{strength:g}"
+            lines.setdefault((str(defense), shown), line(rows, cells))
+    for (defense, strength), parts in sorted(lines.items()):
+        print("| " + " | ".join([f"`{defense}`", strength, *parts]) + " |")
+
+
+def line(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+    parts = [rate(rows, "r1u", "worst-case"), rate(rows, "psr@1e-2", "worst-case")]
+    parts += [rate(rows, "r1u", attacker) for attacker in ATTACKERS]
+    parts += [rate(rows, "face_detection_rate"), number(rows, "utility_index")]
+    levels, psnr = cells["photo_linf"].max(), cells["photo_psnr"].mean()
+    parts += ["" if pd.isna(levels) else f"{levels:.0f}", "" if pd.isna(psnr) else f"{psnr:.1f}"]
+    return [*parts, f"{(cells['status'] == 'ok').sum()}/{len(cells)}"]
 
 
 def pick(rows: pd.DataFrame, metric: str, attacker: str = "") -> pd.Series | None:
@@ -55,4 +59,4 @@ def number(rows: pd.DataFrame, metric: str) -> str:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(argument) for argument in sys.argv[1:]])
