@@ -14,7 +14,8 @@ from iddmbench.faces.detect import YuNet
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.types import Embeddings
 
-PEOPLE, EACH = (3, 8, 30, 33, 36, 40), 2
+PEOPLE, EACH = (13, 18, 30, 33, 36, 40), 2
+"""Nobody whom `eigenfaces` was trained on."""
 TOLERANCE = 1e-4
 """Of a unit vector's entries: sums of another batch are taken in another order."""
 
