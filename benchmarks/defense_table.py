@@ -1,7 +1,7 @@
 """The table of docs/defenses.md, from finished runs: `python benchmarks/defense_table.py RUN [RUN ...] > table.md`.
 
 One row per condition: protection in the worst case over the attackers that no defense of the run knows and against each
-attacker (* white-box), faces found and utility index with 95 % intervals, largest change and PSNR of the photos, finished cells.
+attacker (* white-box), faces found and utility index with 95 % intervals, largest change and PSNR of the photos, cells.
 A control that several runs hold stands once.
 """
 
