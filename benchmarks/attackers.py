@@ -21,7 +21,7 @@ from iddmbench.datasets.orl import photo
 from iddmbench.faces.align import ARCFACE_112
 from iddmbench.faces.detect import YuNet
 from iddmbench.nets.dlib_resnet import FILE, PACKAGE
-from iddmbench.nets.onnx_torch import float_model, read_onnx
+from iddmbench.nets.onnx_torch import read_onnx
 from iddmbench.nets.wheel_files import wheel_file
 
 OFFLINE = ("dlib", "sface", "lbph", "eigenfaces")
@@ -83,8 +83,11 @@ def sface_library() -> Callable[[np.ndarray], object]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    weights = float_model(read_onnx(path)).SerializeToString()
-    session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+    model = read_onnx(path)
+    kept = [item for item in model.graph.input if item.name == "data"]  # the file lists its weights as inputs too
+    del model.graph.input[:]
+    model.graph.input.extend(kept)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def embed(image: np.ndarray) -> object:
         faces = detector.detect([image])
