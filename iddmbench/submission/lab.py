@@ -14,7 +14,7 @@ from iddmbench.models.base import ALIASES, BaseModel, load_base
 from iddmbench.models.recipe import LoraSettings, Sampling
 from iddmbench.run.config import make_config
 from iddmbench.run.folder import RunFolder
-from iddmbench.run.lab import Cell, Lab, Outputs
+from iddmbench.run.lab import Cell, Lab, Outputs, Thief
 from iddmbench.run.store import Store
 from iddmbench.submission.read import Bundle
 from iddmbench.submission.schema import ANCHORS, CellFacts, RunFacts, Submission
@@ -79,13 +79,14 @@ def load_parts(
 
 def lab_of_run(run: RunFolder, cache: Path) -> tuple[Lab, dict[str, Subject]]:
     """The lab that a run was made in, to find what it left in the cache; and the dataset's subjects by name."""
-    known = ("dataset", "dataset_options", "base", "lora", "sampling", "images_per_prompt")
+    known = ("dataset", "dataset_options", "base", "lora", "sampling", "images_per_prompt", "threat", "purify")
     config = make_config({key: run.config[key] for key in known if key in run.config})
     data = DATASETS.get(config.dataset)(**config.dataset_options).load()
     base = load_base(config.base)
     lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
     prompts = tuple(run.config["prompts"])
-    lab = Lab(base, data, Store(cache), lora, sampling, prompts, config.images_per_prompt)
+    thief = Thief(config.purify) if config.threat == "unauthorized" else None
+    lab = Lab(base, data, Store(cache), lora, sampling, prompts, config.images_per_prompt, thief)
     return lab, {s.name: s for s in data.subjects}
 
 

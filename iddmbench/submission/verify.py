@@ -20,7 +20,7 @@ from iddmbench.errors import UserError
 from iddmbench.run.aggregate import Group
 from iddmbench.run.environment import environment
 from iddmbench.run.folder import SCHEMA, WORST_CASE, RunFolder
-from iddmbench.run.lab import Cell, Lab
+from iddmbench.run.lab import Cell, Lab, Thief
 from iddmbench.run.linkage import Linker
 from iddmbench.run.pipeline import Progress, Records, measure, protocol, write_json
 from iddmbench.run.ranking import Standing, standings
@@ -346,9 +346,11 @@ def _retrain(
 ) -> list[Retrained]:
     picked = pick(bundle.meta.cells, options.retrain, options.seed)
     progress.start(len(picked))
-    base, data, _, *rest = parts
+    base, data, _, lora, sampling, prompts, per_prompt = parts
     with tempfile.TemporaryDirectory() as folder:
-        lab = Lab(base, data, Store(Path(folder)), *rest)
+        run = bundle.meta.run
+        thief = Thief(run.purify) if run.threat == "unauthorized" else None
+        lab = Lab(base, data, Store(Path(folder)), lora, sampling, prompts, per_prompt, thief)
         return retrain(bundle, picked, lab, subjects, linkers, lambda name: progress.cell(f"train {name}", False))
 
 
