@@ -134,7 +134,7 @@ def test_without_trusted_anchors_there_is_no_rank(verified: Verification) -> Non
 
 def test_attackers_are_the_verifiers_choice(case: Case, tmp_path: Path) -> None:
     found = case.verify(case.bundle, tmp_path / "out", attackers=("fine",))
-    assert set(found.run.summary["attacker"]) == {"", "fine", "worst-case"}
+    assert set(found.run.summary["attacker"]) == {"", "fine", "worst-case", "worst-case-adaptive"}
     assert any("not run here: coarse" in note for note in found.notes)
     assert not found.differences, "worst cases over other attackers are not compared"
     with pytest.raises(UserError, match="unknown attacker"):
