@@ -253,7 +253,8 @@ def _score_metrics(group: Group, name: str, threat: str, seeds: Seeds) -> Iterab
     if parse(name) is None:  # an adaptive attacker's scores need not be cosines
         ism = bootstrap_mean(mated, seeds.child(name, "ism").numpy(), RESAMPLES) if seen else None
         yield _row("ism", ism, name, threat, "acquired")
-    enough = sum(map(len, seen)) >= FEWEST
+    total = sum(map(len, seen))
+    smallest = len(seen) * min(map(len, seen), default=0)  # a resample may draw the subject with the fewest faces only
     statistics = {"eer": eer, "auc": auc, "d_prime": d_prime, "d_sys": d_sys}
     for metric, statistic in statistics.items():
 
@@ -262,7 +263,11 @@ def _score_metrics(group: Group, name: str, threat: str, seeds: Seeds) -> Iterab
             return float(statistic(table[:, 0], table[:, 1:].ravel()))
 
         # The value on all images; 200 resamples, as each sorts some thousands of scores.
-        estimate = bootstrap(seen, of, seeds.child(name, metric).numpy(), 200) if enough else None
+        estimate = None
+        if smallest >= FEWEST:
+            estimate = bootstrap(seen, of, seeds.child(name, metric).numpy(), 200)
+        elif total >= FEWEST:
+            estimate = Estimate(of(seen), np.nan, np.nan, total, len(seen))
         yield _row(metric, estimate, name, threat, "acquired")
 
 
