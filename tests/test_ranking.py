@@ -11,28 +11,14 @@ from iddmbench.errors import UserError
 from iddmbench.metrics.verification import Threshold
 from iddmbench.run.aggregate import Group, Scored, summarize
 from iddmbench.run.lab import Cell, Utility
-from iddmbench.run.linkage import Linkage
+from iddmbench.run.linkage import Linkage, Matches, at_least
 from iddmbench.run.ranking import Standing, standings
 from iddmbench.types import Subject
 
+ATTACKERS = ("dlib", "sface", "third")
 SUBJECTS = ("s1", "s2", "s3", "s4")
 IMAGES, IDENTITIES = 12, 20
-
-
-class Stub:
-    """As much of a Linker as scoring asks for."""
-
-    identities = IDENTITIES
-
-    def __init__(self) -> None:
-        self.thresholds = {"1e-2": threshold(0.5, 0.01), "1e-3": threshold(0.6, 0.001)}
-
-
-def threshold(value: float, achieved: float) -> Threshold:
-    found = object.__new__(Threshold)
-    object.__setattr__(found, "value", value)
-    object.__setattr__(found, "achieved", achieved)
-    return found
+FARS = {"1e-2": Threshold(0.5, 1e-2, 0.01, 7560), "1e-3": Threshold(0.6, 1e-3, 0.001, 7560)}
 
 
 class Method(Defense):
@@ -51,7 +37,8 @@ def group(
             mated = np.where(acquired, np.where(linked, 0.8, 0.2) + rng.normal(0, 0.05, IMAGES), np.nan)
             nonmated = np.where(acquired[:, None], rng.normal(0.2, 0.05, (IMAGES, IDENTITIES - 1)), np.nan)
             rank = np.where(acquired, np.where(linked, 1, 7), 0)
-            linkage[attacker] = Linkage(acquired, mated, nonmated, rank, np.zeros(IMAGES, int))
+            matched = {far: Matches(at_least(mated, t), t) for far, t in FARS.items()}
+            linkage[attacker] = Linkage(acquired, mated, nonmated, rank, matched, {}, {}, np.zeros(IMAGES, int))
         values = [np.clip(quality * level + rng.normal(0, 0.02, IMAGES), 0, 1) for level in (0.8, 50, 0.8, 0.9)]
         utility = Utility(acquired, values[0], values[1], values[2], values[3], rng.normal(size=(IMAGES, 8)))
         cell = Cell(Subject(subject, (), ()), Method(strength=1.0), 0)
@@ -72,13 +59,8 @@ def groups() -> list[Group]:
 
 
 @pytest.fixture(scope="module")
-def linkers() -> dict[str, Any]:
-    return {name: Stub() for name in ("dlib", "sface", "third")}
-
-
-@pytest.fixture(scope="module")
-def found(groups: list[Group], linkers: dict[str, Any]) -> list[Standing]:
-    return standings(groups, linkers, (0.5, 1.0))
+def found(groups: list[Group]) -> list[Standing]:
+    return standings(groups, ATTACKERS, (0.5, 1.0))
 
 
 def pick(found: list[Standing], judge: str, metric: str) -> Standing:
@@ -88,10 +70,10 @@ def pick(found: list[Standing], judge: str, metric: str) -> Standing:
 @pytest.mark.parametrize("judge", ["worst-case", "dlib", "sface", "third"])
 @pytest.mark.parametrize("metric", ["psr@1e-2", "psr@1e-3", "r1u"])
 def test_the_area_is_that_of_the_summarys_points(
-    judge: str, metric: str, found: list[Standing], groups: list[Group], linkers: dict[str, Any]
+    judge: str, metric: str, found: list[Standing], groups: list[Group]
 ) -> None:
     real = np.random.default_rng(0).normal(size=(8, 8))
-    table = summarize(groups, linkers, real)
+    table = summarize(groups, ATTACKERS, real)
     points = []
     for strength in (math.nan, 0.5, 1.0):
         same = table["strength"].isna() if math.isnan(strength) else table["strength"] == strength
@@ -116,9 +98,9 @@ def test_the_worst_case_is_below_each_judge_and_passes_over_white_box(found: lis
     assert worst < pick(found, "sface", "r1u").hypervolume.value
 
 
-def test_the_interval_is_that_of_the_two_stage_bootstrap(groups: list[Group], linkers: dict[str, Any]) -> None:
+def test_the_interval_is_that_of_the_two_stage_bootstrap(groups: list[Group]) -> None:
     """A subject at a time, image by image, with other draws: the ends agree within Monte Carlo error."""
-    standing = pick(standings(groups, {"dlib": linkers["dlib"]}, (0.5, 1.0)), "dlib", "r1u").hypervolume
+    standing = pick(standings(groups, ["dlib"], (0.5, 1.0)), "dlib", "r1u").hypervolume
     rng = np.random.default_rng(11)
     anchors, curve = groups[:2], [groups[0], *groups[2:]]
     areas = []
@@ -150,7 +132,7 @@ def test_the_interval_is_that_of_the_two_stage_bootstrap(groups: list[Group], li
     assert standing.low == pytest.approx(low, abs=0.02) and standing.high == pytest.approx(high, abs=0.02)
 
 
-def test_it_says_what_is_missing(groups: list[Group], linkers: dict[str, Any]) -> None:
+def test_it_says_what_is_missing(groups: list[Group]) -> None:
     none, generic, half, full = groups
     cases = [
         ([generic, half, full], "anchor 'none'"),
@@ -161,27 +143,27 @@ def test_it_says_what_is_missing(groups: list[Group], linkers: dict[str, Any]) -
     ]
     for some, hint in cases:
         with pytest.raises(UserError, match=hint):
-            standings(some, linkers, (0.5, 1.0))
+            standings(some, ATTACKERS, (0.5, 1.0))
 
 
-def test_without_an_unknown_attacker_there_is_no_worst_case(groups: list[Group], linkers: dict[str, Any]) -> None:
-    found = standings(groups, {"sface": linkers["sface"]}, (0.5, 1.0))
+def test_without_an_unknown_attacker_there_is_no_worst_case(groups: list[Group]) -> None:
+    found = standings(groups, ["sface"], (0.5, 1.0))
     assert {s.judge for s in found} == {"sface"}
 
 
-def test_faces_destroyed_do_not_help(linkers: dict[str, Any]) -> None:
+def test_faces_destroyed_do_not_help() -> None:
     """With no face anywhere the protection is a guess's, and the utility index is 0: nothing is gained over strength 0."""
     rng = np.random.default_rng(5)
     leak = {"dlib": 0.9}
     none, generic = group("none", math.nan, leak, 1.0, rng), group("generic", math.nan, {"dlib": 0.0}, 0.5, rng)
     lost = group("method", 1.0, leak, 0.9, rng)
     for cells in lost.cells.values():
-        blind = Linkage(
-            *(getattr(cells[0].linkage["dlib"], n) for n in ("acquired", "mated", "nonmated", "rank", "decoy_rank"))
-        )
+        blind = cells[0].linkage["dlib"]
         blind.acquired[:], blind.mated[:], blind.nonmated[:], blind.rank[:] = False, np.nan, np.nan, 0
+        for matches in blind.matched.values():
+            matches.hits[:] = False
         cells[0].utility.detected[:] = False
-    found = pick(standings([none, generic, lost], {"dlib": linkers["dlib"]}, (1.0,)), "dlib", "r1u")
+    found = pick(standings([none, generic, lost], ["dlib"], (1.0,)), "dlib", "r1u")
     alone = 1 - np.mean([(c[0].linkage["dlib"].rank == 1).sum() for c in none.cells.values()]) / np.mean(
         [c[0].linkage["dlib"].acquired.sum() for c in none.cells.values()]
     )
