@@ -151,6 +151,31 @@ def test_without_an_unknown_attacker_there_is_no_worst_case(groups: list[Group])
     assert {s.judge for s in found} == {"sface"}
 
 
+def test_adaptive_judges(groups: list[Group]) -> None:
+    """The adaptive worst case is over the plain one and all adaptive ones that link people; a rate that one could not
+    calibrate in some condition is none of its metrics, as in the summary."""
+    rng, names = np.random.default_rng(7), ["dlib", "sface", "finetune:sface", "cross-post:dlib"]
+    leak = {"dlib": 0.5, "sface": 0.2, "finetune:sface": 0.6, "cross-post:dlib": 0.9}
+    none, generic = (group(n, math.nan, leak, q, rng) for n, q in (("none", 1.0), ("generic", 0.5)))
+    one = group("method", 1.0, leak, 0.9, rng, white_box=("sface",))
+    for cells in one.cells.values():
+        del cells[0].linkage["finetune:sface"].matched["1e-3"]
+    found = standings([none, generic, one], names, (1.0,))
+    judged = {(s.judge, s.metric): s.hypervolume.value for s in found}
+    assert ("finetune:sface", "psr@1e-3") not in judged and ("finetune:sface", "psr@1e-2") in judged
+    table = summarize([none, generic, one], names, np.random.default_rng(0).normal(size=(8, 8)))
+    for judge in ("worst-case", "worst-case-adaptive"):
+        points = []
+        for defense in ("none", "method"):
+            rows = table[table["defense"] == defense]
+            p = rows[(rows["attacker"] == judge) & (rows["metric"] == "r1u") & (rows["policy"] == "headline")]["value"]
+            points.append((float(p.iloc[0]), float(rows[rows["metric"] == "utility_index"]["value"].iloc[0])))
+        (p0, u0), (p1, u1) = points
+        assert judged[judge, "r1u"] == pytest.approx(p0 * u0 + max(0.0, p1 - p0) * u1, abs=1e-9)
+    assert judged["worst-case", "r1u"] == judged["dlib", "r1u"]
+    assert judged["worst-case-adaptive", "r1u"] < min(judged["dlib", "r1u"], judged["finetune:sface", "r1u"])
+
+
 def test_faces_destroyed_do_not_help() -> None:
     """With no face anywhere the protection is a guess's, and the utility index is 0: nothing is gained over strength 0."""
     rng = np.random.default_rng(5)
