@@ -1,5 +1,6 @@
 """An accepted submission, as `leaderboard/entries/ID/entry.json` holds it. Every figure in it was recomputed by `verify`."""
 
+import hashlib
 import json
 import math
 from collections.abc import Iterable
@@ -10,8 +11,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from iddmbench import __version__
+from iddmbench.adaptive import KINDS, links_people, parse
+from iddmbench.attacker import build_attacker
 from iddmbench.errors import UserError
-from iddmbench.run.folder import WHITE_BOX, WORST_CASE, RunFolder
+from iddmbench.run.folder import (
+    ADAPTIVE,
+    ADAPTIVE_WHITE_BOX,
+    TRANSFER,
+    WHITE_BOX,
+    WORST_CASE,
+    WORST_CASE_ADAPTIVE,
+    RunFolder,
+)
 from iddmbench.run.reproduce import command
 from iddmbench.submission.read import strict_json
 from iddmbench.submission.schema import Frozen, Number, Options, Protocol, Share, printable
@@ -20,8 +31,9 @@ from iddmbench.submission.verify import Verification
 
 ENTRY_SCHEMA = 1
 FILE = "entry.json"
+WORST_CASES = (WORST_CASE, WORST_CASE_ADAPTIVE)
 Name = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._:+-]*$")]
-Threat = Literal["worst-case", "transfer", "white-box", "adaptive", ""]
+Threat = Literal["worst-case", "worst-case-adaptive", "transfer", "white-box", "adaptive", "adaptive white-box", ""]
 Many = Annotated[int, Field(ge=0)]
 
 
@@ -31,7 +43,7 @@ class Figure(Frozen):
     defense: Slug
     strength: Share | None
     attacker: Name
-    threat: Threat
+    threat: Threat = Field(description="the worst cases are their own threats")
     metric: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._@+-]+$")]
     value: Number
     low: Number | None
@@ -55,6 +67,9 @@ class Rank(Frozen):
 
 
 class AttackerFacts(Frozen):
+    """An attacker of the verification. An adaptive one has the licences and sources of the systems that it wraps, and no
+    threshold: it calibrates one for every subject."""
+
     name: Name
     title: Line
     threat: Threat
@@ -62,7 +77,7 @@ class AttackerFacts(Frozen):
     source: Line
     fingerprint: Hash
     threshold: Number | None = Field(description="at FAR 1e-2")
-    pairs: Many
+    pairs: Many = Field(description="impostor pairs behind the threshold")
 
 
 class Checked(Frozen):
@@ -123,6 +138,15 @@ class Entry(Frozen):
             None,
         )
 
+    def judged_by(self, judge: str) -> list[str]:
+        """Attackers that a judge stands for: those of a worst case, or itself."""
+        plain = [a.name for a in self.attackers if a.threat == TRANSFER]
+        if judge == WORST_CASE_ADAPTIVE:
+            return plain + [
+                a.name for a in self.attackers if a.threat in (ADAPTIVE, ADAPTIVE_WHITE_BOX) and links_people(a.name)
+            ]
+        return plain if judge == WORST_CASE else [judge]
+
     @property
     def conditions(self) -> list[tuple[str, float | None]]:
         """Undefended, the defense by strength, generic."""
@@ -149,12 +173,12 @@ def make_entry(found: Verification, name: str, day: date) -> Entry:
         "white_box": found.white_box,
         "stated": found.stated,
         "command": command({**run.config, "attackers": list(found.attackers)}),
-        "attackers": _attackers(run, threats),
-        "figures": list(_figures(run)),
+        "attackers": [*_plain(run, threats), *_adaptive(found.attackers, threats)],
+        "figures": list(_figures(run, found.attackers)),
         "standings": [
             {
                 "judge": s.judge,
-                "threat": WORST_CASE if s.judge == WORST_CASE else threats.get(s.judge, ""),
+                "threat": s.judge if s.judge in WORST_CASES else threats.get(s.judge, ""),
                 "metric": s.metric,
                 "strengths": s.strengths,
                 "value": s.hypervolume.value,
@@ -199,15 +223,17 @@ def write_entry(entry: Entry, folder: Path) -> None:
     (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def _figures(run: RunFolder) -> Iterable[dict[str, Any]]:
+def _figures(run: RunFolder, attackers: Iterable[str]) -> Iterable[dict[str, Any]]:
     rows = run.summary[run.summary["policy"].isin(["", "headline"]) | _one_policy(run)]
+    if not any(parse(name) for name in attackers):
+        rows = rows[rows["attacker"] != WORST_CASE_ADAPTIVE]  # it would say that adaptive attackers were tried
     for row in rows.to_dict("records"):
         if math.isfinite(row["value"]):
             yield {
                 "defense": str(row["defense"]),
                 "strength": _known(float(row["strength"])),
                 "attacker": str(row["attacker"]),
-                "threat": WORST_CASE if row["attacker"] == WORST_CASE else str(row["threat"]),
+                "threat": str(row["attacker"] if row["attacker"] in WORST_CASES else row["threat"]),
                 "metric": str(row["metric"]),
                 "value": float(row["value"]),
                 "low": _known(float(row["low"])),
@@ -228,7 +254,7 @@ def _threats(run: RunFolder, defense: str) -> dict[str, str]:
     return {str(r["attacker"]): str(r["threat"]) for r in rows.to_dict("records")}
 
 
-def _attackers(run: RunFolder, threats: dict[str, str]) -> list[dict[str, Any]]:
+def _plain(run: RunFolder, threats: dict[str, str]) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for row in run.calibration.to_dict("records"):
         facts = {k: _line(row[k]) for k in ("title", "licence", "source", "fingerprint")}
@@ -238,6 +264,23 @@ def _attackers(run: RunFolder, threats: dict[str, str]) -> list[dict[str, Any]]:
             found[name] |= {"threshold": float(row["threshold"]), "pairs": int(row["impostor_pairs"])}
     order = {WHITE_BOX: 1}
     return sorted(found.values(), key=lambda a: (order.get(a["threat"], 0), a["name"]))
+
+
+def _adaptive(attackers: Iterable[str], threats: dict[str, str]) -> list[dict[str, Any]]:
+    found = []
+    for name, parsed in ((name, parse(name)) for name in attackers):
+        if parsed is None:
+            continue
+        systems = [build_attacker(base) for base in parsed.bases]
+        wraps = [(system.name, system.fingerprint()) for system in systems]
+        facts = {
+            "title": _line(KINDS[parsed.kind].title),
+            "licence": _line(", ".join(dict.fromkeys(system.licence for system in systems))),
+            "source": _line(", ".join(dict.fromkeys(system.source for system in systems))),
+            "fingerprint": hashlib.sha256(json.dumps([parsed.kind, wraps]).encode()).hexdigest(),
+        }
+        found.append({"name": name, "threat": threats.get(name, ""), **facts, "threshold": None, "pairs": 0})
+    return sorted(found, key=lambda a: (a["threat"] == ADAPTIVE_WHITE_BOX, a["name"]))
 
 
 def _line(text: object) -> str:

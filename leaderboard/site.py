@@ -22,17 +22,19 @@ from iddmbench.nets.wheel_files import wheel_file
 from iddmbench.run.catalogue import METRICS as CATALOGUE
 from iddmbench.run.catalogue import metric
 from iddmbench.run.figures import color, symbol
-from iddmbench.run.folder import WORST_CASE
+from iddmbench.run.folder import ADAPTIVE, ADAPTIVE_WHITE_BOX, TRANSFER, WHITE_BOX, WORST_CASE, WORST_CASE_ADAPTIVE
 from iddmbench.run.ranking import ENOUGH, METRICS
 from iddmbench.run.reproduce import shell
 from iddmbench.run.tables import TITLES
 from iddmbench.submission import authenticity, compare, read, retrain, verify
 
 THREATS = {
-    WORST_CASE: "the worst of all attackers that are not white-box",
-    "transfer": "an attacker that the defense does not know",
-    "adaptive": "an attacker that knows the defense and prepares for it",
-    "white-box": "an attacker that the defense optimized against",
+    WORST_CASE: "the worst of all plain attackers that are not white-box",
+    WORST_CASE_ADAPTIVE: "the worst of these and of all adaptive attackers that link people",
+    TRANSFER: "an attacker that the defense does not know",
+    ADAPTIVE: "an attacker that knows the defense and prepares for it",
+    WHITE_BOX: "an attacker that the defense optimized against",
+    ADAPTIVE_WHITE_BOX: "an adaptive attacker that rests on a system that the defense optimized against",
 }
 TITLE = "IDDM-Bench leaderboard"
 
@@ -163,10 +165,8 @@ def row_data(place: Place) -> dict[str, Any]:
 
 
 def judges_of(entry: Entry, judge: str) -> str:
-    """Whom the worst case is over; an attacker is itself."""
-    if judge != WORST_CASE:
-        return judge
-    return ", ".join(a.name for a in entry.attackers if a.threat != "white-box")
+    """Whom a worst case is over; an attacker is itself."""
+    return ", ".join(entry.judged_by(judge))
 
 
 def entry_data(entry: Entry) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def anchor_titles() -> dict[str, str]:
 def page_data(entry: Entry, ranked: Sequence[Place]) -> dict[str, Any]:
     """What a submission's own page shows."""
     place = next((p for p in ranked if p.entry.id == entry.id and _is(p, WORST_CASE, METRICS[0])), None)
-    judges = [WORST_CASE, *(a.name for a in entry.attackers)]
+    judges = [WORST_CASE, WORST_CASE_ADAPTIVE, *(a.name for a in entry.attackers)]
     present = {f.attacker for f in entry.figures}
     names = [m.name for m in CATALOGUE if any(f.metric == m.name for f in entry.figures)]
     return {

@@ -40,7 +40,7 @@ def markdown_table(tracks: Mapping[str, Sequence[Entry]], ranked: Mapping[str, S
             entry, s = place.entry, place.standing
             area = "–" if s is None else _interval(s.value, s.low, s.high)
             links = ", ".join(f"[{t}](<{u}>)" for t, u in (("paper", entry.paper), ("code", entry.code)) if u)
-            over = ", ".join(a.name for a in entry.attackers if a.threat != "white-box")
+            over = ", ".join(entry.judged_by(WORST_CASE))
             cells = [rank_text(place), markdown(entry.name), area, markdown(over), str(entry.subjects), links]
             lines.append(f"| {' | '.join(cells)} |")
         lines += ["", f"{len(entries)} submissions.", ""]

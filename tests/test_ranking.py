@@ -15,15 +15,10 @@ from iddmbench.run.linkage import Linkage, Matches, at_least
 from iddmbench.run.ranking import Standing, standings
 from iddmbench.types import Subject
 
+ATTACKERS = ("dlib", "sface", "third")
 SUBJECTS = ("s1", "s2", "s3", "s4")
 IMAGES, IDENTITIES = 12, 20
-
-
-def threshold(value: float, achieved: float) -> Threshold:
-    found = object.__new__(Threshold)
-    object.__setattr__(found, "value", value)
-    object.__setattr__(found, "achieved", achieved)
-    return found
+FARS = {"1e-2": Threshold(0.5, 1e-2, 0.01, 7560), "1e-3": Threshold(0.6, 1e-3, 0.001, 7560)}
 
 
 def matches(mated: np.ndarray) -> dict[str, Matches]:
@@ -47,7 +42,8 @@ def group(
             mated = np.where(acquired, np.where(linked, 0.8, 0.2) + rng.normal(0, 0.05, IMAGES), np.nan)
             nonmated = np.where(acquired[:, None], rng.normal(0.2, 0.05, (IMAGES, IDENTITIES - 1)), np.nan)
             rank = np.where(acquired, np.where(linked, 1, 7), 0)
-            linkage[attacker] = Linkage(acquired, mated, nonmated, rank, matches(mated), {}, {}, np.zeros(IMAGES, int))
+            matched = {far: Matches(at_least(mated, t), t) for far, t in FARS.items()}
+            linkage[attacker] = Linkage(acquired, mated, nonmated, rank, matched, {}, {}, np.zeros(IMAGES, int))
         values = [np.clip(quality * level + rng.normal(0, 0.02, IMAGES), 0, 1) for level in (0.8, 50, 0.8, 0.9)]
         utility = Utility(acquired, values[0], values[1], values[2], values[3], rng.normal(size=(IMAGES, 8)))
         cell = Cell(Subject(subject, (), ()), Method(strength=1.0), 0)
@@ -65,9 +61,6 @@ def groups() -> list[Group]:
         group("method", 0.5, {"dlib": 0.5, "sface": 0.2, "third": 0.4}, 0.95, rng, **known),
         group("method", 1.0, {"dlib": 0.1, "sface": 0.0, "third": 0.2}, 0.8, rng, **known),
     ]
-
-
-ATTACKERS = ("dlib", "sface", "third")
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +156,31 @@ def test_without_an_unknown_attacker_there_is_no_worst_case(groups: list[Group])
     assert {s.judge for s in found} == {"sface"}
 
 
+def test_adaptive_judges(groups: list[Group]) -> None:
+    """The adaptive worst case is over the plain one and all adaptive ones that link people; a rate that one could not
+    calibrate in some condition is none of its metrics, as in the summary."""
+    rng, names = np.random.default_rng(7), ["dlib", "sface", "finetune:sface", "cross-post:dlib"]
+    leak = {"dlib": 0.5, "sface": 0.2, "finetune:sface": 0.6, "cross-post:dlib": 0.9}
+    none, generic = (group(n, math.nan, leak, q, rng) for n, q in (("none", 1.0), ("generic", 0.5)))
+    one = group("method", 1.0, leak, 0.9, rng, white_box=("sface",))
+    for cells in one.cells.values():
+        del cells[0].linkage["finetune:sface"].matched["1e-3"]
+    found = standings([none, generic, one], names, (1.0,))
+    judged = {(s.judge, s.metric): s.hypervolume.value for s in found}
+    assert ("finetune:sface", "psr@1e-3") not in judged and ("finetune:sface", "psr@1e-2") in judged
+    table = summarize([none, generic, one], names, np.random.default_rng(0).normal(size=(8, 8)))
+    for judge in ("worst-case", "worst-case-adaptive"):
+        points = []
+        for defense in ("none", "method"):
+            rows = table[table["defense"] == defense]
+            p = rows[(rows["attacker"] == judge) & (rows["metric"] == "r1u") & (rows["policy"] == "headline")]["value"]
+            points.append((float(p.iloc[0]), float(rows[rows["metric"] == "utility_index"]["value"].iloc[0])))
+        (p0, u0), (p1, u1) = points
+        assert judged[judge, "r1u"] == pytest.approx(p0 * u0 + max(0.0, p1 - p0) * u1, abs=1e-9)
+    assert judged["worst-case", "r1u"] == judged["dlib", "r1u"]
+    assert judged["worst-case-adaptive", "r1u"] < min(judged["dlib", "r1u"], judged["finetune:sface", "r1u"])
+
+
 def test_faces_destroyed_do_not_help() -> None:
     """With no face anywhere the protection is a guess's, and the utility index is 0: nothing is gained over strength 0."""
     rng = np.random.default_rng(5)
@@ -172,7 +190,8 @@ def test_faces_destroyed_do_not_help() -> None:
     for cells in lost.cells.values():
         blind = cells[0].linkage["dlib"]
         blind.acquired[:], blind.mated[:], blind.nonmated[:], blind.rank[:] = False, np.nan, np.nan, 0
-        blind.matched.update(matches(blind.mated))
+        for matches in blind.matched.values():
+            matches.hits[:] = False
         cells[0].utility.detected[:] = False
     found = pick(standings([none, generic, lost], ["dlib"], (1.0,)), "dlib", "r1u")
     alone = 1 - np.mean([(c[0].linkage["dlib"].rank == 1).sum() for c in none.cells.values()]) / np.mean(

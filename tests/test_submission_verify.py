@@ -23,7 +23,7 @@ from iddmbench.leaderboard import board as boards
 from iddmbench.run import pipeline
 from iddmbench.run.aggregate import Group, Scored
 from iddmbench.run.config import make_config
-from iddmbench.run.folder import RunFolder
+from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.run.lab import Utility
 from iddmbench.submission import verify as module
 from iddmbench.submission.authenticity import Dependence, Posted, dependence
@@ -49,6 +49,16 @@ class Blend(Defense):
     def release(self, images: np.ndarray, bench: Any) -> np.ndarray:
         person = int(bench.seeds.path[-1][1:])
         return np.stack([blend(person, i, 0.6 * self.strength) for i in range(len(images))])
+
+
+class Veil(Defense):
+    """Brightens the photos before a thief takes them."""
+
+    name = "veil"
+    title = "brighter photos"
+
+    def protect(self, references: np.ndarray, bench: Any) -> np.ndarray:
+        return np.clip(references + np.uint8(40 * self.strength), 40, 255).astype(np.uint8)
 
 
 def blend(person: int, index: int, share: float) -> np.ndarray:
@@ -78,6 +88,7 @@ def plugins() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         install(patch)
         patch.setitem(DEFENSES._added, "blend", Blend)
+        patch.setitem(DEFENSES._added, "veil", Veil)
         yield
 
 
@@ -134,11 +145,56 @@ def test_without_trusted_anchors_there_is_no_rank(verified: Verification) -> Non
 
 def test_attackers_are_the_verifiers_choice(case: Case, tmp_path: Path) -> None:
     found = case.verify(case.bundle, tmp_path / "out", attackers=("fine",))
-    assert set(found.run.summary["attacker"]) == {"", "fine", "worst-case", "worst-case-adaptive"}
+    assert set(found.run.summary["attacker"]) == {"", "fine", WORST_CASE, WORST_CASE_ADAPTIVE}
     assert any("not run here: coarse" in note for note in found.notes)
     assert not found.differences, "worst cases over other attackers are not compared"
     with pytest.raises(UserError, match="unknown attacker"):
         case.verify(case.bundle, tmp_path / "other", attackers=("finer",))
+
+
+def test_adaptive_attackers_are_verified(case: Case, tmp_path: Path) -> None:
+    """They have standings of their own and count in the adaptive worst case alone."""
+    names = ("coarse", "fine", "finetune:fine", "threshold:coarse", "cross-post:fine")
+    found = case.verify(case.bundle, tmp_path / "out", attackers=names)
+    assert found.attackers == names and not found.differences
+    assert any("chosen by the verifier: cross-post:fine, finetune:fine, threshold:coarse" in n for n in found.notes)
+    areas = {s.judge: s.hypervolume.value for s in found.standings if s.metric == "r1u"}
+    assert set(areas) == {WORST_CASE, WORST_CASE_ADAPTIVE, *names}
+    assert areas[WORST_CASE] == areas["fine"], "the only plain one that is not white-box"
+    assert areas[WORST_CASE_ADAPTIVE] <= min(areas["fine"], areas["finetune:fine"], areas["threshold:coarse"])
+    boards.add(tmp_path / "board", found, "blend")
+    (entry,) = boards.read_entries(tmp_path / "board")
+    threats = {a.name: a.threat for a in entry.attackers}
+    assert threats["finetune:fine"] == threats["cross-post:fine"] == "adaptive"
+    assert threats["threshold:coarse"] == "adaptive white-box" and threats["coarse"] == "white-box"
+    assert entry.judged_by(WORST_CASE) == ["fine"]
+    assert entry.judged_by(WORST_CASE_ADAPTIVE) == ["fine", "finetune:fine", "threshold:coarse"]
+    assert {s.threat for s in entry.standings if s.judge == WORST_CASE_ADAPTIVE} == {WORST_CASE_ADAPTIVE}
+
+
+def test_adaptive_attackers_that_cannot_judge(case: Case, tmp_path: Path) -> None:
+    for names, hint in (
+        (("finetune:fine",), "name a plain one too"),
+        (("fine", "fuse:fine"), "two plain"),
+        (("fine", "purify:finer"), "unknown attacker"),
+    ):
+        with pytest.raises(UserError, match=hint):
+            case.verify(case.bundle, tmp_path / "out", attackers=names)
+    with pytest.raises(UserError, match="needs 3 subjects"):
+        module.choose_attackers(("fine", "finetune:fine"), 2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_claim_on_the_adaptive_worst_case_needs_the_same_attackers(case: Case, tmp_path: Path) -> None:
+    def boast(meta: dict[str, Any], members: Members) -> None:
+        for claim in meta["claims"]:
+            if claim["attacker"] == WORST_CASE_ADAPTIVE and claim["metric"] == "r1u":
+                claim["value"] = 1.5
+
+    bad = forge(case.bundle, tmp_path / "bad.zip", boast)
+    assert {d.claim.attacker for d in case.verify(bad, tmp_path / "same").differences} == {WORST_CASE_ADAPTIVE}
+    other = ("coarse", "fine", "threshold:fine")
+    assert not case.verify(bad, tmp_path / "other", attackers=other).differences
 
 
 def test_retrained_cells_agree(case: Case, tmp_path: Path) -> None:
@@ -146,6 +202,25 @@ def test_retrained_cells_agree(case: Case, tmp_path: Path) -> None:
     assert [r.agrees for r in found.retrained] == [True, True]
     assert all(r.gray == 0 for r in found.retrained), "same machine, same bits"
     assert len({r.cell.folder for r in found.retrained}) == 2
+
+
+def test_a_thiefs_cells_are_trained_again_as_his(case: Case, tmp_path: Path) -> None:
+    """On protected and purified photos, without the defense; the same settings with an owner give other images."""
+    options = {"dataset": "tiny-orl", "subjects": 1, "base": str(case.base), "defenses": ("veil",), "strengths": (1.0,)}
+    options |= {"attackers": ("fine",), "images_per_prompt": 1, "threat": "unauthorized", "purify": "jpeg-30"}
+    assert pipeline.run(make_config(options), tmp_path / "run", tmp_path / "cache") == 0
+    path = tmp_path / "veil.zip"
+    meta = write_bundle(RunFolder.open(tmp_path / "run"), None, About("Veil"), path, adapters=tmp_path / "cache")
+    assert (meta.run.threat, meta.run.purify) == ("unauthorized", "jpeg-30")
+    found = case.verify(path, tmp_path / "out", attackers=("fine",), retrain=1)
+    assert found.accepted and [r.gray for r in found.retrained] == [0]
+    honest = forge(path, tmp_path / "owner.zip", lambda meta, _: meta["run"].update(threat="authorized", purify=""))
+    other = case.verify(honest, tmp_path / "owner", attackers=("fine",), retrain=1)
+    assert other.track != found.track and other.retrained[0].gray > 0
+    for changes, hint in (({"purify": "jpeg-x"}, "jpeg-x"), ({"threat": "authorized"}, "must be unauthorized")):
+        bad = forge(path, tmp_path / "bad.zip", lambda meta, _, changes=changes: meta["run"].update(changes))
+        with pytest.raises(UserError, match=hint):
+            case.verify(bad, tmp_path / "bad", attackers=("fine",))
 
 
 # ---- trusted anchors --------------------------------------------------------------------------------------------------

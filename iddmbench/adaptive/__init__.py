@@ -46,6 +46,12 @@ def parse(name: str) -> AdaptiveName | None:
     return AdaptiveName(kind, bases)
 
 
+def links_people(name: str) -> bool:
+    """Whether it is an adaptive attacker that links posts to people, rather than to other posts."""
+    adaptive = parse(name)
+    return adaptive is not None and KINDS[adaptive.kind].links_person
+
+
 def roots(name: str) -> tuple[str, ...]:
     """The face-recognition systems that an attacker rests on: itself, or what an adaptive one wraps."""
     adaptive = parse(name)

@@ -21,7 +21,7 @@ def add(
         str | None, typer.Option("--id", help="Name of the entry's folder; by default from its name.")
     ] = None,
     attacker: Annotated[
-        list[str] | None, typer.Option(help="Attacker to look with; by default all that run here.")
+        list[str] | None, typer.Option(help="Attacker to look with; by default all plain ones that run here.")
     ] = None,
     retrain: Annotated[int, typer.Option(min=0, help="How many random cells to train again.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Draws those cells; by default at random, and printed.")] = None,

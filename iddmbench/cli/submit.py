@@ -44,7 +44,7 @@ def submit(
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle made by `iddmbench submit`.")],
     attacker: Annotated[
-        list[str] | None, typer.Option(help="Attacker to look with; by default all that run here.")
+        list[str] | None, typer.Option(help="Attacker to look with; by default all plain ones that run here.")
     ] = None,
     anchors: Annotated[Path, typer.Option(help="Folder of trusted anchor bundles.")] = Path("leaderboard/anchors"),
     board: Annotated[Path, typer.Option(help="Leaderboard whose images must not be copied.")] = Path("leaderboard"),

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from iddmbench.adaptive import KINDS, parse, roots
+from iddmbench.adaptive import links_people, parse, roots
 from iddmbench.metrics.distribution import frechet_distance, kernel_distance
 from iddmbench.metrics.estimate import Estimate, bootstrap, bootstrap_mean, bootstrap_ratio, resampled_means
 from iddmbench.metrics.estimate import summarize as summarize_samples
@@ -162,11 +162,10 @@ def _privacy(group: Group, attackers: Iterable[str], judges: list[str], seeds: S
 
 def _worst_cases(name: str, threat: str, judges: list[str]) -> list[str]:
     """The worst cases that an attacker counts in: over transfer attackers, and with the adaptive ones."""
-    adaptive = parse(name)
-    if adaptive is None and (threat == WHITE_BOX or name not in judges):
+    if parse(name) is None and (threat == WHITE_BOX or name not in judges):
         return []
-    if adaptive and not KINDS[adaptive.kind].links_person:
-        return []  # it finds posts, not people
+    if parse(name) and not links_people(name):
+        return []
     return [WORST_CASE, WORST_CASE_ADAPTIVE] if threat == TRANSFER else [WORST_CASE_ADAPTIVE]
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from iddmbench.run.figures import short
-from iddmbench.run.folder import EXTRAS, REFERENCES, WHITE_BOX, RunFolder
+from iddmbench.run.folder import EXTRAS, REFERENCES, TRANSFER, RunFolder
 from iddmbench.run.tables import Condition, Summary
 
 SUBJECTS = 6
@@ -84,7 +84,7 @@ def _outputs(run: RunFolder, condition: Condition, subject: str, count: int) -> 
 
 
 def _mark(probes: pd.DataFrame) -> str:
-    unknown = probes[probes["threat"] != WHITE_BOX]
+    unknown = probes[probes["threat"] == TRANSFER]
     if unknown.empty:
         return ""
     if (unknown["rank"] == 1).any():
@@ -153,7 +153,7 @@ def _bar(draw: ImageDraw.ImageDraw, x: float, y: float, width: int, mark: str) -
 def _legend(draw: ImageDraw.ImageDraw, place: tuple[int, int], footnote: str, font: ImageFont.FreeTypeFont) -> None:
     x, y = place
     for mark, text in (
-        ("linked", "linked at rank 1 by an attacker that is not white-box"),
+        ("linked", "linked at rank 1 by a plain attacker that is not white-box"),
         ("no face", "no face found"),
     ):
         _bar(draw, x, y + 6, 28, mark)

@@ -112,6 +112,11 @@ class Thief:
 
     purify: str = ""
 
+    @classmethod
+    def of(cls, threat: str, purify: str) -> "Thief | None":
+        """Who personalizes in the setting "authorized" (None: the owner) or "unauthorized"."""
+        return cls(purify) if threat == "unauthorized" else None
+
 
 class Lab:
     """One base model, one dataset, one store: computes cells, or finds them computed.

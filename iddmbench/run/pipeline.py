@@ -70,7 +70,7 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
     subjects = choose(data, config.subjects)
     base = load_base(config.base, device)
     lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
-    thief = Thief(config.purify) if config.threat == "unauthorized" else None
+    thief = Thief.of(config.threat, config.purify)
     lab = Lab(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt, thief)
     defenses = config.plan()
     learning = [name for name in config.attackers if parse(name)]

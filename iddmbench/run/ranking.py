@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from iddmbench.adaptive import links_people, parse
 from iddmbench.errors import UserError
 from iddmbench.metrics.estimate import Estimate, resampled_means, summarize
 from iddmbench.metrics.policies import POLICIES, Policy, least_kind
@@ -24,7 +25,7 @@ from iddmbench.run.aggregate import (
     informative,
     unknown_to_all,
 )
-from iddmbench.run.folder import WORST_CASE
+from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE
 from iddmbench.seeds import Seeds
 
 METRICS = ("psr@1e-2", "psr@1e-3", "r1u")
@@ -37,7 +38,8 @@ class Standing:
     """A defense's curve against one judge.
 
     Attributes:
-        judge: an attacker, or "worst-case": any attacker that is not white-box.
+        judge: an attacker; "worst-case": any plain attacker that is not white-box; or "worst-case-adaptive": any of these and
+            of the adaptive ones that link people.
         metric: one of METRICS.
         strengths: the grid that the curve is taken on; strength 0, the undefended model, always belongs to it.
         hypervolume: area in [0, 1] that the points dominate, from (0, 0).
@@ -56,10 +58,14 @@ class Standing:
 def standings(
     groups: Sequence[Group], attackers: Sequence[str], grid: Sequence[float], seed: int = 0
 ) -> list[Standing]:
-    """The standings of the one defense among `groups` against the worst case and each attacker.
+    """The standings of the one defense among `groups` against the worst cases and each attacker.
+
+    The worst case with adaptive attackers stands there if there are any. An attacker has no standing in a metric that its
+    calibration could not resolve in some condition.
 
     Args:
         groups: the defense's conditions and both anchors.
+        attackers: names, adaptive ones included.
         grid: strengths in (0, 1] that count; the defense needs all of them.
 
     Raises UserError that says what is missing: an anchor, a strength of the grid, a cell.
@@ -80,9 +86,13 @@ def standings(
     ordered = [_only(g, subjects) for g in (*curve, anchors["generic"])]
     curve, generic = ordered[:-1], ordered[-1]
     white_box = {name for g in curve for name in g.white_box}
-    judges = {WORST_CASE: [n for n in unknown_to_all(curve, list(attackers)) if n not in white_box]}
+    unknown = unknown_to_all(curve, list(attackers))
+    judges = {WORST_CASE: [n for n in unknown if n not in white_box and parse(n) is None]}
+    if prepared := [n for n in attackers if links_people(n)]:
+        judges[WORST_CASE_ADAPTIVE] = [*judges[WORST_CASE], *prepared]
     judges |= {name: [name] for name in attackers}
-    privacy = [(j, m, _hit_tables(curve, names, m)) for j, names in judges.items() if names for m in METRICS]
+    looked_up = [(j, m, _hit_tables(curve, names, m)) for j, names in judges.items() for m in METRICS]
+    privacy = [(j, m, table) for j, m, table in looked_up if table is not None]
     utility = [index_tables([g, curve[0], generic], subjects) for g in curve]
     shortest = [min(len(t[s]) for t in (*utility, *(x for _, _, (x, _) in privacy))) for s in range(len(subjects))]
     columns = [*utility, *(tables for _, _, (tables, _) in privacy)]
@@ -113,39 +123,44 @@ def _only(group: Group, subjects: list[str]) -> Group:
     return Group(group.defense, group.strength, group.white_box, {s: group.cells[s] for s in subjects}, group.missing)
 
 
-def _hit_tables(curve: list[Group], attackers: list[str], metric: str) -> tuple[list[np.ndarray], float]:
+def _hit_tables(curve: list[Group], attackers: list[str], metric: str) -> tuple[list[np.ndarray], np.ndarray] | None:
     """Per subject float [n, 2 * conditions]: is the image linked by any of the attackers, does any find a face; and what a
-    guess hits."""
-    parts, chance = [], 0.0
+    guess hits, float [conditions]. None where no attacker has the metric in some condition."""
+    parts, chance = [], []
     for group in curve:
-        several = [hits for name in attackers for hits in _of(group, name, metric)]
-        chance = max(hits.chance for hits in several)
+        have = [(name, hits) for name in attackers for hits in _of(group, name, metric)]
+        if not have:
+            return None
+        several = [hits for _, hits in have]
+        chance.append(max(hits.chance for hits in several))
         linked = [np.any(v, axis=0) for v in zip(*(h.values for h in several), strict=True)]
-        found = [group.per_subject(lambda s, n=name: s.linkage[n].acquired) for name in attackers]
+        found = [group.per_subject(lambda s, n=name: s.linkage[n].acquired) for name, _ in have]
         seen = [np.any(v, axis=0) for v in zip(*found, strict=True)]
         parts.append([np.column_stack((a & b, b)).astype(float) for a, b in zip(linked, seen, strict=True)])
     lengths = [min(len(p[s]) for p in parts) for s in range(len(parts[0]))]
-    return [np.concatenate([p[s][:n] for p in parts], axis=1) for s, n in enumerate(lengths)], chance
+    return [np.concatenate([p[s][:n] for p in parts], axis=1) for s, n in enumerate(lengths)], np.array(chance)
 
 
 def _of(group: Group, name: str, metric: str) -> list[Hits]:
+    if any(name not in scored.linkage for cells in group.cells.values() for scored in cells):
+        return []  # an adaptive attacker that had too few finished cells to learn on
     return [hits for hits in attacker_hits(group, name) if hits.inverse == metric]
 
 
-def _rates(means: np.ndarray, chance: float) -> dict[Policy, np.ndarray]:
+def _rates(means: np.ndarray, chance: np.ndarray) -> dict[Policy, np.ndarray]:
     """Hit rates [B, conditions] under each policy, from means [B, 2 * conditions]; NaN where no face was acquired."""
     hits, seen = means[:, 0::2], means[:, 1::2]
     with np.errstate(invalid="ignore", divide="ignore"):
         return {"acquired": hits / seen, "miss": hits, "chance": hits + (1 - seen) * chance}
 
 
-def _policies(means: np.ndarray, chance: float) -> list[Policy]:
+def _policies(means: np.ndarray, chance: np.ndarray) -> list[Policy]:
     """For each condition the policy least kind to the defense, chosen on the data as they are."""
     rates = _rates(means[None], chance)
     return [least_kind({p: 1 - rates[p][0, i] for p in POLICIES}) for i in range(len(means) // 2)]
 
 
-def _protection(means: np.ndarray, policies: list[Policy], chance: float) -> np.ndarray:
+def _protection(means: np.ndarray, policies: list[Policy], chance: np.ndarray) -> np.ndarray:
     """Protection rates [B, conditions]; a resample without any acquired face is as under "chance"."""
     rates = _rates(means, chance)
     columns = [

@@ -1,13 +1,13 @@
 """Claims against recomputed figures: what differs by more than another machine explains is named."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from iddmbench.run.catalogue import metric
-from iddmbench.run.folder import WORST_CASE
+from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE
 from iddmbench.submission.authenticity import title
 from iddmbench.submission.schema import Claim
 
@@ -52,11 +52,11 @@ def tolerance(name: str, value: float, images: int) -> float:
     return RELATIVE * max(abs(value), 1e-3)
 
 
-def differences(claims: Sequence[Claim], summary: pd.DataFrame, same_attackers: bool) -> list[Difference]:
+def differences(claims: Sequence[Claim], summary: pd.DataFrame, same: Collection[str]) -> list[Difference]:
     """Claims that the recomputed summary table contradicts.
 
     Args:
-        same_attackers: did both look through the same attackers? If not, worst cases mean different things and are not
+        same: the worst cases that are over the same attackers on both sides; the others mean different things and are not
             compared. Figures of attackers that were not run here are passed over as well.
     """
     found = {}
@@ -66,7 +66,7 @@ def differences(claims: Sequence[Claim], summary: pd.DataFrame, same_attackers: 
         found[key] = (float(row["value"]), int(row["images"]))
     contradicted = []
     for claim in claims:
-        if claim.attacker == WORST_CASE and not same_attackers:
+        if claim.attacker in (WORST_CASE, WORST_CASE_ADAPTIVE) and claim.attacker not in same:
             continue
         value, images = found.get(
             (claim.defense, claim.strength, claim.attacker, claim.metric, claim.policy), (math.nan, 0)

@@ -12,6 +12,7 @@ from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES, BaseModel, load_base
 from iddmbench.models.recipe import LoraSettings, Sampling
+from iddmbench.purify import purifier
 from iddmbench.run.config import make_config
 from iddmbench.run.folder import RunFolder
 from iddmbench.run.lab import Cell, Lab, Outputs, Thief
@@ -48,13 +49,13 @@ class SubmittedLab(Lab):
 
 def load_parts(
     facts: RunFacts, dataset_options: dict[str, Any], base: str | None, device: str
-) -> tuple[FaceData, BaseModel, LoraSettings, Sampling]:
-    """The verifier's own dataset and base model, which must be those that the bundle names.
+) -> tuple[FaceData, BaseModel, LoraSettings, Sampling, Thief | None]:
+    """The verifier's own dataset and base model, which must be those that the bundle names, its settings, and who personalizes.
 
     Args:
         base: folder or hub id of a base that is not one of the known names; a bundle never says what to load.
 
-    Raises UserError when photos or weights are not the same ones.
+    Raises UserError when photos or weights are not the same ones, or a setting is not valid.
     """
     if facts.dataset not in DATASETS.names():
         raise UserError(f"the bundle is on dataset '{facts.dataset}', which is not installed here")
@@ -74,7 +75,11 @@ def load_parts(
     for name, stated, found in (("lora", facts.lora_settings, lora), ("sampling", facts.sampling_settings, sampling)):
         if stated != found.model_dump(mode="json"):
             raise UserError(f"the bundle's {name}_settings are not what its changes make of the base's recipe")
-    return data, model, lora, sampling
+    if facts.purify:
+        purifier(facts.purify)
+        if facts.threat == "authorized":
+            raise UserError("the bundle purifies the photos, which only a thief does: its threat must be unauthorized")
+    return data, model, lora, sampling, Thief.of(facts.threat, facts.purify)
 
 
 def lab_of_run(run: RunFolder, cache: Path) -> tuple[Lab, dict[str, Subject]]:
@@ -85,7 +90,7 @@ def lab_of_run(run: RunFolder, cache: Path) -> tuple[Lab, dict[str, Subject]]:
     base = load_base(config.base)
     lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
     prompts = tuple(run.config["prompts"])
-    thief = Thief(config.purify) if config.threat == "unauthorized" else None
+    thief = Thief.of(config.threat, config.purify)
     lab = Lab(base, data, Store(cache), lora, sampling, prompts, config.images_per_prompt, thief)
     return lab, {s.name: s for s in data.subjects}
 

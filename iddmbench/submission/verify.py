@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 
 from iddmbench import __version__
-from iddmbench.attacker import ATTACKERS
+from iddmbench.adaptive import FEWEST_SUBJECTS, parse, roots
+from iddmbench.attacker import ATTACKERS, build_attacker
 from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError
 from iddmbench.run.aggregate import Group
 from iddmbench.run.environment import environment
-from iddmbench.run.folder import SCHEMA, WORST_CASE, RunFolder
-from iddmbench.run.lab import Cell, Lab, Thief
+from iddmbench.run.folder import SCHEMA, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
+from iddmbench.run.lab import Cell, Lab
 from iddmbench.run.linkage import Linker
 from iddmbench.run.pipeline import Progress, Records, measure, protocol, write_json
 from iddmbench.run.ranking import Standing, standings
@@ -49,7 +50,7 @@ class Options:
     """What the verifier chooses.
 
     Attributes:
-        attackers: none: every installed one that can run here.
+        attackers: plain and adaptive ones; none: every plain one that can run here.
         anchors: folder of trusted anchor bundles.
         retrain: cells to train again; seed: draws them.
         cache: of embeddings (by content of the images); retraining uses a fresh one.
@@ -112,8 +113,10 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     progress = progress or Progress()
     bundle = open_bundle(path)
     meta = bundle.meta
-    data, base, lora, sampling = load_parts(meta.run, dict(options.dataset_options), options.base, options.device)
-    parts = (base, data, Store(options.cache), lora, sampling, meta.run.prompts, meta.run.images_per_prompt)
+    data, base, lora, sampling, thief = load_parts(
+        meta.run, dict(options.dataset_options), options.base, options.device
+    )
+    parts = (base, data, Store(options.cache), lora, sampling, meta.run.prompts, meta.run.images_per_prompt, thief)
     subjects = {s.name: s for s in data.subjects}
     if unknown := [s for s in meta.run.subjects if s not in subjects]:
         raise UserError(f"bundle {path.name} refused: dataset '{data.name}' has no subject '{unknown[0]}'")
@@ -128,7 +131,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
             f"bundle {path.name} refused: it states protocol {meta.protocol.version}/{meta.protocol.hash[:12]}, its own "
             f"settings make {found['version']}/{found['hash'][:12]} here"
         )
-    attackers = choose_attackers(options.attackers)
+    attackers = choose_attackers(options.attackers, len(meta.run.subjects))
     cells = [Cell(subjects[c.subject], stated_defense(c, meta), c.seed) for c in all_cells(sources, meta)]
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give another --out, or remove it")
@@ -143,17 +146,16 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     depends = _dependence(records, lab, cells)
     for one, text in _independent(records, run.summary, depends):
         (refused if one else notes).append(text)
-    same = set(linkers) == set(meta.attackers)
-    contradicted = differences(meta.claims, run.summary, same)
+    contradicted = differences(meta.claims, run.summary, _same_worst_cases(meta, attackers))
     notes += (
-        _attacker_notes(meta, linkers)
+        _attacker_notes(meta, linkers, attackers)
         + _white_box_notes(meta, run.summary)
         + _anchor_notes(bundle, trusted if whole else None, base.side)
     )
     again: list[Retrained] = []
     if options.retrain:
         again = _retrain(bundle, options, parts, linkers, subjects, progress)
-    ranked, unranked = _standings(meta, records, linkers, options.grid, whole)
+    ranked, unranked = _standings(meta, records, attackers, options.grid, whole)
     return Verification(
         bundle=bundle,
         run=run,
@@ -161,7 +163,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
         white_box=white_box_of(meta),
         stated=meta.defense not in DEFENSES.names(),
         anchors=trusted.sha256 if trusted is not None and whole else "",
-        attackers=tuple(linkers),
+        attackers=tuple(attackers),
         refused=tuple(refused),
         differences=tuple(contradicted),
         notes=tuple(notes),
@@ -174,8 +176,10 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
 
 
 def setting_of(meta: Submission) -> str:
-    """Hash of what an undefended model depends on, but for subject and seed: protocol and personalization."""
-    return digest({"protocol": meta.protocol.model_dump(), "lora": meta.run.lora_settings, "by": meta.run.personalizer})
+    """Hash of what an undefended model depends on, but for subject and seed: protocol and personalization, and what a thief
+    does to the photos."""
+    parts = {"protocol": meta.protocol.model_dump(), "lora": meta.run.lora_settings, "by": meta.run.personalizer}
+    return digest(parts | ({"purify": meta.run.purify} if meta.run.purify else {}))
 
 
 def track_of(meta: Submission) -> str:
@@ -200,19 +204,26 @@ def covers(anchors: Submission, meta: Submission) -> bool:
     return all((a, s, d) in held for a in ("none", "generic") for s in meta.run.subjects for d in meta.run.seeds)
 
 
-def choose_attackers(wanted: Sequence[str]) -> list[str]:
-    """The named ones, which must run; by default all that can. Raises UserError when one can't, or none can."""
-    names = list(dict.fromkeys(wanted)) or ATTACKERS.names()
-    found = []
-    for name in names:
-        problem = ATTACKERS.get(name)().available()
-        if problem is None:
-            found.append(name)
-        elif wanted:
-            raise UserError(f"attacker '{name}' can't run: {problem}")
-    if not found:
-        raise UserError("no attacker can run here: see `iddmbench list attackers`")
-    return found
+def choose_attackers(wanted: Sequence[str], subjects: int) -> list[str]:
+    """The named ones, plain or adaptive, which must run; by default all plain ones that can.
+
+    Raises UserError when one can't, none can, or adaptive ones are alone or have too few `subjects` to learn on.
+    """
+    if not wanted:
+        found = [name for name in ATTACKERS.names() if build_attacker(name).available() is None]
+        if not found:
+            raise UserError("no attacker can run here: see `iddmbench list attackers`")
+        return found
+    names = list(dict.fromkeys(wanted))
+    for root in dict.fromkeys(root for name in names for root in roots(name)):
+        if problem := build_attacker(root).available():
+            raise UserError(f"attacker '{root}' can't run: {problem}")
+    learning = [name for name in names if parse(name)]
+    if len(learning) == len(names):
+        raise UserError(f"attacker '{names[0]}' is adaptive: name a plain one too, the worst case is over those")
+    if learning and subjects < FEWEST_SUBJECTS:
+        raise UserError(f"attacker '{learning[0]}' learns on other people: it needs {FEWEST_SUBJECTS} subjects")
+    return names
 
 
 def all_cells(sources: Sequence[Bundle], meta: Submission) -> list[CellFacts]:
@@ -291,14 +302,29 @@ def _index(summary: pd.DataFrame, group: Group) -> float:
     return float(rows["value"].fillna(0).max()) if len(rows) else 0.0
 
 
-def _attacker_notes(meta: Submission, linkers: Mapping[str, Linker]) -> list[str]:
+def _same_worst_cases(meta: Submission, attackers: Sequence[str]) -> set[str]:
+    """The worst cases that are over the same attackers here and in the submitter's run."""
+    plain = {name for name in attackers if parse(name) is None}
+    if plain != set(meta.attackers):
+        return set()
+    same = set(attackers) == plain | _claimed(meta)
+    return {WORST_CASE, WORST_CASE_ADAPTIVE} if same else {WORST_CASE}
+
+
+def _claimed(meta: Submission) -> set[str]:
+    """Attackers with figures of the submitter."""
+    return {claim.attacker for claim in meta.claims} - {"", WORST_CASE, WORST_CASE_ADAPTIVE}
+
+
+def _attacker_notes(meta: Submission, linkers: Mapping[str, Linker], attackers: Sequence[str]) -> list[str]:
     notes = []
     for name, linker in linkers.items():
         if name in meta.attackers and meta.attackers[name] != linker.attacker.fingerprint():
             notes.append(f"attacker '{name}' has another version here than in the submitter's run")
-    if missing := sorted(set(meta.attackers) - set(linkers)):
+    theirs = set(meta.attackers) | _claimed(meta)
+    if missing := sorted(theirs - set(attackers)):
         notes.append(f"not run here: {', '.join(missing)}")
-    if added := sorted(set(linkers) - set(meta.attackers)):
+    if added := sorted(set(attackers) - theirs):
         notes.append(f"chosen by the verifier: {', '.join(added)}")
     return notes
 
@@ -357,7 +383,7 @@ def _retrain(
 def _standings(
     meta: Submission,
     records: Records,
-    linkers: dict[str, Linker],
+    attackers: Sequence[str],
     grid: tuple[float, ...],
     anchored: bool,
 ) -> tuple[list[Standing], str]:
@@ -365,7 +391,7 @@ def _standings(
     if meta.defense in ("none", "generic"):
         return [], "anchors are not ranked"
     try:
-        found = standings(list(records.groups.values()), list(linkers), grid)
+        found = standings(list(records.groups.values()), attackers, grid)
     except UserError as error:
         return [], str(error)
     reasons = []
@@ -375,7 +401,7 @@ def _standings(
         reasons.append(f"fewer than {LEAST_SUBJECTS} subjects")
     if meta.run.lora:
         reasons.append("its own LoRA settings")
-    if not any(s.judge == "worst-case" for s in found):
+    if not any(s.judge == WORST_CASE for s in found):
         reasons.append("every attacker is white-box")
     return found, ", ".join(reasons)
 

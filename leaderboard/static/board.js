@@ -8,6 +8,7 @@
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const two = (x) => (x === null || x === undefined ? "–" : x.toFixed(2));
   const WORST = "worst-case";
+  const JOINT = { [WORST]: "all but white-box", [`${WORST}-adaptive`]: "these and all adaptive" };
 
   // ---- theme --------------------------------------------------------------------------------------------------------
 
@@ -218,12 +219,12 @@
     const { track, threat } = selected(), list = byId("judge"), before = list.value;
     const found = [...new Set(data.rows.filter((r) => r.track === track && r.threat === threat).map((r) => r.judge))];
     list.replaceChildren();
-    if (threat === WORST) list.append(new Option("all but white-box", ""));
+    if (JOINT[threat]) list.append(new Option(JOINT[threat], ""));
     else {
       list.append(new Option("each", ""));
       for (const judge of found) list.append(new Option(judge, judge));
     }
-    list.disabled = threat === WORST;
+    list.disabled = threat in JOINT;
     if ([...list.options].some((o) => o.value === before)) list.value = before;
   }
   function update() {
