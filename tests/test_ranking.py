@@ -21,11 +21,6 @@ IMAGES, IDENTITIES = 12, 20
 FARS = {"1e-2": Threshold(0.5, 1e-2, 0.01, 7560), "1e-3": Threshold(0.6, 1e-3, 0.001, 7560)}
 
 
-def matches(mated: np.ndarray) -> dict[str, Matches]:
-    thresholds = {"1e-2": threshold(0.5, 0.01), "1e-3": threshold(0.6, 0.001)}
-    return {far: Matches(at_least(mated, t), t) for far, t in thresholds.items()}
-
-
 class Method(Defense):
     name, title = "method", "a method"
 

@@ -372,11 +372,9 @@ def _retrain(
 ) -> list[Retrained]:
     picked = pick(bundle.meta.cells, options.retrain, options.seed)
     progress.start(len(picked))
-    base, data, _, lora, sampling, prompts, per_prompt = parts
+    base, data, _, *rest = parts
     with tempfile.TemporaryDirectory() as folder:
-        run = bundle.meta.run
-        thief = Thief(run.purify) if run.threat == "unauthorized" else None
-        lab = Lab(base, data, Store(Path(folder)), lora, sampling, prompts, per_prompt, thief)
+        lab = Lab(base, data, Store(Path(folder)), *rest)
         return retrain(bundle, picked, lab, subjects, linkers, lambda name: progress.cell(f"train {name}", False))
 
 
