@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from bundles import content, members_of, picture, png, valid, write
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
 from iddmbench.errors import UserError
 from iddmbench.submission import read
 from iddmbench.submission.images import decode
 from iddmbench.submission.read import open_bundle, strict_json
-from iddmbench.submission.schema import json_schema, parse_submission
+from iddmbench.submission.schema import Options, json_schema, parse_submission
 from iddmbench.submission.text import csv_cell, markdown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -371,3 +372,14 @@ def test_markdown_is_inert() -> None:
     shown = markdown("[x](javascript:alert(1)) <b>|</b> `c` **d** ![i](u) https://e.org a@b.org\nnew")
     for active in ("[x]", "<b>", " | ", "`c`", "**", "![", "https:", "a@b", "\n"):
         assert active not in shown
+
+
+@pytest.mark.parametrize(("value", "fine"), [("", True), ("a pattern", True), (["sface", ""], True), ("a\nb", False)])
+def test_an_option_may_be_empty_text(value: Any, fine: bool) -> None:
+    """As `target` of the perturbation defenses is by default; a line break is no option's value."""
+    adapter = TypeAdapter(Options)
+    if fine:
+        assert adapter.validate_python({"target": value}) == {"target": value}
+    else:
+        with pytest.raises(ValidationError):
+            adapter.validate_python({"target": value})

@@ -25,7 +25,7 @@ MOST_CELLS = 20_000
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10_000_000)]
-Option = bool | Annotated[int, Field(ge=-(10**12), le=10**12)] | Number | Line
+Option = bool | Annotated[int, Field(ge=-(10**12), le=10**12)] | Number | Literal[""] | Line
 Options = Annotated[dict[Slug, Option | Annotated[list[Option], Field(max_length=64)]], Field(max_length=64)]
 
 
