@@ -11,8 +11,8 @@ from iddmbench.defense import Names, Workbench
 from iddmbench.errors import UserError
 from iddmbench.models.base import load_base
 from iddmbench.perturb.defense import VictimPerturbation
-from iddmbench.perturb.pgd import ascend, to_signed
-from iddmbench.perturb.target import target_image
+from iddmbench.perturb.pgd import ascend
+from iddmbench.perturb.target import target_latents
 from iddmbench.perturb.victim import Victim
 
 
@@ -40,14 +40,11 @@ class AntiDreamBooth(VictimPerturbation):
             victims.append(Victim(base, texts, torch.zeros(0)))
         return victims
 
-    def targets(self, victims: list[Victim], bench: Workbench) -> list[Tensor | None]:
+    def targets(self, victims: list[Victim]) -> list[Tensor | None]:
         """Each victim's latents of the target image, None in the untargeted mode."""
         if self.mode == "untargeted":
             return [None] * len(victims)
-        recipe = bench.base.recipe
-        x = to_signed(target_image(self.target, bench.base.side)[None], recipe.grayscale, bench.base.device)
-        with torch.no_grad():
-            return [victim.latents(x) for victim in victims]
+        return [target_latents(self.target, victim.base) for victim in victims]
 
     def attack(
         self,
@@ -90,7 +87,7 @@ class FSMG(AntiDreamBooth):
             generator = bench.seeds.child("victim", k).torch()
             victim.train(photos, texts, self.train_steps, self.training(bench), generator)
         bench.tick(0.6)
-        targets = self.targets(victims, bench)
+        targets = self.targets(victims)
         return self.attack(victims, clean, clean, targets, self.steps, eps, bench.seeds.child("pgd").torch())
 
 
@@ -112,7 +109,7 @@ class ASPL(AntiDreamBooth):
     def perturb(self, clean: Tensor, references: np.ndarray, eps: float, bench: Workbench) -> Tensor:
         victims, training = self.victims(references, bench), self.training(bench)
         photos, texts = self.surrogate_set(clean, victims[0], bench)
-        targets, x = self.targets(victims, bench), clean
+        targets, x = self.targets(victims), clean
         for r in range(self.rounds):
             seeds = bench.seeds.child("round", r)
             copies = [victim.copy() for victim in victims]

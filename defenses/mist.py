@@ -9,8 +9,8 @@ from torch import Tensor
 
 from iddmbench.defense import Workbench
 from iddmbench.perturb.defense import Perturbation
-from iddmbench.perturb.pgd import ascend, random_start, to_signed
-from iddmbench.perturb.target import target_image
+from iddmbench.perturb.pgd import ascend, random_start
+from iddmbench.perturb.target import target_latents
 from iddmbench.perturb.victim import Victim
 
 
@@ -35,11 +35,8 @@ class Mist(Perturbation):
     prompt: str = Field("a photo", description="prompt of the denoiser (its code, for objects)")
 
     def perturb(self, clean: Tensor, references: np.ndarray, eps: float, bench: Workbench) -> Tensor:
-        recipe = bench.base.recipe
         victim = Victim(bench.base, [self.prompt] * len(clean), torch.zeros(0))
-        texture = to_signed(target_image(self.target, bench.base.side)[None], recipe.grayscale, bench.base.device)
-        with torch.no_grad():
-            target = victim.latents(texture)
+        target = target_latents(self.target, bench.base)
         generator = bench.seeds.child("pgd").torch()
         start = random_start(clean, eps, bench.seeds.child("start").torch())
         x = ascend(clean, start, lambda x: self.objective(victim, x, target, generator), self.steps, self.alpha, eps)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from iddmbench.defense import Workbench
 from iddmbench.perturb.defense import Perturbation
-from iddmbench.perturb.pgd import ascend, random_start, to_signed
-from iddmbench.perturb.target import target_image
+from iddmbench.perturb.pgd import ascend, random_start
+from iddmbench.perturb.target import target_latents
 
 
 class PhotoGuard(Perturbation):
@@ -33,9 +33,7 @@ class PhotoGuard(Perturbation):
     def perturb(self, clean: Tensor, references: np.ndarray, eps: float, bench: Workbench) -> Tensor:
         base, wanted = bench.base, torch.zeros(1, device=bench.base.device)
         if self.mode == "targeted":
-            texture = to_signed(target_image(self.target, base.side)[None], base.recipe.grayscale, base.device)
-            with torch.no_grad():
-                wanted = base.encode_signed(texture.expand(-1, 3, -1, -1))
+            wanted = target_latents(self.target, base)
 
         def objective(x: Tensor) -> Tensor:
             latents = base.encode_signed(x.expand(-1, 3, -1, -1))

@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
 from iddmbench.errors import UserError
+from iddmbench.models.base import BaseModel
+from iddmbench.perturb.pgd import to_signed
 from iddmbench.references import resize
 
 
@@ -24,6 +28,13 @@ def target_image(path: str, side: int) -> np.ndarray:
     length = min(image.shape[:2])
     top, left = (image.shape[0] - length) // 2, (image.shape[1] - length) // 2
     return resize(np.ascontiguousarray(image[top : top + length, left : left + length]), side)
+
+
+def target_latents(path: str, base: BaseModel) -> Tensor:
+    """Scaled latents [1, c, h, w] of `target_image` at the base's side, gray on a gray base. Raises UserError as it does."""
+    x = to_signed(target_image(path, base.side)[None], base.recipe.grayscale, base.device)
+    with torch.no_grad():
+        return base.encode_signed(x.expand(-1, 3, -1, -1))
 
 
 def pattern(side: int) -> np.ndarray:

@@ -76,8 +76,10 @@ class RunConfig(BaseModel):
 
     def _preset_of(self, cls: type[Defense]) -> dict[str, Any]:
         """Raises UserError when a preset is asked for that the defense does not have."""
-        if self.preset in ("", PAPER) or not cls.presets:
-            return cls.presets.get(self.base, {}) if not self.preset else {}
+        if not self.preset:
+            return cls.presets.get(self.base, {})
+        if self.preset == PAPER or not cls.presets:
+            return {}
         if self.preset not in cls.presets:
             raise UserError(
                 f"preset: defense '{cls.name}' has none '{self.preset}': {did_you_mean(self.preset, [PAPER, *cls.presets])}"
