@@ -1,5 +1,6 @@
 """From a run to a bundle to recomputed figures: honest bundles pass with the same figures, each kind of fraud is named."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +15,14 @@ from lab_plugins import install, square
 from tiny_base import write_base
 from typer.testing import CliRunner
 
-from iddmbench.attacker import ATTACKERS
+from iddmbench.attacker import ATTACKERS, build_attacker
 from iddmbench.cli import app
 from iddmbench.datasets.orl import photo
 from iddmbench.defense import DEFENSES, Defense
 from iddmbench.errors import UserError
 from iddmbench.leaderboard import board as boards
+from iddmbench.nets import sface as sface_net
+from iddmbench.nets.wheel_files import wheel_file
 from iddmbench.run import pipeline
 from iddmbench.run.aggregate import Group, Scored
 from iddmbench.run.config import make_config
@@ -29,6 +32,7 @@ from iddmbench.submission import verify as module
 from iddmbench.submission.authenticity import Dependence, Posted, dependence
 from iddmbench.submission.bundle import About, write_bundle
 from iddmbench.submission.images import perceptual_hash
+from iddmbench.submission.names import public_name, public_options
 from iddmbench.submission.verify import Options, Verification, verify
 
 runner = CliRunner()
@@ -445,14 +449,13 @@ def test_dependence_on_the_subject() -> None:
 def test_good_looking_strangers_are_refused(case: Case, tmp_path: Path) -> None:
     """Undefended-quality images of the wrong people would have perfect privacy and a fair utility index."""
     groups = {"none": Group("none", np.nan, (), {}, 0), "x-1.00": Group("x", 1.0, (), {}, 0)}
-    records = pipeline.Records(groups=groups)
     depends = {"none": Dependence(0.04, 0.001), "x-1.00": Dependence(-0.001, 0.6)}
     for index, refused in ((0.8, True), (0.05, False)):
         rows = [{"metric": "utility_index", "defense": "x", "strength": 1.0, "value": index}]
-        ((found, text),) = module._independent(records, pd.DataFrame(rows), depends)
+        ((found, text),) = module._independent(groups, pd.DataFrame(rows), depends)
         assert found is refused and "do not depend on the subject" in text
     depends["x-1.00"] = Dependence(0.03, 0.001)
-    assert module._independent(records, pd.DataFrame(rows), depends) == []
+    assert module._independent(groups, pd.DataFrame(rows), depends) == []
 
 
 # ---- hashes -------------------------------------------------------------------------------------------------------------
@@ -535,3 +538,68 @@ def test_posted_knows_flat_images() -> None:
     posted = Posted.of(cell, np.stack([np.full((64, 64, 3), 7, np.uint8), bundles.picture()]))
     assert posted.flat.tolist() == [True, False] and posted.bits.shape == (2, 256)
     assert ATTACKERS.names()
+
+
+# ---- attackers that are files -----------------------------------------------------------------------------------------
+
+
+def test_a_file_is_named_without_its_path(case: Case, tmp_path: Path) -> None:
+    """A run with a network of the submitter's disk, plain and inside adaptive attackers, goes from bundle to entry."""
+    source = wheel_file(sface_net.PACKAGE, sface_net.FILE)
+    secret = tmp_path / "home of M+E" / "w600k 50.onnx"
+    secret.parent.mkdir()
+    secret.symlink_to(source)
+    file = f"onnx:{secret}"
+    digits = build_attacker(file).fingerprint()[:8]
+    options = {"dataset": "tiny-orl", "subjects": 3, "base": str(case.base), "defenses": ("blend",)}
+    options |= {"strengths": (0.5, 1.0), "images_per_prompt": 2, "anchors": True}
+    wanted = ("coarse", "fine", file, f"threshold:{file}")
+    run = tmp_path / "run"
+    assert pipeline.run(make_config(options | {"attackers": wanted}), run, case.root / "cache") == 0
+    write_bundle(RunFolder.open(run), None, About("Blend"), tmp_path / "a.zip")
+    meta, _ = bundles.unpack(tmp_path / "a.zip")
+    assert "M+E" not in json.dumps(meta) and str(tmp_path) not in json.dumps(meta)
+    public = f"onnx:w600k-50-{digits}"
+    assert set(meta["attackers"]) == {"coarse", "fine", public}
+    claimed = {c["attacker"] for c in meta["claims"]}
+    assert claimed == {"", "coarse", "fine", public, f"threshold:{public}", WORST_CASE, WORST_CASE_ADAPTIVE}
+    # A verifier without the file: nothing of it is compared, nor of worst cases over it.
+    lacks = case.verify(tmp_path / "a.zip", tmp_path / "lacks")
+    assert not lacks.differences and not lacks.refused
+    assert any(f"not run here: {public}, threshold:{public}" in note for note in lacks.notes)
+    # One who has it puts it on the board under the same name.
+    has = case.verify(tmp_path / "a.zip", tmp_path / "has", attackers=wanted)
+    assert not has.differences and not has.refused
+    entry = boards.add(tmp_path / "board", has, "blend")
+    assert {a.name for a in entry.attackers} == {"coarse", "fine", public, f"threshold:{public}"}
+    assert {s.judge for s in entry.standings} >= {public, f"threshold:{public}", WORST_CASE}
+    assert entry.judged_by(WORST_CASE_ADAPTIVE) == ["fine", public, f"threshold:{public}"]
+    assert str(tmp_path) not in (tmp_path / "board" / "entries" / "blend" / "entry.json").read_text()
+
+
+def test_public_names() -> None:
+    known = {"onnx:/a/b.onnx,bgr": "ab" * 32, "onnx:C:\\Users\\me\\net.v2.onnx": "cd" * 32, "onnx:~/.onnx": "ef" * 32}
+    known |= {"onnx:/a/b.onnx:mtcnn": "12" * 32, "onnx:/" + "é" * 300: "34" * 32}
+    for name, public in (
+        ("dlib", "dlib"),
+        ("", ""),
+        (WORST_CASE, WORST_CASE),
+        ("fuse:dlib+sface", "fuse:dlib+sface"),
+        ("onnx:/a/b.onnx,bgr", "onnx:b-abababab"),
+        ("finetune:onnx:/a/b.onnx,bgr", "finetune:onnx:b-abababab"),
+        ("fuse:dlib+onnx:/a/b.onnx,bgr", "fuse:dlib+onnx:b-abababab"),
+        ("onnx:C:\\Users\\me\\net.v2.onnx", "onnx:net.v2-cdcdcdcd"),
+        ("onnx:~/.onnx", "onnx:onnx-efefefef"),
+        ("sface:mtcnn", "sface:mtcnn"),
+        ("onnx:/a/b.onnx:mtcnn", "onnx:b-12121212:mtcnn"),
+    ):
+        assert public_name(name, known) == public
+    assert public_name("onnx:/" + "é" * 300, known) == "onnx:file-34343434"
+    options = {"surrogate": ["sface", "onnx:/a/b.onnx,bgr"], "other": "sface, dlib", "rounds": 6}
+    with pytest.raises(UserError, match="no such file"):
+        public_name("onnx:/nowhere/c.onnx", known)
+    assert public_options({"surrogate": "sface,onnx:~/.onnx", "rounds": 6}, known) == {
+        "surrogate": "sface,onnx:onnx-efefefef",
+        "rounds": 6,
+    }
+    assert public_options(options, known)["other"] == "sface, dlib"

@@ -1,9 +1,9 @@
 """From scored cells to the summary table: every figure with its 95 % interval, policy and number of images."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -70,23 +70,38 @@ class Group:
 
 
 def summarize(groups: list[Group], attackers: Iterable[str], real: np.ndarray, seed: int = 0) -> pd.DataFrame:
-    """The summary table (iddmbench.run.folder documents its columns).
+    """The summary table of several conditions: `summarize_group` of each, against the anchors among them."""
+    attackers = list(attackers)
+    judges = unknown_to_all(groups, attackers)
+    anchors = {group.defense: group for group in groups if np.isnan(group.strength)}
+    rows = [row for group in groups for row in summarize_group(group, attackers, judges, anchors, real, seed)]
+    return pd.DataFrame(rows)
+
+
+def summarize_group(
+    group: Group,
+    attackers: Sequence[str],
+    judges: Sequence[str],
+    anchors: Mapping[str, Group],
+    real: np.ndarray,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Rows of the summary table (iddmbench.run.folder documents its columns) for one condition.
 
     Args:
         attackers: names, adaptive ones included.
+        judges: those that make the worst case, see `unknown_to_all`.
+        anchors: the conditions "none" and "generic", where there are any; of them the utility is enough.
         real: float [M, D] features of the subjects' references, which FID and KID compare with.
         seed: of the bootstrap.
     """
     rows: list[dict[str, Any]] = []
-    attackers = list(attackers)
-    judges = unknown_to_all(groups, attackers)
-    for group in groups:
+    if group.cells:
         seeds = Seeds(seed).child("bootstrap", group.label)
-        if group.cells:
-            rows += [{**_context(group), **row} for row in _privacy(group, attackers, judges, seeds)]
-            rows += [{**_context(group), **row} for row in _utility(group, real, seeds)]
-    table = pd.DataFrame(rows)
-    return pd.concat([table, pd.DataFrame(_index_rows(groups, seed))], ignore_index=True)
+        rows += _privacy(group, attackers, judges, seeds)
+        rows += _utility(group, real, seeds)
+    rows.append(_index_row(group, anchors, seed))
+    return [{**_context(group), **row} for row in rows]
 
 
 def _context(group: Group) -> dict[str, Any]:
@@ -110,14 +125,21 @@ def _row(
     }
 
 
-def unknown_to_all(groups: list[Group], attackers: list[str]) -> list[str]:
+class Knowing(Protocol):
+    """Anything that says which attackers a defense optimized against."""
+
+    @property
+    def white_box(self) -> tuple[str, ...]: ...
+
+
+def unknown_to_all(groups: Iterable[Knowing], attackers: Sequence[str]) -> list[str]:
     """Attackers that rest on no system that a defense of the run optimized against: over them the worst case compares all
     conditions alike.
 
     Where the defenses leave none in common, all attackers, of which each condition's own white-box ones are then left out.
     """
     used = {name for group in groups for name in group.white_box}
-    return [name for name in attackers if not used & set(roots(name))] or attackers
+    return [name for name in attackers if not used & set(roots(name))] or list(attackers)
 
 
 def threat_of(name: str, white_box: tuple[str, ...]) -> str:
@@ -128,7 +150,7 @@ def threat_of(name: str, white_box: tuple[str, ...]) -> str:
     return ADAPTIVE_WHITE_BOX if known else ADAPTIVE
 
 
-def _privacy(group: Group, attackers: Iterable[str], judges: list[str], seeds: Seeds) -> Iterable[dict[str, Any]]:
+def _privacy(group: Group, attackers: Iterable[str], judges: Sequence[str], seeds: Seeds) -> Iterable[dict[str, Any]]:
     unknown: dict[tuple[str, str], list[Hits]] = defaultdict(list)
     seen: dict[tuple[str, str], list[list[np.ndarray]]] = defaultdict(list)
     for name in attackers:
@@ -160,7 +182,7 @@ def _privacy(group: Group, attackers: Iterable[str], judges: list[str], seeds: S
             yield {**row, "attacker": worst, "threat": TRANSFER if worst == WORST_CASE else ADAPTIVE}
 
 
-def _worst_cases(name: str, threat: str, judges: list[str]) -> list[str]:
+def _worst_cases(name: str, threat: str, judges: Sequence[str]) -> list[str]:
     """The worst cases that an attacker counts in: over transfer attackers, and with the adaptive ones."""
     if parse(name) is None and (threat == WHITE_BOX or name not in judges):
         return []
@@ -306,29 +328,25 @@ def utility_values(group: Group) -> dict[str, list[np.ndarray]]:
     }
 
 
-def _index_rows(groups: list[Group], seed: int) -> list[dict[str, Any]]:
-    """Utility index of each group, relative to `none` (1) and `generic` (closeness floor); NaN where those are missing.
+def _index_row(group: Group, anchors: Mapping[str, Group], seed: int) -> dict[str, Any]:
+    """Utility index, relative to `none` (1) and `generic` (closeness floor); NaN where those are missing.
 
     The bootstrap draws subjects and images of the group and of both anchors together: they share subjects and noise.
     """
-    anchors = {g.defense: g for g in groups if np.isnan(g.strength) and g.cells}
-    rows = []
-    for group in groups:
-        parts = [group, anchors.get("none"), anchors.get("generic")]
-        subjects = set(group.cells) if all(parts) else set()
-        for part in parts:
-            subjects &= set(part.cells) if part else set()
-        estimate = None
-        if subjects:
-            tables = index_tables([part for part in parts if part], sorted(subjects))
-            rng = Seeds(seed).child("bootstrap", group.label, "index").numpy()
-            means = np.concatenate(tables).mean(0)
-            used = informative(means)
-            samples = np.array([index_of(m, used) for m in resampled_means(tables, rng, RESAMPLES)])
-            samples = samples[np.isfinite(samples)]
-            estimate = summarize_samples(index_of(means, used), samples, sum(map(len, tables)), len(tables))
-        rows.append({**_context(group), **_row("utility_index", estimate)})
-    return rows
+    parts = [group, anchors.get("none"), anchors.get("generic")]
+    subjects = set(group.cells) if all(parts) else set()
+    for part in parts:
+        subjects &= set(part.cells) if part else set()
+    estimate = None
+    if subjects:
+        tables = index_tables([part for part in parts if part], sorted(subjects))
+        rng = Seeds(seed).child("bootstrap", group.label, "index").numpy()
+        means = np.concatenate(tables).mean(0)
+        used = informative(means)
+        samples = np.array([index_of(m, used) for m in resampled_means(tables, rng, RESAMPLES)])
+        samples = samples[np.isfinite(samples)]
+        estimate = summarize_samples(index_of(means, used), samples, sum(map(len, tables)), len(tables))
+    return _row("utility_index", estimate)
 
 
 INDEX = ("face_detection_rate", "ser_fiq", "closeness_efficientnet_lite0", "adherence")

@@ -1,6 +1,7 @@
 """What a run is asked to do, validated before anything starts."""
 
 from inspect import signature
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.models.recipe import LoraSettings, Recipe, Sampling
 from iddmbench.purify import purifier
+from iddmbench.run.folder import label
 
 ANCHORS = ("none", "generic")
 PAPER = "paper"
@@ -56,7 +58,11 @@ class RunConfig(BaseModel):
                 raise ValueError(f"strength {value:g} is outside [0, 1]")
         if not values:
             raise ValueError("give at least one strength")
-        return tuple(sorted(set(values)))
+        values = tuple(sorted(set(values)))
+        for first, second in pairwise(values):
+            if label("", first) == label("", second):
+                raise ValueError(f"strengths {first:g} and {second:g} are the same to two decimals")
+        return values
 
     def plan(self) -> list[Defense]:
         """Every defense to run, configured: the anchors, then each defense at each strength."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
+from iddmbench.run import shown
 from iddmbench.run.figures import short
 from iddmbench.run.folder import EXTRAS, REFERENCES, TRANSFER, RunFolder
 from iddmbench.run.tables import Condition, Summary
@@ -45,15 +46,16 @@ def contact_sheet(run: RunFolder) -> Image.Image:
     Rows are subjects (six at most), column groups the references, what a defense made of them, undefended outputs, each
     defense and strength, and the generic model. Every group shows the same prompts and noise. A bar below an image says
     that an attacker which the defense did not optimize against links it at rank 1, a dotted one that no face is found.
+    Of many conditions a part is shown, without what the defenses made of the references.
     """
     summary = Summary(run)
     subjects = [str(s) for s in dict.fromkeys(run.cells["subject"])][:SUBJECTS]
-    conditions = summary.conditions
+    conditions, left_out = shown.conditions(summary, lines=COLUMNS - 4)
     width = int(np.clip((COLUMNS - 2) // max(1, len(conditions)), 1, 4))
     groups = [Group("references", 2, {s: _tiles(run.pictures(REFERENCES, s), 2) for s in subjects})]
-    groups += _extras(run, conditions, subjects, 2)
+    groups += _extras(run, conditions, subjects, 2) if not left_out else []
     groups += [Group(c.title, width, {s: _outputs(run, c, s, width) for s in subjects}) for c in conditions]
-    return _draw(groups, subjects, _footnote(run, len(dict.fromkeys(run.cells["subject"])), len(subjects)))
+    return _draw(groups, subjects, _footnote(run, len(dict.fromkeys(run.cells["subject"])), len(subjects), left_out))
 
 
 def _tiles(images: Sequence[np.ndarray], count: int) -> list[Tile]:
@@ -92,11 +94,11 @@ def _mark(probes: pd.DataFrame) -> str:
     return "" if unknown["acquired"].any() else "no face"
 
 
-def _footnote(run: RunFolder, all_subjects: int, shown: int) -> str:
+def _footnote(run: RunFolder, subjects: int, rows: int, left_out: str) -> str:
     parts = [f"{run.config.get('dataset', '')} on {run.config.get('base', '')}"]
-    if all_subjects > shown:
-        parts.append(f"{shown} of {all_subjects} subjects")
-    return short(", ".join(parts), 80)
+    if subjects > rows:
+        parts.append(f"{rows} of {subjects} subjects")
+    return short(", ".join([*parts, left_out] if left_out else parts), 160)
 
 
 def _draw(groups: Sequence[Group], subjects: Sequence[str], footnote: str) -> Image.Image:

@@ -1,5 +1,6 @@
 """Figures of scores and ranks: CMC and DET curves by attacker, and who is left exposed. Several runs lie over each other."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, PercentFormatter
 from scipy.stats import norm
 
-from iddmbench.run.figures import GRAY, INK, MARKERS, STYLE, color, short
+from iddmbench.run import shown
+from iddmbench.run.figures import GRAY, INK, MARKERS, STYLE, color, lap, short, titled
 from iddmbench.run.folder import RunFolder
 from iddmbench.run.tables import GENERIC, UNDEFENDED, Condition, Summary
 
@@ -76,13 +78,11 @@ def subjects(*runs: RunFolder) -> Figure:
     """Strip plot: each subject's share of images that are not linked at rank 1, by condition and attacker.
 
     A dot is a subject, a bar the mean; the person with the lowest share is named where somebody is linked at all. Images
-    without a face are left out.
+    without a face are left out. Of many conditions and attackers a part is drawn, and the rest named.
     """
-    summaries = [Summary(run) for run in runs]
-    series = [(i, s, c) for i, s in enumerate(summaries) for c in s.conditions]
-    attackers = list(dict.fromkeys(a for s in summaries for a in s.attackers)) or [""]
+    summaries, series, attackers, words = _drawn(runs, lines=2 * shown.LINES)
     with matplotlib.rc_context(STYLE):
-        size = max(4.0, 1.1 + 0.62 * len(series)), 1.0 + 2.5 * len(attackers)
+        size = max(4.0, 1.1 + 0.62 * len(series)), 1.0 + 2.5 * len(attackers) + 0.3 * bool(words)
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(len(attackers), 1, sharex=True, squeeze=False)[:, 0]
@@ -97,6 +97,8 @@ def subjects(*runs: RunFolder) -> Figure:
             ax.set_axisbelow(True)
         names = [_name(s, several=len(runs) > 1) for s in series]
         axes[-1].set_xticks(range(len(series)), names, rotation=35, ha="right", fontsize=9)
+        if words:
+            figure.supxlabel(textwrap.fill(words, int(16 * size[0])), fontsize=8.5)
         return figure
 
 
@@ -121,11 +123,18 @@ def subject_rates(probes: pd.DataFrame, attacker: str) -> pd.Series:
     return (own["rank"] != 1).groupby(own["subject"]).mean()
 
 
-def _panels(runs: Sequence[RunFolder], draw: Draw, x: str, y: str) -> tuple[Figure, list[Axes]]:
-    """One panel per attacker with a line per condition and run, and one legend."""
+def _drawn(runs: Sequence[RunFolder], lines: int) -> tuple[list[Summary], list[Series], list[str], str]:
+    """The runs' figures, what is drawn of them (conditions of each run, attackers), and what is left out, in words."""
     summaries = [Summary(run) for run in runs]
-    series = [(i, s, c) for i, s in enumerate(summaries) for c in s.conditions]
-    attackers = list(dict.fromkeys(a for s in summaries for a in s.attackers)) or [""]
+    chosen = [(shown.conditions(s, shown.CONDITIONS, lines), shown.attackers(s)) for s in summaries]
+    series = [(i, s, c) for i, (s, ((kept, _), _)) in enumerate(zip(summaries, chosen, strict=True)) for c in kept]
+    attackers = list(dict.fromkeys(a for _, (kept, _) in chosen for a in kept)) or [""]
+    return summaries, series, attackers, shown.note([words for parts in chosen for _, words in parts])
+
+
+def _panels(runs: Sequence[RunFolder], draw: Draw, x: str, y: str) -> tuple[Figure, list[Axes]]:
+    """One panel per attacker with a line per condition and run, and one legend. Of many a part is drawn, and the rest named."""
+    _, series, attackers, words = _drawn(runs, shown.LINES)
     with matplotlib.rc_context(STYLE):
         columns = min(3, len(attackers))
         rows = -(-len(attackers) // columns)
@@ -154,17 +163,26 @@ def _panels(runs: Sequence[RunFolder], draw: Draw, x: str, y: str) -> tuple[Figu
         if handles:
             place: Any = "outside lower center"
             figure.legend(
-                list(handles.values()), list(handles), loc=place, ncols=min(4, len(handles)), frameon=False, fontsize=9
+                list(handles.values()),
+                list(handles),
+                loc=place,
+                ncols=min(4, len(handles)),
+                frameon=False,
+                fontsize=9,
+                handlelength=3.2,
+                **titled(words, 60 * columns),
             )
         return figure, axes
 
 
 def _line(series: Series, several: bool) -> dict[str, Any]:
-    """Colour by defense, dashes by strength, thickness by run."""
+    """Colour by defense, dashes by strength, thickness by run. At one strength each, dashes tell equal colours apart."""
     order, summary, condition = series
     curve = summary.curve(condition.defense)
     dash: Any = "-"
-    if condition in curve:
+    if condition in curve and len(summary.conditions) > shown.CONDITIONS:
+        dash = ("-", DASHES[2], DASHES[1])[min(2, lap(condition.defense))]
+    elif condition in curve:
         dash = DASHES[-1 - min(len(DASHES) - 1, len(curve) - 1 - curve.index(condition))]
     return {"color": _tint(condition), "ls": dash, "lw": 2.2 - 0.5 * min(order, 2), "label": _name(series, several)}
 

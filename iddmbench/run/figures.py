@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -13,10 +15,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
+from matplotlib.markers import CARETLEFT
 from matplotlib.ticker import FixedLocator, PercentFormatter
 
+from iddmbench.adaptive import parse
+from iddmbench.run import shown
 from iddmbench.run.catalogue import metric
-from iddmbench.run.folder import WORST_CASE, RunFolder
+from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.run.place_labels import place
 from iddmbench.run.tables import GENERIC, UNDEFENDED, Condition, Summary, Value
 
@@ -29,11 +34,17 @@ KNOWN = (
     *("blur", "pixelate"),
 )
 """Defenses by place, which gives colour and marker: the first thirty pairs differ."""
-SYMBOLS = ("circle", "square", "triangle-up", "diamond", "star", "pentagon")
+SHAPES = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "star": "*", "triangle-down": "v"}
+"""Markers, as plotly and as matplotlib name them. Two that are four apart share a colour among KNOWN: they look different."""
+SYMBOLS = tuple(SHAPES)
 INK, GRAY = "#222222", "#767676"
 PRIVACY = ("r1u", "psr@1e-2")
 TITLES = {"r1u": "Images not linked at rank 1 (R1-U)", "psr@1e-2": "Images not matched at FAR 1 % (PSR)"}
 MARKERS = ("o", "s", "^", "D")
+WHOLE = (-0.05, 1.06, -0.05, 1.06)
+NEAR, CROWD, LINES = 0.7, 4, 8
+"""A utility index near the undefended model's; most curves whose strengths are written, and points that need no enlarging;
+most thin lines in a panel."""
 DISC = np.array([(x, y) for x in np.linspace(-1, 1, 7) for y in np.linspace(-1, 1, 7) if x * x + y * y <= 1])
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -61,6 +72,11 @@ def symbol(defense: str) -> str:
     return SYMBOLS[_place(defense) % len(SYMBOLS)]
 
 
+def lap(defense: str) -> int:
+    """How many defenses before it have its colour: 0 for the first ten known ones."""
+    return _place(defense) // len(PALETTE) if defense in KNOWN else 0
+
+
 def _place(defense: str) -> int:
     """Colour and marker by name: known defenses have their own, others one that follows from the name."""
     if defense in KNOWN:
@@ -68,24 +84,42 @@ def _place(defense: str) -> int:
     return int.from_bytes(hashlib.sha256(defense.encode()).digest()[:2])
 
 
+@dataclass(frozen=True)
+class View:
+    """One row of panels: whose worst case, and the part of it that is shown (x0, x1, y0, y1)."""
+
+    judge: str
+    window: tuple[float, float, float, float] = WHOLE
+    zoom: bool = False
+
+    def shows(self, x: float, y: float) -> bool:
+        x0, x1, y0, y1 = self.window
+        return x0 <= x <= x1 and y0 <= y <= y1
+
+
 def tradeoff(*runs: RunFolder) -> Figure:
     """Privacy against utility: R1-U and PSR at FAR 1e-2 over the utility index, one line per defense over its strengths.
 
     Thick: the worst case over attackers that the defense did not optimize against; thin: each attacker, dashed where it
-    is white-box. Points carry their strength, bars are 95 % intervals. Several runs are overlaid; their defenses keep
-    their colours and differ by marker. A figure without any value says so instead of raising.
+    is white-box, as long as they are few. Where adaptive attackers were run, they have a row of panels of their own, and where
+    many points lie near utility 1 beside others that do not, so have these points. Points carry their strength, or in a
+    crowd each curve its defense's name; bars are 95 % intervals. Several runs are overlaid; their defenses keep their colours
+    and differ by marker. A figure without any value says so instead of raising.
     """
     summaries = [Summary(run) for run in runs]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, 5.2), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.04))
-        FigureCanvasAgg(figure)
         panels = [m for m in PRIVACY if any(m in s.metrics("privacy") for s in summaries)] or [PRIVACY[0]]
-        axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for ax, name in zip(axes, panels, strict=True):
-            _dress(ax, name)
-        axes[0].set_ylabel("privacy →")
         curves = [(i, s, d) for i, s in enumerate(summaries) for d in s.defenses]
-        handles = _legend(curves, several=len(runs) > 1)
+        views = _views(summaries, panels)
+        figure = Figure(
+            figsize=(10, 0.7 + 4.5 * len(views)),
+            layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.04, hspace=0.04),
+        )
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(len(views), len(panels), sharey="row", squeeze=False)
+        handles = _legend(curves, several=len(runs) > 1, views=views)
+        left_out = [name for s in summaries for v in views for name in _left_out(s, v, len(curves))]
+        words = f"no thin line: {', '.join(map(short, dict.fromkeys(left_out)))}" if left_out else ""
         figure.legend(
             handles=handles,
             labels=[str(h.get_label()) for h in handles],
@@ -93,28 +127,37 @@ def tradeoff(*runs: RunFolder) -> Figure:
             ncols=min(4, len(handles)),
             frameon=False,
             fontsize=9,
+            **titled(words, 130),
         )
-        for ax, name in zip(axes, panels, strict=True):
-            labels = [x for i, s, d in curves for x in _curve(ax, s, d, name, i)]
-            labels += [x for i, s in enumerate(summaries) for x in _anchors(ax, s, name, first=i == 0)]
-            if not labels:
-                ax.text(0.5, 0.5, "no finished cells to show", ha="center", transform=ax.transAxes, color=GRAY)
+        for row, view in zip(axes, views, strict=True):
+            row[0].set_ylabel("privacy →")
+            for ax, name in zip(row, panels, strict=True):
+                _dress(ax, name, view)
+                labels = [x for i, s, d in curves for x in _curve(ax, s, d, name, i, view, len(curves), len(runs) > 1)]
+                labels += [x for i, s in enumerate(summaries) for x in _anchors(ax, s, name, i == 0, view)]
+                if not labels:
+                    ax.text(0.5, 0.5, "no finished cells to show", ha="center", transform=ax.transAxes, color=GRAY)
         # Labels are placed in pixels, so the layout must be final first.
         figure.canvas.draw()
         figure.set_layout_engine("none")
-        for ax in axes:
+        for ax in axes.ravel():
             _write_labels(ax)
         return figure
 
 
 def histograms(run: RunFolder) -> Figure:
-    """Scores of the images by attacker (columns) and condition (rows): cosine to the subject's own enrolment template, and
-    to the best other identity, with the thresholds. Only images with a face have scores."""
+    """Scores of the images by attacker (columns) and condition (rows): to the subject's own enrolment template, and to the
+    best other identity, with the thresholds. Only images with a face have scores.
+
+    Of many conditions and attackers a part is drawn, and the rest named (`iddmbench.run.shown`).
+    """
     summary = Summary(run)
-    attackers = summary.attackers or [""]
-    conditions = summary.conditions
+    attackers, without = shown.attackers(summary)
+    attackers = attackers or [""]
+    conditions, words = shown.conditions(summary)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(1.2 + 4.2 * len(attackers), 0.9 + 1.25 * len(conditions)), layout="constrained")
+        wide, high = (4.2, 1.25) if len(attackers) <= 3 else (3.2, 1.1)
+        figure = Figure(figsize=(1.2 + wide * len(attackers), 0.9 + high * len(conditions)), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(len(conditions), len(attackers), sharex="col", squeeze=False)
         for column, attacker in enumerate(attackers):
@@ -127,14 +170,21 @@ def histograms(run: RunFolder) -> Figure:
                 if column == 0:
                     axes[row, 0].set_ylabel(short(condition.title), rotation=0, ha="right", va="center")
             axes[0, column].set_title(short(attacker), fontsize=11)
-            axes[-1, column].set_xlabel("cosine similarity")
+            axes[-1, column].set_xlabel("cosine similarity" if parse(attacker) is None else "its own score")
         handles = [
             Line2D([], [], color=PALETTE[1], lw=6, alpha=0.6, label="to the person's own template"),
             Line2D([], [], color=PALETTE[0], lw=6, alpha=0.6, label="to the nearest other identity"),
             Line2D([], [], color=INK, lw=1, label="threshold at FAR 1 %"),
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        words = shown.note([words, without])
+        titled = titled(words, 30 + 40 * len(attackers))
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9, **titled)
         return figure
+
+
+def titled(words: str, width: int) -> dict[str, Any]:
+    """Arguments that put a note above a legend."""
+    return {"title": textwrap.fill(words, width), "title_fontsize": 8.5} if words else {}
 
 
 def render(figure: Figure, kind: str) -> bytes:
@@ -152,16 +202,62 @@ def short(text: str, limit: int = 32) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _dress(ax: Axes, name: str) -> None:
-    ax.set_title(TITLES.get(name, metric(name).title), fontsize=11, loc="left", pad=10)
-    ax.set_xlim(-0.05, 1.06)
-    ax.set_ylim(-0.05, 1.06)
-    ax.xaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
-    ax.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
+def _dress(ax: Axes, name: str, view: View) -> None:
+    title = TITLES.get(name, metric(name).title)
+    title += ", adaptive attackers too" if view.judge == WORST_CASE_ADAPTIVE else ""
+    title += ", enlarged" if view.zoom else ""
+    ax.set_title(title, fontsize=11, loc="left", pad=10)
+    x0, x1, y0, y1 = view.window
+    ax.set_xlim(x0, x1)
+    ax.set_ylim(y0, y1)
+    for axis, low, high in ((ax.xaxis, x0, x1), (ax.yaxis, y0, y1)):
+        step = 0.2 if high - low > 0.7 else 0.1 if high - low > 0.25 else 0.05
+        axis.set_major_locator(FixedLocator([round(step * i, 2) for i in range(int(1 / step) + 1)]))
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    ax.set_xlabel("utility index (1 = undefended) →")
+    cut = "" if x0 < 0 else f", from {x0:.1f}"
+    ax.set_xlabel(f"utility index (1 = undefended{cut}) →")
     ax.grid(color="#e6e6e6", lw=0.7)
     ax.set_axisbelow(True)
+
+
+def _views(summaries: Sequence[Summary], panels: Sequence[str]) -> list[View]:
+    """The rows: the worst case, the one with adaptive attackers if there were any, and an enlarged part if it is crowded.
+
+    Where all strengths keep utility near 1, every axis begins there.
+    """
+    at = [
+        (u.value, p.value, judge)
+        for s in summaries
+        for judge in shown.judges(s)
+        for c in s.conditions
+        if c.strength is not None and (u := s.get(c, "utility_index"))
+        for name in panels
+        if (p := s.get(c, name, judge))
+    ]
+    judges = list(dict.fromkeys(judge for s in summaries for judge in shown.judges(s)))
+    if at and min(x for x, _, _ in at) >= NEAR:
+        x0 = np.floor(10 * min(x for x, _, _ in at) - 0.5) / 10
+        return [View(judge, (x0, WHOLE[1], *WHOLE[2:])) for judge in judges]
+    views = [View(judge) for judge in judges]
+    near = [(x, y) for x, y, judge in at if x >= NEAR and judge == WORST_CASE]
+    if len(near) >= CROWD * len(panels):
+        low, high = min(y for _, y in near), max(y for _, y in near)
+        x0 = np.floor(10 * min(x for x, _ in near) - 0.2) / 10
+        views.insert(1, View(WORST_CASE, (x0, 1 + 0.15 * (1 - x0), max(low - 0.08, -0.05), min(high + 0.08, 1.06)), True))
+    return views
+
+
+def _thin(summary: Summary, view: View, curves: int) -> list[str]:
+    """Attackers that have a line of their own, so many that a panel stays readable, those that link most first."""
+    if view.zoom:
+        return []
+    names = shown.plain(summary) if view.judge == WORST_CASE else shown.adaptive(summary)
+    return names[: LINES // max(1, curves)]
+
+
+def _left_out(summary: Summary, view: View, curves: int) -> list[str]:
+    names = shown.plain(summary) if view.judge == WORST_CASE else [a for a in summary.attackers if parse(a)]
+    return [name for name in names if name not in _thin(summary, view, curves)] if not view.zoom else []
 
 
 def _points(
@@ -176,13 +272,16 @@ def _points(
     return found
 
 
-def _curve(ax: Axes, summary: Summary, defense: str, name: str, order: int) -> list[str]:
+def _curve(
+    ax: Axes, summary: Summary, defense: str, name: str, order: int, view: View, curves: int, several: bool
+) -> list[str]:
     conditions = summary.curve(defense)
     undefended = [c for c in summary.conditions if c.defense == UNDEFENDED]
     tint, drawn = color(defense), []
     lone = all(summary.transfer(c) == summary.transfer(conditions[0]) for c in conditions)
     only = summary.transfer(conditions[0]) if lone else []
-    for attacker in summary.attackers:
+    thin = _thin(summary, view, curves)
+    for attacker in thin:
         # With one unknown attacker the worst case is that attacker.
         points = _points(summary, conditions, name, attacker)
         if points and [attacker] != only:
@@ -190,61 +289,56 @@ def _curve(ax: Axes, summary: Summary, defense: str, name: str, order: int) -> l
             x, y = [p[1].value for p in points], [p[2].value for p in points]
             ax.plot(x, y, color=tint, lw=1, ls=(0, (4, 2)) if known else "-", alpha=0.75, marker=".", ms=4, zorder=2)
             drawn.append(attacker)
-    points = _points(summary, conditions, name, WORST_CASE)
+            if len(thin) > 2:
+                _label(ax, (x[-1], y[-1]), short(attacker, 24), INK, small=True)
+    points = _points(summary, conditions, name, view.judge)
     if not points:
         return drawn
     x, y = [p[1].value for p in points], [p[2].value for p in points]
-    start = _points(summary, undefended, name, WORST_CASE)
+    start = _points(summary, undefended, name, view.judge)
     if start:
         ax.plot([start[0][1].value, x[0]], [start[0][2].value, y[0]], color=tint, lw=1.2, ls=":", zorder=2)
+    crowded = curves > CROWD
     for _, u, p in points:
-        _bars(ax, u, p, tint)
-    ax.plot(
-        x,
-        y,
-        color=tint,
-        lw=2.4,
-        marker=MARKERS[order % len(MARKERS)],
-        ms=7,
-        mec="white",
-        mew=0.8,
-        zorder=4,
-    )
-    for condition, u, p in points:
-        _label(ax, (u.value, p.value), f"{condition.strength:g}", tint)
-    return [*drawn, WORST_CASE]
+        _bars(ax, u, p, tint, crowded)
+    marker = MARKERS[order % len(MARKERS)] if several else SHAPES[symbol(defense)]
+    ax.plot(x, y, color=tint, lw=1.6 if crowded else 2.4, marker=marker, ms=7, mec="white", mew=0.8, zorder=4)
+    for condition, u, p in points[-1:] if crowded else points:
+        if view.shows(u.value, p.value):
+            _label(ax, (u.value, p.value), short(defense, 20) if crowded else f"{condition.strength:g}", tint)
+    return [*drawn, view.judge]
 
 
-def _anchors(ax: Axes, summary: Summary, name: str, first: bool) -> list[str]:
+def _anchors(ax: Axes, summary: Summary, name: str, first: bool, view: View) -> list[str]:
     styles = {UNDEFENDED: ("P", INK), GENERIC: ("X", GRAY)}
     anchors = [c for c in summary.conditions if c.strength is None]
     drawn = []
-    for condition, u, p in _points(summary, anchors, name, WORST_CASE):
+    for condition, u, p in _points(summary, anchors, name, view.judge):
         marker, tint = styles.get(condition.defense, ("d", GRAY))
         _bars(ax, u, p, tint)
         ax.plot([u.value], [p.value], marker=marker, color=tint, ms=10, mec="white", mew=0.8, ls="", zorder=5)
-        if first:
-            _label(
-                ax,
-                (u.value, p.value),
-                "undefended" if condition.defense == UNDEFENDED else short(condition.defense),
-                tint,
-            )
+        x = u.value
+        if x < view.window[0] and not view.zoom:  # out of sight: an arrow at the edge says so
+            x = view.window[0]
+            ax.plot([x], [p.value], marker=CARETLEFT, color=tint, ms=9, ls="", zorder=5, clip_on=False)
+        if first and view.shows(x, p.value):
+            _label(ax, (x, p.value), "undefended" if condition.defense == UNDEFENDED else short(condition.defense), tint)
         drawn.append(condition.defense)
     return drawn
 
 
-def _bars(ax: Axes, x: Value, y: Value, tint: str) -> None:
-    style: dict[str, Any] = {"color": tint, "lw": 1.1, "alpha": 0.55, "zorder": 3}
+def _bars(ax: Axes, x: Value, y: Value, tint: str, faint: bool = False) -> None:
+    style: dict[str, Any] = {"color": tint, "lw": 0.8 if faint else 1.1, "alpha": 0.3 if faint else 0.55, "zorder": 3}
     if x.bounded:
         ax.plot([x.low, x.high], [y.value, y.value], **style)
     if y.bounded:
         ax.plot([x.value, x.value], [y.low, y.high], **style)
 
 
-def _label(ax: Axes, point: tuple[float, float], text: str, tint: str) -> None:
+def _label(ax: Axes, point: tuple[float, float], text: str, tint: str, small: bool = False) -> None:
     """Only noted here: `_write_labels` places all of a panel's labels together."""
-    note = ax.annotate(text, point, color=tint, fontsize=9, fontweight="bold", annotation_clip=False, zorder=6)
+    font: dict[str, Any] = {"fontsize": 8} if small else {"fontsize": 9, "fontweight": "bold"}
+    note = ax.annotate(text, point, color=tint, annotation_clip=False, zorder=6, **font)
     note.set_in_layout(False)
 
 
@@ -266,6 +360,11 @@ def _write_labels(ax: Axes) -> None:
         note.set_position(tuple(ax.transData.inverted().transform(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))))
         note.set_horizontalalignment("center")
         note.set_verticalalignment("center")
+    for anchor, box in zip(anchors, placed, strict=True):
+        near = np.clip(anchor[0], box[0], box[2]), np.clip(anchor[1], box[1], box[3])
+        if np.hypot(near[0] - anchor[0], near[1] - anchor[1]) > 15:  # so far that one might wonder whose it is
+            ends = ax.transData.inverted().transform([anchor, near])
+            ax.plot(ends[:, 0], ends[:, 1], color=GRAY, lw=0.6, zorder=1.5)
 
 
 def _along(points: np.ndarray, step: float = 3.0) -> np.ndarray:
@@ -276,15 +375,16 @@ def _along(points: np.ndarray, step: float = 3.0) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def _legend(curves: Sequence[tuple[int, Summary, str]], several: bool) -> list[Line2D]:
+def _legend(curves: Sequence[tuple[int, Summary, str]], several: bool, views: Sequence[View]) -> list[Line2D]:
     handles, thin, dashed = [], False, False
     for order, summary, defense in curves:
         text = short(defense) + (f" ({short(summary.run.name, 24)})" if several else "")
-        marker = MARKERS[order % len(MARKERS)]
+        marker = MARKERS[order % len(MARKERS)] if several else SHAPES[symbol(defense)]
+        names = _thin(summary, views[0], len(curves))
         handles.append(Line2D([], [], color=color(defense), lw=2.4, marker=marker, ms=7, mec="white", label=text))
         for condition in summary.curve(defense):
-            thin = thin or len(summary.transfer(condition)) > 1
-            dashed = dashed or len(summary.transfer(condition)) < len(summary.attackers)
+            thin = thin or len(set(names) & set(summary.transfer(condition))) > 1
+            dashed = dashed or any(summary.white_box(condition, name) for name in names)
     handles.append(Line2D([], [], color=INK, lw=2.4, label=_worst_case(curves)))
     if thin:
         handles.append(Line2D([], [], color=INK, lw=1, label="each attacker"))

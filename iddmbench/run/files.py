@@ -1,5 +1,7 @@
 """Reading and writing of stage results: images, arrays, adapters. Nothing is pickled."""
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,22 @@ def write_images(folder: Path, images: np.ndarray) -> None:
 
 def read_images(folder: Path) -> np.ndarray:
     """uint8 [N, H, W, 3] of a folder that `write_images` filled."""
-    return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.glob("*.png"))])
+    paths = sorted(folder.glob("*.png"), key=lambda path: int(path.stem))
+    return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+
+
+def copy_images(source: Path, target: Path) -> None:
+    """Make `target` hold the images of `source` and no others; a file that is there already is left alone."""
+    target.mkdir(parents=True, exist_ok=True)
+    kept = {entry.name: entry.stat() for entry in os.scandir(target)}
+    for entry in os.scandir(source):
+        if not entry.name.endswith(".png"):
+            continue
+        new, old = entry.stat(), kept.pop(entry.name, None)
+        if old is None or (old.st_size, old.st_mtime_ns) != (new.st_size, new.st_mtime_ns):
+            shutil.copy2(entry.path, target / entry.name)
+    for name in kept:
+        (target / name).unlink()
 
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:

@@ -1,6 +1,7 @@
 """A run folder: what it holds, and read access to it. The writer takes file names and columns from here.
 
 config.json, environment.json      how the run was made
+failures.txt                       tracebacks of the cells that failed; absent when none did
 cells.parquet                      one row per cell: subject x defense x strength x seed
 probes.parquet                     one row per generated image x attacker
 images.parquet                     one row per generated image
@@ -25,8 +26,8 @@ from PIL import Image
 
 from iddmbench.errors import UserError
 
-SCHEMA = 2
-CONFIG, ENVIRONMENT, REPORT = "config.json", "environment.json", "report.html"
+SCHEMA = 3
+CONFIG, ENVIRONMENT, FAILURES, REPORT = "config.json", "environment.json", "failures.txt", "report.html"
 IMAGES, REFERENCES, ENROLMENT, EXTRAS, FIGURES = "images", "references", "enrolment", "extras", "figures"
 
 WHITE_BOX, TRANSFER = "white-box", "transfer"
@@ -58,9 +59,13 @@ TABLES: dict[str, dict[str, type]] = {
         "error": str,
         "seconds": float,
         "cached": bool,
+        "seconds_protect": float,
         "seconds_personalize": float,
         "seconds_generate": float,
+        "seconds_release": float,
         "seconds_embed": float,
+        "peak_memory_mb": float,
+        "peak_device_memory_mb": float,
         "photo_linf": float,
         "photo_psnr": float,
         "photo_ssim": float,

@@ -5,10 +5,9 @@ Read `Lab.outputs` for the main path: references -> model -> images that are pos
 
 import json
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from iddmbench.personalize.trainer import PersonalizedModel
 from iddmbench.purify import purifier
 from iddmbench.references import crop_references
 from iddmbench.run.adherence import adherence
+from iddmbench.run.cost import Cost, noted, read_cost
 from iddmbench.run.files import (
     read_arrays,
     read_embeddings,
@@ -50,10 +50,11 @@ from iddmbench.seeds import Seeds
 from iddmbench.surrogate import Surrogate
 from iddmbench.types import Embeddings, FaceData, Photo, Subject
 
-CODE = {"references": 1, "class": 1, "model": 2, "images": 1, "release": 1, "embed": 1, "utility": 1}
+CODE = {"references": 1, "class": 1, "protect": 1, "model": 2, "images": 1, "release": 1, "embed": 1, "utility": 1}
 """Raised by hand when a stage's code changes its result, so that older entries are not reused."""
 
 PROTECTED = "protected references"
+ADAPTER = "adapter.safetensors"
 DECOY_PEOPLE = 5
 SER_FIQ_PASSES = 100
 
@@ -76,7 +77,17 @@ class Cell:
     @property
     def strength(self) -> float:
         """NaN for an anchor, which has none."""
-        return np.nan if self.defense.anchor else self.defense.strength
+        return strength_of(self.defense)
+
+    @property
+    def name(self) -> str:
+        """ "iddm-0.50 s29 seed 0": unique in a run."""
+        return f"{self.label} {self.subject.name} seed {self.seed}"
+
+
+def strength_of(defense: Defense) -> float:
+    """NaN for an anchor, which has none."""
+    return np.nan if defense.anchor else defense.strength
 
 
 @dataclass(frozen=True)
@@ -84,14 +95,14 @@ class Outputs:
     """What a cell posted.
 
     images: uint8 [N, S, S, 3]; prompts: N; key: identifies them for what is computed on them; extras: images by title;
-    seconds: compute time by stage, as measured when it was computed.
+    costs: by stage, as measured when it was computed.
     """
 
     images: np.ndarray
     prompts: list[str]
     key: dict[str, Any]
     extras: dict[str, np.ndarray]
-    seconds: dict[str, float]
+    costs: dict[str, Cost]
 
 
 @dataclass(frozen=True)
@@ -144,17 +155,22 @@ class Lab:
 
     def references(self, subject: Subject) -> np.ndarray:
         """uint8 [N, S, S, 3]; see `crop_references`."""
+        return read_images(self.references_folder(subject))
+
+    def references_folder(self, subject: Subject) -> Path:
         return self._cropped(subject, subject.references)
 
-    def _cropped(self, subject: Subject, photos: tuple[Photo, ...]) -> np.ndarray:
-        key = {"data": self.data.fingerprint, "subject": subject.name, "side": self.base.side}
-        key |= {"photos": [p.name for p in photos], "gray": self.base.recipe.grayscale}
-        key |= {"code": CODE["references"]}
+    def _cropped(self, subject: Subject, photos: tuple[Photo, ...]) -> Path:
+        key = self._photos_key(subject, photos)
         chosen = replace(subject, references=photos)
-        folder = self.store.fetch(
+        return self.store.fetch(
             "references", key, lambda out: write_images(out, crop_references(chosen, self.base, self.detector))
         )
-        return read_images(folder)
+
+    def _photos_key(self, subject: Subject, photos: tuple[Photo, ...]) -> dict[str, Any]:
+        key: dict[str, Any] = {"data": self.data.fingerprint, "subject": subject.name, "side": self.base.side}
+        key |= {"photos": [p.name for p in photos], "gray": self.base.recipe.grayscale}
+        return key | {"code": CODE["references"]}
 
     def _surrogate_photos(self, subject: Subject) -> np.ndarray:
         """The subject's surrogate set, cropped as the references are; logs when it shares photos with them."""
@@ -164,7 +180,7 @@ class Lab:
         shared = [p.name for p in subject.surrogate if p.image.tobytes() in known]
         if shared:
             log.warning("%s: the surrogate set shares photos with the references: %s", subject.name, ", ".join(shared))
-        return self._cropped(subject, subject.surrogate)
+        return read_images(self._cropped(subject, subject.surrogate))
 
     def class_latents(self) -> Tensor:
         """Latents of the class images, made once per base model; none where prior preservation is off."""
@@ -178,6 +194,20 @@ class Lab:
             write_tensors(out / "latents.safetensors", {"latents": latents.cpu()})
 
         return read_tensors(self.store.fetch("class", key, compute) / "latents.safetensors")["latents"]
+
+    def protect_key(self, cell: Cell) -> dict[str, Any]:
+        """What the protected photos depend on: whoever trains on them, and after whatever purification, shares them."""
+        return {
+            "data": self.data.fingerprint,
+            "subject": cell.subject.name,
+            "base": self.base.fingerprint,
+            "lora": self.lora.model_dump(mode="json"),
+            "class_sampling": self.sampling.model_dump(),
+            "defense": self._defense_key(cell.defense),
+            "seed": cell.seed,
+            "code": CODE["protect"],
+            "versions": self.versions,
+        }
 
     def model_key(self, cell: Cell) -> dict[str, Any]:
         """What the personalized model depends on. A defense that only acts on outputs shares the undefended model."""
@@ -200,54 +230,85 @@ class Lab:
             key["purify"] = self.thief.purify
         return key
 
-    def image_key(self, cell: Cell) -> dict[str, Any]:
+    def generated_key(self, cell: Cell) -> dict[str, Any]:
+        """What the images depend on before the defense changes them for release."""
         key = {"model": self.model_key(cell), "prompts": self.prompts, "per_prompt": self.per_prompt}
-        key |= {"sampling": self.sampling.model_dump(), "code": CODE["images"]}
-        if cell.defense.acts_on("release") and self.thief is None:
+        return key | {"sampling": self.sampling.model_dump(), "code": CODE["images"]}
+
+    def image_key(self, cell: Cell) -> dict[str, Any]:
+        """What the posted images depend on."""
+        key = self.generated_key(cell)
+        if self._releases(cell):
             key |= {"release": self._defense_key(cell.defense), "release_code": CODE["release"]}
         return key
 
+    def _releases(self, cell: Cell) -> bool:
+        return cell.defense.acts_on("release") and self.thief is None
+
     def is_cached(self, cell: Cell) -> bool:
-        return self.store.has("images", self.image_key(cell))
+        return self.store.has("release" if self._releases(cell) else "generate", self.image_key(cell))
 
     def outputs(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> Outputs:
         """The main path of a cell: protect, personalize, generate, release. A thief does the last three his own way."""
-        defense, bench = cell.defense, self._bench(cell, tick)
-        references = self.references(cell.subject)
-        extras: dict[str, np.ndarray] = {}
-
-        def personalize(out: Path) -> None:
+        stages: dict[str, Path] = {}
+        shares = [tick, tick]
+        if cell.defense.acts_on("protect"):
             # Where there are two parts, each has half of the progress bar.
-            halves = (
-                [lambda x: tick(x / 2), lambda x: tick(0.5 + x / 2)] if defense.acts_on("protect") else [tick, tick]
-            )
-            photos = defense.protect(references, replace(bench, tick=halves[0]))
-            if photos is not references:
-                write_images(out / "extras" / PROTECTED, photos)
-            own, photos = replace(bench, tick=halves[1]), self._purified(photos, bench.seeds)
-            stolen = self.thief is not None and not defense.anchor
-            result = own.personalize(photos) if stolen else defense.personalize(photos, own)
-            if result.model.weights is not None:
-                write_tensors(out / "adapter.safetensors", result.model.weights)
-            for title, images in result.images.items():
-                write_images(out / "extras" / title, images)
-            (out / "trace.json").write_text(json.dumps(result.trace, indent=1))
-
-        def post(out: Path) -> None:
-            adapter = model_folder / "adapter.safetensors"
-            weights = read_tensors(adapter) if adapter.is_file() else None
-            model = PersonalizedModel(weights, self.lora)
-            seeds = Seeds(cell.seed).child("generate", cell.subject.name)
-            images = generate(self.base, model, self.prompts, self.per_prompt, self.sampling, seeds)
-            write_images(out, images if self.thief else defense.release(images, bench))
-
-        model_folder = self._timed("model", self.model_key(cell), personalize)
-        folder = self._timed("images", self.image_key(cell), post)
-        for path in sorted((model_folder / "extras").glob("*")):
+            shares = [lambda x: tick(x / 2), lambda x: tick(0.5 + x / 2)]
+            protect = partial(self._protect, cell, shares[0])
+            stages["protect"] = self._timed("protect", self.protect_key(cell), protect)
+        photos = read_images(stages["protect"]) if "protect" in stages else self.references(cell.subject)
+        personalize = partial(self._personalize, cell, photos, shares[1])
+        stages["personalize"] = self._timed("personalize", self.model_key(cell), personalize)
+        make = partial(self._generate, cell, stages["personalize"])
+        posted = stages["generate"] = self._timed("generate", self.generated_key(cell), make)
+        if self._releases(cell):
+            release = partial(self._release, cell, stages["generate"], tick)
+            posted = stages["release"] = self._timed("release", self.image_key(cell), release)
+        extras = {PROTECTED: photos} if "protect" in stages else {}
+        for path in sorted((stages["personalize"] / "extras").glob("*")):
             extras[path.name] = read_images(path)
         prompts = [p for p in self.prompts for _ in range(self.per_prompt)]
-        seconds = {"personalize": _seconds(model_folder), "generate": _seconds(folder)}
-        return Outputs(read_images(folder), prompts, self.image_key(cell), extras, seconds)
+        costs = {stage: read_cost(folder) for stage, folder in stages.items()}
+        return Outputs(read_images(posted), prompts, self.image_key(cell), extras, costs)
+
+    def _protect(self, cell: Cell, tick: Callable[[float], None], out: Path) -> None:
+        write_images(out, cell.defense.protect(self.references(cell.subject), self._bench(cell, tick)))
+
+    def _personalize(self, cell: Cell, photos: np.ndarray, tick: Callable[[float], None], out: Path) -> None:
+        """photos: uint8 [N, S, S, 3], protected where the defense does that."""
+        bench = self._bench(cell, tick)
+        photos = self._purified(photos, bench.seeds)
+        stolen = self.thief is not None and not cell.defense.anchor
+        result = bench.personalize(photos) if stolen else cell.defense.personalize(photos, bench)
+        if result.model.weights is not None:
+            write_tensors(out / ADAPTER, result.model.weights)
+        for title, images in result.images.items():
+            write_images(out / "extras" / title, images)
+        (out / "trace.json").write_text(json.dumps(result.trace, indent=1))
+
+    def _generate(self, cell: Cell, model: Path, out: Path) -> None:
+        adapter = model / ADAPTER
+        weights = read_tensors(adapter) if adapter.is_file() else None
+        seeds = Seeds(cell.seed).child("generate", cell.subject.name)
+        personalized = PersonalizedModel(weights, self.lora)
+        write_images(out, generate(self.base, personalized, self.prompts, self.per_prompt, self.sampling, seeds))
+
+    def _release(self, cell: Cell, generated: Path, tick: Callable[[float], None], out: Path) -> None:
+        write_images(out, cell.defense.release(read_images(generated), self._bench(cell, tick)))
+
+    def pictures(self, cell: Cell) -> dict[str, Path]:
+        """Where a finished cell's images are: the posted ones as "", others under their titles."""
+        stage = "release" if self._releases(cell) else "generate"
+        found = {"": self.store.path(stage, self.image_key(cell))}
+        if cell.defense.acts_on("protect"):
+            found[PROTECTED] = self.store.path("protect", self.protect_key(cell))
+        extras = (self.store.path("personalize", self.model_key(cell)) / "extras").glob("*")
+        return found | {path.name: path for path in sorted(extras)}
+
+    def adapter(self, cell: Cell) -> Path:
+        """The personalized model's weights; absent where the cell has not been computed, or trains nothing."""
+        return self.store.path("personalize", self.model_key(cell)) / ADAPTER
 
     def _purified(self, photos: np.ndarray, seeds: Seeds) -> np.ndarray:
         if self.thief is None or not self.thief.purify:
@@ -256,13 +317,13 @@ class Lab:
 
     # ---- the linker's side ------------------------------------------------------------------------------------------
 
-    def embed(self, attacker: Attacker, outputs: Outputs) -> tuple[Embeddings, float]:
-        """Embeddings of a cell's images, and the seconds that they took."""
+    def embed(self, attacker: Attacker, outputs: Outputs) -> tuple[Embeddings, Cost]:
+        """Embeddings of a cell's images, and what they cost."""
         key = {"images": outputs.key, "attacker": attacker.fingerprint(), "code": CODE["embed"]}
         folder = self._timed(
             "embed", key, lambda out: write_embeddings(out / "embeddings.npz", attacker.embed(list(outputs.images)))
         )
-        return read_embeddings(folder / "embeddings.npz"), _seconds(folder)
+        return read_embeddings(folder / "embeddings.npz"), read_cost(folder)
 
     def embed_photos(self, attacker: Attacker, photos: tuple[Photo, ...]) -> Embeddings:
         """Embeddings of dataset photos (gallery and calibration), at their own size."""
@@ -283,9 +344,17 @@ class Lab:
         with torch.inference_mode():
             return torch.cat([self._extractor.features(part) for part in pixels.split(16)]).numpy()
 
+    def reference_features(self, subject: Subject) -> np.ndarray:
+        """`features` of the subject's references."""
+        key = {"references": self._photos_key(subject, subject.references), "code": CODE["utility"]}
+        compute = partial(self._write_features, subject)
+        return read_arrays(self.store.fetch("features", key, compute) / "features.npz")["features"]
+
+    def _write_features(self, subject: Subject, out: Path) -> None:
+        write_arrays(out / "features.npz", features=self.features(self.references(subject)))
+
     def utility(self, subject: Subject, outputs: Outputs) -> Utility:
         """Image quality, closeness to the references and prompt adherence of a cell's images."""
-        references = self.references(subject)
 
         def compute(out: Path) -> None:
             faces = self.detector.detect(list(outputs.images))
@@ -295,7 +364,7 @@ class Lab:
                 detected=faces.found,
                 ser_fiq=self._ser_fiq(outputs.images, faces.found),
                 brisque=brisque(outputs.images),
-                closeness=closeness(features, self.features(references)),
+                closeness=closeness(features, self.reference_features(subject)),
                 adherence=adherence(outputs.prompts, outputs.images, faces),
                 features=features,
             )
@@ -366,12 +435,11 @@ class Lab:
         return {"name": defense.name, "version": defense.version, **defense.model_dump(mode="json")}
 
     def _timed(self, stage: str, key: dict[str, Any], compute: Callable[[Path], None]) -> Path:
-        """`Store.fetch` that notes the seconds, so that a reused result still says what it cost."""
+        """`Store.fetch` that notes the cost, so that a reused result still says what it was."""
 
         def measured(out: Path) -> None:
-            start = time.perf_counter()
-            compute(out)
-            (out / "seconds.json").write_text(json.dumps(time.perf_counter() - start))
+            with noted(out, self.base.device):
+                compute(out)
 
         return self.store.fetch(stage, key, measured)
 
@@ -381,7 +449,3 @@ def load_surrogate(name: str, device: str) -> Surrogate:
     """The attacker's network with the crop in front of it. Raises UserError when it is not differentiable."""
     surrogate = Surrogate(build_attacker(name).network())
     return surrogate.to(device)
-
-
-def _seconds(folder: Path) -> float:
-    return float(json.loads((folder / "seconds.json").read_text()))

@@ -43,9 +43,9 @@ def overlap(a: Box, b: Box) -> float:
 
 
 def _around(anchor: tuple[float, float], size: tuple[float, float], gap: float) -> list[Box]:
-    """Twelve directions at three distances, near ones first."""
+    """Twelve directions at five distances, near ones first."""
     boxes = []
-    for distance in (gap, 2.2 * gap, 4 * gap):
+    for distance in (gap, 2.2 * gap, 4 * gap, 7 * gap, 11 * gap):
         for angle in np.deg2rad(45 + 30 * np.arange(12)):
             # The box touches the circle around the anchor with its nearest edge or corner.
             x = anchor[0] + np.cos(angle) * (distance + size[0] / 2)

@@ -1,17 +1,36 @@
-"""Results of stages, stored under a hash of everything they depend on."""
+"""Results of stages, stored under a hash of everything they depend on.
 
+    ROOT/cache.json                      the layout's version
+    ROOT/STAGE/ab/abcd.../key.json       a finished entry: its key, beside what the stage wrote
+    ROOT/locks/abcd....lock              held by whoever computes that entry
+    ROOT/tmp/abcd....PART                what it has so far
+
+An entry is written whole or not at all. Any number of processes may share a cache, on several machines too where the file
+system has locks: who needs an entry that another is computing waits for it. A process that is killed lets go of its locks.
+"""
+
+import errno
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from iddmbench.errors import UserError
 
-RECORD = "key.json"
+LAYOUT = 1
+RECORD, MARK, LOCKS, TMP = "key.json", "cache.json", "locks", "tmp"
+READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+
+
+class UnwritableCache(UserError):
+    """Nothing can be computed: it could not be kept."""
 
 
 def digest(value: Any) -> str:
@@ -27,14 +46,21 @@ def default_cache() -> Path:
 
 
 class Store:
-    """A folder of finished stage results. An entry is written whole or not at all; several processes may share it."""
+    """A folder of finished stage results.
+
+    A folder that can only be read serves what it holds; the first entry that has to be computed raises UnwritableCache.
+    Raises UserError for a cache of another layout, and UnwritableCache where there can be none.
+    """
 
     def __init__(self, root: Path):
         self.root = root
-        try:
-            (root / "tmp").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cache folder {root} can't be written ({error.strerror}): set IDDMBENCH_CACHE") from error
+        if (root / MARK).is_file():
+            self._check_layout()
+        else:
+            with self._writing():
+                root.mkdir(parents=True, exist_ok=True)
+                if not any(root.iterdir()):
+                    (root / MARK).write_text(json.dumps({"layout": LAYOUT}))
 
     def path(self, stage: str, key: dict[str, Any]) -> Path:
         name = digest({"stage": stage, **key})
@@ -48,18 +74,83 @@ class Store:
         final = self.path(stage, key)
         if (final / RECORD).is_file():
             return final
-        part = self.root / "tmp" / uuid.uuid4().hex
-        part.mkdir()
-        try:
-            compute(part)
-            (part / RECORD).write_text(json.dumps(key, sort_keys=True, indent=1), encoding="utf-8")
-            final.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock(final.name) as lock:
+            if (final / RECORD).is_file():  # whoever held the lock has just made it
+                return final
+            self._remove_leftovers(final.name)
+            part = self.root / TMP / f"{final.name}.{uuid.uuid4().hex}"
+            with self._writing():
+                part.mkdir(parents=True)
             try:
-                part.rename(final)
-            except OSError:
-                # Another process was first; both computed the same.
-                if not (final / RECORD).is_file():
-                    raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+                compute(part)
+                (part / RECORD).write_text(json.dumps(key, sort_keys=True, indent=1), encoding="utf-8")
+                final.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    part.rename(final)
+                except OSError:
+                    # A file system without locks: another process was first, and both computed the same.
+                    if not (final / RECORD).is_file():
+                        raise
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+            # Whoever still waits on this file finds the entry made; a failed entry's file stays.
+            Path(lock.lock_file).unlink(missing_ok=True)
         return final
+
+    def check_writable(self) -> None:
+        """Raises UnwritableCache where a new entry could not be written."""
+        probe = self.root / TMP / uuid.uuid4().hex
+        with self._writing():
+            probe.mkdir(parents=True)
+            probe.rmdir()
+
+    def is_computing(self, name: str) -> bool:
+        """Whether some process holds the entry's lock."""
+        lock = FileLock(self.root / LOCKS / f"{name}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except OSError:  # filelock's Timeout is one
+            return True
+        lock.release()
+        return False
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[FileLock]:
+        folder = self.root / LOCKS
+        with self._writing():
+            folder.mkdir(exist_ok=True)
+            lock = FileLock(folder / f"{name}.lock")
+            lock.acquire()
+        try:
+            yield lock
+        finally:
+            lock.release()
+
+    def _remove_leftovers(self, name: str) -> None:
+        """What a killed process left of an entry whose lock is held here."""
+        for path in (self.root / TMP).glob(f"{name}.*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in READ_ONLY and not isinstance(error, FileExistsError):
+                raise
+            raise UnwritableCache(
+                f"cache folder {self.root} can't be written ({error.strerror}): set IDDMBENCH_CACHE to another place"
+            ) from error
+
+    def _check_layout(self) -> None:
+        try:
+            found = json.loads((self.root / MARK).read_text(encoding="utf-8"))["layout"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self.root / MARK} is damaged: remove it, or set IDDMBENCH_CACHE to another place"
+            ) from error
+        if found != LAYOUT:
+            raise UserError(
+                f"cache {self.root} has layout {found}, this version writes {LAYOUT}: "
+                "set IDDMBENCH_CACHE to another place, or remove that folder"
+            )

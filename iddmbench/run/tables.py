@@ -109,8 +109,10 @@ class Summary:
         return self._threats.get((condition, attacker)) in (WHITE_BOX, ADAPTIVE_WHITE_BOX)
 
     def transfer(self, condition: Condition) -> list[str]:
-        """The attackers that the worst case is over."""
-        return [a for a in self.attackers if self._threats.get((condition, a)) == TRANSFER]
+        """The attackers that the worst case is over: where defenses of the run optimized against different systems, those
+        that none of them knows, as `iddmbench.run.aggregate.unknown_to_all` has it."""
+        found = [a for a in self.attackers if self._threats.get((condition, a)) == TRANSFER]
+        return [a for a in found if a not in self._known] or found
 
     def get(self, condition: Condition, name: str, attacker: str = "", policy: str = "headline") -> Value | None:
         """A figure under a policy; those that know only one policy are found under any."""
@@ -146,6 +148,12 @@ class Summary:
             counts = int(row["images"]), int(row["subjects"]), int(row["missing"])
             values[key] = Value(float(row["value"]), low, high, *counts)
         return values
+
+    @cached_property
+    def _known(self) -> set[str]:
+        """Attackers that are white-box for some condition; empty if all of them are."""
+        known = {a for (_, a), threat in self._threats.items() if threat in (WHITE_BOX, ADAPTIVE_WHITE_BOX)}
+        return known if set(self.attackers) - known else set()
 
     @cached_property
     def _threats(self) -> dict[tuple[Condition, str], str]:

@@ -19,6 +19,7 @@ from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES
 from iddmbench.run.folder import RunFolder
 from iddmbench.submission.images import png
+from iddmbench.submission.names import public_name, public_options
 from iddmbench.submission.schema import ANCHORS, MEMBER, SUBMISSION_SCHEMA, CellFacts, Submission, parse_submission
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -63,6 +64,7 @@ def write_bundle(
             members |= _images(run, row, CellFacts.model_validate(cell))
     if adapters is not None:
         members |= _adapters(run, name, facts, adapters)
+    fingerprints = dict(zip(run.calibration["attacker"], run.calibration["fingerprint"], strict=True))
     content = {
         "schema": SUBMISSION_SCHEMA,
         "name": about.name,
@@ -72,13 +74,13 @@ def write_bundle(
         "paper": about.paper,
         "code": about.code,
         "description": about.description,
-        "white_box": about.white_box or _surrogates(run, name),
+        "white_box": [public_name(n, fingerprints) for n in about.white_box or _surrogates(run, name)],
         "protocol": config["protocol"],
-        "run": _run_facts(run, name),
+        "run": _public(_run_facts(run, name), fingerprints),
         "machine": _machine(run.environment),
-        "attackers": dict(zip(run.calibration["attacker"], run.calibration["fingerprint"], strict=True)),
+        "attackers": {public_name(n, fingerprints): digits for n, digits in fingerprints.items()},
         "cells": facts,
-        "claims": _claims(run.summary[run.summary["defense"].isin(keep)]),
+        "claims": _claims(run.summary[run.summary["defense"].isin(keep)], fingerprints),
         "files": {k: {"size": len(v), "sha256": hashlib.sha256(v).hexdigest()} for k, v in sorted(members.items())},
         "adapters": adapters is not None,
     }
@@ -142,6 +144,10 @@ def _run_facts(run: RunFolder, name: str) -> dict[str, Any]:
     return facts | {"base": config["base"] if config["base"] in ("micro", *ALIASES) else "custom"}
 
 
+def _public(facts: dict[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    return facts | {key: public_options(facts[key], fingerprints) for key in ("defense_options", "resolved_options")}
+
+
 def _machine(environment: dict[str, Any]) -> dict[str, Any]:
     known = ("python", "platform", "processor", "cpu_count", "torch_threads", "gpu", "packages", "git")
     return {key: environment[key] for key in known if key in environment}
@@ -156,13 +162,14 @@ def _surrogates(run: RunFolder, name: str) -> tuple[str, ...]:
     return tuple(sorted({str(a) for a in rows["attacker"]}))
 
 
-def _claims(summary: pd.DataFrame) -> list[dict[str, Any]]:
+def _claims(summary: pd.DataFrame, fingerprints: Mapping[str, str]) -> list[dict[str, Any]]:
     rows = summary[np.isfinite(summary["value"].astype(float))]
+    names = {str(name): public_name(str(name), fingerprints) for name in rows["attacker"].unique()}
     return [
         {
             "defense": str(row["defense"]),
             "strength": None if math.isnan(row["strength"]) else float(row["strength"]),
-            "attacker": str(row["attacker"]),
+            "attacker": names[str(row["attacker"])],
             "metric": str(row["metric"]),
             "policy": str(row["policy"]),
             "value": float(row["value"]),
@@ -181,8 +188,7 @@ def _adapters(run: RunFolder, name: str, facts: list[dict[str, Any]], cache: Pat
     for cell in map(CellFacts.model_validate, facts):
         if cell.status != "ok" or cell.defense == "generic":
             continue
-        key = lab.model_key(real_defense(cell, subjects, options))
-        path = lab.store.path("model", key) / "adapter.safetensors"
+        path = lab.adapter(real_defense(cell, subjects, options))
         if not path.is_file():
             raise UserError(f"the adapter of {cell.folder} is not in the cache {cache}: run the same command again")
         found[cell.adapter] = save(read_tensors(path))

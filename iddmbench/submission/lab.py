@@ -14,6 +14,7 @@ from iddmbench.models.base import ALIASES, BaseModel, load_base
 from iddmbench.models.recipe import LoraSettings, Sampling
 from iddmbench.purify import purifier
 from iddmbench.run.config import make_config
+from iddmbench.run.files import write_images
 from iddmbench.run.folder import RunFolder
 from iddmbench.run.lab import Cell, Lab, Outputs, Thief
 from iddmbench.run.store import Store
@@ -45,6 +46,9 @@ class SubmittedLab(Lab):
     def outputs(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> Outputs:
         prompts = [p for p in self.prompts for _ in range(self.per_prompt)]
         return Outputs(self._posted(cell), prompts, self.image_key(cell), {}, {})
+
+    def pictures(self, cell: Cell) -> dict[str, Path]:
+        return {"": self.store.fetch("posted", self.image_key(cell), lambda out: write_images(out, self._posted(cell)))}
 
 
 def load_parts(

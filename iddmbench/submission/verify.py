@@ -23,9 +23,11 @@ from iddmbench.run.environment import environment
 from iddmbench.run.folder import SCHEMA, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.run.lab import Cell, Lab
 from iddmbench.run.linkage import Linker
-from iddmbench.run.pipeline import Progress, Records, measure, protocol, write_json
+from iddmbench.run.pipeline import Progress, measure
 from iddmbench.run.ranking import Standing, standings
 from iddmbench.run.store import Store, digest
+from iddmbench.run.study import protocol
+from iddmbench.run.write import write_json
 from iddmbench.submission import authenticity
 from iddmbench.submission.authenticity import LEAST_DEPENDENCE, Dependence, Posted, title
 from iddmbench.submission.compare import Difference, differences
@@ -138,13 +140,13 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "config.json", _config(meta, lab, tuple(attackers), cells))
     write_json(out / "environment.json", environment())
-    records = measure(cells, lab, attackers, out, progress)
-    linkers = records.linkers
+    scoring, _ = measure(cells, lab, attackers, out, progress)
+    linkers, groups = scoring.linkers, scoring.groups
     run = RunFolder.open(out)
 
     refused, notes = _images(posted, data, base.side, trusted if whole else None, options)
-    depends = _dependence(records, lab, cells)
-    for one, text in _independent(records, run.summary, depends):
+    depends = _dependence(groups, lab, cells)
+    for one, text in _independent(groups, run.summary, depends):
         (refused if one else notes).append(text)
     contradicted = differences(meta.claims, run.summary, _same_worst_cases(meta, attackers))
     notes += (
@@ -155,7 +157,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     again: list[Retrained] = []
     if options.retrain:
         again = _retrain(bundle, options, parts, linkers, subjects, progress)
-    ranked, unranked = _standings(meta, records, attackers, options.grid, whole)
+    ranked, unranked = _standings(meta, groups, attackers, options.grid, whole)
     return Verification(
         bundle=bundle,
         run=run,
@@ -270,20 +272,22 @@ def _images(
     return refused, authenticity.flat_images(posted)
 
 
-def _dependence(records: Records, lab: Lab, cells: Sequence[Cell]) -> dict[str, Dependence]:
+def _dependence(groups: Mapping[str, Group], lab: Lab, cells: Sequence[Cell]) -> dict[str, Dependence]:
     names = {c.subject.name: c.subject for c in cells}
-    features = {n: lab.features(lab.references(s)) for n, s in names.items()}
+    features = {n: lab.reference_features(s) for n, s in names.items()}
     unit = {n: f / np.linalg.norm(f, axis=1, keepdims=True) for n, f in features.items()}
-    return {k: authenticity.dependence(g, unit) for k, g in records.groups.items() if len(g.cells) > 1}
+    return {k: authenticity.dependence(g, unit) for k, g in groups.items() if len(g.cells) > 1}
 
 
-def _independent(records: Records, summary: pd.DataFrame, depends: Mapping[str, Dependence]) -> list[tuple[bool, str]]:
+def _independent(
+    groups: Mapping[str, Group], summary: pd.DataFrame, depends: Mapping[str, Dependence]
+) -> list[tuple[bool, str]]:
     """(refused?, text) of each condition whose images do not depend on the subject."""
     undefended = depends.get("none")
     if undefended is None or undefended.value <= 0:
         return []
     found = []
-    for key, group in records.groups.items():
+    for key, group in groups.items():
         if np.isnan(group.strength) or key not in depends or depends[key].p <= 0.05:
             continue
         share = depends[key].value / undefended.value
@@ -380,7 +384,7 @@ def _retrain(
 
 def _standings(
     meta: Submission,
-    records: Records,
+    groups: Mapping[str, Group],
     attackers: Sequence[str],
     grid: tuple[float, ...],
     anchored: bool,
@@ -389,7 +393,7 @@ def _standings(
     if meta.defense in ("none", "generic"):
         return [], "anchors are not ranked"
     try:
-        found = standings(list(records.groups.values()), attackers, grid)
+        found = standings(list(groups.values()), attackers, grid)
     except UserError as error:
         return [], str(error)
     reasons = []

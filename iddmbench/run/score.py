@@ -1,0 +1,303 @@
+"""Every attacker looks at the finished cells, condition by condition; the result is stored like that of any other stage."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iddmbench.adaptive import parse
+from iddmbench.attacker import Attacker
+from iddmbench.errors import UserError
+from iddmbench.metrics.quality import psnr, ssim
+from iddmbench.run.adaptive import AdaptiveLinker, build_linkers
+from iddmbench.run.aggregate import Group, Scored, summarize_group, threat_of, unknown_to_all
+from iddmbench.run.cost import Cost
+from iddmbench.run.files import write_table
+from iddmbench.run.folder import label, make_table, table_file
+from iddmbench.run.lab import CODE as LAB_CODE
+from iddmbench.run.lab import PROTECTED, Cell, Lab, Outputs
+from iddmbench.run.linkage import FARS, Linkage, Linker
+from iddmbench.run.store import digest
+from iddmbench.run.study import Condition, conditions
+from iddmbench.types import Subject
+
+CODE = 1
+"""Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
+TABLES = ("cells", "images", "probes", "summary")
+QUALITY = ("detected", "ser_fiq", "brisque", "closeness", "adherence")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """The attackers of a run, and what they make of its conditions.
+
+    Attributes:
+        attackers: names, adaptive ones included.
+        conditions: all of the run, with the cells that finished.
+        subjects: whose photos FID and KID compare with.
+    """
+
+    lab: Lab
+    attackers: tuple[str, ...]
+    conditions: tuple[Condition, ...]
+    subjects: tuple[Subject, ...]
+
+    @classmethod
+    def of(cls, lab: Lab, attackers: Sequence[str], cells: Sequence[Cell]) -> "Scoring":
+        subjects = {cell.subject.name: cell.subject for cell in cells}
+        return cls(lab, tuple(attackers), tuple(conditions(cells)), tuple(subjects.values()))
+
+    def only(self, finished: Sequence[Cell]) -> "Scoring":
+        """The scoring of those cells; the others count as missing. The attackers stay loaded."""
+        kept = replace(self, conditions=tuple(condition.only(finished) for condition in self.conditions))
+        vars(kept)["_built"] = self._built
+        vars(kept)["_many_seeds"] = self._many_seeds
+        return kept
+
+    # ---- attackers --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _built(self) -> tuple[dict[str, Linker], dict[str, AdaptiveLinker]]:
+        return build_linkers(self.attackers, self.lab)
+
+    @property
+    def linkers(self) -> dict[str, Linker]:
+        """The plain attackers with their galleries, by name."""
+        return self._built[0]
+
+    @property
+    def adaptive(self) -> dict[str, AdaptiveLinker]:
+        return self._built[1]
+
+    @cached_property
+    def views(self) -> list[Attacker]:
+        """All that embeds a cell's images: the plain attackers, and the views of the adaptive ones."""
+        views = [linker.attacker for linker in self.linkers.values()]
+        views += [view for linker in self.adaptive.values() for view in linker.views]
+        return list({view.fingerprint(): view for view in views}.values())
+
+    # ---- a cell -----------------------------------------------------------------------------------------------------
+
+    def compute(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> None:
+        """All that is slow about a cell: its images, their quality, and what every attacker's network makes of them."""
+        outputs = self.lab.outputs(cell, tick)
+        self.lab.utility(cell.subject, outputs)
+        for view in self.views:
+            self.lab.embed(view, outputs)
+
+    def scored(self, cell: Cell, linked: bool = True) -> Scored:
+        """A finished cell as the plain attackers and the utility metrics see it."""
+        outputs = self.lab.outputs(cell)
+        linkage = {}
+        for name, linker in self.linkers.items() if linked else ():
+            linkage[name] = linker.link(cell, self.lab.embed(linker.attacker, outputs)[0])
+        change = photo_change(outputs.extras.get(PROTECTED), self.lab.references(cell.subject))
+        return Scored(cell, linkage, self.lab.utility(cell.subject, outputs), change)
+
+    # ---- a condition ------------------------------------------------------------------------------------------------
+
+    def group(self, condition: Condition, linked: bool = True) -> Group:
+        """A condition as every attacker sees it. `linked`: False for its utility alone."""
+        cells: dict[str, list[Scored]] = {}
+        for cell in condition.cells:
+            cells.setdefault(cell.subject.name, []).append(self.scored(cell, linked))
+        group = Group(condition.defense.name, condition.strength, condition.white_box, cells, condition.missing)
+        for linker in self.adaptive.values() if linked else ():
+            self._attack_adaptively(linker, group)
+        return group
+
+    @cached_property
+    def groups(self) -> dict[str, Group]:
+        """All conditions by label."""
+        return {condition.label: self.group(condition) for condition in self.conditions}
+
+    def tables(self, condition: Condition) -> Path:
+        """Folder with the condition's rows of each of TABLES."""
+
+        def compute(out: Path) -> None:
+            group = self.group(condition)
+            anchors = {c.defense.name: self.group(c, linked=False) for c in self._anchors if c.cells}
+            rows = summarize_group(group, self.attackers, self._judges, anchors, self._real)
+            write_table(out / table_file("summary"), make_table("summary", rows))
+            parts = [self._rows(scored, group) for several in group.cells.values() for scored in several]
+            for name in ("cells", "images", "probes"):
+                write_table(out / table_file(name), make_table(name, [row for part in parts for row in part[name]]))
+
+        return self.lab.store.fetch("score", self._key(condition), compute)
+
+    def calibration(self) -> Path:
+        """Folder with the plain attackers' thresholds."""
+        attackers = {name: prints for name, prints in self._fingerprints.items() if parse(name) is None}
+        key = {"data": self.lab.data.fingerprint, "attackers": attackers, "code": CODE}
+
+        def compute(out: Path) -> None:
+            rows = [row for name, linker in self.linkers.items() for row in calibration_rows(name, linker)]
+            write_table(out / table_file("calibration"), make_table("calibration", rows))
+
+        return self.lab.store.fetch("calibration", key, compute)
+
+    def _key(self, condition: Condition) -> dict[str, Any]:
+        key = {
+            "condition": [condition.defense.name, None if condition.defense.anchor else condition.strength],
+            "cells": [self._cell_key(cell) for cell in condition.cells],
+            "anchors": {c.defense.name: [self._cell_key(cell) for cell in c.cells] for c in self._anchors},
+            "subjects": [subject.name for subject in self.subjects],
+            "missing": condition.missing,
+            "white_box": condition.white_box,
+            "judges": self._judges,
+            "attackers": self._fingerprints,
+            "many_seeds": self._many_seeds,
+            "data": self.lab.data.fingerprint,
+            "base": [self.lab.base.name, self.lab.base.fingerprint],
+            "detector": self.lab.detector.fingerprint(),
+            "code": [CODE, LAB_CODE["utility"], LAB_CODE["embed"]],
+            "versions": self.lab.versions,
+        }
+        return key
+
+    def _cell_key(self, cell: Cell) -> list[Any]:
+        return [cell.subject.name, cell.seed, digest(self.lab.image_key(cell))]
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, list[str]]:
+        """What each attacker's scores depend on besides the photos and the images, by name."""
+        prints = {name: [linker.attacker.fingerprint()] for name, linker in self.linkers.items()}
+        return prints | {n: [view.fingerprint() for view in linker.views] for n, linker in self.adaptive.items()}
+
+    @cached_property
+    def _anchors(self) -> list[Condition]:
+        return [condition for condition in self.conditions if condition.defense.anchor]
+
+    @cached_property
+    def _judges(self) -> list[str]:
+        return unknown_to_all(self.conditions, self.attackers)
+
+    @cached_property
+    def _many_seeds(self) -> bool:
+        return len({cell.seed for condition in self.conditions for cell in condition.cells}) > 1
+
+    @cached_property
+    def _real(self) -> np.ndarray:
+        return np.concatenate([self.lab.reference_features(subject) for subject in self.subjects])
+
+    def _attack_adaptively(self, linker: AdaptiveLinker, group: Group) -> None:
+        """Add what an adaptive attacker sees, once all of a condition's cells are there.
+
+        Where too few of them finished to learn on, it has no figures there, and the log says so.
+        """
+        by_seed: dict[int, list[Scored]] = {}
+        for several in group.cells.values():
+            for one in several:
+                by_seed.setdefault(one.cell.seed, []).append(one)
+        try:
+            found = [(one, seen) for part in by_seed.values() for one, seen in self._attack(linker, part)]
+        except UserError as error:
+            log.error("%s has no figures for %s: %s", linker.name, group.label, error)
+            return
+        for one, seen in found:
+            one.linkage[linker.name] = seen
+
+    @staticmethod
+    def _attack(linker: AdaptiveLinker, part: Sequence[Scored]) -> Iterator[tuple[Scored, Linkage]]:
+        return zip(part, linker.attack([one.cell for one in part]), strict=True)
+
+    # ---- rows -------------------------------------------------------------------------------------------------------
+
+    def folder(self, cell: Cell) -> str:
+        """Folder of the cell's condition among a run's images."""
+        return label(cell.defense.name, cell.strength, cell.seed if self._many_seeds else None)
+
+    def _rows(self, scored: Scored, group: Group) -> dict[str, list[dict[str, Any]]]:
+        """Rows of the tables of cells, images and probes for one cell."""
+        cell, lab = scored.cell, self.lab
+        outputs = lab.outputs(cell)
+        identity = cell_identity(cell, lab)
+        own = {key: identity[key] for key in ("cell", "subject", "defense", "strength", "seed")}
+        images: list[dict[str, Any]] = []
+        probes: list[dict[str, Any]] = []
+        for i, prompt in enumerate(outputs.prompts):
+            path = Path("images", self.folder(cell), cell.subject.name, f"{i:02d}.png")
+            image = {**own, "prompt": prompt, "index": i % lab.per_prompt, "image": path.as_posix()}
+            images.append({**image, **{name: getattr(scored.utility, name)[i] for name in QUALITY}})
+            probes += [{**image, **probe_row(name, group, seen, i)} for name, seen in scored.linkage.items()]
+        change = {name: float(v.max() if name == "photo_linf" else v.mean()) for name, v in scored.change.items()}
+        costs = cost_columns(outputs, [lab.embed(view, outputs)[1] for view in self.views])
+        row = {**identity, "status": "ok", "error": "", "cached": True, **costs, **change}
+        return {"cells": [row], "images": images, "probes": probes}
+
+
+def cell_identity(cell: Cell, lab: Lab) -> dict[str, Any]:
+    return {
+        "cell": digest(lab.image_key(cell))[:16],
+        "dataset": lab.data.name,
+        "subject": cell.subject.name,
+        "base": lab.base.name,
+        "defense": cell.defense.name,
+        "strength": cell.strength,
+        "seed": cell.seed,
+    }
+
+
+def cost_columns(outputs: Outputs, embed: Sequence[Cost]) -> dict[str, float]:
+    """Seconds by stage and in all, and the largest peak of memory, in MB."""
+    seconds = {stage: cost.seconds for stage, cost in outputs.costs.items()}
+    seconds["embed"] = sum(cost.seconds for cost in embed)
+    every = [*outputs.costs.values(), *embed]
+    return {
+        "seconds": sum(seconds.values()),
+        **{f"seconds_{stage}": value for stage, value in seconds.items()},
+        **{
+            f"peak_{key}_mb": max((asdict(c)[key] for c in every), default=0) / 1e6
+            for key in ("memory", "device_memory")
+        },
+    }
+
+
+def photo_change(protected: np.ndarray | None, references: np.ndarray) -> dict[str, np.ndarray]:
+    """How much a defense changed each of N photos: l_inf in levels of 255, PSNR in dB, SSIM; empty if it changed none."""
+    if protected is None:
+        return {}
+    linf = np.abs(protected.astype(float) - references).max((1, 2, 3))
+    return {"photo_linf": linf, "photo_psnr": psnr(protected, references), "photo_ssim": ssim(protected, references)}
+
+
+def probe_row(name: str, group: Group, seen: Linkage, i: int) -> dict[str, Any]:
+    """What one attacker makes of image `i` of a cell."""
+    known = bool(seen.acquired[i])
+    return {
+        "attacker": name,
+        "threat": threat_of(name, group.white_box),
+        "acquired": known,
+        "mated": seen.mated[i],
+        "nonmated": seen.nonmated[i].max() if known else np.nan,
+        "rank": seen.rank[i],
+        **{f"match_{far}": bool(far in seen.matched and seen.matched[far].hits[i]) for far in FARS},
+    }
+
+
+def calibration_rows(name: str, linker: Linker) -> Iterator[dict[str, Any]]:
+    attacker = linker.attacker
+    for far, threshold in linker.thresholds.items():
+        yield {
+            "attacker": name,
+            "title": attacker.title,
+            "far": float(far),
+            "threshold": threshold.value,
+            "achieved_far": threshold.achieved,
+            "impostor_pairs": len(linker.impostors),
+            "licence": attacker.licence,
+            "source": attacker.source,
+            "fingerprint": attacker.fingerprint(),
+        }
+
+
+def read_rows(folder: Path, name: str) -> pd.DataFrame:
+    """One table of a folder that `Scoring.tables` or `Scoring.calibration` gave."""
+    return pd.read_parquet(folder / table_file(name))

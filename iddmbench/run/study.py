@@ -1,0 +1,137 @@
+"""A run's configuration made ready: its photos, its base model, its cells."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from iddmbench import __version__
+from iddmbench.adaptive import FEWEST_SUBJECTS, parse
+from iddmbench.dataset import DATASETS
+from iddmbench.defense import Defense
+from iddmbench.errors import UserError, did_you_mean
+from iddmbench.models.base import load_base
+from iddmbench.run.config import RunConfig
+from iddmbench.run.folder import SCHEMA, label
+from iddmbench.run.lab import Cell, Lab, Thief, strength_of
+from iddmbench.run.store import Store, digest
+from iddmbench.types import FaceData, Subject
+
+PROTOCOL = "1"
+"""Raised when the protocol changes what figures mean (docs/protocol.md); results of two protocols are never compared."""
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """One defense at one strength: its cells, and how many of them have no result."""
+
+    defense: Defense
+    cells: tuple[Cell, ...]
+    missing: int = 0
+
+    @property
+    def strength(self) -> float:
+        """NaN for an anchor, which has none."""
+        return strength_of(self.defense)
+
+    @property
+    def label(self) -> str:
+        return label(self.defense.name, self.strength)
+
+    @property
+    def white_box(self) -> tuple[str, ...]:
+        return self.defense.surrogates()
+
+    def only(self, finished: Sequence[Cell]) -> "Condition":
+        """The condition with those of its cells that finished; the others count as missing."""
+        kept = {cell.name for cell in finished}
+        cells = tuple(cell for cell in self.cells if cell.name in kept)
+        return replace(self, cells=cells, missing=self.missing + len(self.cells) - len(cells))
+
+
+def conditions(cells: Sequence[Cell]) -> list[Condition]:
+    """Cells by defense and strength, in the order in which these first appear."""
+    grouped: dict[str, list[Cell]] = {}
+    for cell in cells:
+        grouped.setdefault(cell.label, []).append(cell)
+    return [Condition(group[0].defense, tuple(group)) for group in grouped.values()]
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What a run computes, before anything is computed. Make one with `Study.of`.
+
+    Attributes:
+        cells: every subject under every planned defense, for each seed.
+    """
+
+    config: RunConfig
+    lab: Lab
+    subjects: tuple[Subject, ...]
+    cells: tuple[Cell, ...]
+
+    @classmethod
+    def of(cls, config: RunConfig, cache: Path, device: str = "cpu") -> "Study":
+        """Raises UserError when the configuration or the photos are wrong, or the base model is not there."""
+        config.check()
+        data = DATASETS.get(config.dataset)(**config.dataset_options).load()
+        subjects = choose(data, config.subjects)
+        learning = [name for name in config.attackers if parse(name)]
+        if learning and len(subjects) < FEWEST_SUBJECTS:
+            raise UserError(
+                f"attacker '{learning[0]}' learns on other people: give at least {FEWEST_SUBJECTS} --subjects"
+            )
+        base = load_base(config.base, device)
+        lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
+        thief = Thief.of(config.threat, config.purify)
+        lab = Lab(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt, thief)
+        cells = tuple(Cell(s, d, seed) for seed in config.seeds for d in config.plan() for s in subjects)
+        return cls(config, lab, tuple(subjects), cells)
+
+    def resolved(self) -> dict[str, Any]:
+        """The configuration with every default filled in, as written to the run folder."""
+        config, lab = self.config, self.lab
+        plan = config.plan()
+        return {
+            "schema": SCHEMA,
+            "iddmbench": __version__,
+            "protocol": protocol(lab),
+            **config.model_dump(mode="json"),
+            "subjects": [s.name for s in self.subjects],
+            "defense": ", ".join(config.defenses),
+            "plan": [{"name": d.name, **d.model_dump(mode="json")} for d in plan],
+            "prompts": lab.prompts,
+            "personalizer": "lora",
+            "lora_settings": lab.lora.model_dump(mode="json"),
+            "sampling_settings": lab.sampling.model_dump(),
+            "data_fingerprint": lab.data.fingerprint,
+            "base_fingerprint": lab.base.fingerprint,
+            "skipped": [{"name": s.name, "reason": s.reason} for s in lab.data.skipped],
+            "notes": [f"{d.name}: {d.title}" for d in {d.name: d for d in plan}.values()],
+        }
+
+
+def choose(data: FaceData, wanted: tuple[str, ...] | int) -> list[Subject]:
+    """The first `wanted` subjects (0: all), or those of the given names. Raises UserError for an unknown name."""
+    if isinstance(wanted, int):
+        if wanted < 0:
+            raise UserError(f"subjects: {wanted} is negative; give a number, names, or 0 for all")
+        return list(data.subjects[: wanted or None])
+    known = {subject.name: subject for subject in data.subjects}
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"dataset '{data.name}' has no subject '{name}': {did_you_mean(name, known)}")
+    return [known[name] for name in dict.fromkeys(wanted)]
+
+
+def protocol(lab: Lab) -> dict[str, str]:
+    """Version and hash of what figures depend on whatever the defense: results of two hashes are never compared."""
+    parts = {
+        "version": PROTOCOL,
+        "data": lab.data.fingerprint,
+        "prompts": lab.prompts,
+        "per_prompt": lab.per_prompt,
+        "sampling": lab.sampling.model_dump(),
+        "base": lab.base.fingerprint,
+    }
+    return {"version": PROTOCOL, "hash": digest(parts)}

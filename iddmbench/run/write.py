@@ -1,0 +1,198 @@
+"""Writing a run folder (iddmbench.run.folder says what is in it)."""
+
+import errno
+import json
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from iddmbench.errors import UserError
+from iddmbench.run.environment import environment
+from iddmbench.run.files import copy_images, write_table, write_text
+from iddmbench.run.folder import (
+    CONFIG,
+    ENVIRONMENT,
+    EXTRAS,
+    FAILURES,
+    IMAGES,
+    REFERENCES,
+    SCHEMA,
+    make_table,
+    table_file,
+)
+from iddmbench.run.lab import Cell
+from iddmbench.run.score import Scoring, cell_identity, read_rows
+from iddmbench.run.store import UnwritableCache
+from iddmbench.run.study import Study
+
+STOPS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+TOLD = {"iddmbench", "notes"}
+"""Parts of a configuration that change no figure by themselves."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell. cached: its images were there before. error: one line, empty if it finished."""
+
+    cell: Cell
+    cached: bool
+    error: str = ""
+    traceback: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.error
+
+
+@contextmanager
+def begin(study: Study, out: Path) -> Iterator[None]:
+    """Claim `out` for the study and write what it is asked to do.
+
+    Raises UserError when `out` holds another run, or another process is writing it.
+    """
+    config = study.resolved()
+    check_folder(out, config)
+    with claimed(out):
+        check_folder(out, config)
+        write_json(out / CONFIG, config)
+        write_json(out / ENVIRONMENT, environment())
+        yield
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a folder (made if need be) against other processes. Raises UserError when one has it already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(
+            f"another process is writing {folder}: wait for it (`iddmbench status {folder}`), or give another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_folder(out: Path, config: dict[str, Any]) -> None:
+    """Raises UserError when `out` holds another run than `config` (as `Study.resolved` gives it), or is no folder."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is not a folder: give another --out")
+    path = out / CONFIG
+    if not path.is_file():
+        return
+    ways_out = "give another --out, or remove that folder"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        schema = found.get("schema")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: {ways_out}") from error
+    if schema != SCHEMA:
+        raise UserError(f"run folder {out} has schema version {schema}, this one writes {SCHEMA}: {ways_out}")
+    wanted = json.loads(json.dumps(config))
+    changed = [key for key in (wanted.keys() | found.keys()) - TOLD if wanted.get(key) != found.get(key)]
+    if changed:
+        raise UserError(f"run folder {out} holds another run ({', '.join(sorted(changed))} differ): {ways_out}")
+
+
+def write_run(
+    out: Path, scoring: Scoring, outcomes: Sequence[Outcome], tick: Callable[[str], None] = lambda label: None
+) -> tuple[Scoring, list[Outcome]]:
+    """Score what finished, condition by condition, and write the run folder.
+
+    A condition that can't be scored fails with all its cells, and the others go on. One condition at a time is in memory.
+    Returns the scoring of the finished cells, and what became of all cells.
+    """
+    done = scoring.only([outcome.cell for outcome in outcomes if outcome.ok])
+    scored: list[Path] = []
+    failed: dict[str, Outcome] = {}
+    for condition in done.conditions:
+        tick(condition.label)
+        try:
+            scored.append(done.tables(condition))
+        except Exception as error:
+            if stops(error):
+                raise
+            log.error("%s can't be scored\n%s", condition.label, traceback.format_exc())
+            reason = f"scoring: {one_line(error)}", traceback.format_exc()
+            failed |= {cell.name: Outcome(cell, False, *reason) for cell in condition.cells}
+    outcomes = [failed.get(outcome.cell.name, outcome) for outcome in outcomes]
+    _write_failures(out, [outcome for outcome in outcomes if not outcome.ok])
+    for outcome in outcomes:
+        if outcome.ok:
+            _copy_pictures(out, done, outcome.cell)
+    for subject in done.subjects:
+        copy_images(done.lab.references_folder(subject), out / REFERENCES / subject.name)
+    write_table(out / table_file("cells"), _cells(scored, outcomes, done))
+    write_table(out / table_file("calibration"), read_rows(done.calibration(), "calibration"))
+    for name in ("probes", "images", "summary"):  # the summary last: its presence says that the run is finished
+        _join(out / table_file(name), [folder / table_file(name) for folder in scored], name)
+    return done, outcomes
+
+
+def _cells(scored: Sequence[Path], outcomes: Sequence[Outcome], scoring: Scoring) -> pd.DataFrame:
+    """The table of cells: those that were scored, and the failed ones, in the run's order."""
+    rows = [row for folder in scored for row in read_rows(folder, "cells").to_dict("records")]
+    known = {row["cell"]: row for row in rows}
+    table = []
+    for outcome in outcomes:
+        identity = cell_identity(outcome.cell, scoring.lab)
+        if outcome.ok:
+            table.append({**known[identity["cell"]], "cached": outcome.cached})
+        else:
+            table.append({**identity, "status": "failed", "error": outcome.error, "cached": False})
+    return make_table("cells", table)
+
+
+def _join(path: Path, parts: Sequence[Path], name: str) -> None:
+    """Write the parts' rows one after another, one part at a time in memory."""
+    part_path = path.with_name(path.name + ".part")
+    empty = pa.Table.from_pandas(make_table(name, []), preserve_index=False)
+    tables = [pq.read_schema(part) for part in parts[:1]] or [empty.schema]
+    with pq.ParquetWriter(part_path, tables[0]) as writer:
+        for part in parts:
+            writer.write_table(pq.read_table(part))
+    part_path.replace(path)
+
+
+def _copy_pictures(out: Path, scoring: Scoring, cell: Cell) -> None:
+    folder = scoring.folder(cell)
+    for title, source in scoring.lab.pictures(cell).items():
+        target = (EXTRAS, folder, cell.subject.name, title) if title else (IMAGES, folder, cell.subject.name)
+        copy_images(source, out.joinpath(*target))
+
+
+def _write_failures(out: Path, failed: Sequence[Outcome]) -> None:
+    path = out / FAILURES
+    if failed:
+        write_text(path, "\n".join(f"== {o.cell.name}\n{o.error}\n\n{o.traceback}" for o in failed))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def stops(error: BaseException) -> bool:
+    """Whether no other cell would fare better: a full or read-only disk."""
+    return isinstance(error, UnwritableCache) or (isinstance(error, OSError) and error.errno in STOPS)
+
+
+def one_line(error: BaseException) -> str:
+    """ "RuntimeError: no luck": the kind of an error and the first line that it says."""
+    message = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{type(error).__name__}: {message[0]}"
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
