@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,15 +24,15 @@ from iddmbench.run.folder import (
     RunFolder,
 )
 from iddmbench.run.reproduce import command
+from iddmbench.submission.names import public_name
 from iddmbench.submission.read import strict_json
 from iddmbench.submission.schema import Frozen, Number, Options, Protocol, Share, printable
-from iddmbench.submission.text import Hash, Line, Paragraph, Slug, Title, Url
+from iddmbench.submission.text import AttackerName, Hash, Line, Paragraph, Slug, Title, Url
 from iddmbench.submission.verify import Verification
 
 ENTRY_SCHEMA = 1
 FILE = "entry.json"
 WORST_CASES = (WORST_CASE, WORST_CASE_ADAPTIVE)
-Name = Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._:+-]*$")]
 Threat = Literal["worst-case", "worst-case-adaptive", "transfer", "white-box", "adaptive", "adaptive white-box", ""]
 Many = Annotated[int, Field(ge=0)]
 
@@ -42,7 +42,7 @@ class Figure(Frozen):
 
     defense: Slug
     strength: Share | None
-    attacker: Name
+    attacker: AttackerName | Literal[""]
     threat: Threat = Field(description="the worst cases are their own threats")
     metric: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._@+-]+$")]
     value: Number
@@ -55,7 +55,7 @@ class Figure(Frozen):
 class Rank(Frozen):
     """`iddmbench.run.ranking.Standing`, as JSON."""
 
-    judge: Name
+    judge: AttackerName
     threat: Threat
     metric: Annotated[str, Field(max_length=64)]
     strengths: tuple[Share, ...]
@@ -70,7 +70,7 @@ class AttackerFacts(Frozen):
     """An attacker of the verification. An adaptive one has the licences and sources of the systems that it wraps, and no
     threshold: it calibrates one for every subject."""
 
-    name: Name
+    name: AttackerName
     title: Line
     threat: Threat
     licence: Line
@@ -112,7 +112,7 @@ class Entry(Frozen):
     seeds: tuple[int, ...]
     images: Many = Field(description="submitted images, without the trusted anchors'")
     options: Options
-    white_box: tuple[Name, ...]
+    white_box: tuple[AttackerName, ...]
     stated: bool = Field(
         description="the defense is not installed with the verifier: white-box attackers are the submitter's word"
     )
@@ -158,6 +158,8 @@ def make_entry(found: Verification, name: str, day: date) -> Entry:
     """The entry of a verified submission. `name`: its id."""
     meta, run = found.bundle.meta, found.run
     threats = _threats(run, meta.defense)
+    fingerprints = dict(zip(run.calibration["attacker"], run.calibration["fingerprint"], strict=True))
+    names = {attacker: public_name(attacker, fingerprints) for attacker in found.attackers}
     content = {
         "schema": ENTRY_SCHEMA,
         "id": name,
@@ -172,12 +174,12 @@ def make_entry(found: Verification, name: str, day: date) -> Entry:
         "options": meta.run.defense_options,
         "white_box": found.white_box,
         "stated": found.stated,
-        "command": command({**run.config, "attackers": list(found.attackers)}),
-        "attackers": [*_plain(run, threats), *_adaptive(found.attackers, threats)],
-        "figures": list(_figures(run, found.attackers)),
+        "command": command({**run.config, "attackers": [names[a] for a in found.attackers]}),
+        "attackers": _renamed("name", [*_plain(run, threats), *_adaptive(found.attackers, threats)], names),
+        "figures": _renamed("attacker", _figures(run, found.attackers), names),
         "standings": [
             {
-                "judge": s.judge,
+                "judge": names.get(s.judge, s.judge),
                 "threat": s.judge if s.judge in WORST_CASES else threats.get(s.judge, ""),
                 "metric": s.metric,
                 "strengths": s.strengths,
@@ -197,7 +199,7 @@ def make_entry(found: Verification, name: str, day: date) -> Entry:
             "anchors": found.anchors,
             "retrained": [_line(r) for r in found.retrained],
             "differences": [_line(d) for d in found.differences],
-            "notes": [_line(n) for n in found.notes],
+            "notes": [_line(_without_paths(n, names)) for n in found.notes],
         },
     }
     return Entry.model_validate(content)
@@ -241,6 +243,16 @@ def _figures(run: RunFolder, attackers: Iterable[str]) -> Iterable[dict[str, Any
                 "images": int(row["images"]),
                 "missing": int(row["missing"]),
             }
+
+
+def _renamed(key: str, rows: Iterable[dict[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [row | {key: names.get(row[key], row[key])} for row in rows]
+
+
+def _without_paths(text: str, names: Mapping[str, str]) -> str:
+    for name in sorted(names, key=len, reverse=True):  # an adaptive attacker's name holds a plain one's
+        text = text.replace(name, names[name]) if names[name] != name else text
+    return text
 
 
 def _one_policy(run: RunFolder) -> Any:

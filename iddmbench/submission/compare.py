@@ -1,7 +1,7 @@
 """Claims against recomputed figures: what differs by more than another machine explains is named."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -52,17 +52,21 @@ def tolerance(name: str, value: float, images: int) -> float:
     return RELATIVE * max(abs(value), 1e-3)
 
 
-def differences(claims: Sequence[Claim], summary: pd.DataFrame, same: Collection[str]) -> list[Difference]:
+def differences(
+    claims: Sequence[Claim], summary: pd.DataFrame, same: Collection[str], names: Mapping[str, str] | None = None
+) -> list[Difference]:
     """Claims that the recomputed summary table contradicts.
 
     Args:
         same: the worst cases that are over the same attackers on both sides; the others mean different things and are not
             compared. Figures of attackers that were not run here are passed over as well.
+        names: public names of attackers in the summary table, where they differ from their own (`names.public_name`).
     """
-    found = {}
+    found, names = {}, names or {}
     for row in summary.to_dict("records"):
         strength = None if math.isnan(row["strength"]) else float(row["strength"])
-        key = (str(row["defense"]), strength, str(row["attacker"]), str(row["metric"]), str(row["policy"]))
+        attacker = str(row["attacker"])
+        key = (str(row["defense"]), strength, names.get(attacker, attacker), str(row["metric"]), str(row["policy"]))
         found[key] = (float(row["value"]), int(row["images"]))
     contradicted = []
     for claim in claims:

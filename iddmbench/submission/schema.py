@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from iddmbench.errors import UserError
 from iddmbench.run.folder import label
-from iddmbench.submission.text import Hash, Line, Paragraph, Slug, Title, Url
+from iddmbench.submission.text import AttackerName, Hash, Line, Paragraph, Slug, Title, Url
 
 SUBMISSION_SCHEMA = 1
 MEMBER = "submission.json"
@@ -97,7 +97,7 @@ class Claim(Frozen):
 
     defense: Slug
     strength: Share | None
-    attacker: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._:+-]*$")]
+    attacker: AttackerName | Literal[""]
     metric: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._@+-]+$")]
     policy: Annotated[str, Field(max_length=16, pattern=r"^[a-z]*$")]
     value: Number
@@ -134,14 +134,14 @@ class Submission(Frozen):
     paper: Url | None = None
     code: Url | None = None
     description: Paragraph = ""
-    white_box: Annotated[tuple[Slug, ...], Field(max_length=32)] = Field(
+    white_box: Annotated[tuple[AttackerName, ...], Field(max_length=32)] = Field(
         description="attackers that the defense optimized against; for a defense known to the verifier its own list counts"
     )
     protocol: Protocol
     run: RunFacts
     machine: Machine
-    attackers: Annotated[dict[Slug, Hash], Field(max_length=64)] = Field(
-        description="attackers of the submitter's run and their fingerprints"
+    attackers: Annotated[dict[AttackerName, Hash], Field(max_length=64)] = Field(
+        description="attackers of the submitter's run and their fingerprints; a file is named without its path"
     )
     cells: Annotated[tuple[CellFacts, ...], Field(min_length=1, max_length=MOST_CELLS)]
     claims: Annotated[tuple[Claim, ...], Field(max_length=100_000)]

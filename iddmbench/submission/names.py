@@ -1,0 +1,45 @@
+"""Attackers' names as strangers may see them: one that is a file of somebody's disk is named without its path."""
+
+import re
+from collections.abc import Mapping
+from pathlib import PureWindowsPath
+from typing import Any
+
+from iddmbench.adaptive import parse
+from iddmbench.attacker import ATTACKERS, build_attacker
+
+STEM, DIGITS = 20, 8
+
+
+def public_name(name: str, fingerprints: Mapping[str, str]) -> str:
+    """ "onnx:/home/me/w600k.onnx,bgr" as "onnx:w600k-1a2b3c4d": the file's own name, cut, and the first digits of the
+    fingerprint, which covers weights and options. Inside an adaptive attacker's name too; all other names stay as they are.
+
+    Args:
+        fingerprints: of the run's plain attackers. One that is not there is computed, which needs its file: UserError without.
+    """
+    adaptive = parse(name)
+    if adaptive is not None:
+        return f"{adaptive.kind}:{'+'.join(public_name(base, fingerprints) for base in adaptive.bases)}"
+    kind, _, argument = name.partition(":")
+    path, detector = re.fullmatch(r"(.*?)((?::[a-z0-9]+)?)", argument, re.DOTALL).groups()  # type: ignore[union-attr]
+    if kind not in ATTACKERS.names() or (kind != "onnx" and re.fullmatch(r"[\w-]*", path, re.ASCII)):
+        return name
+    # Read as a path of any system: a folder's name says nothing to others, and may say too much.
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PureWindowsPath(path.partition(",")[0]).stem)[:STEM].strip("-._")
+    digits = (fingerprints.get(name) or build_attacker(name).fingerprint())[:DIGITS]
+    return f"{kind}:{stem or 'file'}-{digits}{detector}"
+
+
+def public_options(options: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:
+    """A defense's options with every surrogate that is a file under its public name."""
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [shown(item) for item in value]
+        if isinstance(value, str) and ":" in value:
+            parts = [value] if value in fingerprints else value.split(",")
+            return ",".join(public_name(part.strip(), fingerprints) for part in parts)
+        return value
+
+    return {key: shown(value) for key, value in options.items()}
