@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from iddmbench.adaptive import links_people, parse, roots
 from iddmbench.run.folder import CONFIG, ENVIRONMENT, SCHEMA, TABLES, label, make_table, table_file
 
 PROMPTS = ("a photo of sks person", "a photo of sks person, facing left", "a bright photo of sks person")
@@ -29,8 +30,12 @@ def write_run(
     prompts: tuple[str, ...] = PROMPTS,
     notes: tuple[str, ...] = ("iddm: IDDM (our reconstruction from the abstract)",),
     seed: int = 0,
+    vary: bool = False,
 ) -> Path:
-    """Write a finished run; `failed` lists (defense, strength, subject) of the cells that did not finish."""
+    """Write a finished run; `failed` lists (defense, strength, subject) of the cells that did not finish.
+
+    vary: each defense has its own leak and quality, instead of all the same.
+    """
     rng = np.random.default_rng(seed)
     tables: dict[str, list[dict]] = {name: [] for name in TABLES}
     conditions = [("none", None), ("generic", None), *((d, s) for d in defenses for s in strengths)]
@@ -52,7 +57,7 @@ def write_run(
                 continue
             seconds = {"seconds": 33.0, "seconds_personalize": 21.0, "seconds_generate": 9.0, "seconds_embed": 3.0}
             tables["cells"].append({**cell, **seconds})
-            quality = 0.9 if defense == "generic" else QUALITY.get(strength, 0.8)
+            quality = 0.9 if defense == "generic" else quality_of(defense, strength, vary)
             folder = Path("images", label(defense, strength), subject)
             save_faces(path / folder, per_prompt * len(prompts), subject, quality, rng, defense == "generic")
             if strength is not None:
@@ -64,13 +69,13 @@ def write_run(
                 detected = bool(rng.random() < 0.5 + quality / 2)
                 tables["images"].append({**image, "detected": detected, **utility_scores(quality, detected, rng)})
                 tables["probes"] += [
-                    {**image, **probe(defense, strength, a, a in white_box, detected, rng)} for a in attackers
+                    {**image, **probe(defense, strength, a, white_box, detected, rng, vary)} for a in attackers
                 ]
-    for attacker in attackers:
+    for attacker in [a for a in attackers if parse(a) is None]:
         tables["calibration"] += [calibration(attacker, far, tau) for far, tau in THRESHOLD.items()]
     images, probes = (make_table(name, tables[name]) for name in ("images", "probes"))
     for defense, strength in conditions:
-        tables["summary"] += summarize(defense, strength, images, probes, attackers, white_box, failed)
+        tables["summary"] += summarize(defense, strength, images, probes, attackers, white_box, failed, vary)
     config = {
         "schema": SCHEMA,
         "iddmbench": "0.1.0",
@@ -102,13 +107,34 @@ def write_run(
     return path
 
 
-def probe(defense: str, strength: float | None, attacker: str, known: bool, found: bool, rng) -> dict:
-    leak = 0.02 if defense == "generic" else LEAK.get(strength, 0.5) * (0.7 if known and strength else 1.0)
+def leak_of(defense: str, strength: float | None, vary: bool) -> float:
+    plain = 0.02 if defense == "generic" else LEAK.get(strength, 0.5)
+    return plain ** (0.05 + len(defense) % 6 / 4) if vary and strength else plain
+
+
+def quality_of(defense: str, strength: float | None, vary: bool) -> float:
+    plain = QUALITY.get(strength, 0.8)
+    return max(0.0, 1 - (1 - plain) * (0.05 + sum(defense.encode()) % 8 / 2)) if vary and strength else plain
+
+
+def threat_of(attacker: str, white_box: tuple[str, ...], strength: float | None) -> str:
+    known = strength is not None and bool({*white_box} & {*roots(attacker)})
+    if parse(attacker) is None:
+        return "white-box" if known else "transfer"
+    return "adaptive white-box" if known else "adaptive"
+
+
+def probe(
+    defense: str, strength: float | None, attacker: str, white_box: tuple[str, ...], found: bool, rng, vary: bool
+) -> dict:
+    threat = threat_of(attacker, white_box, strength)
+    leak = leak_of(defense, strength, vary) * (0.7 if threat == "white-box" else 1.0)
+    leak = leak**0.5 if threat.startswith("adaptive") else leak
     linked = found and rng.random() < leak
     mated = rng.normal(0.68 if linked else 0.25, 0.09)
     return {
         "attacker": attacker,
-        "threat": "white-box" if known and strength is not None else "transfer",
+        "threat": threat,
         "acquired": found,
         "mated": mated if found else math.nan,
         "nonmated": rng.normal(0.32, 0.06) if found else math.nan,
@@ -141,16 +167,19 @@ def calibration(attacker: str, far: str, tau: float) -> dict:
     }
 
 
-def summarize(defense, strength, images, probes, attackers, white_box, failed) -> list[dict]:
+def summarize(defense, strength, images, probes, attackers, white_box, failed, vary) -> list[dict]:
     missing = sum((d, s) == (defense, strength) for d, s, _ in failed)
     context = {"defense": defense, "strength": math.nan if strength is None else strength, "missing": missing}
     own_images, own = (f[f["cell"].str.startswith(f"{defense}{strength}")] for f in (images, probes))
     rows = []
     if own_images.empty:
         return [{**context, **figure("utility_index", [])}]
-    groups = [(a, "white-box" if a in white_box and strength is not None else "transfer", [a]) for a in attackers]
-    unknown = [a for a, threat, _ in groups if threat == "transfer"]
+    groups = [(a, threat_of(a, white_box, strength), [a]) for a in attackers]
+    unknown = [a for a in attackers if not {*white_box} & {*roots(a)} and parse(a) is None]
+    unknown = unknown or [a for a, threat, _ in groups if threat == "transfer"]
+    prepared = [a for a in attackers if links_people(a)]
     groups += [("worst-case", "transfer", unknown)] if unknown else []
+    groups += [("worst-case-adaptive", "adaptive", unknown + prepared)] if unknown or prepared else []
     for name, threat, members in groups:
         seen = own[own["attacker"].isin(members)]
         hits = {"r1u": seen["rank"] == 1, "r5u": seen["rank"].between(1, 5)}
@@ -164,7 +193,7 @@ def summarize(defense, strength, images, probes, attackers, white_box, failed) -
             for policy, values in policies.items():
                 rows.append({**context, **figure(metric, 1 - values, name, threat, policy)})
                 rows.append({**context, **figure(inverse, values, name, threat, policy)})
-        if name != "worst-case":
+        if len(members) == 1 and name == members[0]:
             rows.append({**context, **figure("fta", ~acquired, name, threat)})
             rows.append({**context, **figure("ism", seen["mated"].dropna(), name, threat, "acquired")})
             rows.append({**context, **figure("eer", [0.1, 0.1], name, threat, "acquired")})
@@ -177,7 +206,7 @@ def summarize(defense, strength, images, probes, attackers, white_box, failed) -
     }.items():
         rows.append({**context, **figure(metric, own_images[column].dropna())})
     rows.append({**context, **figure("fid_efficientnet_lite0", [41.5]), "low": math.nan, "high": math.nan})
-    quality = 0.0 if defense == "generic" else QUALITY.get(strength, 0.8)
+    quality = 0.0 if defense == "generic" else quality_of(defense, strength, vary)
     spread = {"value": quality, "low": max(0.0, quality - 0.05), "high": min(1.0, quality + 0.04)}
     rows.append({**context, **figure("utility_index", [quality] * len(own_images)), **spread})
     return rows

@@ -80,7 +80,7 @@ def subjects(*runs: RunFolder) -> Figure:
     A dot is a subject, a bar the mean; the person with the lowest share is named where somebody is linked at all. Images
     without a face are left out. Of many conditions and attackers a part is drawn, and the rest named.
     """
-    summaries, series, attackers, words = _drawn(runs, lines=2 * shown.LINES)
+    series, attackers, words = _drawn(runs, lines=2 * shown.LINES)
     with matplotlib.rc_context(STYLE):
         size = max(4.0, 1.1 + 0.62 * len(series)), 1.0 + 2.5 * len(attackers) + 0.3 * bool(words)
         figure = Figure(figsize=size, layout="constrained")
@@ -123,18 +123,18 @@ def subject_rates(probes: pd.DataFrame, attacker: str) -> pd.Series:
     return (own["rank"] != 1).groupby(own["subject"]).mean()
 
 
-def _drawn(runs: Sequence[RunFolder], lines: int) -> tuple[list[Summary], list[Series], list[str], str]:
-    """The runs' figures, what is drawn of them (conditions of each run, attackers), and what is left out, in words."""
+def _drawn(runs: Sequence[RunFolder], lines: int) -> tuple[list[Series], list[str], str]:
+    """What is drawn of the runs: conditions of each run, attackers; and what is left out, in words."""
     summaries = [Summary(run) for run in runs]
     chosen = [(shown.conditions(s, shown.CONDITIONS, lines), shown.attackers(s)) for s in summaries]
     series = [(i, s, c) for i, (s, ((kept, _), _)) in enumerate(zip(summaries, chosen, strict=True)) for c in kept]
     attackers = list(dict.fromkeys(a for _, (kept, _) in chosen for a in kept)) or [""]
-    return summaries, series, attackers, shown.note([words for parts in chosen for _, words in parts])
+    return series, attackers, shown.note([words for parts in chosen for _, words in parts])
 
 
 def _panels(runs: Sequence[RunFolder], draw: Draw, x: str, y: str) -> tuple[Figure, list[Axes]]:
     """One panel per attacker with a line per condition and run, and one legend. Of many a part is drawn, and the rest named."""
-    _, series, attackers, words = _drawn(runs, shown.LINES)
+    series, attackers, words = _drawn(runs, shown.LINES)
     with matplotlib.rc_context(STYLE):
         columns = min(3, len(attackers))
         rows = -(-len(attackers) // columns)

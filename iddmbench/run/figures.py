@@ -176,9 +176,8 @@ def histograms(run: RunFolder) -> Figure:
             Line2D([], [], color=PALETTE[0], lw=6, alpha=0.6, label="to the nearest other identity"),
             Line2D([], [], color=INK, lw=1, label="threshold at FAR 1 %"),
         ]
-        words = shown.note([words, without])
-        titled = titled(words, 30 + 40 * len(attackers))
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9, **titled)
+        above = titled(shown.note([words, without]), 30 + 40 * len(attackers))
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9, **above)
         return figure
 
 
@@ -243,7 +242,9 @@ def _views(summaries: Sequence[Summary], panels: Sequence[str]) -> list[View]:
     if len(near) >= CROWD * len(panels):
         low, high = min(y for _, y in near), max(y for _, y in near)
         x0 = np.floor(10 * min(x for x, _ in near) - 0.2) / 10
-        views.insert(1, View(WORST_CASE, (x0, 1 + 0.15 * (1 - x0), max(low - 0.08, -0.05), min(high + 0.08, 1.06)), True))
+        views.insert(
+            1, View(WORST_CASE, (x0, 1 + 0.15 * (1 - x0), max(low - 0.08, -0.05), min(high + 0.08, 1.06)), True)
+        )
     return views
 
 
@@ -322,7 +323,9 @@ def _anchors(ax: Axes, summary: Summary, name: str, first: bool, view: View) -> 
             x = view.window[0]
             ax.plot([x], [p.value], marker=CARETLEFT, color=tint, ms=9, ls="", zorder=5, clip_on=False)
         if first and view.shows(x, p.value):
-            _label(ax, (x, p.value), "undefended" if condition.defense == UNDEFENDED else short(condition.defense), tint)
+            _label(
+                ax, (x, p.value), "undefended" if condition.defense == UNDEFENDED else short(condition.defense), tint
+            )
         drawn.append(condition.defense)
     return drawn
 
