@@ -12,7 +12,6 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from PIL import Image
 
 from iddmbench.errors import UserError, did_you_mean
@@ -176,6 +175,8 @@ class SDEdit(Purifier):
         self.name, self.title = f"sdedit-{level:g}", f"noised to t* = {level:g} and denoised by the base model"
 
     def apply(self, images: np.ndarray, seeds: Seeds, base: BaseModel | None) -> np.ndarray:
+        from diffusers import DDIMScheduler
+
         assert base is not None  # `__call__` has seen to it
         height, width = images.shape[1:3]
         squares = np.stack([_to_square(x, base.side) for x in images])
@@ -192,7 +193,8 @@ class SDEdit(Purifier):
                 noise = [torch.randn(latents.shape[1:], generator=_own(seeds, image).torch()) for image in part]
                 latents = scheduler.add_noise(latents, torch.stack(noise).to(base.device), steps[:1])
                 for step in steps:
-                    predicted = base.unet(latents, step, condition.expand(len(part), -1, -1)).sample
+                    with base.autocast():
+                        predicted = base.unet(latents, step, condition.expand(len(part), -1, -1)).sample.float()
                     latents = scheduler.step(predicted, step, latents).prev_sample
             cleaned.append(to_images(base, latents))
         return np.stack([_from_square(x, height, width) for x in np.concatenate(cleaned)])

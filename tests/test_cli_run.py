@@ -13,9 +13,10 @@ from tiny_base import write_base
 from typer.testing import CliRunner, Result
 
 from iddmbench.cli import app
-from iddmbench.cli.run import pairs, parse_subjects
+from iddmbench.cli.run import pairs
 from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
+from iddmbench.run.config import make_config
 
 runner = CliRunner()
 
@@ -155,8 +156,8 @@ def test_as_a_process(here: Path) -> None:
 
 
 def test_parsing() -> None:
-    assert parse_subjects("all") == 0 and parse_subjects("4") == 4
-    assert parse_subjects("s29, s31,") == ("s29", "s31")
+    for text, subjects in (("all", 0), ("4", 4), ("s29, s31,", ("s29", "s31"))):
+        assert make_config({"subjects": text}).subjects == subjects
     assert pairs(["a=1", "b-c=x=y"], "--set") == {"a": "1", "b_c": "x=y"}
     assert pairs(None, "--set") == {}
     with pytest.raises(UserError, match="KEY=VALUE"):

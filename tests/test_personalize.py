@@ -1,5 +1,7 @@
 """Adapters, their training and sampling, on two tiny bases: v-prediction with DDPM, epsilon with PNDM."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,15 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("base")
     # The second has no recipe of its own: Stable Diffusion's defaults apply.
     return load_base(str(write_base(folder, request.param, {} if request.param == "epsilon" else None)))
+
+
+@contextmanager
+def saving(base: BaseModel, level: int) -> Iterator[None]:
+    base.save_memory(level)
+    try:
+        yield
+    finally:
+        base.save_memory(0)
 
 
 def settings(**changes: object) -> LoraSettings:
@@ -240,7 +251,9 @@ def test_samples_are_the_pipelines_own(base: BaseModel) -> None:
     found = sample_latents(base, base.unet, prompts, noise, SAMPLING)
     torch.testing.assert_close(found, own, atol=1e-5, rtol=1e-4)
     # The batch bounds memory and nothing else.
-    torch.testing.assert_close(sample_latents(base, base.unet, prompts, noise, SAMPLING, batch=3), found)
+    for level in (1, 2):
+        with saving(base, level):
+            torch.testing.assert_close(sample_latents(base, base.unet, prompts, noise, SAMPLING), found)
 
 
 def test_images_are_the_pipelines_own(base: BaseModel) -> None:
@@ -248,7 +261,8 @@ def test_images_are_the_pipelines_own(base: BaseModel) -> None:
     with torch.no_grad():
         decoded = base.vae.decode(z / base.vae.config.scaling_factor).sample
     expected = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    assert np.array_equal(to_images(base, z, batch=2), expected)
+    with saving(base, 2):
+        assert np.array_equal(to_images(base, z), expected)
 
 
 def test_class_latents_are_the_base_alone(base: BaseModel) -> None:
@@ -294,3 +308,42 @@ def test_each_photo_is_trained_under_its_own_text(base: BaseModel) -> None:
     with Trainer(base, settings(), latents(2, 9), Seeds(0)) as trainer:
         trainer.train(latents(3), base.embed_text(["a photo of sks person", *PROMPTS[:1], "bright"]), 3)
         assert not same(trainer.model().weights or {}, same_text)
+
+
+def trained(base: BaseModel, **changes: object) -> tuple[float, dict[str, torch.Tensor]]:
+    """A short training with prior preservation: its loss and the adapter."""
+    s = settings(batch_size=3, prior_batch=2, learning_rate=1e-3, **changes)
+    with Trainer(base, s, latents(2, 1), Seeds(0)) as trainer:
+        loss = trainer.train(latents(3), instance(base), s.steps)
+        return loss, trainer.model().weights  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_saving_memory_changes_rounding_only(base: BaseModel, level: int) -> None:
+    """Gradients summed over parts of the batch are those of the whole batch, prior preservation included."""
+    loss, weights = trained(base)
+    with saving(base, level):
+        assert base.unet.is_gradient_checkpointing and base.batch(16) == (4, 1)[level - 1] and base.batch(3) == 1
+        sparing, others = trained(base)
+    assert not base.unet.is_gradient_checkpointing and base.batch(16) == 16
+    assert sparing == pytest.approx(loss, rel=1e-5)
+    for name, weight in weights.items():
+        torch.testing.assert_close(others[name], weight, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_autocast_trains_nearly_alike(base: BaseModel, precision: str) -> None:
+    half = load_base(base.name, precision=precision)
+    assert half.fingerprint == base.fingerprint and half.precision == precision
+    x = torch.rand(2, 3, SIDE, SIDE, generator=Seeds(0).torch())
+    with torch.no_grad():
+        exact, rough = base.encode(x), half.encode(x)
+        assert rough.dtype == torch.float32 and not torch.equal(exact, rough)
+        torch.testing.assert_close(rough, exact, atol=0.1, rtol=0.1)
+        assert half.decode(exact).dtype == torch.float32
+    (loss, weights), (other, others) = trained(base), trained(half)
+    assert other == pytest.approx(loss, rel=0.05) and other != loss
+    moved = [n for n in weights if "lora_B" in n]
+    assert all(others[n].dtype == torch.float32 and others[n].abs().max() > 0 for n in moved)
+    images = generate(half, PersonalizedModel(others, settings()), PROMPTS, 1, SAMPLING, Seeds(0))
+    assert images.dtype == np.uint8 and images.shape == (2, SIDE, SIDE, 3)

@@ -40,6 +40,8 @@ class Purified(Attacker):
     def fingerprint(self) -> str:
         parts = [self.attacker.fingerprint(), self.change.name, CODE]
         parts.append(self.base.fingerprint if self.change.needs_base else "")
+        if self.change.needs_base and self.base.precision != "fp32":
+            parts.append(self.base.precision)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

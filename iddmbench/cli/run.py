@@ -36,6 +36,9 @@ def run(
     lora: Annotated[list[str] | None, typer.Option(help="Setting of the personalization, KEY=VALUE.")] = None,
     sampling: Annotated[list[str] | None, typer.Option(help="Setting of the sampler, KEY=VALUE.")] = None,
     anchors: Annotated[bool, typer.Option(help="Also run the undefended and the un-personalized model.")] = True,
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16 or fp16: of the base model's networks (autocast).")
+    ] = "fp32",
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/DATASET-DEFENSE-HASH.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
@@ -55,7 +58,7 @@ def run(
         {
             "dataset": dataset,
             "dataset_options": dataset_options(root),
-            "subjects": parse_subjects(subjects),
+            "subjects": subjects,
             "base": base,
             "defenses": tuple(defense),
             "defense_options": pairs(set_, "--set"),
@@ -68,6 +71,7 @@ def run(
             "seeds": tuple(dict.fromkeys(seed)),
             "images_per_prompt": images_per_prompt,
             "prompts": tuple(prompt or ()),
+            "precision": precision,
             "lora": pairs(lora, "--lora"),
             "sampling": pairs(sampling, "--sampling"),
         }
@@ -93,15 +97,6 @@ def _log_from_start(progress: "Progress", file: Path) -> None:
         start(cells)
 
     progress.start = logged
-
-
-def parse_subjects(text: str) -> tuple[str, ...] | int:
-    if text == "all":
-        return 0
-    try:
-        return int(text)
-    except ValueError:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def pairs(options: list[str] | None, flag: str) -> dict[str, Any]:

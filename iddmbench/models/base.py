@@ -1,20 +1,22 @@
 """Base models: a folder or hub id in Stable Diffusion's layout, loaded through diffusers."""
 
 import hashlib
-from dataclasses import dataclass
-from functools import lru_cache
+import json
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property, lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils import logging as transformers_logging
 
 from iddmbench.errors import UserError
 from iddmbench.models.recipe import Recipe, read_recipe
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
 
 ALIASES = {
     "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
@@ -22,31 +24,98 @@ ALIASES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+FRUGAL = 2
+"""The highest level of `BaseModel.save_memory`."""
+
+
 class BaseModel:
-    """The frozen parts of a text-to-image model.
+    """The frozen parts of a text-to-image model. What files say is known at once; weights are read when first needed.
 
     Attributes:
         name: as given on the command line.
         fingerprint: SHA-256 over the folder's files, part of every cell's key.
         side: image side in pixels.
+        precision: "fp32", or what UNet, VAE and text encoder are autocast to; adapters and gradients stay fp32.
+
+    Raises UserError when the folder lacks what describes the parts.
     """
 
-    name: str
-    fingerprint: str
-    recipe: Recipe
-    side: int
-    tokenizer: CLIPTokenizer
-    text_encoder: CLIPTextModel
-    vae: AutoencoderKL
-    unet: UNet2DConditionModel
-    scheduler: DDPMScheduler
-    device: torch.device
+    def __init__(self, name: str, folder: Path, device: str = "cpu", precision: str = "fp32"):
+        self.name, self.folder, self.precision = name, folder, precision
+        self.device = torch.device(device)
+        self.fingerprint = _fingerprint(folder)
+        self.recipe: Recipe = read_recipe(folder)
+        self.side = _side(name, folder)
+        self._frugality = 0
+
+    def load(self) -> None:
+        """Read the weights. Raises UserError when they are missing or damaged."""
+        _ = self._parts
+
+    @cached_property
+    def _parts(self) -> Any:
+        """The pipeline, from safetensors only."""
+        from diffusers import StableDiffusionPipeline
+        from diffusers.utils import logging as diffusers_logging
+        from transformers.utils import logging as transformers_logging
+
+        for library in (diffusers_logging, transformers_logging):
+            library.disable_progress_bar()
+        try:
+            pipeline = StableDiffusionPipeline.from_pretrained(
+                self.folder, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise _unloadable(self.name, self.folder, str(error).strip().splitlines()[0]) from error
+        for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
+            part.float().requires_grad_(False).eval().to(self.device)
+        pipeline.unet.to(memory_format=torch.channels_last)
+        pipeline.vae.to(memory_format=torch.channels_last)
+        return pipeline
+
+    @property
+    def tokenizer(self) -> "CLIPTokenizer":
+        return self._parts.tokenizer
+
+    @property
+    def text_encoder(self) -> "CLIPTextModel":
+        return self._parts.text_encoder
+
+    @property
+    def vae(self) -> "AutoencoderKL":
+        return self._parts.vae
+
+    @property
+    def unet(self) -> "UNet2DConditionModel":
+        return self._parts.unet
+
+    @cached_property
+    def scheduler(self) -> "DDPMScheduler":
+        from diffusers import DDPMScheduler
+
+        return DDPMScheduler.from_config(self._parts.scheduler.config)
+
+    def autocast(self) -> AbstractContextManager:
+        """Around every use of UNet, VAE and text encoder."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, PRECISIONS[self.precision])
+
+    def save_memory(self, level: int) -> None:
+        """0: fastest. 1: activations computed twice, batches quartered. 2: one image at a time. Results differ in rounding only."""
+        self._frugality = level
+        for part in (self.unet, self.vae):
+            (part.enable_gradient_checkpointing if level else part.disable_gradient_checkpointing)()
+
+    def batch(self, size: int) -> int:
+        """How many of `size` images go through the networks at once."""
+        return max(1, size // (1, 4, size)[self._frugality])
 
     def embed_text(self, prompts: list[str]) -> Tensor:
         """Text condition, float [len(prompts), tokens, width]."""
-        with torch.no_grad():
-            return self.text_encoder(self.tokens(prompts)).last_hidden_state
+        with torch.no_grad(), self.autocast():
+            return self.text_encoder(self.tokens(prompts)).last_hidden_state.float()
 
     def tokens(self, prompts: list[str]) -> Tensor:
         """Token ids, int [len(prompts), tokens], on the base's device."""
@@ -59,44 +128,45 @@ class BaseModel:
 
     def encode_signed(self, images: Tensor) -> Tensor:
         """`encode` of images in [-1, 1], the units of the perturbation defenses' papers."""
-        return self.vae.encode(images).latent_dist.mean * self.vae.config.scaling_factor
+        with self.autocast():
+            mean = self.vae.encode(images).latent_dist.mean
+        return mean.float() * self.vae.config.scaling_factor
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents -> images float [N, 3, S, S], nominally in [0, 1], not clipped so that gradients pass."""
-        return (self.vae.decode(latents / self.vae.config.scaling_factor).sample + 1) / 2
+        with self.autocast():
+            images = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        return (images.float() + 1) / 2
 
 
-def load_base(name: str, device: str = "cpu") -> BaseModel:
-    """Load `micro` (shipped), `sd15`, `sd21`, a local folder or a hub id.
+def open_base(name: str, device: str = "cpu", precision: str = "fp32") -> BaseModel:
+    """`micro` (shipped), `sd15`, `sd21`, a local folder or a hub id; weights are read when first needed.
 
-    Weights are read from safetensors only. Raises UserError when the folder lacks a part or the hub can't be reached.
+    Raises UserError when the folder lacks a part or the hub can't be reached.
     """
-    folder = _folder(name)
-    for library in (diffusers_logging, transformers_logging):
-        library.disable_progress_bar()
+    return BaseModel(name, _folder(name), device, precision)
+
+
+def load_base(name: str, device: str = "cpu", precision: str = "fp32") -> BaseModel:
+    """`open_base`, and read the weights at once."""
+    base = open_base(name, device, precision)
+    base.load()
+    return base
+
+
+def _side(name: str, folder: Path) -> int:
+    """Latent side times the VAE's factor."""
     try:
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            folder, use_safetensors=True, safety_checker=None, requires_safety_checker=False
-        )
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"base model '{name}' can't be loaded from {folder}: {reason}") from error
-    for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
-        part.float().requires_grad_(False).eval().to(device)
-    pipeline.unet.to(memory_format=torch.channels_last)
-    pipeline.vae.to(memory_format=torch.channels_last)
-    return BaseModel(
-        name=name,
-        fingerprint=_fingerprint(folder),
-        recipe=read_recipe(folder),
-        side=pipeline.unet.config.sample_size * pipeline.vae_scale_factor,
-        tokenizer=pipeline.tokenizer,
-        text_encoder=pipeline.text_encoder,
-        vae=pipeline.vae,
-        unet=pipeline.unet,
-        scheduler=DDPMScheduler.from_config(pipeline.scheduler.config),
-        device=torch.device(device),
-    )
+        unet, vae = (json.loads((folder / part / "config.json").read_text()) for part in ("unet", "vae"))
+        return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unloadable(
+            name, folder, f"no folder in Stable Diffusion's layout ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _unloadable(name: str, folder: Path, reason: str) -> UserError:
+    return UserError(f"base model '{name}' can't be loaded from {folder}: {reason}")
 
 
 def _folder(name: str) -> Path:
@@ -112,6 +182,8 @@ def _folder(name: str) -> Path:
         raise UserError(
             f"unknown base model '{name}': give micro, {', '.join(ALIASES)}, a folder, or a hub id (owner/name)"
         )
+    from diffusers import StableDiffusionPipeline
+
     try:
         return Path(StableDiffusionPipeline.download(hub, use_safetensors=True, safety_checker=None))
     except Exception as error:  # the hub client raises many kinds; all mean that the weights are not here

@@ -2,27 +2,30 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import Tensor, nn
 
 from iddmbench.errors import UserError
 from iddmbench.models.base import BaseModel
 from iddmbench.models.recipe import LoraSettings
 
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
+
 NAME = "subject"
 
 
 @contextmanager
-def adapter(base: BaseModel, settings: LoraSettings, generator: torch.Generator) -> Iterator[UNet2DConditionModel]:
+def adapter(base: BaseModel, settings: LoraSettings, generator: torch.Generator) -> Iterator["UNet2DConditionModel"]:
     """The base's UNet with a fresh adapter: A is Kaiming-uniform from `generator`, B is zero, so it starts as the base.
 
     The adapter is removed on exit; the base's own weights are never written.
     Raises UserError when the base has none of the target modules.
     """
+    from peft import LoraConfig
+
     unet: Any = base.unet
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, target_modules=list(settings.targets), init_lora_weights=True
@@ -49,14 +52,18 @@ def trainable(unet: nn.Module) -> list[nn.Parameter]:
     return [p for p in unet.parameters() if p.requires_grad]
 
 
-def read_weights(unet: UNet2DConditionModel) -> dict[str, Tensor]:
+def read_weights(unet: "UNet2DConditionModel") -> dict[str, Tensor]:
     """The adapter's weights by name, float32 on the CPU."""
+    from peft import get_peft_model_state_dict
+
     state = get_peft_model_state_dict(unet, adapter_name=NAME)
     return {key: value.detach().float().cpu().contiguous().clone() for key, value in state.items()}
 
 
-def write_weights(unet: UNet2DConditionModel, weights: dict[str, Tensor]) -> None:
+def write_weights(unet: "UNet2DConditionModel", weights: dict[str, Tensor]) -> None:
     """Load weights that `read_weights` gave. Raises UserError when they belong to another base or rank."""
+    from peft import set_peft_model_state_dict
+
     try:
         result = set_peft_model_state_dict(unet, dict(weights), adapter_name=NAME)
     except RuntimeError as error:

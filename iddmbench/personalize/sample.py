@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from torch import Tensor, nn
 
 from iddmbench.models.base import BaseModel
@@ -14,11 +13,14 @@ from iddmbench.personalize.adapter import adapter, write_weights
 from iddmbench.personalize.trainer import PersonalizedModel
 from iddmbench.seeds import Seeds
 
+BATCH = 16
+"""Images that are sampled or decoded at once, where memory allows."""
 
-def sample_latents(
-    base: BaseModel, unet: nn.Module, prompts: list[str], noise: Tensor, sampling: Sampling, batch: int = 16
-) -> Tensor:
-    """Latents [N, C, h, w] for N prompts from unit noise [N, C, h, w]; `batch` bounds the memory."""
+
+def sample_latents(base: BaseModel, unet: nn.Module, prompts: list[str], noise: Tensor, sampling: Sampling) -> Tensor:
+    """Latents [N, C, h, w] for N prompts from unit noise [N, C, h, w]."""
+    from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
     scheduler = DPMSolverMultistepScheduler.from_config(base.scheduler.config, algorithm_type="dpmsolver++")
     pipeline = StableDiffusionPipeline(
         vae=base.vae,
@@ -34,8 +36,8 @@ def sample_latents(
     unique = list(dict.fromkeys(prompts))
     embedded = dict(zip(unique, base.embed_text(unique), strict=True))
     empty = base.embed_text([""])
-    latents = []
-    with torch.inference_mode():
+    latents, batch = [], base.batch(BATCH)
+    with torch.inference_mode(), base.autocast():
         for start in range(0, len(prompts), batch):
             part = torch.stack([embedded[p] for p in prompts[start : start + batch]])
             result = pipeline(
@@ -46,15 +48,15 @@ def sample_latents(
                 guidance_scale=sampling.guidance,
                 output_type="latent",
             )
-            latents.append(result.images)
+            latents.append(result.images.float())
     return torch.cat(latents).clone()
 
 
-def to_images(base: BaseModel, latents: Tensor, batch: int = 16) -> np.ndarray:
+def to_images(base: BaseModel, latents: Tensor) -> np.ndarray:
     """Decode latents to uint8 [N, S, S, 3]."""
     decoded = []
     with torch.inference_mode():
-        for part in latents.split(batch):
+        for part in latents.split(base.batch(BATCH)):
             x = (base.decode(part).clamp(0, 1) * 255).round().to(torch.uint8)
             decoded.append(x.permute(0, 2, 3, 1).cpu().numpy())
     return np.concatenate(decoded)

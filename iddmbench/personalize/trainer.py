@@ -46,7 +46,9 @@ def denoise(
     """
     noise, t = noise.to(latents.device), t.to(latents.device)
     noisy = base.scheduler.add_noise(latents, noise, t)
-    predicted = unet(noisy.to(memory_format=torch.channels_last), t, condition.expand(len(latents), -1, -1)).sample
+    noisy_ = noisy.to(memory_format=torch.channels_last)
+    with base.autocast():
+        predicted = unet(noisy_, t, condition.expand(len(latents), -1, -1)).sample.float()
     velocity = base.scheduler.config.prediction_type == "v_prediction"
     target = base.scheduler.get_velocity(latents, noise, t) if velocity else noise
     return Denoising(t, noise, noisy, predicted, target)
@@ -64,10 +66,14 @@ def denoising_loss(
 
     Returns: float [N], each image's mean squared error.
     """
-    noise = torch.randn(latents.shape, generator=generator)
-    last = base.scheduler.config.num_train_timesteps
-    t = torch.randint(0, last, (len(latents),), generator=generator)
+    noise, t = draw(base, latents, generator)
     return denoise(base, unet, latents, condition, noise, t).error()
+
+
+def draw(base: BaseModel, latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Fresh noise [N, C, h, w] and timesteps [N] for latents, drawn in that order."""
+    noise = torch.randn(latents.shape, generator=generator)
+    return noise, torch.randint(0, base.scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
 
 
 class Trainer:
@@ -88,6 +94,8 @@ class Trainer:
         self._adapter = adapter(self.base, self.settings, self.seeds.child("init").torch())
         self.unet = self._adapter.__enter__()
         self.optimizer = torch.optim.AdamW(trainable(self.unet), lr=self.settings.learning_rate, weight_decay=1e-2)
+        # fp16 has too few exponents for small gradients; elsewhere this does nothing.
+        self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.precision == "fp16")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -115,19 +123,29 @@ class Trainer:
                 drawn = torch.randint(0, len(self.class_latents), (prior,), generator=generator)
                 batch = torch.cat((own, self.class_latents[drawn]))
             text = torch.cat((condition[chosen], self.class_.expand(prior, -1, -1)))
-            error = denoising_loss(self.base, self.unet, batch, text, generator)
-            loss = error[: len(own)].mean()
-            if prior:
-                loss = loss + s.prior_weight * error[len(own) :].mean()
+            total += self._step(batch, text, len(own), generator)
+            self.done += 1
+        return total / max(steps, 1)
+
+    def _step(self, batch: Tensor, text: Tensor, own: int, generator: torch.Generator) -> float:
+        """One optimizer step on a batch of which the first `own` are references, in as many parts as memory asks for."""
+        noise, t = draw(self.base, batch, generator)
+        weight = torch.full((len(batch),), 1 / own, device=batch.device)
+        weight[own:] = self.settings.prior_weight / max(len(batch) - own, 1)
+        self.optimizer.zero_grad(set_to_none=True)
+        total, size = 0.0, self.base.batch(len(batch))
+        for part in (slice(i, i + size) for i in range(0, len(batch), size)):
+            error = denoise(self.base, self.unet, batch[part], text[part], noise[part], t[part]).error()
+            loss = (error * weight[part]).sum()
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"personalization diverged at step {self.done}: loss is {loss.item()}")
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(trainable(self.unet), 1.0)
-            self.optimizer.step()
-            self.done += 1
+            self.scaler.scale(loss).backward()
             total += loss.item()
-        return total / max(steps, 1)
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(trainable(self.unet), 1.0)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return total
 
     def denoising_loss(self, latents: Tensor, condition: Tensor, generator: torch.Generator) -> Tensor:
         """`denoising_loss` of the current adapter, its mean, differentiable in the latents."""

@@ -47,8 +47,24 @@ class RunConfig(BaseModel):
     seeds: tuple[int, ...] = Field((0,), description="training and sampling seeds; each is a full repetition")
     images_per_prompt: int = Field(4, ge=1, le=1000, description="generated images per evaluation prompt")
     prompts: tuple[str, ...] = Field((), description="evaluation prompts; empty = the base's own")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="of the base model's networks (autocast); adapters and gradients stay fp32"
+    )
     lora: dict[str, Any] = Field(default_factory=dict, description="changes to the base's LoRA settings")
     sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the base's sampling settings")
+
+    @field_validator("subjects", mode="before")
+    @classmethod
+    def _subjects(cls, value: object) -> object:
+        """ "all", "3" and "s29,s30" as they are written on the command line."""
+        if not isinstance(value, str):
+            return value
+        if value.strip() == "all":
+            return 0
+        try:
+            return int(value)
+        except ValueError:
+            return tuple(part.strip() for part in value.split(",") if part.strip())
 
     @field_validator("strengths")
     @classmethod

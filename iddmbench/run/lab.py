@@ -149,6 +149,7 @@ class Lab:
         self.base, self.data, self.store = base, data, store
         self.lora, self.sampling, self.per_prompt, self.thief = lora, sampling, per_prompt, thief
         self.prompts = list(prompts or base.recipe.prompts.evaluation)
+        self._lora_key, self._sampling_key = lora.model_dump(mode="json"), sampling.model_dump()
         self.versions = {name: version(name) for name in ("torch", "diffusers", "peft", "iddmbench")}
 
     # ---- the model owner's side -------------------------------------------------------------------------------------
@@ -187,7 +188,7 @@ class Lab:
         if self.lora.prior_weight == 0:
             return torch.zeros(0)
         key = {"base": self.base.fingerprint, "count": self.lora.class_images, "code": CODE["class"]}
-        key |= {"sampling": self.sampling.model_dump(), "versions": self.versions}
+        key |= {"sampling": self._sampling_key, "versions": self.versions} | self._precision_key
 
         def compute(out: Path) -> None:
             latents = class_latents(self.base, self.lora.class_images, self.sampling, Seeds(0).child("class"))
@@ -197,17 +198,7 @@ class Lab:
 
     def protect_key(self, cell: Cell) -> dict[str, Any]:
         """What the protected photos depend on: whoever trains on them, and after whatever purification, shares them."""
-        return {
-            "data": self.data.fingerprint,
-            "subject": cell.subject.name,
-            "base": self.base.fingerprint,
-            "lora": self.lora.model_dump(mode="json"),
-            "class_sampling": self.sampling.model_dump(),
-            "defense": self._defense_key(cell.defense),
-            "seed": cell.seed,
-            "code": CODE["protect"],
-            "versions": self.versions,
-        }
+        return {**self._training_key(cell), "defense": self._defense_key(cell.defense), "code": CODE["protect"]}
 
     def model_key(self, cell: Cell) -> dict[str, Any]:
         """What the personalized model depends on. A defense that only acts on outputs shares the undefended model."""
@@ -215,25 +206,31 @@ class Lab:
         # The un-personalized control stays what it is, whoever asks for it.
         trains = acts("personalize") and (self.thief is None or cell.defense.anchor)
         plain = not (acts("protect") or trains)
+        key = {**self._training_key(cell), "defense": None if plain else self._defense_key(cell.defense)}
+        if self.thief and self.thief.purify:
+            key["purify"] = self.thief.purify
+        return {**key, "code": CODE["model"]}
+
+    def _training_key(self, cell: Cell) -> dict[str, Any]:
         key = {
             "data": self.data.fingerprint,
             "subject": cell.subject.name,
             "base": self.base.fingerprint,
-            "lora": self.lora.model_dump(mode="json"),
-            "class_sampling": self.sampling.model_dump(),
-            "defense": None if plain else self._defense_key(cell.defense),
+            "lora": self._lora_key,
+            "class_sampling": self._sampling_key,
             "seed": cell.seed,
-            "code": CODE["model"],
             "versions": self.versions,
         }
-        if self.thief and self.thief.purify:
-            key["purify"] = self.thief.purify
-        return key
+        return key | self._precision_key
+
+    @property
+    def _precision_key(self) -> dict[str, str]:
+        return {} if self.base.precision == "fp32" else {"precision": self.base.precision}
 
     def generated_key(self, cell: Cell) -> dict[str, Any]:
         """What the images depend on before the defense changes them for release."""
         key = {"model": self.model_key(cell), "prompts": self.prompts, "per_prompt": self.per_prompt}
-        return key | {"sampling": self.sampling.model_dump(), "code": CODE["images"]}
+        return key | {"sampling": self._sampling_key, "code": CODE["images"]}
 
     def image_key(self, cell: Cell) -> dict[str, Any]:
         """What the posted images depend on."""

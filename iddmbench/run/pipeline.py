@@ -43,6 +43,9 @@ def measure(
     """Compute every cell, and write `out` with its images and all tables."""
     scoring = Scoring.of(lab, attackers, cells)
     _ = scoring.views  # an attacker that can't work on these photos is found before anything is trained
+    if not all(map(lab.is_cached, cells)):
+        lab.base.load()
+        lab.store.check_writable()
     outcomes = []
     progress.start(len(cells))
     for cell in cells:

@@ -10,7 +10,7 @@ from iddmbench.adaptive import FEWEST_SUBJECTS, parse
 from iddmbench.dataset import DATASETS
 from iddmbench.defense import Defense
 from iddmbench.errors import UserError, did_you_mean
-from iddmbench.models.base import load_base
+from iddmbench.models.base import open_base
 from iddmbench.run.config import RunConfig
 from iddmbench.run.folder import SCHEMA, label
 from iddmbench.run.lab import Cell, Lab, Thief, strength_of
@@ -81,7 +81,7 @@ class Study:
             raise UserError(
                 f"attacker '{learning[0]}' learns on other people: give at least {FEWEST_SUBJECTS} --subjects"
             )
-        base = load_base(config.base, device)
+        base = open_base(config.base, device, config.precision)
         lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
         thief = Thief.of(config.threat, config.purify)
         lab = Lab(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt, thief)
