@@ -30,7 +30,7 @@ def test_tradeoff_draws_the_summary(run: RunFolder) -> None:
         for anchor in ("none", "generic"):
             c = Condition(anchor, None)
             assert [[summary.get(c, "utility_index").value, summary.get(c, name, "worst-case").value]] in drawn
-        assert {t.get_text() for t in ax.texts} == {"0.25", "0.5", "1", "undefended", "generic"}
+        assert {t.get_text() for t in ax.texts} == {"0.25", "0.5", "1", "undefended", "generic, at 0"}
 
 
 def test_tradeoff_has_bars_for_both_intervals(run: RunFolder) -> None:

@@ -118,8 +118,7 @@ def tradeoff(*runs: RunFolder) -> Figure:
         FigureCanvasAgg(figure)
         axes = figure.subplots(len(views), len(panels), sharey="row", squeeze=False)
         handles = _legend(curves, several=len(runs) > 1, views=views)
-        left_out = [name for s in summaries for v in views for name in _left_out(s, v, len(curves))]
-        words = f"no thin line: {', '.join(map(short, dict.fromkeys(left_out)))}" if left_out else ""
+        words = _without_line(summaries, views, len(curves))
         figure.legend(
             handles=handles,
             labels=[str(h.get_label()) for h in handles],
@@ -154,7 +153,7 @@ def histograms(run: RunFolder) -> Figure:
     summary = Summary(run)
     attackers, without = shown.attackers(summary)
     attackers = attackers or [""]
-    conditions, words = shown.conditions(summary)
+    conditions, words = shown.conditions(summary, lines=2 * shown.LINES)
     with matplotlib.rc_context(STYLE):
         wide, high = (4.2, 1.25) if len(attackers) <= 3 else (3.2, 1.1)
         figure = Figure(figsize=(1.2 + wide * len(attackers), 0.9 + high * len(conditions)), layout="constrained")
@@ -203,7 +202,7 @@ def short(text: str, limit: int = 32) -> str:
 
 def _dress(ax: Axes, name: str, view: View) -> None:
     title = TITLES.get(name, metric(name).title)
-    title += ", adaptive attackers too" if view.judge == WORST_CASE_ADAPTIVE else ""
+    title += ", adaptive too" if view.judge == WORST_CASE_ADAPTIVE else ""
     title += ", enlarged" if view.zoom else ""
     ax.set_title(title, fontsize=11, loc="left", pad=10)
     x0, x1, y0, y1 = view.window
@@ -256,9 +255,13 @@ def _thin(summary: Summary, view: View, curves: int) -> list[str]:
     return names[: LINES // max(1, curves)]
 
 
-def _left_out(summary: Summary, view: View, curves: int) -> list[str]:
-    names = shown.plain(summary) if view.judge == WORST_CASE else [a for a in summary.attackers if parse(a)]
-    return [name for name in names if name not in _thin(summary, view, curves)] if not view.zoom else []
+def _without_line(summaries: Sequence[Summary], views: Sequence[View], curves: int) -> str:
+    """Which attackers have no thin line, in words."""
+    drawn = {name for s in summaries for view in views for name in _thin(s, view, curves)}
+    left = dict.fromkeys(name for s in summaries for name in s.attackers if name not in drawn)
+    if left and not drawn:
+        return "Worst cases only; single attackers stand in the tables."
+    return f"No line of its own: {', '.join(map(short, left))}." if left else ""
 
 
 def _points(
@@ -303,7 +306,8 @@ def _curve(
     for _, u, p in points:
         _bars(ax, u, p, tint, crowded)
     marker = MARKERS[order % len(MARKERS)] if several else SHAPES[symbol(defense)]
-    ax.plot(x, y, color=tint, lw=1.6 if crowded else 2.4, marker=marker, ms=7, mec="white", mew=0.8, zorder=4)
+    size = 11 if marker == "*" else 7
+    ax.plot(x, y, color=tint, lw=1.6 if crowded else 2.4, marker=marker, ms=size, mec="white", mew=0.8, zorder=4)
     for condition, u, p in points[-1:] if crowded else points:
         if view.shows(u.value, p.value):
             _label(ax, (u.value, p.value), short(defense, 20) if crowded else f"{condition.strength:g}", tint)
@@ -323,9 +327,8 @@ def _anchors(ax: Axes, summary: Summary, name: str, first: bool, view: View) -> 
             x = view.window[0]
             ax.plot([x], [p.value], marker=CARETLEFT, color=tint, ms=9, ls="", zorder=5, clip_on=False)
         if first and view.shows(x, p.value):
-            _label(
-                ax, (x, p.value), "undefended" if condition.defense == UNDEFENDED else short(condition.defense), tint
-            )
+            text = "undefended" if condition.defense == UNDEFENDED else short(condition.defense)
+            _label(ax, (x, p.value), text + (f", at {u.value:.2g}" if x > u.value else ""), tint)
         drawn.append(condition.defense)
     return drawn
 
@@ -384,7 +387,8 @@ def _legend(curves: Sequence[tuple[int, Summary, str]], several: bool, views: Se
         text = short(defense) + (f" ({short(summary.run.name, 24)})" if several else "")
         marker = MARKERS[order % len(MARKERS)] if several else SHAPES[symbol(defense)]
         names = _thin(summary, views[0], len(curves))
-        handles.append(Line2D([], [], color=color(defense), lw=2.4, marker=marker, ms=7, mec="white", label=text))
+        size = 10 if marker == "*" else 7
+        handles.append(Line2D([], [], color=color(defense), lw=2.4, marker=marker, ms=size, mec="white", label=text))
         for condition in summary.curve(defense):
             thin = thin or len(set(names) & set(summary.transfer(condition))) > 1
             dashed = dashed or any(summary.white_box(condition, name) for name in names)

@@ -74,4 +74,5 @@ def _cost(box: Box, placed: Sequence[Box], obstacles: np.ndarray, bounds: Box) -
     if len(obstacles):
         x, y = obstacles[:, 0], obstacles[:, 1]
         hit = int(((x > box[0]) & (x < box[2]) & (y > box[1]) & (y < box[3])).sum())
-    return 100 * covered + 100 * outside + hit
+    # Text on text can't be read at all, a line behind it can.
+    return 200 * (covered > 0) + 100 * covered + 100 * outside + hit

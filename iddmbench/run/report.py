@@ -9,15 +9,19 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from iddmbench.run import shown
 from iddmbench.run.catalogue import metric
 from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
-from iddmbench.run.headline import headlines
+from iddmbench.run.headline import FEW, headlines
 from iddmbench.run.reproduce import command, shell
 from iddmbench.run.tables import Condition, Summary, written
 
 SHOWN = ("r1u", "psr@1e-2", "psr@1e-3")
 """Privacy figures of the main table; all others are in the full one."""
 POLICIES = ("acquired", "miss", "chance", "headline")
+MANY, COLUMNS, MOST = 60, 24, 4000
+"""Rows from which on a table is closed at first, columns from which on subjects are the columns, and rows from which on the
+table of every figure stays in its file."""
 
 
 @dataclass
@@ -52,17 +56,19 @@ def report(run: RunFolder, drawings: Drawings) -> str:
     )
     summary = Summary(run)
     return environment.get_template("report.html").render(
-        title=f"{', '.join(summary.defenses) or 'anchors only'} on {run.config.get('dataset', 'unknown data')}",
+        title=f"{_defenses(summary)} on {run.config.get('dataset', 'unknown data')}",
         run=run,
         facts=facts(run),
         headlines=headlines(summary),
         failed=failed_table(run),
-        privacy=privacy_table(summary),
+        privacy=privacy_table(summary, summary.attackers),
+        worst=privacy_table(summary, []),
+        many=MANY,
         utility=utility_table(summary),
         policies=policy_table(summary),
         subjects=subject_table(summary),
         calibration=calibration_table(run),
-        everything=full_table(summary),
+        everything=full_table(summary) if len(run.summary) <= MOST else None,
         glossary=[metric(name) for kind in ("privacy", "utility") for name in summary.metrics(kind)],
         tradeoff=data_uri(drawings.tradeoff, "svg+xml"),
         histograms=data_uri(drawings.histograms, "svg+xml"),
@@ -74,10 +80,17 @@ def report(run: RunFolder, drawings: Drawings) -> str:
     )
 
 
+def _defenses(summary: Summary) -> str:
+    several = len(summary.defenses) > FEW
+    return f"{len(summary.defenses)} defenses" if several else ", ".join(summary.defenses) or "anchors only"
+
+
 def facts(run: RunFolder) -> list[tuple[str, str]]:
     config, protocol = run.config, run.config.get("protocol", {})
     seconds = float(run.cells["seconds"].sum())
+    defenses = Summary(run).defenses
     return [
+        *([("Defenses", ", ".join(defenses))] if len(defenses) > FEW else []),
         ("Dataset", str(config.get("dataset", "–"))),
         ("Base model", f"{config.get('base', '–')}, personalized by {config.get('personalizer', '–')}"),
         ("Subjects", f"{run.cells['subject'].nunique()}: {', '.join(map(str, dict.fromkeys(run.cells['subject'])))}"),
@@ -89,13 +102,17 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
     ]
 
 
-def privacy_table(summary: Summary) -> Table:
-    """Condition x attacker: the main privacy figures under the headline policy."""
+def privacy_table(summary: Summary, single: Sequence[str]) -> Table:
+    """Condition x attacker: the main privacy figures under the headline policy, of single attackers and of worst cases.
+
+    A worst case over one attacker is that attacker: where it has a row, the row says so instead.
+    """
     names = [name for name in SHOWN if name in summary.metrics("privacy")]
-    attackers = [*summary.attackers, WORST_CASE, WORST_CASE_ADAPTIVE]
     some_failed = len(summary.run.failed) > 0
     rows = []
     for condition in summary.conditions:
+        lone = len(summary.transfer(condition)) == 1 and summary.transfer(condition)[0] in single
+        attackers = [*single, *(judge for judge in shown.judges(summary) if not (lone and judge == WORST_CASE))]
         found = [(a, [summary.get(condition, name, a) for name in names]) for a in attackers]
         found = [(a, values) for a, values in found if any(values)] or [("", [None] * len(names))]
         for i, (attacker, values) in enumerate(found):
@@ -103,6 +120,7 @@ def privacy_table(summary: Summary) -> Table:
             failed = [str(summary.failed(condition) or "") if i == 0 else ""] if some_failed else []
             cells = [written(name, value) for name, value in zip(names, values, strict=True)]
             who = _attacker(summary, condition, attacker) if attacker else "–"
+            who += ", the worst case" if lone and attacker in summary.transfer(condition) else ""
             rows.append([condition.title, who, *cells, images, *failed])
     heads = ["Condition", "Attacker", *(_arrow(n) for n in names), "Images"]
     return Table(heads + (["Failed cells"] if some_failed else []), rows)
@@ -132,15 +150,44 @@ def policy_table(summary: Summary) -> Table:
 
 
 def subject_table(summary: Summary) -> Table:
-    """Linked at rank 1 / images of each subject; images without a face are counted apart."""
+    """Linked at rank 1 / images of each subject; images without a face are counted apart.
+
+    Where the columns would be too many, subjects are the columns, and an image is linked if any attacker that is not white-box
+    links it.
+    """
     probes, conditions, attackers = summary.run.probes, summary.conditions, summary.attackers
+    names = [str(subject) for subject in dict.fromkeys(summary.run.cells["subject"])]
+    if len(conditions) * len(attackers) > COLUMNS:
+        rows = []
+        for condition in conditions:
+            for judge, members in _members(summary, condition).items():
+                part = condition.rows(probes)
+                joint = _joint(part[part["attacker"].isin(members)])
+                rows.append([condition.title, judge, *(_linked(joint[joint["subject"] == s], "") for s in names)])
+        return Table(["Condition", "Linked by", *names], rows)
     rows = []
-    for subject in dict.fromkeys(summary.run.cells["subject"]):
+    for subject in names:
         own = probes[probes["subject"] == subject]
         parts = [condition.rows(own) for condition in conditions]
-        rows.append([str(subject), *(_linked(part, a) for part in parts for a in attackers)])
+        rows.append([subject, *(_linked(part, a) for part in parts for a in attackers)])
     groups = [("", 1), *((c.title, len(attackers)) for c in conditions)]
     return Table(["Subject", *attackers * len(conditions)], rows, groups if attackers else [])
+
+
+def _members(summary: Summary, condition: Condition) -> dict[str, list[str]]:
+    """Worst case -> its attackers, for those that there are."""
+    plain = [name for name in summary.transfer(condition) if name in shown.plain(summary)]
+    found = {"worst case": plain}
+    if prepared := shown.adaptive(summary):
+        found["adaptive too"] = [*plain, *prepared]
+    return {judge: members for judge, members in found.items() if members}
+
+
+def _joint(probes: pd.DataFrame) -> pd.DataFrame:
+    """One row an image: linked at rank 1 by any of the attackers, a face found by any; the attacker is ""."""
+    linked = probes.assign(rank=(probes["rank"] != 1).astype(int) + 1)
+    found = linked.groupby(["cell", "image", "subject"], as_index=False).agg({"rank": "min", "acquired": "max"})
+    return found.assign(attacker="")
 
 
 def calibration_table(run: RunFolder) -> Table:

@@ -5,17 +5,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from iddmbench.run import shown
 from iddmbench.run.catalogue import metric
-from iddmbench.run.folder import FIGURES, REPORT, RunFolder
+from iddmbench.run.folder import FIGURES, REPORT, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.run.headline import headlines
 from iddmbench.run.tables import Condition, Summary, written
 
 SHOWN = ("r1u", "psr@1e-2")
+JUDGES = {WORST_CASE: "worst case", WORST_CASE_ADAPTIVE: "adaptive too"}
 
 
 def print_summary(run: RunFolder, console: Console) -> None:
     """Per condition and attacker R1-U and PSR at FAR 1e-2 with intervals; per condition faces found, utility index and
-    failed cells; then where report and curve lie."""
+    failed cells; then where report and curve lie. Of many attackers or conditions, worst cases alone."""
     summary = Summary(run)
     some_failed = len(run.failed) > 0
     table = Table(
@@ -26,7 +28,7 @@ def print_summary(run: RunFolder, console: Console) -> None:
         pad_edge=False,
     )
     table.add_column("Condition", no_wrap=True)
-    table.add_column("Attacker", overflow="fold", min_width=min(22, max(map(len, [*summary.attackers, "Attacker"]))))
+    table.add_column("Attacker", overflow="fold", min_width=min(22, max(map(len, [*_judges(summary), "Attacker"]))))
     for name in SHOWN:
         table.add_column(metric(name).title, justify="right")
     table.add_column("Faces", justify="right")
@@ -38,7 +40,9 @@ def print_summary(run: RunFolder, console: Console) -> None:
             table.add_row(*(escape(_tight(text)) for text in row))
         table.add_section()
     console.print(table)
-    if any(summary.white_box(c, a) for c in summary.conditions for a in summary.attackers):
+    if _judges(summary) != summary.attackers and summary.attackers:
+        console.print(f"Single attackers ({', '.join(summary.attackers)}): see the report", markup=False, style="dim")
+    if any(summary.white_box(c, a) for c in summary.conditions for a in _judges(summary)):
         console.print("* white-box: the defense optimized against this attacker", style="dim")
     for sentence in headlines(summary):
         console.print(sentence, markup=False, highlight=False)
@@ -54,17 +58,28 @@ def _tight(text: str) -> str:
 
 
 def _rows(summary: Summary, condition: Condition, some_failed: bool) -> list[list[str]]:
-    """One row per attacker; what belongs to the condition stands in the first."""
+    """One row per attacker or worst case; what belongs to the condition stands in the first."""
     faces = written("face_detection_rate", summary.get(condition, "face_detection_rate"), interval=False)
     shared = [faces, written("utility_index", summary.get(condition, "utility_index"))]
     if some_failed:
         shared.append(str(summary.failed(condition) or ""))
     rows: list[list[str]] = []
-    for attacker in summary.attackers or [""]:
+    for attacker in _judges(summary):
         figures = [written(name, summary.get(condition, name, attacker)) for name in SHOWN]
         mark = "*" if summary.white_box(condition, attacker) else ""
         first = not rows
         rows.append(
-            [condition.title if first else "", attacker + mark, *figures, *(shared if first else [""] * len(shared))]
+            [
+                condition.title if first else "",
+                JUDGES.get(attacker, attacker) + mark,
+                *figures,
+                *(shared if first else [""] * len(shared)),
+            ]
         )
     return rows
+
+
+def _judges(summary: Summary) -> list[str]:
+    if len(summary.attackers) > shown.PANELS or len(summary.conditions) > shown.CONDITIONS:
+        return shown.judges(summary)
+    return summary.attackers or [""]

@@ -1,0 +1,184 @@
+"""Large runs: figures and report draw a readable part, name the rest, and say nothing twice."""
+
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from synthetic_run import write_run
+
+from iddmbench.run import shown
+from iddmbench.run.contact_sheet import GAP, SPACE, TILE, contact_sheet
+from iddmbench.run.curves import cmc, det, subjects
+from iddmbench.run.figures import KNOWN, LINES, SHAPES, color, histograms, symbol, tradeoff
+from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
+from iddmbench.run.headline import headlines
+from iddmbench.run.place_labels import overlap
+from iddmbench.run.report import MANY, Drawings, _joint, privacy_table, report, subject_table
+from iddmbench.run.summary_text import print_summary
+from iddmbench.run.tables import Condition, Summary
+
+DEFENSES = KNOWN[:5] + KNOWN[6:]
+PLAIN = ("dlib", "sface", "lbph", "eigenfaces")
+ADAPTIVE = ("purify:dlib", "purify:sface", "finetune:dlib", "finetune:sface", "likelihood:dlib", "threshold:dlib")
+ADAPTIVE += ("threshold:sface", "fuse:dlib+sface", "cross-post:sface", "enrol-generated:dlib")
+FEW = ("s29", "s30", "s31")
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    path = tmp_path_factory.mktemp("runs") / "large"
+    parts = {"defenses": DEFENSES, "strengths": (0.5, 1.0), "subjects": FEW, "attackers": PLAIN + ADAPTIVE}
+    return RunFolder.open(write_run(path, **parts, per_prompt=2, vary=True))
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    path = tmp_path_factory.mktemp("runs") / "one"
+    return RunFolder.open(write_run(path, subjects=FEW, attackers=PLAIN + ADAPTIVE, per_prompt=2))
+
+
+def wide(ax) -> list:
+    return [line for line in ax.lines if line.get_linewidth() > 1.5 and len(line.get_xdata()) > 1]
+
+
+def test_many_defenses_are_named_where_they_end(large: RunFolder) -> None:
+    figure = tradeoff(large)
+    summary = Summary(large)
+    for ax, judge in ((figure.axes[0], WORST_CASE), (figure.axes[-2], WORST_CASE_ADAPTIVE)):
+        names = [t.get_text() for t in ax.texts]
+        assert sorted(names) == sorted([*DEFENSES, "undefended", "generic"])
+        assert len(wide(ax)) == len(DEFENSES), "one line a defense"
+        ends = {tuple(line.get_xydata()[-1]) for line in wide(ax)}
+        for defense in DEFENSES:
+            c = Condition(defense, 1.0)
+            assert (summary.get(c, "utility_index").value, summary.get(c, "r1u", judge).value) in ends
+        thin = [line for line in ax.lines if line.get_marker() == "."]
+        assert not thin, "a line for each of 13 x 14 would be a thicket"
+    assert "Worst cases only" in figure.legends[0].get_title().get_text()
+
+
+def test_names_in_a_crowd_do_not_overlap(large: RunFolder) -> None:
+    figure = tradeoff(large)
+    renderer = figure.canvas.get_renderer()
+    for ax in figure.axes:
+        boxes = [tuple(t.get_window_extent(renderer).extents) for t in ax.texts]
+        assert all(overlap(a, b) == 0 for i, a in enumerate(boxes) for b in boxes[i + 1 :])
+
+
+def test_a_part_near_the_undefended_model_is_enlarged(large: RunFolder, one: RunFolder, finished_run: Path) -> None:
+    titles = [ax.get_title(loc="left") for ax in tradeoff(large).axes]
+    assert sum("enlarged" in t for t in titles) == 2 and len(titles) == 6
+    limits = [ax.get_xlim()[0] for ax in tradeoff(large).axes]
+    assert limits[0] < 0 < limits[2] and limits[4] < 0
+    # All strengths keep utility: each axis begins there, and says so; what lies outside is an arrow with its place.
+    for run in (one, RunFolder.open(finished_run)):
+        for ax in tradeoff(run).axes:
+            assert ax.get_xlim()[0] == pytest.approx(0.6) and "from 0.6" in ax.get_xlabel()
+            assert "generic, at 0" in [t.get_text() for t in ax.texts]
+
+
+def test_adaptive_attackers_have_panels_of_their_own(one: RunFolder) -> None:
+    figure = tradeoff(one)
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert len(titles) == 4 and sum("adaptive" in t for t in titles) == 2
+    first, second = ({t.get_text() for t in figure.axes[i].texts} for i in (0, 2))
+    assert set(PLAIN) <= first and not first & set(ADAPTIVE)
+    assert len(second & set(ADAPTIVE)) == LINES and not second & set(PLAIN)
+    left = [a for a in ADAPTIVE if a not in second]
+    assert left and figure.legends[0].get_title().get_text() == f"No line of its own: {', '.join(left)}."
+
+
+def test_one_strength_and_few_attackers_of_many(large: RunFolder) -> None:
+    summary = Summary(large)
+    drawn, words = shown.conditions(summary)
+    assert [c.strength for c in drawn] == [None, *[1.0] * shown.LINES, None]
+    linked = {d: summary.get(Condition(d, 1.0), "rank1_hit", WORST_CASE_ADAPTIVE).value for d in DEFENSES}
+    left = [d for d in DEFENSES if d not in {c.defense for c in drawn}]
+    assert len(left) == len(DEFENSES) - shown.LINES and all(d in words for d in left)
+    assert min(linked[d] for d in left) >= max(linked[c.defense] for c in drawn if c.strength), (
+        "those that protect least"
+    )
+    attackers, words = shown.attackers(summary)
+    assert attackers[:4] == list(PLAIN) and len(attackers) == shown.PANELS
+    assert all(a in words for a in ADAPTIVE if a not in attackers)
+    for figure in (cmc(large), det(large)):
+        assert len(figure.axes) == shown.PANELS
+        assert all(len(ax.lines) == shown.LINES + 2 for ax in figure.axes)
+        styles = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
+        assert len(styles) == shown.LINES + 2, "no two lines look alike"
+    assert len(histograms(large).axes) == shown.PANELS * (len(DEFENSES) + 2)
+    assert len(subjects(large).axes) == shown.PANELS
+    sheet = contact_sheet(large)
+    assert sheet.width < (len(DEFENSES) + 6) * (TILE + GAP + SPACE), "one column a defense"
+
+
+def test_small_runs_are_drawn_whole(finished_run: Path) -> None:
+    summary = Summary(RunFolder.open(finished_run))
+    assert shown.conditions(summary) == (summary.conditions, "")
+    assert shown.attackers(summary) == (["dlib", "sface"], "")
+    assert shown.note(["", ""]) == "" and shown.note(["a b", "", "c", "a b"]) == "A b; c."
+
+
+def test_equal_colours_have_other_markers() -> None:
+    looks = [(color(d), symbol(d)) for d in KNOWN]
+    assert len(set(looks)) == len(KNOWN)
+    alike = ({"square", "diamond"}, {"triangle-up", "triangle-down"}, {"circle", "square"})
+    for i, (tint, mark) in enumerate(looks):
+        assert not any(tint == other and {mark, its} in alike for other, its in looks[i + 1 :])
+    assert set(SHAPES) == set(map(symbol, KNOWN))
+
+
+def test_the_worst_case_is_over_what_no_defense_knows(tmp_path: Path) -> None:
+    run = RunFolder.open(write_run(tmp_path / "run", subjects=FEW, attackers=PLAIN, per_prompt=1))
+    summary = Summary(run)
+    assert summary.transfer(Condition("none", None)) == ["dlib", "lbph", "eigenfaces"], "alike for all conditions"
+
+
+def test_the_report_says_nothing_twice(finished_run: Path, one: RunFolder) -> None:
+    """Without adaptive attackers the worst case with them is the other; a worst case over one attacker is that attacker."""
+    plain, both = (privacy_table(Summary(r), Summary(r).attackers) for r in (RunFolder.open(finished_run), one))
+    assert not any("adaptive" in row[1] for row in plain.rows)
+    assert sum("adaptive attackers included" in row[1] for row in both.rows) == len(Summary(one).conditions)
+    assert [row[1] for row in plain.rows[:2]] == ["dlib, the worst case", "sface"]
+    assert len(plain.rows) == 2 * len(Summary(RunFolder.open(finished_run)).conditions), "one row an attacker"
+    assert shown.judges(Summary(one)) == [WORST_CASE, WORST_CASE_ADAPTIVE]
+
+
+def test_a_large_report_stays_readable(large: RunFolder) -> None:
+    html = report(large, Drawings(b"", b"", b""))
+    open_part = re.sub(r"<details>.*?</details>", "", html, flags=re.DOTALL)
+    for table in re.findall(r"<tbody>.*?</tbody>", open_part, re.DOTALL):
+        assert table.count("<tr") <= 2 * (2 * len(DEFENSES) + 2) <= MANY
+        assert all(row.count("<td") <= 16 for row in table.split("<tr")[1:])
+    assert len(html) < 1_500_000 and "summary.parquet" in open_part
+    assert "13 defenses on orl" in html
+    for attacker in ADAPTIVE:
+        assert attacker in html
+    sentences = headlines(Summary(large))
+    assert len(sentences) == 3 and max(map(len, sentences)) < 400
+    console = Console(record=True, width=100, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    print_summary(large, console)
+    assert console.export_text().count("\n") < 140
+
+
+def test_headlines_of_many_name_the_ends(large: RunFolder) -> None:
+    summary = Summary(large)
+    linked = {d: summary.get(Condition(d, 1.0), "rank1_hit", WORST_CASE).value for d in DEFENSES}
+    first = headlines(summary)[0]
+    best, worst = min(linked, key=lambda d: linked[d]), max(linked, key=lambda d: linked[d])
+    assert f"with {best} " in first and f"with {worst} " in first and "the fewest of 13 defenses" in first
+
+
+def test_subjects_are_the_columns_of_a_large_run(large: RunFolder) -> None:
+    """Linked by any attacker of the worst case, against a count image by image."""
+    table = subject_table(Summary(large))
+    assert table.columns == ["Condition", "Linked by", *FEW]
+    (row,) = [r for r in table.rows if r[:2] == ["iddm 1.00", "worst case"]]
+    own = Condition("iddm", 1.0).rows(large.probes)
+    own = own[(own["subject"] == "s29") & own["attacker"].isin(("dlib", "lbph", "eigenfaces"))]
+    images = {i: part for i, part in own.groupby("image")}
+    linked = sum((part["rank"] == 1).any() for part in images.values())
+    lost = sum(not part["acquired"].any() for part in images.values())
+    assert row[2] == f"{linked} / {len(images)}" + (f" ({lost} no face)" if lost else "")
+    assert len(_joint(own)) == len(images)
