@@ -1,20 +1,13 @@
 """Your own photos: ROOT/IDENTITY/*.jpg|png, one folder per person."""
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from iddmbench.dataset import FaceDataset, fingerprint
 from iddmbench.errors import UserError
-from iddmbench.faces.detect import Detector, YuNet
+from iddmbench.faces.detect import YuNet
+from iddmbench.photo_files import folders, photo_files, usable_photo
 from iddmbench.seeds import Seeds
 from iddmbench.types import FaceData, Photo, Skipped, Subject
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-LONGEST = 1024
-"""Longest side kept in pixels; larger photos are reduced, which bounds memory and costs the linker nothing."""
 
 
 class Folder(FaceDataset):
@@ -47,13 +40,14 @@ class Folder(FaceDataset):
 
         if not self.root.is_dir():
             raise UserError(f"--root {self.root} is not a folder")
-        people = sorted(p for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        people = folders(self.root)
         if not people:
             raise UserError(f"{self.root} holds no folders: put each person's photos into one, {self.root}/NAME/*.jpg")
         detector, skipped, subjects = YuNet(), [], []
         for person in people:
             photos = []
-            for entry in self._photos(person, detector):
+            for path in photo_files(person):
+                entry = usable_photo(path, f"{person.name}/{path.name}", detector)
                 (photos if isinstance(entry, Photo) else skipped).append(entry)  # type: ignore[attr-defined]
             needed = self.references + self.enrolment
             if len(photos) < needed:
@@ -70,38 +64,8 @@ class Folder(FaceDataset):
             self.name, tuple(subjects), public.public, tuple(skipped), fingerprint(used, public.fingerprint)
         )
 
-    def _photos(self, person: Path, detector: Detector) -> Iterator[Photo | Skipped]:
-        for path in sorted(person.iterdir()):
-            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-                continue
-            name = f"{person.name}/{path.name}"
-            try:
-                image = read_photo(path)
-            except (UnidentifiedImageError, OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-                yield Skipped(name, f"unreadable: {str(error).splitlines()[0]}")
-                continue
-            if not detector.detect([image]).found[0]:
-                yield Skipped(name, "no face found")
-                continue
-            yield Photo(name, image)
-
     def _split(self, name: str, photos: list[Photo]) -> Subject:
         """A seeded split that depends on the identity's name and its photos' names only."""
         order = Seeds(self.seed).child("split", name).numpy().permutation(len(photos))
         shuffled = [photos[i] for i in order]
         return Subject(name, tuple(shuffled[: self.references]), tuple(shuffled[self.references :]))
-
-
-def read_photo(path: Path) -> np.ndarray:
-    """uint8 [H, W, 3] RGB, upright by EXIF, at most LONGEST pixels a side; gray, palette, alpha and 16 bit are converted."""
-    with Image.open(path) as opened:
-        upright = ImageOps.exif_transpose(opened)
-        if upright.mode.startswith("I"):
-            deep = np.asarray(upright, dtype=np.float64)
-            upright = Image.fromarray((deep / max(deep.max(), 1) * 255).astype(np.uint8))
-        if upright.mode in {"RGBA", "LA", "PA"} or "transparency" in upright.info:
-            rgba = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        rgb = upright.convert("RGB")
-    rgb.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-    return np.asarray(rgb)
