@@ -32,6 +32,12 @@ def fingerprint(photos: Iterable[Photo], salt: str = "") -> str:
 DATASETS: Registry[FaceDataset] = Registry(
     "dataset",
     FaceDataset,  # type: ignore[type-abstract]
-    {"orl": "iddmbench.datasets.orl:ORL", "folder": "iddmbench.datasets.folder:Folder"},
+    {
+        "orl": "iddmbench.datasets.orl:ORL",
+        "folder": "iddmbench.datasets.folder:Folder",
+        "vggface2": "iddmbench.datasets.vggface2:VGGFace2",
+        "celebahq": "iddmbench.datasets.celebahq:CelebAHQ",
+        "lfw": "iddmbench.datasets.lfw:LFW",
+    },
     "iddmbench.datasets",
 )

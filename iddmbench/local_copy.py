@@ -1,0 +1,163 @@
+"""The base class of published datasets that can't be shipped: the user points to a copy."""
+
+import hashlib
+import json
+import math
+import os
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from iddmbench.dataset import FaceDataset, fingerprint
+from iddmbench.errors import UserError
+from iddmbench.faces.detect import YuNet
+from iddmbench.metrics.verification import finest_far
+from iddmbench.photo_files import folders, photo_files, usable_photo
+from iddmbench.types import FaceData, Photo, Skipped, Subject
+
+FINEST = 1e-3
+"""The finest FAR of the protocol: public people must be so many that they resolve it."""
+
+
+class LocalCopy(FaceDataset):
+    """A published dataset of which the user has a copy, one folder per person below its root.
+
+    Attributes:
+        variable: environment variable that names the root where no option does, so that a shared configuration needs no path.
+        layout: what lies below the root, as messages show it.
+        source: who publishes the dataset, in words.
+    """
+
+    variable: str
+    layout: str
+    source: str
+
+    def __init__(self, root: str | Path = ""):
+        chosen = str(root) or os.environ.get(self.variable, "")
+        if not chosen:
+            raise UserError(
+                f"dataset '{self.name}' is not shipped and needs a copy of yours: {self.source}. Name its folder, the one with "
+                f"{self.layout}, by --root or the environment variable {self.variable}"
+            )
+        self.root = Path(chosen).expanduser()
+        self._named = "--root" if str(root) else self.variable
+
+    def _check(self, least: int, **counts: int) -> None:
+        """Raises UserError for an option that is no whole number of at least `least`."""
+        for option, value in counts.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UserError(
+                    f"dataset '{self.name}': {option} must be a whole number, at least {least}; got {value!r}"
+                )
+
+    @abstractmethod
+    def _is_person(self, folder: Path) -> bool:
+        """Whether a folder looks like one person's."""
+
+    @abstractmethod
+    def _read(self, people: list[Path]) -> FaceData:
+        """`load`, once the root is known to hold `people`, all its folders by name."""
+
+    def load(self) -> FaceData:
+        if not self.root.is_dir():
+            problem = "is a file: unpack it, and name the folder" if self.root.is_file() else "is not a folder"
+            raise UserError(f"{self._named} {self.root} {problem}")
+        people = folders(self.root)
+        if not any(map(self._is_person, people)):
+            raise UserError(f"{self._named} {self.root} holds no {self.layout}: {self._advice()}")
+        return self._read(people)
+
+    def _advice(self) -> str:
+        """Which folder to give instead of the root."""
+        root = self.root.resolve()
+        if inside := [f for f in _below(root, 2) if any(map(self._looks_right, _visible(f)))]:
+            return f"it is too high; give {' or '.join(map(str, inside[:3]))}"
+        for folder in (root, root.parent):  # a person's, or one inside a person's
+            if self._looks_right(folder):
+                return f"it is too low; give {folder.parent}"
+        if any(map(_holds_photos, _visible(root))):
+            return "its folders hold photos in another layout; --dataset folder takes one folder of photos per person"
+        return f"is the copy complete? {self.source[0].upper()}{self.source[1:]}"
+
+    def _looks_right(self, folder: Path) -> bool:
+        try:
+            return self._is_person(folder)
+        except OSError:
+            return False
+
+    def _face_data(
+        self, subjects: Sequence[Subject], public: Mapping[str, tuple[Photo, ...]], skipped: Sequence[Skipped]
+    ) -> FaceData:
+        """Raises UserError when the public people are too few for the protocol's thresholds."""
+        photos = sum(map(len, public.values()))
+        pairs = photos * (len(public) - 1)
+        if len(public) < 3 or finest_far(pairs) > FINEST:
+            mean, needed = photos / len(public), finest_far(1) / FINEST
+            enough = max(3, math.ceil(0.5 + math.sqrt(0.25 + needed / mean)))
+            raise UserError(
+                f"dataset '{self.name}': {len(public)} public people with {photos} photos make {pairs} impostor pairs; "
+                f"thresholds at FAR {FINEST:g} take {needed:.0f}: give public={enough} or more"
+            )
+        return FaceData(self.name, tuple(subjects), dict(public), tuple(skipped), _fingerprint(subjects, public))
+
+
+class Reader:
+    """Reads a dataset's photos, and lists in `skipped` those that it leaves out: unreadable, without a face, or read before.
+
+    Two photos are the same one when all their pixels are, whatever their names.
+    """
+
+    def __init__(self, root: Path):
+        self.root, self.skipped = root, list[Skipped]()
+        self._detector, self._seen = YuNet(), dict[bytes, str]()
+
+    def read(self, paths: Iterable[Path], most: int | None = None) -> tuple[Photo, ...]:
+        """The usable ones of the files, or the first `most` of them; later files are not opened then."""
+        return tuple(islice(filter(None, map(self._one, paths)), most))
+
+    def _one(self, path: Path) -> Photo | None:
+        name = path.relative_to(self.root).as_posix()
+        found = usable_photo(path, name, self._detector)
+        if isinstance(found, Photo):
+            pixels = hashlib.sha256(f"{found.image.shape}".encode() + found.image.tobytes()).digest()
+            first = self._seen.setdefault(pixels, name)
+            if first == name:
+                return found
+            found = Skipped(name, f"the same photo as {first}")
+        self.skipped.append(found)
+        return None
+
+
+def _fingerprint(subjects: Sequence[Subject], public: Mapping[str, tuple[Photo, ...]]) -> str:
+    """Over names and pixels of all photos, and who and what each is for."""
+    groups = {
+        f"{s.name} {role}": photos
+        for s in subjects
+        for role, photos in (("references", s.references), ("enrolment", s.enrolment), ("surrogate", s.surrogate))
+    }
+    groups |= {f"{name} public": photos for name, photos in public.items()}
+    roles = json.dumps({group: [p.name for p in photos] for group, photos in groups.items()})
+    return fingerprint([p for photos in groups.values() for p in photos], roles)
+
+
+def _below(root: Path, depth: int) -> Iterator[Path]:
+    for folder in _visible(root):
+        yield folder
+        if depth > 1:
+            yield from _below(folder, depth - 1)
+
+
+def _visible(folder: Path) -> list[Path]:
+    """`folders`, or none where they may not be read."""
+    try:
+        return folders(folder)
+    except OSError:
+        return []
+
+
+def _holds_photos(folder: Path) -> bool:
+    try:
+        return bool(photo_files(folder))
+    except OSError:
+        return False
