@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from iddmbench import __version__
+from iddmbench.cli.cache import app as cache
 from iddmbench.cli.check import check
 from iddmbench.cli.doctor import doctor
 from iddmbench.cli.errors import Group
@@ -14,16 +15,21 @@ from iddmbench.cli.list import list_plugins
 from iddmbench.cli.new import new
 from iddmbench.cli.report import plot, report
 from iddmbench.cli.run import run
+from iddmbench.cli.status import status
 from iddmbench.cli.submit import submit, verify
+from iddmbench.cli.sweep import sweep
 from iddmbench.cli.train_base import train_base
 
 app = typer.Typer(cls=Group, pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
 app.command("run")(run)
+app.command("sweep")(sweep)
+app.command("status")(status)
 app.command("report")(report)
 app.command("plot")(plot)
 app.command("submit")(submit)
 app.command("verify")(verify)
 app.add_typer(leaderboard, name="leaderboard")
+app.add_typer(cache, name="cache")
 app.command("list")(list_plugins)
 app.command("fetch")(fetch)
 app.command("new")(new)

@@ -53,6 +53,12 @@ class BaseModel:
         """Read the weights. Raises UserError when they are missing or damaged."""
         _ = self._parts
 
+    def check_parts(self) -> None:
+        """Raises UserError when a part has no folder or no safetensors; reads no weights."""
+        for part in ("vae", "unet", "text_encoder"):
+            if not any((self.folder / part).glob("*.safetensors")):
+                raise _unloadable(self.name, self.folder, f"{part} has no .safetensors file")
+
     @cached_property
     def _parts(self) -> Any:
         """The pipeline, from safetensors only."""
@@ -62,16 +68,18 @@ class BaseModel:
 
         for library in (diffusers_logging, transformers_logging):
             library.disable_progress_bar()
-        try:
-            pipeline = StableDiffusionPipeline.from_pretrained(
-                self.folder, use_safetensors=True, safety_checker=None, requires_safety_checker=False
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise _unloadable(self.name, self.folder, str(error).strip().splitlines()[0]) from error
-        for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
-            part.float().requires_grad_(False).eval().to(self.device)
-        pipeline.unet.to(memory_format=torch.channels_last)
-        pipeline.vae.to(memory_format=torch.channels_last)
+        # Whoever asks first may be in inference mode, and training needs ordinary tensors.
+        with torch.inference_mode(False):
+            try:
+                pipeline = StableDiffusionPipeline.from_pretrained(
+                    self.folder, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+                )
+            except (OSError, ValueError, KeyError) as error:
+                raise _unloadable(self.name, self.folder, str(error).strip().splitlines()[0]) from error
+            for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
+                part.float().requires_grad_(False).eval().to(self.device)
+            pipeline.unet.to(memory_format=torch.channels_last)
+            pipeline.vae.to(memory_format=torch.channels_last)
         return pipeline
 
     @property

@@ -1,6 +1,7 @@
 """Adaptive attackers in a run: they see all finished cells of one condition, and attack each subject in turn."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from iddmbench.attacker import Attacker, build_attacker
 from iddmbench.errors import UserError
 from iddmbench.metrics.feed import pooled_scores
 from iddmbench.metrics.verification import Threshold
+from iddmbench.models.base import BaseModel
 from iddmbench.run.lab import Cell, Lab
 from iddmbench.run.linkage import FARS, FEEDS, FPIRS, Feeds, Linkage, Linker, Matches, at_least, thresholds
 
@@ -79,19 +81,41 @@ def linkage(subject: str, scores: Scores, far: dict[str, Threshold], fpir: dict[
     return Linkage(seen, mated, nonmated, rank, matched, found, feeds)
 
 
-def build_linkers(names: Iterable[str], lab: Lab) -> tuple[dict[str, Linker], dict[str, AdaptiveLinker]]:
-    """Plain and adaptive attackers by name; the systems that adaptive ones wrap are built once, reported or not."""
-    names = list(names)
-    parsed: dict[str, AdaptiveName | None] = {name: parse(name) for name in names}
-    built: dict[str, Linker] = {}
+@dataclass(frozen=True)
+class Attackers:
+    """The attackers of a run by name, and the systems that adaptive ones wrap; each system is built once.
 
-    def linker(name: str) -> Linker:
-        if name not in built:
-            built[name] = Linker(build_attacker(name), lab)
-        return built[name]
+    Attributes:
+        systems: plain attackers, reported or not.
+        plain: names of those that are reported. adaptive: names and what they wrap.
+    """
 
-    plain = {name: linker(name) for name in names if parsed[name] is None}
+    systems: dict[str, Attacker]
+    plain: tuple[str, ...]
+    adaptive: dict[str, AdaptiveName]
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "Attackers":
+        parsed = {name: parse(name) for name in names}
+        wanted = dict.fromkeys(base for name, how in parsed.items() for base in (how.bases if how else (name,)))
+        plain = tuple(name for name, how in parsed.items() if how is None)
+        return cls(
+            {name: build_attacker(name) for name in wanted}, plain, {name: how for name, how in parsed.items() if how}
+        )
+
+    def views(self, name: str, base: BaseModel) -> list[Attacker]:
+        """What embeds the images for an attacker: itself, or the views of an adaptive one."""
+        if name not in self.adaptive:
+            return [self.systems[name]]
+        how = self.adaptive[name]
+        return KINDS[how.kind]([]).views([self.systems[system] for system in how.bases], base)
+
+
+def build_linkers(attackers: Attackers, lab: Lab) -> tuple[dict[str, Linker], dict[str, AdaptiveLinker]]:
+    """Plain and adaptive attackers by name, with the galleries of their systems."""
+    linkers = {name: Linker(system, lab) for name, system in attackers.systems.items()}
     adaptive = {
-        name: AdaptiveLinker(name, [linker(base) for base in how.bases], lab) for name, how in parsed.items() if how
+        name: AdaptiveLinker(name, [linkers[base] for base in how.bases], lab)
+        for name, how in attackers.adaptive.items()
     }
-    return plain, adaptive
+    return {name: linkers[name] for name in attackers.plain}, adaptive

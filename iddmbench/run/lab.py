@@ -150,7 +150,7 @@ class Lab:
         self.lora, self.sampling, self.per_prompt, self.thief = lora, sampling, per_prompt, thief
         self.prompts = list(prompts or base.recipe.prompts.evaluation)
         self._lora_key, self._sampling_key = lora.model_dump(mode="json"), sampling.model_dump()
-        self.versions = {name: version(name) for name in ("torch", "diffusers", "peft", "iddmbench")}
+        self.versions = current_versions()
 
     # ---- the model owner's side -------------------------------------------------------------------------------------
 
@@ -203,13 +203,15 @@ class Lab:
     def model_key(self, cell: Cell) -> dict[str, Any]:
         """What the personalized model depends on. A defense that only acts on outputs shares the undefended model."""
         acts = cell.defense.acts_on
-        # The un-personalized control stays what it is, whoever asks for it.
-        trains = acts("personalize") and (self.thief is None or cell.defense.anchor)
-        plain = not (acts("protect") or trains)
+        plain = not (acts("protect") or (acts("personalize") and not self._stolen(cell)))
         key = {**self._training_key(cell), "defense": None if plain else self._defense_key(cell.defense)}
-        if self.thief and self.thief.purify:
+        if self._stolen(cell) and self.thief and self.thief.purify:
             key["purify"] = self.thief.purify
         return {**key, "code": CODE["model"]}
+
+    def _stolen(self, cell: Cell) -> bool:
+        """Whether a thief trains. The un-personalized control stays what it is, whoever asks for it."""
+        return self.thief is not None and not (cell.defense.anchor and cell.defense.acts_on("personalize"))
 
     def _training_key(self, cell: Cell) -> dict[str, Any]:
         key = {
@@ -245,6 +247,15 @@ class Lab:
     def is_cached(self, cell: Cell) -> bool:
         return self.store.has("release" if self._releases(cell) else "generate", self.image_key(cell))
 
+    def open_stages(self, cell: Cell) -> list[str]:
+        """The cell's stages that are not stored yet, in order."""
+        keys = {"personalize": self.model_key(cell), "generate": self.generated_key(cell)}
+        if cell.defense.acts_on("protect"):
+            keys = {"protect": self.protect_key(cell), **keys}
+        if self._releases(cell):
+            keys["release"] = self.image_key(cell)
+        return [stage for stage, key in keys.items() if not self.store.has(stage, key)]
+
     def outputs(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> Outputs:
         """The main path of a cell: protect, personalize, generate, release. A thief does the last three his own way."""
         stages: dict[str, Path] = {}
@@ -275,9 +286,10 @@ class Lab:
     def _personalize(self, cell: Cell, photos: np.ndarray, tick: Callable[[float], None], out: Path) -> None:
         """photos: uint8 [N, S, S, 3], protected where the defense does that."""
         bench = self._bench(cell, tick)
-        photos = self._purified(photos, bench.seeds)
-        stolen = self.thief is not None and not cell.defense.anchor
-        result = bench.personalize(photos) if stolen else cell.defense.personalize(photos, bench)
+        if self._stolen(cell):
+            result = bench.personalize(self._purified(photos, bench.seeds))
+        else:
+            result = cell.defense.personalize(photos, bench)
         if result.model.weights is not None:
             write_tensors(out / ADAPTER, result.model.weights)
         for title, images in result.images.items():
@@ -316,11 +328,20 @@ class Lab:
 
     def embed(self, attacker: Attacker, outputs: Outputs) -> tuple[Embeddings, Cost]:
         """Embeddings of a cell's images, and what they cost."""
-        key = {"images": outputs.key, "attacker": attacker.fingerprint(), "code": CODE["embed"]}
         folder = self._timed(
-            "embed", key, lambda out: write_embeddings(out / "embeddings.npz", attacker.embed(list(outputs.images)))
+            "embed",
+            self._embed_key(attacker, outputs.key),
+            lambda out: write_embeddings(out / "embeddings.npz", attacker.embed(list(outputs.images))),
         )
         return read_embeddings(folder / "embeddings.npz"), read_cost(folder)
+
+    def has_embedding(self, attacker: Attacker, images: dict[str, Any]) -> bool:
+        """images: `image_key` of a cell."""
+        return self.store.has("embed", self._embed_key(attacker, images))
+
+    @staticmethod
+    def _embed_key(attacker: Attacker, images: dict[str, Any]) -> dict[str, Any]:
+        return {"images": images, "attacker": attacker.fingerprint(), "code": CODE["embed"]}
 
     def embed_photos(self, attacker: Attacker, photos: tuple[Photo, ...]) -> Embeddings:
         """Embeddings of dataset photos (gallery and calibration), at their own size."""
@@ -366,8 +387,15 @@ class Lab:
                 features=features,
             )
 
-        key = {"images": outputs.key, "code": CODE["utility"], "detector": self.detector.fingerprint()}
-        return Utility(**read_arrays(self.store.fetch("utility", key, compute) / "utility.npz"))
+        folder = self.store.fetch("utility", self._utility_key(outputs.key), compute)
+        return Utility(**read_arrays(folder / "utility.npz"))
+
+    def has_utility(self, images: dict[str, Any]) -> bool:
+        """images: `image_key` of a cell."""
+        return self.store.has("utility", self._utility_key(images))
+
+    def _utility_key(self, images: dict[str, Any]) -> dict[str, Any]:
+        return {"images": images, "code": CODE["utility"], "detector": self.detector.fingerprint()}
 
     def _ser_fiq(self, images: np.ndarray, found: np.ndarray) -> np.ndarray:
         """SER-FIQ by SFace's dropout; 0 where no face was found, the score's lower end."""
@@ -439,6 +467,12 @@ class Lab:
                 compute(out)
 
         return self.store.fetch(stage, key, measured)
+
+
+@lru_cache
+def current_versions() -> dict[str, str]:
+    """Of the packages that can change a stage's result; part of the keys."""
+    return {name: version(name) for name in ("torch", "diffusers", "peft", "iddmbench")}
 
 
 @lru_cache(maxsize=4)

@@ -1,12 +1,14 @@
 """The main path: plan the cells, compute each, let every attacker look at them, and write the run folder."""
 
 import logging
+import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iddmbench.run.config import RunConfig
+from iddmbench.run.journal import Journal
 from iddmbench.run.lab import Cell, Lab
 from iddmbench.run.score import Scoring
 from iddmbench.run.study import Study
@@ -17,11 +19,12 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """What a caller may watch. `start(cells)`, then `cell(name, cached)` and `share(x)` for each, in [0, 1]."""
+    """What a caller may watch: `start(cells)`, then for each `cell(name, cached)`, `share(x)` in [0, 1] and `done(outcome)`."""
 
     start: Callable[[int], None] = lambda cells: None
     cell: Callable[[str, bool], None] = lambda name, cached: None
     share: Callable[[float], None] = lambda share: None
+    done: Callable[[Outcome], None] = lambda outcome: None
 
 
 def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress: Progress | None = None) -> int:
@@ -32,9 +35,13 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
     Raises UserError before anything is computed when the configuration or the data are wrong, or `out` is another run's.
     """
     study = Study.of(config, cache, device)
-    with begin(study, out):
-        _, outcomes = measure(study.cells, study.lab, config.attackers, out, progress or Progress())
-    return sum(not outcome.ok for outcome in outcomes)
+    with begin(study, out), Journal(out) as journal:
+        journal.begin({out.name: len(study.cells)})
+        watched = replace(progress or Progress(), done=lambda outcome: journal.cell(out.name, outcome))
+        _, outcomes = measure(study.cells, study.lab, config.attackers, out, watched)
+        failed = sum(not outcome.ok for outcome in outcomes)
+        journal.end(failed)
+    return failed
 
 
 def measure(
@@ -42,7 +49,7 @@ def measure(
 ) -> tuple[Scoring, list[Outcome]]:
     """Compute every cell, and write `out` with its images and all tables."""
     scoring = Scoring.of(lab, attackers, cells)
-    _ = scoring.views  # an attacker that can't work on these photos is found before anything is trained
+    _ = scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
     if not all(map(lab.is_cached, cells)):
         lab.base.load()
         lab.store.check_writable()
@@ -51,17 +58,18 @@ def measure(
     for cell in cells:
         progress.cell(cell.name, lab.is_cached(cell))
         outcomes.append(attempt(cell, scoring, progress.share))
+        progress.done(outcomes[-1])
     return write_run(out, scoring, outcomes)
 
 
 def attempt(cell: Cell, scoring: Scoring, tick: Callable[[float], None] = lambda share: None) -> Outcome:
     """Compute a cell; one that raises is an outcome too. Raises what no other cell would get over, as a full disk."""
-    cached = scoring.lab.is_cached(cell)
+    cached, start = scoring.lab.is_cached(cell), time.perf_counter()
     try:
         scoring.compute(cell, tick)
     except Exception as error:
         if stops(error):
             raise
         log.error("cell %s failed\n%s", cell.name, traceback.format_exc())
-        return Outcome(cell, False, one_line(error), traceback.format_exc())
-    return Outcome(cell, cached)
+        return Outcome(cell, False, one_line(error), traceback.format_exc(), time.perf_counter() - start)
+    return Outcome(cell, cached, seconds=time.perf_counter() - start)

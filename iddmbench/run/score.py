@@ -14,7 +14,7 @@ from iddmbench.adaptive import parse
 from iddmbench.attacker import Attacker
 from iddmbench.errors import UserError
 from iddmbench.metrics.quality import psnr, ssim
-from iddmbench.run.adaptive import AdaptiveLinker, build_linkers
+from iddmbench.run.adaptive import AdaptiveLinker, Attackers, build_linkers
 from iddmbench.run.aggregate import Group, Scored, summarize_group, threat_of, unknown_to_all
 from iddmbench.run.cost import Cost
 from iddmbench.run.files import write_table
@@ -57,19 +57,24 @@ class Scoring:
     def only(self, finished: Sequence[Cell]) -> "Scoring":
         """The scoring of those cells; the others count as missing. The attackers stay loaded."""
         kept = replace(self, conditions=tuple(condition.only(finished) for condition in self.conditions))
-        vars(kept)["_built"] = self._built
+        known = ("_attackers", "_built", "_views", "views", "_fingerprints", "_digests", "_real")
+        vars(kept).update({name: value for name, value in vars(self).items() if name in known})
         vars(kept)["_many_seeds"] = self._many_seeds
         return kept
 
     # ---- attackers --------------------------------------------------------------------------------------------------
 
     @cached_property
+    def _attackers(self) -> Attackers:
+        return Attackers.of(self.attackers)
+
+    @cached_property
     def _built(self) -> tuple[dict[str, Linker], dict[str, AdaptiveLinker]]:
-        return build_linkers(self.attackers, self.lab)
+        return build_linkers(self._attackers, self.lab)
 
     @property
     def linkers(self) -> dict[str, Linker]:
-        """The plain attackers with their galleries, by name."""
+        """The plain attackers with their galleries, by name. Raises UserError when one can't work on these photos."""
         return self._built[0]
 
     @property
@@ -77,11 +82,13 @@ class Scoring:
         return self._built[1]
 
     @cached_property
+    def _views(self) -> dict[str, list[Attacker]]:
+        return {name: self._attackers.views(name, self.lab.base) for name in self.attackers}
+
+    @cached_property
     def views(self) -> list[Attacker]:
         """All that embeds a cell's images: the plain attackers, and the views of the adaptive ones."""
-        views = [linker.attacker for linker in self.linkers.values()]
-        views += [view for linker in self.adaptive.values() for view in linker.views]
-        return list({view.fingerprint(): view for view in views}.values())
+        return list({view.fingerprint(): view for views in self._views.values() for view in views}.values())
 
     # ---- a cell -----------------------------------------------------------------------------------------------------
 
@@ -91,6 +98,12 @@ class Scoring:
         self.lab.utility(cell.subject, outputs)
         for view in self.views:
             self.lab.embed(view, outputs)
+
+    def is_computed(self, cell: Cell) -> bool:
+        """Whether `compute` would find all that it looks for."""
+        lab = self.lab
+        key = lab.image_key(cell)
+        return lab.is_cached(cell) and lab.has_utility(key) and all(lab.has_embedding(view, key) for view in self.views)
 
     def scored(self, cell: Cell, linked: bool = True) -> Scored:
         """A finished cell as the plain attackers and the utility metrics see it."""
@@ -132,6 +145,9 @@ class Scoring:
 
         return self.lab.store.fetch("score", self._key(condition), compute)
 
+    def is_scored(self, condition: Condition) -> bool:
+        return self.lab.store.has("score", self._key(condition))
+
     def calibration(self) -> Path:
         """Folder with the plain attackers' thresholds."""
         attackers = {name: prints for name, prints in self._fingerprints.items() if parse(name) is None}
@@ -147,7 +163,7 @@ class Scoring:
         key = {
             "condition": [condition.defense.name, None if condition.defense.anchor else condition.strength],
             "cells": [self._cell_key(cell) for cell in condition.cells],
-            "anchors": {c.defense.name: [self._cell_key(cell) for cell in c.cells] for c in self._anchors},
+            "anchors": self._anchor_keys,
             "subjects": [subject.name for subject in self.subjects],
             "missing": condition.missing,
             "white_box": condition.white_box,
@@ -162,14 +178,27 @@ class Scoring:
         }
         return key
 
+    def cell_digest(self, cell: Cell) -> str:
+        """Identifies the cell's images."""
+        if cell.name not in self._digests:
+            self._digests[cell.name] = digest(self.lab.image_key(cell))
+        return self._digests[cell.name]
+
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        return {}
+
     def _cell_key(self, cell: Cell) -> list[Any]:
-        return [cell.subject.name, cell.seed, digest(self.lab.image_key(cell))]
+        return [cell.subject.name, cell.seed, self.cell_digest(cell)]
 
     @cached_property
     def _fingerprints(self) -> dict[str, list[str]]:
         """What each attacker's scores depend on besides the photos and the images, by name."""
-        prints = {name: [linker.attacker.fingerprint()] for name, linker in self.linkers.items()}
-        return prints | {n: [view.fingerprint() for view in linker.views] for n, linker in self.adaptive.items()}
+        return {name: [view.fingerprint() for view in views] for name, views in self._views.items()}
+
+    @cached_property
+    def _anchor_keys(self) -> dict[str, list[list[Any]]]:
+        return {c.defense.name: [self._cell_key(cell) for cell in c.cells] for c in self._anchors}
 
     @cached_property
     def _anchors(self) -> list[Condition]:

@@ -2,6 +2,7 @@
 
     ROOT/cache.json                      the layout's version
     ROOT/STAGE/ab/abcd.../key.json       a finished entry: its key, beside what the stage wrote
+    ROOT/STAGE/ab/abcd.../files.json     the SHA-256 of that; the key's time is that of the entry's last use
     ROOT/locks/abcd....lock              held by whoever computes that entry
     ROOT/tmp/abcd....PART                what it has so far
 
@@ -14,9 +15,10 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ from filelock import FileLock
 from iddmbench.errors import UserError
 
 LAYOUT = 1
-RECORD, MARK, LOCKS, TMP = "key.json", "cache.json", "locks", "tmp"
+RECORD, FILES, MARK, LOCKS, TMP = "key.json", "files.json", "cache.json", "locks", "tmp"
+REUSED = 86400.0
+"""Seconds after which a use is noted again."""
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 
@@ -43,6 +47,12 @@ def default_cache() -> Path:
     if chosen := os.environ.get("IDDMBENCH_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iddmbench"
+
+
+def checksums(entry: Path) -> dict[str, str]:
+    """SHA-256 of what a stage wrote, by path below the entry."""
+    files = sorted(path for path in entry.rglob("*") if path.is_file() and path.name not in (RECORD, FILES))
+    return {str(path.relative_to(entry)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 class Store:
@@ -72,7 +82,7 @@ class Store:
     def fetch(self, stage: str, key: dict[str, Any], compute: Callable[[Path], None]) -> Path:
         """The entry's folder; `compute` fills it (in a temporary folder, renamed when done) if it is not there yet."""
         final = self.path(stage, key)
-        if (final / RECORD).is_file():
+        if self._use(final):
             return final
         with self._lock(final.name) as lock:
             if (final / RECORD).is_file():  # whoever held the lock has just made it
@@ -83,6 +93,7 @@ class Store:
                 part.mkdir(parents=True)
             try:
                 compute(part)
+                (part / FILES).write_text(json.dumps(checksums(part), sort_keys=True), encoding="utf-8")
                 (part / RECORD).write_text(json.dumps(key, sort_keys=True, indent=1), encoding="utf-8")
                 final.parent.mkdir(parents=True, exist_ok=True)
                 try:
@@ -113,6 +124,18 @@ class Store:
             return True
         lock.release()
         return False
+
+    @staticmethod
+    def _use(entry: Path) -> bool:
+        """Whether the entry is there; notes that it is used, where that is not known yet and can be written."""
+        try:
+            last = (entry / RECORD).stat().st_mtime
+        except FileNotFoundError:
+            return False
+        if time.time() - last > REUSED:
+            with suppress(OSError):
+                os.utime(entry / RECORD)
+        return True
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[FileLock]:

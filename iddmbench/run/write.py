@@ -4,7 +4,7 @@ import errno
 import json
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +43,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell. cached: its images were there before. error: one line, empty if it finished."""
+    """What became of a cell. cached: its images were there before. error: one line, empty if it finished. seconds: just now."""
 
     cell: Cell
     cached: bool
     error: str = ""
     traceback: str = ""
+    seconds: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -87,6 +88,17 @@ def claimed(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_claimed(folder: Path) -> bool:
+    """Whether a process is writing the folder."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 def check_folder(out: Path, config: dict[str, Any]) -> None:
     """Raises UserError when `out` holds another run than `config` (as `Study.resolved` gives it), or is no folder."""
     if out.exists() and not out.is_dir():
@@ -109,26 +121,32 @@ def check_folder(out: Path, config: dict[str, Any]) -> None:
 
 
 def write_run(
-    out: Path, scoring: Scoring, outcomes: Sequence[Outcome], tick: Callable[[str], None] = lambda label: None
+    out: Path, scoring: Scoring, outcomes: Sequence[Outcome], given_up: Mapping[str, tuple[str, str]] | None = None
 ) -> tuple[Scoring, list[Outcome]]:
     """Score what finished, condition by condition, and write the run folder.
 
     A condition that can't be scored fails with all its cells, and the others go on. One condition at a time is in memory.
+
+    Args:
+        given_up: error and traceback of conditions, by label, that were tried and can't be scored.
+
     Returns the scoring of the finished cells, and what became of all cells.
     """
     done = scoring.only([outcome.cell for outcome in outcomes if outcome.ok])
     scored: list[Path] = []
     failed: dict[str, Outcome] = {}
     for condition in done.conditions:
-        tick(condition.label)
-        try:
-            scored.append(done.tables(condition))
-        except Exception as error:
-            if stops(error):
-                raise
-            log.error("%s can't be scored\n%s", condition.label, traceback.format_exc())
-            reason = f"scoring: {one_line(error)}", traceback.format_exc()
-            failed |= {cell.name: Outcome(cell, False, *reason) for cell in condition.cells}
+        reason = (given_up or {}).get(condition.label)
+        if reason is None:
+            try:
+                scored.append(done.tables(condition))
+                continue
+            except Exception as error:
+                if stops(error):
+                    raise
+                log.error("%s can't be scored\n%s", condition.label, traceback.format_exc())
+                reason = one_line(error), traceback.format_exc()
+        failed |= {cell.name: Outcome(cell, False, f"scoring: {reason[0]}", reason[1]) for cell in condition.cells}
     outcomes = [failed.get(outcome.cell.name, outcome) for outcome in outcomes]
     _write_failures(out, [outcome for outcome in outcomes if not outcome.ok])
     for outcome in outcomes:

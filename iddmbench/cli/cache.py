@@ -1,0 +1,96 @@
+"""`iddmbench cache`: what is kept, whether it is whole, and what may go."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iddmbench.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, help="Look at, check and tidy the cache of stage results.")
+Folder = Annotated[Path | None, typer.Option("--cache", help="Cache folder; IDDMBENCH_CACHE moves it.")]
+UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+DAYS = {"h": 1 / 24, "d": 1, "w": 7}
+
+
+@app.command("ls")
+def ls(cache: Folder = None) -> None:
+    """List entries and sizes by stage."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    from iddmbench.run import upkeep
+
+    store = _store(cache)
+    table = Table(title=str(store.root), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("stage", "entries", "MB", "older versions", "last used"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for row in upkeep.overview(store):
+        table.add_row(row.stage, str(row.entries), f"{row.bytes / 1e6:.1f}", str(row.stale), row.last_used)
+    Console().print(table)
+    if leftovers := upkeep.leftovers(store):
+        typer.echo(f"{len(leftovers)} leftover(s) of killed processes: `iddmbench cache gc` removes them")
+
+
+@app.command("verify")
+def verify(
+    cache: Folder = None,
+    remove: Annotated[bool, typer.Option(help="Remove damaged entries, so that they are computed again.")] = False,
+) -> None:
+    """Read every entry and compare it with the checksums that were written with it."""
+    from iddmbench.run import upkeep
+
+    store = _store(cache)
+    whole, damaged = 0, 0
+    for path, problem in upkeep.check(store):
+        if problem is None:
+            whole += 1
+            continue
+        damaged += 1
+        typer.echo(f"{path.relative_to(store.root)}: {problem}")
+        if remove:
+            upkeep.remove(store, path)
+    typer.echo(f"{whole} entries are whole, {damaged} damaged{' and removed' if remove and damaged else ''}")
+    if damaged and not remove:
+        raise UserError("damaged entries: `iddmbench cache verify --remove` removes them")
+
+
+@app.command("gc")
+def gc(
+    cache: Folder = None,
+    older_than: Annotated[str, typer.Option(help="Remove what was not used for so long: 12h, 30d, 4w.")] = "",
+    max_size: Annotated[
+        str, typer.Option(help="Remove what was used longest ago until so much is left: 500M, 20G.")
+    ] = "",
+    stale: Annotated[bool, typer.Option(help="Remove results of other versions of the code or its packages.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+) -> None:
+    """Remove leftovers of killed processes, and entries by age, size or version; what is in use stays."""
+    from iddmbench.run import upkeep
+
+    store = _store(cache)
+    days = _number(older_than, "--older-than", DAYS, "12h, 30d, 4w") if older_than else None
+    size = _number(max_size.removesuffix("B"), "--max-size", UNITS, "500M, 20G") if max_size else None
+    gone = upkeep.collect(store, days, size, stale, dry_run)
+    verb = "would be removed" if dry_run else "removed"
+    typer.echo(f"{gone.entries} entries and {gone.leftovers} leftovers {verb}, {gone.bytes / 1e6:.1f} MB")
+
+
+def _store(cache: Path | None):  # type: ignore[no-untyped-def]
+    from iddmbench.run.store import Store, default_cache
+
+    root = cache or default_cache()
+    if not root.is_dir():
+        raise UserError(f"there is no cache at {root}")
+    return Store(root)
+
+
+def _number(text: str, option: str, units: dict[str, float], examples: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]?)", text.strip())
+    unit = found[2] if found else "?"
+    for known, factor in units.items():
+        if found and unit.lower() == known.lower():
+            return float(found[1]) * factor
+    raise UserError(f"{option} {text}: write it as {examples}")

@@ -1,0 +1,128 @@
+"""`iddmbench sweep`: many runs, on many workers, resumable."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from iddmbench.errors import UserError
+
+if TYPE_CHECKING:
+    from iddmbench.sweep.plan import Plan
+
+
+def sweep(
+    config: Annotated[str, typer.Argument(help="A suite (smoke, orl-core, paper) or a YAML file.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting of all runs, KEY=VALUE (subjects=3, strengths=[1]).")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")] = False,
+    executor: Annotated[str, typer.Option(help="Where to compute: local, ray or slurm.")] = "local",
+    workers: Annotated[int, typer.Option(help="Cells at a time; by default one for each device or two cores.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads of a worker; by default its share of the cores.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda (all of them), or cuda:0,cuda:1.")] = "cpu",
+    timeout: Annotated[float, typer.Option(help="Seconds after which a cell counts as hung; 0 for no limit.")] = 0,
+    option: Annotated[
+        list[str] | None, typer.Option("--executor-option", help="Of Ray or Slurm, KEY=VALUE (slurm_partition=gpu).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; by default runs/NAME-HASH.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
+    report: Annotated[bool, typer.Option(help="Draw figures and write report.html of every run.")] = True,
+) -> None:
+    """Run a whole grid: defenses, strengths, people, seeds, base models. The same command resumes after whatever stopped it."""
+    from rich.console import Console
+
+    from iddmbench.cli.run import pairs
+    from iddmbench.cli.sweep_view import live, show_plan
+    from iddmbench.run.store import default_cache
+    from iddmbench.sweep.config import load_sweep, parse_changes
+    from iddmbench.sweep.driver import check_sweep_folder, run_sweep
+    from iddmbench.sweep.executors import EXECUTORS, make_executor
+    from iddmbench.sweep.executors.base import Resources
+    from iddmbench.sweep.plan import make_plan
+    from iddmbench.sweep.task import Setting
+
+    if executor not in EXECUTORS:
+        raise UserError(f"--executor {executor}: choose from {', '.join(EXECUTORS)}")
+    devices = devices_of(device, executor)
+    workers, threads = share_of_cores(workers, threads, devices, executor)
+    options = pairs(option, "--executor-option")
+    if executor == "local" and options:
+        raise UserError("--executor-option is for ray and slurm")
+    wanted = load_sweep(config, parse_changes(set_))
+    folder = out or Path("runs") / wanted.folder
+    check_sweep_folder(folder, wanted)
+    store = cache or default_cache()
+    plan = make_plan(wanted, store)
+    if dry_run:
+        show_plan(wanted, plan, workers, Console())
+        return
+    _check(plan)
+    setting = Setting(
+        {name: run.model_dump(mode="json") for name, run in wanted.runs.items()},
+        str(store.resolve()),
+        threads,
+        devices,
+        str((folder / "devices").resolve()),
+    )
+    resources = Resources(setting, workers, folder.resolve(), timeout or None, options)
+    with live(wanted, workers) as watch:
+        failed = run_sweep(wanted, plan, folder, lambda: make_executor(executor, resources), watch)
+    if report:
+        _reports(folder)
+    typer.echo(f"{plan.cells - failed} of {plan.cells} cells, in {folder}")
+    if failed:
+        raise UserError(
+            f"{failed} failed cell(s): `iddmbench status {folder}` lists them, failures.txt in each run has their tracebacks; "
+            "the same command retries only them"
+        )
+
+
+def devices_of(text: str, executor: str) -> tuple[str, ...]:
+    """Torch devices of the workers. Ray and Slurm give each worker its own, which it then sees as the only one."""
+    import torch
+
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if executor != "local" or names == ("cpu",):
+        return names
+    if names == ("cuda",):
+        names = tuple(f"cuda:{i}" for i in range(torch.cuda.device_count())) or names
+    for name in names:
+        try:
+            torch.zeros(1, device=name)
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"device '{name}' can't be used: {str(error).splitlines()[0]}") from error
+    return names
+
+
+def share_of_cores(workers: int, threads: int, devices: tuple[str, ...], executor: str) -> tuple[int, int]:
+    """Workers and the threads of each. On this machine they share the cores, so that they don't fight over them."""
+    if workers < 0 or threads < 0:
+        raise UserError("--workers and --threads: give a positive number, or 0 for the default")
+    if executor != "local":
+        return workers or 4, threads or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if devices == ("cpu",):
+        workers = workers or max(1, cores // max(threads, 1) if threads else cores)
+    elif workers > len(devices):
+        raise UserError(f"--workers {workers}: one for each device, and there are {len(devices)}")
+    workers = workers or len(devices)
+    return workers, threads or max(1, cores // workers)
+
+
+def _check(plan: "Plan") -> None:
+    """Raises UserError where something must be computed and can't be."""
+    left = {task.run for task in plan.first}
+    bases = {run.study.config.base: run for run in plan.runs if run.name in left}
+    for run in bases.values():
+        run.study.lab.base.check_parts()
+        run.study.lab.store.check_writable()
+
+
+def _reports(folder: Path) -> None:
+    from iddmbench.run.outputs import write_outputs
+    from iddmbench.sweep.driver import RUNS
+
+    for run in sorted((folder / RUNS).iterdir()):
+        write_outputs(run)

@@ -1,0 +1,141 @@
+"""What a sweep looks like in a terminal: its plan, a live table, and plain lines where there is no terminal."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from iddmbench.sweep.config import Sweep
+from iddmbench.sweep.driver import Watch
+from iddmbench.sweep.estimate import estimate
+from iddmbench.sweep.plan import Plan
+from iddmbench.sweep.task import Result, Task
+
+QUIET = 15.0
+"""Seconds between two lines where there is no terminal."""
+
+
+def show_plan(sweep: Sweep, plan: Plan, workers: int, console: Console) -> None:
+    """The number of cells by run, what is cached, and what the rest will take."""
+    table = _table(sweep, "cells", "cached", "to compute", "shared")
+    first, again = Counter(t.run for t in plan.first), Counter(t.run for t in plan.again)
+    for run in plan.runs:
+        cells, new, shared = len(run.study.cells), first[run.name], again[run.name]
+        table.add_row(escape(run.name), *map(str, (cells, cells - new - shared, new, shared)))
+    table.add_section()
+    table.add_row("all", *map(str, (plan.cells, plan.cached, len(plan.first), len(plan.again))))
+    console.print(table)
+    told = estimate(plan)
+    if told.seconds is None or told.bytes is None:
+        console.print("No estimate: nothing of this base and these settings is in the cache. Try one subject first.")
+        return
+    text = f"About {duration(told.seconds / workers)} with {workers} worker(s), {told.bytes / 1e9:.2f} GB on disk"
+    if told.unknown:
+        text += f"; {told.unknown} cells are of defenses that were not measured here, counted like the others"
+    console.print(text + ".")
+
+
+@contextmanager
+def live(sweep: Sweep, workers: int) -> Iterator[Watch]:
+    """Hooks that keep a table on stderr up to date; where that is no terminal, a line now and then."""
+    console = Console(stderr=True)
+    view = _View(sweep, workers)
+    if console.is_terminal:
+        with Live(view, console=console, refresh_per_second=2):
+            yield view.watch
+    else:
+        said = [time.monotonic()]
+
+        def result(result: Result) -> None:
+            view.result(result)
+            if result.status != "ok":
+                console.print(f"{result.task.run} {result.task.name}: {result.status}, {result.error}", markup=False)
+            if time.monotonic() - said[0] > QUIET or view.left == 0:
+                said[0] = time.monotonic()
+                console.print(view.line())
+
+        yield Watch(view.planned, result, view.flying, lambda name: (view.phase(name), console.print(view.line()))[0])
+
+
+class _View:
+    """Counts by run, drawn anew at each refresh."""
+
+    def __init__(self, sweep: Sweep, workers: int):
+        self.sweep, self.workers = sweep, workers
+        self.cells: dict[str, int] = {}
+        self.cached: Counter[str] = Counter()
+        self.done: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self.scored = 0
+        self.running: list[Task] = []
+        self.name, self.begun = "planning", time.monotonic()
+        self.watch = Watch(self.planned, self.result, self.flying, self.phase)
+
+    def planned(self, plan: Plan) -> None:
+        self.cells = {run.name: len(run.study.cells) for run in plan.runs}
+        self.cached = Counter({run.name: sum(o is not None for o in run.outcomes) for run in plan.runs})
+        self.begun = time.monotonic()
+
+    def result(self, result: Result) -> None:
+        if result.task.kind == "score":
+            self.scored += 1
+        elif result.status == "ok":
+            self.done[result.task.run] += 1
+        else:
+            self.failed[result.task.run] += 1
+
+    def flying(self, tasks: list[Task]) -> None:
+        self.running = tasks[: self.workers]
+
+    def phase(self, name: str) -> None:
+        self.name, self.running = name, []
+
+    @property
+    def left(self) -> int:
+        return sum(self.cells.values()) - sum((self.cached + self.done + self.failed).values())
+
+    def line(self) -> str:
+        finished, elapsed = self.done.total() + self.failed.total(), time.monotonic() - self.begun
+        text = f"{self.name}: {sum(self.cells.values()) - self.left} of {sum(self.cells.values())} cells"
+        if self.failed.total():
+            text += f", {self.failed.total()} failed"
+        if self.name == "scoring":
+            text += f", {self.scored} conditions scored"
+        text += f", {duration(elapsed)}"
+        if finished and self.left:
+            text += f", about {duration(elapsed / finished * self.left)} left"
+        return text
+
+    def __rich__(self) -> Group:
+        table = _table(self.sweep, "cells", "cached", "done", "failed", "left")
+        for run, cells in self.cells.items():
+            counts = (self.cached[run], self.done[run], self.failed[run])
+            failed = Text(str(counts[2]), style="red" if counts[2] else "")
+            table.add_row(escape(run), str(cells), str(counts[0]), str(counts[1]), failed, str(cells - sum(counts)))
+        busy = [Text(f"  {task.run}: {task.name}", style="dim") for task in self.running]
+        return Group(table, Text(self.line()), *busy)
+
+
+def _table(sweep: Sweep, *columns: str) -> Table:
+    table = Table(
+        title=escape(sweep.name), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+    table.add_column("run", style="cyan", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def duration(seconds: float) -> str:
+    """ "45 s", "3 min", "5.2 h", "2.1 days"."""
+    for unit, size, digits in (("s", 1, 0), ("min", 60, 0), ("h", 3600, 1)):
+        if seconds < {"s": 100, "min": 6000, "h": 48 * 3600}[unit]:
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds / 86400:.1f} days"

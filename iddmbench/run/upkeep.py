@@ -1,0 +1,151 @@
+"""Looking after a cache: what is in it, whether it is whole, what may go."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from iddmbench.run.store import FILES, LOCKS, RECORD, TMP, Store, checksums, digest
+
+IN_USE = 3600.0
+"""Seconds after its last use within which an entry stays: a run at work may be about to read it."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage's entries. stale: made by other versions than those here. last_used: a day, "" for none."""
+
+    stage: str
+    entries: int
+    bytes: int
+    stale: int
+    last_used: str
+
+
+@dataclass(frozen=True)
+class Gone:
+    entries: int
+    leftovers: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    path: Path
+    bytes: int
+    used: float
+
+
+def entries(store: Store) -> Iterator[Entry]:
+    for path in sorted(store.root.glob(f"*/*/*/{RECORD}")):
+        size = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
+        yield Entry(path.parent, size, path.stat().st_mtime)
+
+
+def overview(store: Store) -> list[Stage]:
+    """By stage, in alphabetical order."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries(store):
+        found.setdefault(entry.path.parents[1].name, []).append(entry)
+    return [
+        Stage(
+            stage,
+            len(own),
+            sum(entry.bytes for entry in own),
+            sum(is_stale(entry.path) for entry in own),
+            datetime.fromtimestamp(max(entry.used for entry in own)).strftime("%Y-%m-%d"),
+        )
+        for stage, own in found.items()
+    ]
+
+
+def leftovers(store: Store) -> list[Path]:
+    """What killed processes left: parts of entries that nobody is computing."""
+    parts = (store.root / TMP).glob("*")
+    return [path for path in parts if not store.is_computing(path.name.partition(".")[0])]
+
+
+def check(store: Store) -> Iterator[tuple[Path, str | None]]:
+    """Every entry, and what is wrong with it: its name against its key, its files against their checksums."""
+    for path in sorted(store.root.glob("*/*/*")):
+        if path.parents[1].name not in (LOCKS, TMP) and path.is_dir():
+            yield path, problem_of(path)
+
+
+def problem_of(entry: Path) -> str | None:
+    try:
+        key = json.loads((entry / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"{RECORD} can't be read"
+    if digest({"stage": entry.parents[1].name, **key}) != entry.name:
+        return "its key is another entry's"
+    try:
+        wanted = json.loads((entry / FILES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"{FILES} can't be read"
+    found = checksums(entry)
+    if changed := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
+        return f"changed or missing: {', '.join(changed[:3])}"
+    return None
+
+
+def is_stale(entry: Path) -> bool:
+    """Whether versions or code numbers in the entry's key differ from those here: it is not looked up any more."""
+    from iddmbench.run.lab import current_versions
+
+    try:
+        key = json.loads((entry / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    here = current_versions()
+    return any(versions != here for versions in _all("versions", key))
+
+
+def _all(name: str, value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == name:
+                yield inner
+            yield from _all(name, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _all(name, inner)
+
+
+def collect(
+    store: Store, days: float | None = None, size: float | None = None, stale: bool = False, dry_run: bool = False
+) -> Gone:
+    """Remove leftovers, and entries that were not used for `days`, that are stale, or the longest unused ones until all
+    take no more than `size` bytes. Entries used within the last hour stay."""
+    now = time.time()
+    old = sorted((entry for entry in entries(store)), key=lambda entry: entry.used)
+    total = sum(entry.bytes for entry in old)
+    gone: list[Entry] = []
+    for entry in old:
+        if now - entry.used < IN_USE:
+            continue
+        too_old = days is not None and now - entry.used > days * 86400
+        too_much = size is not None and total > size
+        if too_old or too_much or (stale and is_stale(entry.path)):
+            gone.append(entry)
+            total -= entry.bytes
+    parts = leftovers(store)
+    if not dry_run:
+        for entry in gone:
+            remove(store, entry.path)
+        for part in parts:
+            shutil.rmtree(part, ignore_errors=True)
+    return Gone(len(gone), len(parts), sum(entry.bytes for entry in gone))
+
+
+def remove(store: Store, entry: Path) -> None:
+    """Take an entry away whole: a reader finds it or does not."""
+    aside = store.root / TMP / f"{entry.name}.removed"
+    aside.parent.mkdir(exist_ok=True)
+    shutil.rmtree(aside, ignore_errors=True)
+    entry.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)

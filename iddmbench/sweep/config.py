@@ -1,0 +1,178 @@
+"""A sweep: several runs from one file, checked before anything starts.
+
+    name: my-table
+    subjects: all                # any setting of a run (RunConfig), for all runs
+    strengths: [0.5, 1]
+    matrix:                      # every combination of these, for every run
+      base: [sd15, sd21]
+    runs:                        # each is a run folder; its settings go before the shared ones
+      authorized: {defenses: [iddm, aspl, mist]}
+      iddm-dlib: {defenses: [iddm], defense_options: {surrogate: dlib}}
+
+Without `runs` there is one, named like the sweep.
+"""
+
+import itertools
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from iddmbench.errors import UserError, did_you_mean
+from iddmbench.run.config import RunConfig
+from iddmbench.run.store import digest
+from iddmbench.sweep.yaml_lines import Lines, read_yaml_file
+
+OWN = ("name", "description", "matrix", "runs")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Runs by name, in order; each becomes a folder."""
+
+    name: str
+    description: str
+    runs: dict[str, RunConfig]
+
+    def dump(self) -> dict[str, Any]:
+        runs = {name: config.model_dump(mode="json") for name, config in self.runs.items()}
+        return {"name": self.name, "runs": runs}
+
+    @property
+    def folder(self) -> str:
+        """Default name of the sweep's folder: another content has another one."""
+        return f"{self.name}-{digest(self.dump())[:8]}"
+
+
+def suites() -> dict[str, Path]:
+    """The sweeps that ship with the package, by name."""
+    folder = Path(str(files("iddmbench.sweep") / "suites"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_sweep(source: str, changes: dict[str, Any] | None = None) -> Sweep:
+    """A suite by name, or a YAML file. `changes` go before all that it says, in every run.
+
+    Raises UserError that names file, line and key.
+    """
+    known = suites()
+    path = known.get(source) or Path(source)
+    if not path.is_file():
+        if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+            raise UserError(f"no such file: {source}")
+        raise UserError(f"no suite or file '{source}': {did_you_mean(source, known)}")
+    content, lines = read_yaml_file(path)
+    return build_sweep(content, lines, path, changes or {})
+
+
+def build_sweep(content: dict[str, Any], lines: Lines, path: Path, changes: dict[str, Any]) -> Sweep:
+    """See `load_sweep`; `lines` as `read_yaml` gives them."""
+    file = _File(path.name, lines)
+    settings = set(RunConfig.model_fields)
+    for key in content:
+        if key not in settings and key not in OWN:
+            raise file.error((key,), f"unknown key '{key}': {did_you_mean(str(key), [*OWN, *settings])}")
+    name = str(content.get("name", path.stem))
+    file.check_name(name, ("name",))
+    shared = {key: value for key, value in content.items() if key in settings}
+    runs = file.mapping(content, ("runs",)) or {name: {}}
+    matrix = file.mapping(content, ("matrix",))
+    for key, values in matrix.items():
+        file.check_setting(key, ("matrix", key))
+        if not isinstance(values, list) or not values:
+            raise file.error(("matrix", key), f"matrix.{key}: give a list of values, one run for each")
+    for key in changes:
+        if key not in settings:
+            raise UserError(f"--set {key}: a run has no such setting: {did_you_mean(key, settings)}")
+    made: dict[str, RunConfig] = {}
+    for run, own in runs.items():
+        file.check_name(str(run), ("runs", run))
+        own = file.mapping(runs, ("runs", run))
+        for key in own:
+            file.check_setting(key, ("runs", run, key))
+        for combination in itertools.product(*matrix.values()):
+            cell = dict(zip(matrix, combination, strict=True))
+            full = "-".join([str(run), *(_slug(value) for value in combination)])
+            if full in made:
+                raise file.error(("matrix",), f"two runs are named '{full}': rename one under `runs`")
+            where = {
+                **{k: (k,) for k in shared},
+                **{k: ("matrix", k) for k in cell},
+                **{k: ("runs", run, k) for k in own},
+            }
+            made[full] = file.config({**shared, **cell, **own, **changes}, where, full, ("runs", run))
+    return Sweep(name, str(content.get("description", "")), made)
+
+
+def parse_changes(options: list[str] | None) -> dict[str, Any]:
+    """["subjects=3", "strengths=[1]"] as YAML values. Raises UserError for one without "=", or no YAML."""
+    changes = {}
+    for option in options or []:
+        key, equals, value = option.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {option}: write it as --set KEY=VALUE")
+        try:
+            changes[key.strip().replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {option}: {str(error).splitlines()[0]}") from error
+    return changes
+
+
+@dataclass(frozen=True)
+class _File:
+    """Where messages point."""
+
+    name: str
+    lines: Lines
+
+    def error(self, path: tuple[Any, ...], message: str) -> UserError:
+        keys = tuple(k if isinstance(k, int) else str(k) for k in path)
+        while keys and keys not in self.lines:
+            keys = keys[:-1]
+        line = self.lines.get(keys)
+        return UserError(f"{self.name}{f', line {line}' if line else ''}: {message}")
+
+    def check_name(self, name: str, path: tuple[Any, ...]) -> None:
+        if not NAME.fullmatch(name):
+            raise self.error(path, f"'{name}' is no name of a folder: use letters, digits and . _ + -")
+
+    def check_setting(self, key: Any, path: tuple[Any, ...]) -> None:
+        if key not in RunConfig.model_fields:
+            raise self.error(path, f"unknown key '{key}': {did_you_mean(str(key), RunConfig.model_fields)}")
+
+    def mapping(self, content: dict[Any, Any], path: tuple[Any, ...]) -> dict[Any, Any]:
+        value = content.get(path[-1])
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self.error(path, f"{path[-1]}: expected KEY: VALUE, found {type(value).__name__}")
+        return value
+
+    def config(
+        self, values: dict[str, Any], where: dict[str, tuple[Any, ...]], run: str, path: tuple[Any, ...]
+    ) -> RunConfig:
+        """One run's settings, checked: types, then plugins and their options."""
+        try:
+            config = RunConfig.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = str(first["loc"][0])
+            named = ".".join(map(str, first["loc"]))
+            message = first["msg"].removeprefix("Value error, ")
+            raise self.error((*where.get(key, path), *first["loc"][1:]), f"run '{run}', {named}: {message}") from error
+        try:
+            config.check()
+        except UserError as error:
+            raise self.error(path, f"run '{run}': {error}") from error
+        return config
+
+
+def _slug(value: Any) -> str:
+    """A value of the matrix in a run's name: of a path its last part."""
+    text = str(value).rstrip("/").rsplit("/", 1)[-1] if not isinstance(value, list) else "+".join(map(str, value))
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-") or "x"

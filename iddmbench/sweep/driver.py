@@ -1,0 +1,156 @@
+"""The main path of a sweep: plan, let workers compute what is missing, write every run's folder."""
+
+import json
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from iddmbench.errors import UserError
+from iddmbench.run.journal import Journal
+from iddmbench.run.write import Outcome, begin, claimed, write_json, write_run
+from iddmbench.sweep.config import Sweep
+from iddmbench.sweep.executors import Executor
+from iddmbench.sweep.plan import Plan, Run
+from iddmbench.sweep.task import Result, Task
+
+SWEEP, RUNS = "sweep.json", "runs"
+CRASHES = 2
+"""How often a task may take its process with it before it counts as failed: the first may have been the machine's fault."""
+POLL = 0.5
+
+
+@dataclass
+class Watch:
+    """What a caller may watch."""
+
+    planned: Callable[[Plan], None] = lambda plan: None
+    result: Callable[[Result], None] = lambda result: None
+    flying: Callable[[list[Task]], None] = lambda tasks: None
+    phase: Callable[[str], None] = lambda name: None
+
+
+def run_sweep(sweep: Sweep, plan: Plan, out: Path, executor: Callable[[], Executor], watch: Watch) -> int:
+    """Do what is left of a planned sweep and write `out`; returns the number of failed cells.
+
+    Everything computed is in the cache: the same call resumes, whatever ended the last one.
+    Raises UserError when `out` holds another sweep or another process writes it, and when a disk is full.
+    """
+    check_sweep_folder(out, sweep)
+    with ExitStack() as stack:
+        stack.enter_context(claimed(out))
+        check_sweep_folder(out, sweep)
+        write_json(out / SWEEP, sweep.dump())
+        for run in plan.runs:
+            stack.enter_context(begin(run.study, out / RUNS / run.name))
+        journal = stack.enter_context(Journal(out))
+        journal.begin({run.name: len(run.study.cells) for run in plan.runs}, cached=plan.cached)
+        watch.planned(plan)
+        given_up = compute(plan, executor, journal, watch)
+        watch.phase("writing")
+        failed = sum(_write(run, out, given_up.get(run.name, {})) for run in plan.runs)
+        journal.end(failed)
+    return failed
+
+
+def compute(
+    plan: Plan, executor: Callable[[], Executor], journal: Journal, watch: Watch
+) -> dict[str, dict[str, tuple[str, str]]]:
+    """All open cells, then what the attackers make of each condition.
+
+    Fills the runs' outcomes; returns error and traceback of the conditions that can't be scored, by run and label.
+    """
+    runs = {run.name: run for run in plan.runs}
+    given_up: dict[str, dict[str, tuple[str, str]]] = {}
+    with ExitStack() as stack:
+        started: list[Executor] = []
+
+        def engine() -> Executor:
+            """Started when there is something to do."""
+            if not started:
+                started.append(stack.enter_context(executor()))
+            return started[0]
+
+        watch.phase("computing")
+        # What another run computes too comes last: it is found in the cache then.
+        for tasks in (plan.first, plan.again):
+            for result in carry_out(tasks, engine, watch.flying):
+                run = runs[result.task.run]
+                outcome = outcome_of(result, run)
+                run.outcomes[result.task.index] = outcome
+                journal.cell(run.name, outcome, worker=result.worker, notes=list(result.notes))
+                watch.result(result)
+        watch.phase("scoring")
+        for result in carry_out([t for run in plan.runs for t in run.score_tasks()], engine, watch.flying):
+            watch.result(result)
+            if result.status != "ok":
+                given_up.setdefault(result.task.run, {})[result.task.name] = result.error, result.traceback
+            journal.note(
+                "score", run=result.task.run, name=result.task.name, seconds=result.seconds, error=result.error
+            )
+    return given_up
+
+
+def carry_out(
+    tasks: Iterable[Task], engine: Callable[[], Executor], flying: Callable[[list[Task]], None] = lambda tasks: None
+) -> Iterator[Result]:
+    """Results of tasks, as they come. A task whose process died is tried once more.
+
+    Raises UserError when a task found that no other would fare better (a full disk), once those in flight have ended.
+    """
+    waiting, in_flight, crashes = deque(tasks), {}, Counter[Task]()  # type: deque[Task], dict[Task, None], Counter[Task]
+    stop: Result | None = None
+    while in_flight or (waiting and stop is None):
+        executor = engine()
+        batch: list[Task] = []
+        while waiting and stop is None and len(in_flight) < executor.window:
+            batch.append(waiting.popleft())
+            in_flight[batch[-1]] = None
+        executor.submit(batch)
+        flying(list(in_flight))
+        for result in executor.wait(POLL):
+            del in_flight[result.task]
+            if result.status == "crashed":
+                crashes[result.task] += 1
+                if crashes[result.task] < CRASHES:
+                    waiting.appendleft(result.task)
+                    continue
+                result = replace(result, status="failed")
+            if result.status == "stop":
+                stop = stop or result
+            else:
+                yield result
+    if stop is not None:
+        raise UserError(f"the sweep stopped: {stop.error}: mend that, then the same command resumes")
+
+
+def outcome_of(result: Result, run: Run) -> Outcome:
+    cell = run.study.cells[result.task.index]
+    return Outcome(cell, result.cached, result.error, result.traceback or result.error, result.seconds)
+
+
+def check_sweep_folder(out: Path, sweep: Sweep) -> None:
+    """Raises UserError when `out` holds another sweep, or something else."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is not a folder: give another --out")
+    path = out / SWEEP
+    if not path.is_file():
+        return
+    ways_out = "give another --out, or remove that folder"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {ways_out}") from error
+    wanted = json.loads(json.dumps(sweep.dump()))
+    if found != wanted:
+        theirs, ours = found.get("runs", {}), wanted["runs"]
+        changed = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
+        raise UserError(f"{out} holds another sweep (runs that differ: {', '.join(changed) or 'none'}): {ways_out}")
+
+
+def _write(run: Run, out: Path, given_up: dict[str, tuple[str, str]]) -> int:
+    """Write the run's folder; returns how many of its cells failed."""
+    outcomes = [outcome for outcome in run.outcomes if outcome is not None]
+    _, final = write_run(out / RUNS / run.name, run.scoring, outcomes, given_up)
+    return sum(not outcome.ok for outcome in final)

@@ -1,0 +1,81 @@
+"""The interface of executors, and what they are given."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from iddmbench.sweep.task import Result, Setting, Task
+from iddmbench.sweep.worker import work
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What an executor may use.
+
+    Attributes:
+        workers: processes (Slurm: jobs) at a time. timeout: seconds for a task, None for no limit.
+        folder: for an engine's own files. options: the engine's own (Ray's address, Slurm's partition ...).
+        function: what is done with a task; another one to measure an executor by itself.
+    """
+
+    setting: Setting
+    workers: int
+    folder: Path
+    timeout: float | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    function: Callable[[Setting, Task], Result] = work
+
+
+class Executor(ABC):
+    """Runs tasks somewhere. Use as a context manager; leaving it ends whatever still runs.
+
+    Attributes:
+        window: how many tasks may be in flight: enough to keep all workers busy.
+    """
+
+    window: int
+
+    def __init__(self, resources: Resources):
+        self.resources = resources
+        self.setting, self.timeout = resources.setting, resources.timeout
+
+    @abstractmethod
+    def __enter__(self) -> "Executor": ...
+
+    @abstractmethod
+    def __exit__(self, *exception: object) -> None: ...
+
+    @abstractmethod
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Hand tasks over; returns at once."""
+
+    @abstractmethod
+    def wait(self, seconds: float) -> list[Result]:
+        """Results since the last call, at least one unless that many seconds pass."""
+
+    def too_long(self, task: Task) -> Result:
+        return Result(task, "failed", error=f"TimeoutError: took longer than {self.timeout:g} s (--timeout)")
+
+    @staticmethod
+    def died(task: Task, how: str) -> Result:
+        return Result(task, "crashed", error=f"the worker process died ({how})")
+
+
+@contextmanager
+def threads_of_children(threads: int) -> Iterator[None]:
+    """Processes that start meanwhile use that many threads for numpy's and torch's sums."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,91 @@
+"""What a sweep has to do: its runs opened, their cells looked up in the cache, the rest as tasks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from iddmbench.errors import UserError
+from iddmbench.run.score import Scoring
+from iddmbench.run.study import Study
+from iddmbench.run.write import Outcome
+from iddmbench.sweep.config import Sweep
+from iddmbench.sweep.task import Task
+
+
+@dataclass
+class Run:
+    """One run of a sweep, as the driver sees it. outcomes: of each cell of the study, None while it is open."""
+
+    name: str
+    study: Study
+    scoring: Scoring
+    outcomes: list[Outcome | None] = field(default_factory=list)
+
+    @classmethod
+    def open(cls, name: str, sweep: Sweep, cache: Path) -> "Run":
+        """Raises UserError, naming the run, for what `Study.of` refuses."""
+        config = sweep.runs[name]
+        try:
+            study = Study.of(config, cache)
+        except UserError as error:
+            raise UserError(f"run '{name}': {error}") from error
+        scoring = Scoring.of(study.lab, config.attackers, study.cells)
+        return cls(name, study, scoring, [None] * len(study.cells))
+
+    def look_up(self) -> None:
+        """Note the cells that are all computed. Where a whole condition has been scored, its cells need no look."""
+        index = {id(cell): i for i, cell in enumerate(self.study.cells)}
+        for condition in self.scoring.conditions:
+            scored = self.scoring.is_scored(condition)
+            for cell in condition.cells:
+                if scored or self.scoring.is_computed(cell):
+                    self.outcomes[index[id(cell)]] = Outcome(cell, cached=True)
+
+    @property
+    def open_cells(self) -> list[int]:
+        return [i for i, outcome in enumerate(self.outcomes) if outcome is None]
+
+    def cell_tasks(self) -> Iterator[Task]:
+        for i in self.open_cells:
+            cell = self.study.cells[i]
+            yield Task("cell", self.name, cell.name, i, self.scoring.cell_digest(cell))
+
+    def score_tasks(self) -> Iterator[Task]:
+        """Conditions that have not been scored with the cells that finished."""
+        missing = tuple(i for i, outcome in enumerate(self.outcomes) if outcome is None or not outcome.ok)
+        lost = {self.study.cells[i].name for i in missing}
+        done = self.scoring.only([cell for cell in self.study.cells if cell.name not in lost])
+        for i, condition in enumerate(done.conditions):
+            if condition.cells and not done.is_scored(condition):
+                yield Task("score", self.name, condition.label, i, missing=missing)
+
+
+@dataclass
+class Plan:
+    """A sweep's runs, looked up in the cache.
+
+    Attributes:
+        cells, cached: numbers of cells, all and those computed already.
+        first: tasks whose results differ. again: tasks that another run's task computes too.
+    """
+
+    runs: list[Run]
+    cells: int
+    cached: int
+    first: list[Task]
+    again: list[Task]
+
+
+def make_plan(sweep: Sweep, cache: Path) -> Plan:
+    """Open everything that the sweep names. Raises UserError for what is not here or fits not together."""
+    runs = [Run.open(name, sweep, cache) for name in sweep.runs]
+    first: list[Task] = []
+    again: list[Task] = []
+    known: set[str] = set()
+    for run in runs:
+        run.look_up()
+        for task in run.cell_tasks():
+            (again if task.key in known else first).append(task)
+            known.add(task.key)
+    cells = sum(len(run.study.cells) for run in runs)
+    return Plan(runs, cells, cells - len(first) - len(again), first, again)

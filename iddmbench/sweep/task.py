@@ -1,0 +1,63 @@
+"""What goes to a worker and what comes back: plain data, so that it can cross processes and machines."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["cell", "score"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One piece of work of one run.
+
+    Attributes:
+        kind: "cell": all that is slow about a cell. "score": what the attackers make of a condition.
+        run: the run's name. name: the cell's or condition's, unique in the run.
+        index: of the cell in `Study.cells`, or of the condition in `Scoring.conditions`.
+        key: identifies the result: tasks of two runs with equal keys compute the same.
+        missing: cells (by index) that failed, for a "score".
+    """
+
+    kind: Kind
+    run: str
+    name: str
+    index: int
+    key: str = ""
+    missing: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every task of a sweep needs to know.
+
+    Attributes:
+        runs: `RunConfig.model_dump` by run. cache: folder. threads: torch threads of a worker.
+        devices: torch devices; a worker takes one for itself. locks: folder where it says so.
+    """
+
+    runs: dict[str, dict[str, Any]]
+    cache: str
+    threads: int = 1
+    devices: tuple[str, ...] = ("cpu",)
+    locks: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a task.
+
+    Attributes:
+        status: "ok"; "failed": it raised, or ran too long; "crashed": its process died; "stop": no other task would fare
+            better (a full disk).
+        cached: nothing had to be computed. error: one line. seconds: wall time. worker: process and machine.
+        notes: what was tried on the way (out of memory, then a smaller batch).
+    """
+
+    task: Task
+    status: Literal["ok", "failed", "crashed", "stop"]
+    cached: bool = False
+    error: str = ""
+    traceback: str = ""
+    seconds: float = 0.0
+    worker: str = ""
+    notes: tuple[str, ...] = field(default=())

@@ -1,0 +1,152 @@
+"""What a worker process does with a task. It keeps base models and galleries between tasks."""
+
+import os
+import platform
+import time
+import traceback
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from iddmbench.errors import UserError
+from iddmbench.sweep.task import Result, Setting, Task
+
+STUDIES = 2
+"""Runs whose base model and galleries a worker keeps: tasks come run by run, so more would only fill the memory."""
+
+_held: dict[str, FileLock] = {}
+"""Devices that this process has to itself."""
+
+
+def work(setting: Setting, task: Task) -> Result:
+    """Do a task. What it raises is in the result; nothing but the death of the process gets out."""
+    from iddmbench.run.write import one_line, stops
+
+    start = time.perf_counter()
+    worker = f"{os.getpid()}@{platform.node()}"
+    try:
+        cached, notes = _do(setting, task)
+    except Exception as error:
+        status = "stop" if stops(error) else "failed"
+        seconds = time.perf_counter() - start
+        return Result(task, status, False, one_line(error), traceback.format_exc(), seconds, worker)  # type: ignore[arg-type]
+    return Result(task, "ok", cached, seconds=time.perf_counter() - start, worker=worker, notes=notes)
+
+
+def _do(setting: Setting, task: Task) -> tuple[bool, tuple[str, ...]]:
+    _set_up_torch(setting.threads)
+    opened = _open(_Run(setting, task.run))
+    if task.kind == "score":
+        lost = {opened.study.cells[i].name for i in task.missing}
+        scoring = opened.scoring.only([cell for cell in opened.study.cells if cell.name not in lost])
+        condition = scoring.conditions[task.index]
+        cached = scoring.is_scored(condition)
+        scoring.tables(condition)
+        return cached, ()
+    cell, scoring = opened.study.cells[task.index], opened.scoring
+    cached = scoring.is_computed(cell)
+    notes = () if cached else within_memory(scoring.lab.base.save_memory, lambda: scoring.compute(cell))
+    return cached, notes
+
+
+def within_memory(save: Callable[[int], None], compute: Callable[[], None]) -> tuple[str, ...]:
+    """Compute; where the device's memory is not enough, again with less of it at a time, as far as that goes.
+
+    Args:
+        save: `BaseModel.save_memory`.
+
+    Returns what was tried. Raises torch.OutOfMemoryError when the thriftiest way does not fit either.
+    """
+    import torch
+
+    from iddmbench.models.base import FRUGAL
+
+    notes: list[str] = []
+    try:
+        for level in range(FRUGAL + 1):
+            if level:
+                save(level)
+            try:
+                compute()
+                break
+            except torch.OutOfMemoryError as error:
+                if level == FRUGAL:
+                    raise
+                notes.append(
+                    f"out of memory at batch level {level} ({str(error).splitlines()[0]}): tried again with less"
+                )
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    finally:
+        if notes:
+            save(0)
+    return tuple(notes)
+
+
+class _Run:
+    """A run of a setting, hashed by what it is."""
+
+    def __init__(self, setting: Setting, name: str):
+        self.config, self.cache, self.devices, self.locks = (
+            setting.runs[name],
+            setting.cache,
+            setting.devices,
+            setting.locks,
+        )
+        self._identity = (repr(self.config), self.cache)
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Run) and other._identity == self._identity
+
+
+class _Opened:
+    """A run's study and scoring, on this process's device."""
+
+    def __init__(self, run: _Run):
+        from iddmbench.run.config import make_config
+        from iddmbench.run.score import Scoring
+        from iddmbench.run.study import Study
+
+        config = make_config(run.config)
+        self.study = Study.of(config, Path(run.cache), own_device(run.devices, Path(run.locks)))
+        self.scoring = Scoring.of(self.study.lab, config.attackers, self.study.cells)
+
+
+@lru_cache(maxsize=STUDIES)
+def _open(run: _Run) -> _Opened:
+    return _Opened(run)
+
+
+def own_device(devices: tuple[str, ...], locks: Path) -> str:
+    """One of the devices, which no other worker on this machine has meanwhile; the CPU is shared.
+
+    The lock is let go of when the process ends, however it ends. Raises UserError when all are taken.
+    """
+    if "cpu" in devices:
+        return "cpu"
+    for device in devices:
+        if device in _held:
+            return device
+        lock = FileLock(locks / f"{platform.node()}-{device.replace(':', '-')}.lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        _held[device] = lock
+        return device
+    raise UserError(f"all of {', '.join(devices)} are taken: give no more --workers than devices")
+
+
+@lru_cache(maxsize=1)
+def _set_up_torch(threads: int) -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
