@@ -6,11 +6,11 @@ from torch import Tensor
 
 from iddmbench.attacker import NetworkAttacker
 from iddmbench.errors import UserError
+from iddmbench.faces.mtcnn import INSTALL, PACKAGE
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.weights import WeightFile
 
 RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9"
-INSTALL = "pip install --no-deps facenet-pytorch (its own pins ask for an old torch, which it does not need)"
 
 MTCNN_160 = np.array([[43.7, 60.2], [116.3, 60.2], [80.0, 92.2], [49.1, 117.0], [110.9, 117.0]], np.float32)
 """[5, 2] in a 160 x 160 crop: where YuNet's landmarks lie on average in the boxes (no margin) that facenet-pytorch's MTCNN
@@ -44,7 +44,7 @@ class InceptionResnet(FaceNet):
 
 class _FaceNet(NetworkAttacker):
     dim = 512
-    package = ("facenet_pytorch", INSTALL)
+    package = (PACKAGE, INSTALL)
 
     def load(self) -> InceptionResnet:
         return InceptionResnet(self)

@@ -1,6 +1,7 @@
 """LBPH: histograms of local binary patterns, a classical system without training."""
 
 from iddmbench.attacker import NetworkAttacker
+from iddmbench.errors import UserError
 from iddmbench.nets.lbp import LBPHNet
 
 
@@ -18,6 +19,10 @@ class LBPH(NetworkAttacker):
         return LBPHNet()
 
     def available(self) -> str | None:
+        try:
+            _ = self.detector
+        except UserError as error:
+            return str(error)
         return None
 
     def weights_hash(self) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, did_you_mean
 from iddmbench.faces.align import MAX_STEP, crop, similarity
 from iddmbench.faces.detect import Detector, Faces, YuNet
 from iddmbench.faces.images import rgb_images
+from iddmbench.faces.mtcnn import MTCNN
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.nets.wheel_files import sha256, wheel_file
 from iddmbench.registry import Registry
@@ -25,6 +26,9 @@ from iddmbench.weights import WeightFile
 
 ALIGNMENT = 2
 """Raised whenever `faces.align` would give other crops for the same landmarks: it is part of every fingerprint."""
+
+DETECTORS: dict[str, type[Detector]] = {"mtcnn": MTCNN}
+"""Detectors that may stand behind an attacker's name ("sface:mtcnn"), instead of YuNet."""
 
 
 class Attacker(ABC):
@@ -57,6 +61,10 @@ class Attacker(ABC):
     def of(cls, argument: str) -> "Attacker":
         """What stands behind the colon in `name:argument`. Raises UserError when the attacker takes nothing there."""
         raise UserError(f"attacker '{cls.name}' takes nothing behind a colon, got '{argument}'")
+
+    def detect_with(self, detector: str) -> None:
+        """Find faces by one of DETECTORS, by name. Raises UserError when the attacker has a detection of its own."""
+        raise UserError(f"attacker '{self.name}' has a detection of its own: '{detector}' can't take its place")
 
     def available(self) -> str | None:
         """None if it can run here, else one line that says what to do. Downloads nothing.
@@ -106,7 +114,17 @@ class NetworkAttacker(Attacker):
     def __init__(self, detector: Detector | None = None, batch: int = 32, device: str = "cpu"):
         if batch < 1:
             raise ValueError(f"batch must be at least 1, got {batch}")
-        self._given, self.batch, self.device = detector, batch, device
+        self._make_detector: Callable[[], Detector] = YuNet if detector is None else lambda: detector
+        self.batch, self.device = batch, device
+
+    @classmethod
+    def of(cls, argument: str) -> "Attacker":
+        hint = did_you_mean(argument, DETECTORS)
+        raise UserError(f"attacker '{cls.name}' takes a detector behind the colon, not '{argument}': {hint}")
+
+    def detect_with(self, detector: str) -> None:
+        self._make_detector = DETECTORS[detector]
+        self.title = f"{self.title}, faces by {detector.upper()}"  # type: ignore[misc]
 
     @abstractmethod
     def load(self) -> FaceNet:
@@ -121,7 +139,7 @@ class NetworkAttacker(Attacker):
 
     @cached_property
     def detector(self) -> Detector:
-        return self._given or YuNet()
+        return self._make_detector()
 
     @cached_property
     def _network(self) -> FaceNet:
@@ -203,8 +221,21 @@ ATTACKERS: Registry[Attacker] = Registry(
 )
 
 
+def split_detector(name: str) -> tuple[str, str]:
+    """ "sface:mtcnn" as ("sface", "mtcnn"), "sface" as ("sface", "")."""
+    system, _, last = name.rpartition(":")
+    return (system, last) if system and last in DETECTORS else (name, "")
+
+
 def build_attacker(name: str) -> Attacker:
-    """The attacker of that name, `name` or `name:argument` ("onnx:PATH"). Raises UserError when there is none."""
-    kind, colon, argument = name.partition(":")
+    """The attacker of that name: `name` or `name:argument` ("onnx:PATH"), either followed by `:detector` ("sface:mtcnn").
+
+    Raises UserError when there is none.
+    """
+    system, detector = split_detector(name)
+    kind, colon, argument = system.partition(":")
     cls = ATTACKERS.get(kind)
-    return cls.of(argument) if colon else cls()
+    attacker = cls.of(argument) if colon else cls()
+    if detector:
+        attacker.detect_with(detector)
+    return attacker

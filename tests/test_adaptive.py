@@ -202,6 +202,8 @@ def test_names() -> None:
     assert parsed is not None and parsed.bases == ("dlib", "sface")
     assert roots("purify:sface") == ("sface",) and roots("dlib") == ("dlib",)
     assert roots("finetune:onnx:a.onnx") == ("onnx:a.onnx",)
+    assert roots("sface:mtcnn") == ("sface", "sface:mtcnn") == roots("finetune:sface:mtcnn")
+    assert roots("fuse:sface+sface:mtcnn") == ("sface", "sface:mtcnn")
     for wrong in ("purify", "purify:", "fuse:dlib", "fuse:dlib+dlib", "finetune:purify:sface", "fuse:dlib+"):
         with pytest.raises(UserError, match="write it around"):
             parse(wrong)
@@ -210,6 +212,8 @@ def test_names() -> None:
 def test_threats() -> None:
     known = ("sface",)
     assert threat_of("sface", known) == "white-box" and threat_of("dlib", known) == "transfer"
+    assert threat_of("sface:mtcnn", known) == "white-box" and threat_of("dlib:mtcnn", known) == "transfer"
+    assert threat_of("finetune:sface:mtcnn", known) == "adaptive white-box"
     assert threat_of("purify:dlib", known) == "adaptive" and threat_of("purify:sface", known) == "adaptive white-box"
     assert (
         threat_of("fuse:dlib+sface", known) == "adaptive white-box" and threat_of("fuse:dlib+sface", ()) == "adaptive"
@@ -220,8 +224,8 @@ def test_judges_rest_on_no_surrogate() -> None:
     from iddmbench.run.aggregate import Group
 
     groups = [Group("iddm", 1.0, ("sface",), {}, 0), Group("none", np.nan, (), {}, 0)]
-    names = ["dlib", "sface", "purify:dlib", "purify:sface", "fuse:dlib+sface"]
-    assert unknown_to_all(groups, names) == ["dlib", "purify:dlib"]
+    names = ["dlib", "sface", "purify:dlib", "purify:sface", "fuse:dlib+sface", "sface:mtcnn", "dlib:mtcnn"]
+    assert unknown_to_all(groups, names) == ["dlib", "purify:dlib", "dlib:mtcnn"]
 
 
 def test_fused_scores_rank_as_fused_templates() -> None:

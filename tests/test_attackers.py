@@ -11,7 +11,7 @@ from iddmbench.faces.detect import YuNet
 from iddmbench.nets import sface as sface_net
 from iddmbench.nets.wheel_files import wheel_file
 
-OFFLINE = [name for name in ATTACKERS.names() if name != "onnx"] + ["onnx:{sface}"]
+OFFLINE = [name for name in ATTACKERS.names() if name != "onnx"] + ["onnx:{sface}", "sface:mtcnn"]
 
 
 @pytest.fixture(scope="module", params=OFFLINE)

@@ -14,6 +14,7 @@ from iddmbench.adaptive.fuse import Fuse
 from iddmbench.adaptive.likelihood import Likelihood
 from iddmbench.adaptive.purified import Purify
 from iddmbench.adaptive.threshold import Threshold
+from iddmbench.attacker import split_detector
 from iddmbench.errors import UserError
 
 KINDS: dict[str, type[Adaptive]] = {
@@ -53,6 +54,10 @@ def links_people(name: str) -> bool:
 
 
 def roots(name: str) -> tuple[str, ...]:
-    """The face-recognition systems that an attacker rests on: itself, or what an adaptive one wraps."""
+    """The face-recognition systems that an attacker rests on: itself, or what an adaptive one wraps.
+
+    With another detector it is the same network: "sface:mtcnn" rests on "sface" too, and is white-box where that is.
+    """
     adaptive = parse(name)
-    return adaptive.bases if adaptive else (name,)
+    bases = adaptive.bases if adaptive else (name,)
+    return tuple(dict.fromkeys(root for base in bases for root in (split_detector(base)[0], base)))

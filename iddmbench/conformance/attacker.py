@@ -159,9 +159,10 @@ def fingerprint_is_stable(subject: AttackerSubject) -> None:
 
 def known_faces_are_used(subject: AttackerSubject) -> None:
     attacker = subject.attacker
-    faces = YuNet().detect(subject.images[:2])
+    detector = attacker.detector if isinstance(attacker, NetworkAttacker) else YuNet()
+    faces = detector.detect(subject.images[:2])
     off = np.abs(attacker.embed(subject.images[:2], faces).vectors - subject.embeddings.vectors[:2]).max()
-    require(off < TOLERANCE, f"faces of the shared detector must give the same vectors; they moved by {off:.2g}")
+    require(off < TOLERANCE, f"faces of its detector must give the same vectors; they moved by {off:.2g}")
     if isinstance(attacker, NetworkAttacker):
         try:
             attacker.embed(subject.images[:3], faces)

@@ -47,6 +47,18 @@ class Faces:
         return Faces(self.boxes[rows], self.landmarks[rows], self.score[rows], self.found[rows], self.count[rows])
 
 
+def largest_faces(candidates: Sequence[np.ndarray]) -> Faces:
+    """The largest of each image's candidates: float [faces, 15], its box, landmarks and score as in `Faces`."""
+    count = len(candidates)
+    boxes, landmarks = np.full((count, 4), np.nan, np.float32), np.full((count, 5, 2), np.nan, np.float32)
+    score, number = np.zeros(count, np.float32), np.array([len(rows) for rows in candidates], np.int64)
+    for index, rows in enumerate(candidates):
+        if len(rows):
+            largest = rows[np.argmax(rows[:, 2] * rows[:, 3])]
+            boxes[index], landmarks[index], score[index] = largest[:4], largest[4:14].reshape(5, 2), largest[14]
+    return Faces(boxes, landmarks, score, number > 0, number)
+
+
 class Detector(ABC):
     """Anything that finds faces; swapped in through the `detector` argument of attackers and surrogates."""
 
@@ -115,42 +127,51 @@ class YuNet(Detector):
         self._lock = threading.Lock()  # the network holds the input size as state
 
     def detect(self, images: Sequence[np.ndarray] | np.ndarray) -> Faces:
-        checked = rgb_images(images)
-        count = len(checked)
-        boxes, landmarks = np.full((count, 4), np.nan, np.float32), np.full((count, 5, 2), np.nan, np.float32)
-        score, number = np.zeros(count, np.float32), np.zeros(count, np.int64)
-        for index, image in enumerate(checked):
-            rows = self._detect(image)
-            number[index] = len(rows)
-            if len(rows):
-                largest = rows[np.argmax(rows[:, 2] * rows[:, 3])]
-                boxes[index], landmarks[index], score[index] = largest[:4], largest[4:14].reshape(5, 2), largest[14]
-        return Faces(boxes, landmarks, score, number > 0, number)
+        return largest_faces([self._detect(image) for image in rgb_images(images)])
 
     def fingerprint(self) -> str:
         return f"yunet-{self._hash[:16]}-{self.threshold}-{self.smallest}-{self.largest}-{self.border}"
 
     def _detect(self, image: np.ndarray) -> np.ndarray:
         """float32 [faces, 15] in the image's pixels: box, landmarks, score."""
-        height, width = image.shape[:2]
-        margin = round(self.border * max(height, width))
-        padded = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
-        longer = max(padded.shape[:2])
-        scale = min(max(longer, self.smallest), self.largest) / longer
-        if scale != 1:
-            size = (max(1, round(padded.shape[1] * scale)), max(1, round(padded.shape[0] * scale)))
-            padded = cv2.resize(padded, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+        padded, original = framed(image, self.border, self.smallest, self.largest)
         with self._lock:
             self._network.setInputSize((padded.shape[1], padded.shape[0]))
             found = self._network.detect(cv2.cvtColor(padded, cv2.COLOR_RGB2BGR))[1]
         if found is None:
             return np.zeros((0, 15), np.float32)
-        factor = np.array([(width + 2 * margin) / padded.shape[1], (height + 2 * margin) / padded.shape[0]])
         rows = found.astype(np.float64)
-        rows[:, [0, 1]] = (rows[:, [0, 1]] + 0.5) * factor - 0.5 - margin
-        rows[:, [2, 3]] *= factor
-        rows[:, 4:14] = ((rows[:, 4:14].reshape(-1, 5, 2) + 0.5) * factor - 0.5 - margin).reshape(-1, 10)
+        rows[:, [0, 1]] = original(rows[:, [0, 1]])
+        rows[:, [2, 3]] *= original.factor
+        rows[:, 4:14] = original(rows[:, 4:14].reshape(-1, 5, 2)).reshape(-1, 10)
         return rows.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Original:
+    """From pixels of a framed image back to the image's own: factor float [2], margin in own pixels."""
+
+    factor: np.ndarray
+    margin: int
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """(x, y) float [..., 2], 0 being the center of the first pixel on both sides."""
+        return (points + 0.5) * self.factor - 0.5 - self.margin
+
+
+def framed(image: np.ndarray, border: float, smallest: int, largest: int) -> tuple[np.ndarray, Original]:
+    """The image with a border of `border` times its longer side, edge pixels repeated, then enlarged or shrunk so that the
+    longer side lies between `smallest` and `largest` pixels; and the way back."""
+    height, width = image.shape[:2]
+    margin = round(border * max(height, width))
+    padded = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
+    longer = max(padded.shape[:2])
+    scale = min(max(longer, smallest), largest) / longer
+    if scale != 1:
+        size = (max(1, round(padded.shape[1] * scale)), max(1, round(padded.shape[0] * scale)))
+        padded = cv2.resize(padded, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
+    factor = np.array([(width + 2 * margin) / padded.shape[1], (height + 2 * margin) / padded.shape[0]])
+    return padded, Original(factor, margin)
 
 
 @contextmanager
