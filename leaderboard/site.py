@@ -21,7 +21,7 @@ from iddmbench.leaderboard.twins import atom, curves_csv, markdown_table, standi
 from iddmbench.nets.wheel_files import wheel_file
 from iddmbench.run.catalogue import METRICS as CATALOGUE
 from iddmbench.run.catalogue import metric
-from iddmbench.run.figures import color, symbol
+from iddmbench.run.figures import NEAR, PALETTE, SYMBOLS, color, lap, symbol
 from iddmbench.run.folder import ADAPTIVE, ADAPTIVE_WHITE_BOX, TRANSFER, WHITE_BOX, WORST_CASE, WORST_CASE_ADAPTIVE
 from iddmbench.run.ranking import ENOUGH, METRICS
 from iddmbench.run.reproduce import shell
@@ -37,6 +37,11 @@ THREATS = {
     ADAPTIVE_WHITE_BOX: "an adaptive attacker that rests on a system that the defense optimized against",
 }
 TITLE = "IDDM-Bench leaderboard"
+JUDGES = {WORST_CASE: "worst case", WORST_CASE_ADAPTIVE: "worst case, adaptive too"}
+SIGNS, DASHES = ("", "-open", "-open-dot", "-dot"), ("solid", "dash", "dashdot", "longdash")
+"""What tells submissions of one defense apart, and defenses of one colour: endings of plotly's markers, and dashes."""
+LINES = 8
+"""Most attackers whose curves a submission's page draws at first."""
 
 
 def build_site(board: Path, out: Path, url: str = "") -> int:
@@ -83,7 +88,7 @@ def build_site(board: Path, out: Path, url: str = "") -> int:
         "tracks": {t: track_title(own[0]) for t, own in tracks.items()},
         "metrics": {m: metric(m).title for m in METRICS},
         "threats": {k: v for k, v in THREATS.items() if any(s.threat == k for e in entries for s in e.standings)},
-        "entries": {e.id: entry_data(e) for e in entries},
+        "entries": {e.id: entry_data(e, look) for own in tracks.values() for e, look in looks(own)},
         "rows": [row_data(p) for places_ in ranked.values() for p in places_],
         "anchors": anchor_titles(),
     }
@@ -105,7 +110,9 @@ def build_site(board: Path, out: Path, url: str = "") -> int:
         sheet = f"{entry.id}.png" if (folder / SHEET).is_file() else ""
         if sheet:
             shutil.copyfile(folder / SHEET, pages / sheet)
-        page = render("submission.html", root="../", entry=entry, sheet=sheet, **page_data(entry, ranked[entry.track]))
+        look = next(look for other, look in looks(tracks[entry.track]) if other.id == entry.id)
+        values = page_data(entry, ranked[entry.track], look)
+        page = render("submission.html", root="../", entry=entry, sheet=sheet, **values)
         (pages / f"{entry.id}.html").write_text(page, encoding="utf-8")
     (out / "leaderboard.md").write_text(markdown_table(tracks, ranked), encoding="utf-8")
     (out / "leaderboard.csv").write_text(standings_csv(ranked), encoding="utf-8", newline="")
@@ -169,14 +176,39 @@ def judges_of(entry: Entry, judge: str) -> str:
     return ", ".join(entry.judged_by(judge))
 
 
-def entry_data(entry: Entry) -> dict[str, Any]:
+def looks(entries: Sequence[Entry]) -> list[tuple[Entry, dict[str, str]]]:
+    """Colour, marker and dashes of each entry of a track. Colour and shape are the defense's; entries that would look alike
+    differ in filling and dashes, in the order in which they came."""
+    found, seen = [], dict[tuple[str, str], int]()
+    for entry in entries:
+        pair = color(entry.defense), symbol(entry.defense)
+        again = seen[pair] = seen.get(pair, -1) + 1
+        dash = DASHES[(lap(entry.defense) + again) % len(DASHES)]
+        found.append((entry, {"color": pair[0], "symbol": pair[1] + SIGNS[again % len(SIGNS)], "dash": dash}))
+    return found
+
+
+def lines_of(entry: Entry) -> dict[str, dict[str, Any]]:
+    """The curves of a submission's page: a judge's title, and a look for each attacker."""
+    found: dict[str, dict[str, Any]] = {
+        WORST_CASE: {"title": JUDGES[WORST_CASE], "joint": True, "dash": "solid"},
+        WORST_CASE_ADAPTIVE: {"title": JUDGES[WORST_CASE_ADAPTIVE], "joint": True, "dash": "dash"},
+    }
+    tints = [tint for tint in PALETTE if tint != color(entry.defense)]  # that is the worst case's
+    for i, attacker in enumerate(entry.attackers):
+        look = {"color": tints[i % len(tints)], "symbol": SYMBOLS[(i + i // len(tints)) % len(SYMBOLS)]}
+        known = attacker.threat in (WHITE_BOX, ADAPTIVE_WHITE_BOX)
+        found[attacker.name] = look | {"title": attacker.name, "joint": False, "dash": "dot" if known else "solid"}
+    return found
+
+
+def entry_data(entry: Entry, look: dict[str, str]) -> dict[str, Any]:
     """An entry for the script: what the table and the curves show of it."""
     return {
         "name": entry.name,
         "title": entry.title,
         "defense": entry.defense,
-        "color": color(entry.defense),
-        "symbol": symbol(entry.defense),
+        **look,
         "paper": entry.paper or "",
         "code": entry.code or "",
         "unranked": entry.unranked,
@@ -205,8 +237,10 @@ def anchor_titles() -> dict[str, str]:
     return {"none": TITLES["none"], "generic": "not personalized"}
 
 
-def page_data(entry: Entry, ranked: Sequence[Place]) -> dict[str, Any]:
-    """What a submission's own page shows."""
+def page_data(entry: Entry, ranked: Sequence[Place], look: dict[str, str]) -> dict[str, Any]:
+    """What a submission's own page shows. Of many attackers the adaptive ones' curves are hidden at first."""
+    adaptive = [a.name for a in entry.attackers if a.threat in (ADAPTIVE, ADAPTIVE_WHITE_BOX)]
+    kept = [f.value for f in entry.figures if f.metric == "utility_index" and f.strength is not None]
     place = next((p for p in ranked if p.entry.id == entry.id and _is(p, WORST_CASE, METRICS[0])), None)
     judges = [WORST_CASE, WORST_CASE_ADAPTIVE, *(a.name for a in entry.attackers)]
     present = {f.attacker for f in entry.figures}
@@ -216,6 +250,7 @@ def page_data(entry: Entry, ranked: Sequence[Place]) -> dict[str, Any]:
         "others": {p.entry.id: p.entry.name for p in ranked},
         "track": track_title(entry),
         "judges": [j for j in judges if j in present],
+        "judge_titles": {name: JUDGES.get(name, name) for name in judges},
         "privacy": [n for n in names if metric(n).kind == "privacy"],
         "shown": ("r1u", "psr@1e-2", "psr@1e-3", "fta"),
         "utility": sorted((n for n in names if metric(n).kind == "utility"), key=lambda n: n != "utility_index"),
@@ -225,7 +260,10 @@ def page_data(entry: Entry, ranked: Sequence[Place]) -> dict[str, Any]:
         "command": shell(list(entry.command)),
         "over": judges_of(entry, WORST_CASE),
         "data": {
-            "entries": {entry.id: entry_data(entry)},
+            "entries": {entry.id: entry_data(entry, look)},
+            "lines": lines_of(entry),
+            "hidden": adaptive if len(entry.attackers) > LINES else [],
+            "enlarge": min(kept, default=0.0) >= NEAR,
             "metrics": {m: metric(m).title for m in METRICS},
             "anchors": anchor_titles(),
             "only": entry.id,

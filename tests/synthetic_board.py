@@ -23,6 +23,37 @@ METHODS = (
 )
 
 
+CROWD = (
+    *(
+        "iddm",
+        "aspl",
+        "simac",
+        "metacloak",
+        "random-noise",
+        "mist",
+        "fsmg",
+        "advdm",
+        "caat",
+        "photoguard",
+        "cloak",
+        "blur",
+    ),
+    *("pixelate", "iddm", "iddm", "aspl", "cloak", "their-method", "a.very.long.name.of.somebody.elses.method", "veil"),
+)
+"""Defenses of a track of twenty: thirteen that are shipped, some of them twice, and three that nobody has installed."""
+
+
+def crowd() -> list[Entry]:
+    """One entry for each of CROWD; half of them keep utility near 1, some lose it, some lose little privacy."""
+    entries = []
+    for i, defense in enumerate(CROWD):
+        useful = (0.99 - 0.004 * i, 0.97 - 0.012 * i) if i % 2 else (0.8 - 0.03 * i, 0.5 - 0.02 * i)
+        privacy = (0.2 + 0.03 * ((7 * i) % 13), 0.3 + 0.05 * ((5 * i) % 13))
+        title = f"{defense} of group {i + 1}" + " and of many others who have a long name" * (i % 5 == 4)
+        entries.append(entry(f"e{i:02d}", title[:80], defense, privacy, useful, 0.04, added=date(2026, 5, i + 1)))
+    return entries
+
+
 def entry(
     name: str = "iddm-sface",
     title: str = "IDDM (surrogate SFace)",

@@ -10,12 +10,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from synthetic_board import METHODS, entry, write_board
+from synthetic_board import CROWD, METHODS, crowd, entry, write_board
 
 from iddmbench.errors import UserError
 from iddmbench.leaderboard.board import ENTRIES, HASHES, known_images, places, read_entries
 from iddmbench.leaderboard.entry import FILE, read_entry, write_entry
-from iddmbench.leaderboard.site import build_site, digest_of
+from iddmbench.leaderboard.site import build_site, digest_of, looks
+from iddmbench.run.figures import PALETTE, color
 from iddmbench.run.ranking import METRICS
 
 pytest.importorskip("plotly")
@@ -298,3 +299,49 @@ def test_a_build_replaces_what_is_gone(tmp_path: Path) -> None:
     write_entry(entry(), tmp_path / "other" / ENTRIES / "iddm-sface")
     build_site(tmp_path / "other", tmp_path / "site")
     assert [p.name for p in (tmp_path / "site" / "submissions").iterdir()] == ["iddm-sface.html"]
+
+
+def test_submissions_of_a_track_look_different() -> None:
+    """Colour and shape are the defense's, on every board; what would be alike differs in filling and dashes."""
+    found = looks(crowd())
+    assert len({tuple(look.values()) for _, look in found}) == len(CROWD)
+    shapes: dict[str, set[tuple[str, str]]] = {}
+    for one, look in found:
+        shapes.setdefault(one.defense, set()).add((look["color"], look["symbol"].partition("-o")[0].partition("-d")[0]))
+        assert look["color"] == color(one.defense)
+    assert all(len(own) == 1 for own in shapes.values())
+    assert [look for _, look in looks(crowd()[:5])] == [look for _, look in found[:5]], "later ones change nothing"
+
+
+def test_text_and_curves_stand_out_in_both_themes(site: Path) -> None:
+    """WCAG 2.2: text 4.5 to 1, the brightened colours of curves on dark 3 to 1."""
+
+    def luminance(tint: str) -> float:
+        parts = [int(tint[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(a: str, b: str) -> float:
+        low, high = sorted((luminance(a), luminance(b)))
+        return (high + 0.05) / (low + 0.05)
+
+    style = (site / "assets" / "style.css").read_text()
+    themes = re.findall(r"color-scheme: (?:light|dark);\s+(--ink[^}]*)", style)
+    assert len(themes) == 3 and themes[1].split() == themes[2].split()
+    for text in themes[:2]:
+        theme = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", text))
+        for ink, ground in (
+            ("ink", "page"),
+            ("soft", "page"),
+            ("soft", "panel"),
+            ("accent", "page"),
+            ("accent", "panel"),
+        ):
+            assert contrast(theme[ink], theme[ground]) >= 4.5, (ink, ground)
+        for ink, ground in (("good-ink", "good"), ("warn-ink", "warn"), ("ink", "bar")):
+            assert contrast(theme[ink], theme[ground]) >= 4.5, (ink, ground)
+        assert contrast(theme["soft"], theme["bar"]) >= 4.5, "intervals lie over the bar"
+    dark = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", themes[1]))["page"]
+    for tint in PALETTE:
+        lighter = "#" + "".join(f"{round(0.72 * int(tint[i : i + 2], 16) + 71):02x}" for i in (1, 3, 5))
+        assert contrast(lighter, dark) >= 3
