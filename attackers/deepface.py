@@ -90,6 +90,14 @@ def _home_with(path: Path) -> Iterator[None]:
 
 
 class _DeepFace(NetworkAttacker):
+    """A model says what deepface calls it, and its sizes; the rest follows from that and its file.
+
+    Class arguments:
+        file: name of the weights, below `url`.
+        source: who publishes it.
+        sha256: of the file, where somebody publishes it.
+    """
+
     model: str
     """deepface's name of it."""
     side: int
@@ -98,6 +106,14 @@ class _DeepFace(NetworkAttacker):
     package = ("deepface", INSTALL)
     licence = "MIT (deepface); the training data's own terms"
 
+    def __init_subclass__(
+        cls, file: str, url: str = RELEASE, source: str = "deepface_models v1.0", sha256: str | None = None
+    ):
+        super().__init_subclass__()
+        cls.name, cls.title = f"deepface-{cls.model.lower()}", f"deepface: {cls.model} ({cls.dim}-D)"
+        cls.source = f"{source}, {file}"
+        cls.file = WeightFile(file, f"{url}/{file}", cls.licence, sha256)
+
     def __init__(self, detector: Detector | None = None, batch: int = 16):
         super().__init__(detector, batch)
 
@@ -105,73 +121,50 @@ class _DeepFace(NetworkAttacker):
         return DeepFaceNet(self)
 
 
-def _file(name: str, sha256: str | None = None, url: str = "") -> WeightFile:
-    return WeightFile(name, url or f"{RELEASE}/{name}", _DeepFace.licence, sha256)
-
-
-class ArcFace(_DeepFace):
+class ArcFace(_DeepFace, file="arcface_weights.onnx"):
     """ArcFace ResNet-34."""
 
-    name, model, dim, side = "deepface-arcface", "ArcFace", 512, 112
-    title = "deepface: ArcFace (512-D)"
-    source = "deepface_models v1.0, arcface_weights.onnx"
-    file = _file("arcface_weights.onnx")
+    model, dim, side = "ArcFace", 512, 112
 
 
-class Facenet(_DeepFace):
+class Facenet(_DeepFace, file="facenet_weights.onnx"):
     """FaceNet, 128-D."""
 
-    name, model, dim, side = "deepface-facenet", "Facenet", 128, 160
-    title = "deepface: Facenet (128-D)"
-    source = "deepface_models v1.0, facenet_weights.onnx"
-    file = _file("facenet_weights.onnx")
+    model, dim, side = "Facenet", 128, 160
 
 
-class Facenet512(_DeepFace):
+class Facenet512(_DeepFace, file="facenet512_weights.onnx"):
     """FaceNet, 512-D."""
 
-    name, model, dim, side = "deepface-facenet512", "Facenet512", 512, 160
-    title = "deepface: Facenet512 (512-D)"
-    source = "deepface_models v1.0, facenet512_weights.onnx"
-    file = _file("facenet512_weights.onnx")
+    model, dim, side = "Facenet512", 512, 160
 
 
-class VGGFace(_DeepFace):
+class VGGFace(_DeepFace, file="vgg_face_weights.onnx"):
     """VGG-Face (Parkhi et al. 2015)."""
 
-    name, model, dim, side = "deepface-vgg-face", "VGG-Face", 4096, 224
-    title = "deepface: VGG-Face (4096-D)"
-    source = "deepface_models v1.0, vgg_face_weights.onnx"
-    file = _file("vgg_face_weights.onnx")
+    model, dim, side = "VGG-Face", 4096, 224
 
 
-class GhostFaceNet(_DeepFace):
+class GhostFaceNet(_DeepFace, file="ghostfacenet_v1.onnx"):
     """GhostFaceNet V1."""
 
-    name, model, dim, side = "deepface-ghostfacenet", "GhostFaceNet", 512, 112
-    title = "deepface: GhostFaceNet (512-D)"
-    source = "deepface_models v1.0, ghostfacenet_v1.onnx"
-    file = _file("ghostfacenet_v1.onnx")
+    model, dim, side = "GhostFaceNet", 512, 112
 
 
-class SFace(_DeepFace):
+class SFace(
+    _DeepFace,
+    file="face_recognition_sface_2021dec.onnx",
+    url="https://github.com/opencv/opencv_zoo/raw/main/models/face_recognition_sface",
+    source="OpenCV Zoo",
+    sha256="0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+):
     """SFace, OpenCV Zoo's float file."""
 
-    name, model, dim, side = "deepface-sface", "SFace", 128, 112
-    title = "deepface: SFace (128-D)"
+    model, dim, side = "SFace", 128, 112
     licence = "Apache-2.0"
-    source = "OpenCV Zoo, face_recognition_sface_2021dec.onnx"
-    file = _file(
-        "face_recognition_sface_2021dec.onnx",
-        "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
-        "https://github.com/opencv/opencv_zoo/raw/main/models/face_recognition_sface/face_recognition_sface_2021dec.onnx",
-    )
 
 
-class OpenFace(_DeepFace):
+class OpenFace(_DeepFace, file="openface_weights.onnx"):
     """OpenFace nn4.small2."""
 
-    name, model, dim, side = "deepface-openface", "OpenFace", 128, 96
-    title = "deepface: OpenFace (128-D)"
-    source = "deepface_models v1.0, openface_weights.onnx"
-    file = _file("openface_weights.onnx")
+    model, dim, side = "OpenFace", 128, 96
