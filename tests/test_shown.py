@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
+from skimage.color import deltaE_ciede2000, rgb2lab
 from synthetic_run import write_run
 
 from iddmbench.run import shown
@@ -127,6 +129,25 @@ def test_equal_colours_have_other_markers() -> None:
     for i, (tint, mark) in enumerate(looks):
         assert not any(tint == other and {mark, its} in alike for other, its in looks[i + 1 :])
     assert set(SHAPES) == set(map(symbol, KNOWN))
+
+
+def test_equal_markers_have_colours_that_colour_blind_readers_tell_apart() -> None:
+    """CIEDE2000 of 10 and more under simulated protanopia and deuteranopia (Machado et al. 2009), on linear light."""
+    protan = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+    deutan = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+
+    def seen(tint: str, matrix: np.ndarray) -> np.ndarray:
+        light = np.array([int(tint[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        linear = matrix @ np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
+        linear = linear.clip(0, 1)
+        return rgb2lab(np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055))
+
+    for matrix in (np.eye(3), np.array(protan), np.array(deutan)):
+        for i, one in enumerate(KNOWN):
+            for other in KNOWN[:i]:
+                if symbol(one) == symbol(other):
+                    apart = deltaE_ciede2000(seen(color(one), matrix), seen(color(other), matrix))
+                    assert apart >= 10, (one, other)
 
 
 def test_the_worst_case_is_over_what_no_defense_knows(tmp_path: Path) -> None:

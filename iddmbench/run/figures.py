@@ -25,9 +25,9 @@ from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.run.place_labels import place
 from iddmbench.run.tables import GENERIC, UNDEFENDED, Condition, Summary, Value
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#6A51A3", "#8C6D46")
-"""Okabe and Ito's colour-blind safe colours (2008), less the yellow, which is too light for a line on white, then wine and
-olive of Tol's muted scheme, a purple and a brown; where two are near for a colour-blind reader, their markers differ."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999933", "#882255", "#6A51A3", "#8C6D46")
+"""Okabe and Ito's colour-blind safe colours (2008), less the yellow, which is too light for a line on white, then olive
+and wine of Tol's muted scheme, a purple and a brown; where two are near for a colour-blind reader, their markers differ."""
 KNOWN = (
     *("iddm", "aspl", "simac", "metacloak", "random-noise", "iddm-direct"),
     *("mist", "fsmg", "advdm", "caat", "photoguard", "cloak"),
