@@ -266,6 +266,20 @@ def test_names_that_would_be_paths() -> None:
             parsed(run=content()["run"] | {"base": name})
 
 
+def test_an_attacker_is_a_name_and_never_a_path() -> None:
+    (claim,) = content()["claims"]
+    for name in ("onnx:/home/me/a.onnx", "onnx:..\\a", "finetune:onnx:~/a", "<b>", "x" * 161, ":a", "a b"):
+        for change in (
+            {"attackers": {name: "d" * 64}},
+            {"white_box": [name]},
+            {"claims": [claim | {"attacker": name}]},
+        ):
+            with pytest.raises(UserError):
+                parsed(**change)
+    for name in ("onnx:a-0123abcd", "fuse:dlib+onnx:a-0123abcd:mtcnn"):
+        parsed(attackers={name: "d" * 64}, white_box=[name], claims=[claim | {"attacker": name}])
+
+
 def test_a_base_is_a_name_and_never_a_path() -> None:
     """What to load is for the verifier to say."""
     with pytest.raises(UserError, match="base"):

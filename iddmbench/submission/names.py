@@ -6,7 +6,7 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from iddmbench.adaptive import parse
-from iddmbench.attacker import ATTACKERS, build_attacker
+from iddmbench.attacker import ATTACKERS, build_attacker, split_detector
 
 STEM, DIGITS = 20, 8
 
@@ -21,14 +21,14 @@ def public_name(name: str, fingerprints: Mapping[str, str]) -> str:
     adaptive = parse(name)
     if adaptive is not None:
         return f"{adaptive.kind}:{'+'.join(public_name(base, fingerprints) for base in adaptive.bases)}"
-    kind, _, argument = name.partition(":")
-    path, detector = re.fullmatch(r"(.*?)((?::[a-z0-9]+)?)", argument, re.DOTALL).groups()  # type: ignore[union-attr]
-    if kind not in ATTACKERS.names() or (kind != "onnx" and re.fullmatch(r"[\w-]*", path, re.ASCII)):
+    system, detector = split_detector(name)
+    kind, _, argument = system.partition(":")
+    if not argument or kind not in ATTACKERS.names():
         return name
     # Read as a path of any system: a folder's name says nothing to others, and may say too much.
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PureWindowsPath(path.partition(",")[0]).stem)[:STEM].strip("-._")
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PureWindowsPath(argument.partition(",")[0]).stem)[:STEM].strip("-._")
     digits = (fingerprints.get(name) or build_attacker(name).fingerprint())[:DIGITS]
-    return f"{kind}:{stem or 'file'}-{digits}{detector}"
+    return f"{kind}:{stem or 'file'}-{digits}{detector and ':' + detector}"
 
 
 def public_options(options: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:
