@@ -1,12 +1,23 @@
-"""Shared by the tests: a finished run folder, made once."""
+"""Shared by the tests: the quick plugins, and a finished run folder, made once."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 # Test files are imported by path (--import-mode=importlib), so helpers beside them need this.
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Iterator[None]:
+    """The plugins of lab_plugins.py are known by name: `pytestmark = pytest.mark.usefixtures("plugins")`."""
+    from lab_plugins import install
+
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

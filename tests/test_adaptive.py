@@ -1,12 +1,10 @@
 """Adaptive attackers on synthetic embeddings, where it is known what a defense did; and in a run."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from lab_plugins import install
 from tiny_base import write_base
 
 from iddmbench.adaptive import KINDS, parse, roots
@@ -28,6 +26,7 @@ from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.run.outputs import write_outputs
 from iddmbench.types import Embeddings
 
+pytestmark = pytest.mark.usefixtures("plugins")
 WIDTH, PEOPLE, SUBJECTS, EACH = 32, 20, 6, 8
 
 
@@ -250,13 +249,6 @@ def test_linkage_of_scores() -> None:
 
 
 # ---- in a run ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module", autouse=True)
-def plugins() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        install(patch)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,10 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from lab_plugins import install
 from PIL import Image
 from tiny_base import write_base
 from typer.testing import CliRunner, Result
@@ -19,13 +17,7 @@ from iddmbench.errors import UserError
 from iddmbench.run.config import make_config
 
 runner = CliRunner()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def plugins() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        install(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("plugins")
 
 
 @pytest.fixture(scope="module")

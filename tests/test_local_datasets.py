@@ -1,12 +1,11 @@
 """Datasets that the user has a copy of: Anti-DreamBooth's sets and LFW, in small, made of ORL's photos."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from lab_plugins import install
 from PIL import Image
 from tiny_base import write_base
 from typer.testing import CliRunner
@@ -404,13 +403,6 @@ def test_lfw_in_part_is_refused(faces: Path, tmp_path: Path) -> None:
 
 
 # ---- a run ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def plugins() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        install(patch)
-        yield
 
 
 @pytest.mark.usefixtures("plugins")

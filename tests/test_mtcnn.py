@@ -129,10 +129,8 @@ def test_names_with_a_detector() -> None:
         build_attacker("mtcnn:sface")
 
 
-def test_an_attacker_with_a_detection_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lab_plugins import install
-
-    install(monkeypatch)
+@pytest.mark.usefixtures("plugins")
+def test_an_attacker_with_a_detection_of_its_own() -> None:
     with pytest.raises(UserError, match="'coarse' has a detection of its own"):
         build_attacker("coarse:mtcnn")
 

@@ -1,6 +1,5 @@
 """Who personalizes on protected photos, presets of the defenses, and what their photos' change comes to."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from lab_plugins import TinyORL, install
+from lab_plugins import TinyORL
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tiny_base import write_base
@@ -21,12 +20,7 @@ from iddmbench.run.config import RunConfig, make_config
 from iddmbench.run.lab import Cell, Lab, Thief
 from iddmbench.run.store import Store
 
-
-@pytest.fixture(scope="module", autouse=True)
-def plugins() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        install(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("plugins")
 
 
 @pytest.fixture(scope="module")
