@@ -16,6 +16,9 @@ def run(
     defense: Annotated[list[str], typer.Option(help="Defense to run; may be repeated.")] = ["iddm"],  # noqa: B006
     dataset: Annotated[str, typer.Option(help="Dataset: orl (embedded) or folder (your photos).")] = "orl",
     root: Annotated[Path | None, typer.Option(help="Photos of a folder dataset: ROOT/PERSON/*.jpg|png.")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Option of the dataset, KEY=VALUE (`list dataset NAME`).")
+    ] = None,
     base: Annotated[str, typer.Option(help="Base model: micro, sd15, sd21, a folder, or a hub id.")] = "micro",
     strength: Annotated[list[float], typer.Option(help="Strength in [0, 1]; may be repeated.")] = [0.5, 1.0],  # noqa: B006
     subjects: Annotated[str, typer.Option(help="How many subjects, their names (s29,s30), or 'all'.")] = "2",
@@ -57,7 +60,7 @@ def run(
     config = make_config(
         {
             "dataset": dataset,
-            "dataset_options": dataset_options(root),
+            "dataset_options": dataset_options(root, pairs(data, "--data")),
             "subjects": subjects,
             "base": base,
             "defenses": tuple(defense),

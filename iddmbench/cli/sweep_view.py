@@ -61,7 +61,11 @@ def live(sweep: Sweep, workers: int) -> Iterator[Watch]:
                 said[0] = time.monotonic()
                 console.print(view.line())
 
-        yield Watch(view.planned, result, view.flying, lambda name: (view.phase(name), console.print(view.line()))[0])
+        def phase(name: str) -> None:
+            view.phase(name)
+            console.print(view.line())
+
+        yield Watch(view.planned, result, view.flying, phase)
 
 
 class _View:

@@ -11,7 +11,6 @@ from importlib.resources import files
 import cv2
 import numpy as np
 from safetensors.numpy import load
-from scipy.ndimage import correlate1d
 from scipy.special import gammaln
 
 LUMA = (0.2125, 0.7154, 0.0721)
@@ -52,6 +51,8 @@ def features(image: np.ndarray) -> np.ndarray:
 
 def mscn(gray: np.ndarray) -> np.ndarray:
     """Mean-subtracted contrast-normalized luminance of float [H, W] in [0, 1] (Eq. 1-3; 7 x 7, zeros outside)."""
+    from scipy.ndimage import correlate1d
+
     window = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * SIGMA**2))
     window /= window.sum()
 

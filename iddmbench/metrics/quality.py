@@ -1,9 +1,6 @@
 """Quality of single images: against a reference (PSNR, SSIM), or as a face for recognition (SER-FIQ)."""
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
-from scipy.spatial.distance import pdist
-from scipy.special import expit
 
 SSIM_SIGMA, SSIM_RADIUS = 1.5, 5
 
@@ -37,6 +34,8 @@ def ssim(images: np.ndarray, references: np.ndarray, peak: float = 255) -> np.nd
 
     Raises ValueError for unequal or wrong shapes, or images smaller than the window.
     """
+    from scipy.ndimage import gaussian_filter
+
     a, b = _pair(images, references)
     if min(a.shape[1:3]) <= 2 * SSIM_RADIUS:
         raise ValueError(f"images of {a.shape[1]} x {a.shape[2]} are smaller than SSIM's 11 x 11 window")
@@ -66,6 +65,9 @@ def ser_fiq(embeddings: np.ndarray) -> np.ndarray:
 
     Raises ValueError for fewer than two passes, NaN or a zero vector (no face: leave it out and count it).
     """
+    from scipy.spatial.distance import pdist
+    from scipy.special import expit
+
     x = np.asarray(embeddings, dtype=np.float64)
     if x.ndim != 3 or x.shape[0] < 2:
         raise ValueError(f"embeddings must be [T, N, D] with T >= 2, got shape {x.shape}")

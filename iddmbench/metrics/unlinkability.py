@@ -6,7 +6,6 @@ Mated scores compare two outputs of one model, non-mated scores outputs of two m
 from typing import Literal
 
 import numpy as np
-from scipy.stats import gaussian_kde
 
 from iddmbench.metrics.verification import eer
 
@@ -40,6 +39,8 @@ def d_sys(mated: np.ndarray, nonmated: np.ndarray, density: Literal["histogram",
         raise ValueError(f"density must be 'histogram' or 'kde', got {density!r}")
     if np.ptp(mated) == 0 or np.ptp(nonmated) == 0:
         raise ValueError("scores that do not vary have no kernel density; use density='histogram'")
+    from scipy.stats import gaussian_kde
+
     kernels = gaussian_kde(mated), gaussian_kde(nonmated)
     margin = 4 * max(float(np.sqrt(k.covariance[0, 0])) for k in kernels)
     grid = np.linspace(low - margin, high + margin, GRID)

@@ -8,7 +8,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from iddmbench.errors import UserError
 
@@ -126,6 +125,8 @@ def auc(genuine: np.ndarray, impostors: np.ndarray) -> float:
 
     0.5 is chance.
     """
+    from scipy.stats import rankdata
+
     genuine, impostors = _scores(genuine, "genuine"), _scores(impostors, "impostor")
     positions = rankdata(np.concatenate([genuine, impostors]))[: genuine.size]
     return float((positions.sum() - genuine.size * (genuine.size + 1) / 2) / (genuine.size * impostors.size))

@@ -111,7 +111,7 @@ class BaseModel:
         return torch.autocast(self.device.type, PRECISIONS[self.precision])
 
     def save_memory(self, level: int) -> None:
-        """0: fastest. 1: activations computed twice, batches quartered. 2: one image at a time. Results differ in rounding only."""
+        """0: fastest. 1: activations computed twice, quarter batches. 2: one image at a time. Results differ in rounding."""
         self._frugality = level
         for part in (self.unet, self.vae):
             (part.enable_gradient_checkpointing if level else part.disable_gradient_checkpointing)()

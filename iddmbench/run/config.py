@@ -5,6 +5,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from iddmbench.adaptive import roots
@@ -150,8 +151,10 @@ def make_config(options: dict[str, Any]) -> RunConfig:
         raise UserError(f"{'.'.join(str(p) for p in first['loc'])}: {message}") from error
 
 
-def dataset_options(root: Path | None) -> dict[str, Any]:
-    return {} if root is None else {"root": str(root.resolve())}
+def dataset_options(root: Path | None, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Options of a dataset as the command line gives them: a root, and KEY=VALUE whose numbers are numbers."""
+    given = {key: yaml.safe_load(value) for key, value in (options or {}).items()}
+    return given if root is None else {**given, "root": str(root.resolve())}
 
 
 def _changed(settings: Any, changes: dict[str, Any], option: str) -> Any:

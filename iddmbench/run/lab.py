@@ -187,7 +187,7 @@ class Lab:
         """Latents of the class images, made once per base model; none where prior preservation is off."""
         if self.lora.prior_weight == 0:
             return torch.zeros(0)
-        key = {"base": self.base.fingerprint, "count": self.lora.class_images, "code": CODE["class"]}
+        key: dict[str, Any] = {"base": self.base.fingerprint, "count": self.lora.class_images, "code": CODE["class"]}
         key |= {"sampling": self._sampling_key, "versions": self.versions} | self._precision_key
 
         def compute(out: Path) -> None:

@@ -15,8 +15,8 @@ def command(config: dict[str, Any]) -> list[str]:
     for option in ("dataset", "base"):
         if option in config:
             arguments += [f"--{option}", str(config[option])]
-    if "root" in config.get("dataset_options", {}):
-        arguments += ["--root", "PHOTOS"]
+    for name, value in config.get("dataset_options", {}).items():
+        arguments += ["--root", "PHOTOS"] if name == "root" else ["--data", f"{name}={value}"]
     if subjects := _list(config, "subjects"):
         arguments += ["--subjects", ",".join(map(str, subjects))]
     for key, option in (("attackers", "attacker"), ("seeds", "seed"), ("prompts", "prompt")):
@@ -27,6 +27,9 @@ def command(config: dict[str, Any]) -> list[str]:
         for name, value in config.get(key, {}).items():
             if isinstance(value, str | int | float):
                 arguments += [f"--{option}", f"{name}={value}"]
+    for option, usual in (("preset", ""), ("threat", "authorized"), ("purify", ""), ("precision", "fp32")):
+        if config.get(option, usual) != usual:
+            arguments += [f"--{option}", str(config[option])]
     if config.get("anchors") is False:
         arguments.append("--no-anchors")
     return arguments

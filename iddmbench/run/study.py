@@ -10,7 +10,7 @@ from iddmbench.adaptive import FEWEST_SUBJECTS, parse
 from iddmbench.dataset import DATASETS
 from iddmbench.defense import Defense
 from iddmbench.errors import UserError, did_you_mean
-from iddmbench.models.base import open_base
+from iddmbench.models.base import BaseModel, open_base
 from iddmbench.run.config import RunConfig
 from iddmbench.run.folder import SCHEMA, label
 from iddmbench.run.lab import Cell, Lab, Thief, strength_of
@@ -71,17 +71,21 @@ class Study:
     cells: tuple[Cell, ...]
 
     @classmethod
-    def of(cls, config: RunConfig, cache: Path, device: str = "cpu") -> "Study":
-        """Raises UserError when the configuration or the photos are wrong, or the base model is not there."""
+    def of(cls, config: RunConfig, cache: Path, device: str = "cpu", parts: "Parts | None" = None) -> "Study":
+        """`parts`: photos and base models that other studies have opened.
+
+        Raises UserError when the configuration or the photos are wrong, or the base model is not there.
+        """
         config.check()
-        data = DATASETS.get(config.dataset)(**config.dataset_options).load()
+        parts = parts or Parts()
+        data = parts.data(config)
         subjects = choose(data, config.subjects)
         learning = [name for name in config.attackers if parse(name)]
         if learning and len(subjects) < FEWEST_SUBJECTS:
             raise UserError(
                 f"attacker '{learning[0]}' learns on other people: give at least {FEWEST_SUBJECTS} --subjects"
             )
-        base = open_base(config.base, device, config.precision)
+        base = parts.base(config, device)
         lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
         thief = Thief.of(config.threat, config.purify)
         lab = Lab(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt, thief)
@@ -109,6 +113,27 @@ class Study:
             "skipped": [{"name": s.name, "reason": s.reason} for s in lab.data.skipped],
             "notes": [f"{d.name}: {d.title}" for d in {d.name: d for d in plan}.values()],
         }
+
+
+class Parts:
+    """Photos and base models of several studies in one process: each is opened once."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, FaceData] = {}
+        self._bases: dict[tuple[str, str, str], BaseModel] = {}
+
+    def data(self, config: RunConfig) -> FaceData:
+        key = digest([config.dataset, config.dataset_options])
+        if key not in self._data:
+            self._data[key] = DATASETS.get(config.dataset)(**config.dataset_options).load()
+        return self._data[key]
+
+    def base(self, config: RunConfig, device: str) -> BaseModel:
+        """One at a time: another one's weights are let go of."""
+        key = (config.base, device, config.precision)
+        if key not in self._bases:
+            self._bases = {key: open_base(*key)}
+        return self._bases[key]
 
 
 def choose(data: FaceData, wanted: tuple[str, ...] | int) -> list[Subject]:

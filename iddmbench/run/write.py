@@ -163,9 +163,9 @@ def write_run(
 
 def _cells(scored: Sequence[Path], outcomes: Sequence[Outcome], scoring: Scoring) -> pd.DataFrame:
     """The table of cells: those that were scored, and the failed ones, in the run's order."""
-    rows = [row for folder in scored for row in read_rows(folder, "cells").to_dict("records")]
+    rows: list[Any] = [row for folder in scored for row in read_rows(folder, "cells").to_dict("records")]
     known = {row["cell"]: row for row in rows}
-    table = []
+    table: list[dict[str, Any]] = []
     for outcome in outcomes:
         identity = cell_identity(outcome.cell, scoring.lab)
         if outcome.ok:

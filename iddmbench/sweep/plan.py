@@ -6,7 +6,7 @@ from pathlib import Path
 
 from iddmbench.errors import UserError
 from iddmbench.run.score import Scoring
-from iddmbench.run.study import Study
+from iddmbench.run.study import Parts, Study
 from iddmbench.run.write import Outcome
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.task import Task
@@ -22,11 +22,11 @@ class Run:
     outcomes: list[Outcome | None] = field(default_factory=list)
 
     @classmethod
-    def open(cls, name: str, sweep: Sweep, cache: Path) -> "Run":
+    def open(cls, name: str, sweep: Sweep, cache: Path, parts: Parts) -> "Run":
         """Raises UserError, naming the run, for what `Study.of` refuses."""
         config = sweep.runs[name]
         try:
-            study = Study.of(config, cache)
+            study = Study.of(config, cache, parts=parts)
         except UserError as error:
             raise UserError(f"run '{name}': {error}") from error
         scoring = Scoring.of(study.lab, config.attackers, study.cells)
@@ -78,7 +78,8 @@ class Plan:
 
 def make_plan(sweep: Sweep, cache: Path) -> Plan:
     """Open everything that the sweep names. Raises UserError for what is not here or fits not together."""
-    runs = [Run.open(name, sweep, cache) for name in sweep.runs]
+    parts = Parts()
+    runs = [Run.open(name, sweep, cache, parts) for name in sweep.runs]
     first: list[Task] = []
     again: list[Task] = []
     known: set[str] = set()

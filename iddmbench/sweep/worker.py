@@ -7,11 +7,15 @@ import traceback
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from iddmbench.errors import UserError
 from iddmbench.sweep.task import Result, Setting, Task
+
+if TYPE_CHECKING:
+    from iddmbench.run.study import Parts
 
 STUDIES = 2
 """Runs whose base model and galleries a worker keeps: tasks come run by run, so more would only fill the memory."""
@@ -113,8 +117,16 @@ class _Opened:
         from iddmbench.run.study import Study
 
         config = make_config(run.config)
-        self.study = Study.of(config, Path(run.cache), own_device(run.devices, Path(run.locks)))
+        self.study = Study.of(config, Path(run.cache), own_device(run.devices, Path(run.locks)), _parts())
         self.scoring = Scoring.of(self.study.lab, config.attackers, self.study.cells)
+        _ = self.scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
+
+
+@lru_cache(maxsize=1)
+def _parts() -> "Parts":
+    from iddmbench.run.study import Parts
+
+    return Parts()
 
 
 @lru_cache(maxsize=STUDIES)
