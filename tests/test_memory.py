@@ -44,9 +44,9 @@ print(peak(few), peak(many))
 @pytest.mark.parametrize(
     ("name", "batch", "few", "many", "kind", "limit"),
     [
-        # one more array of the images would be 88 MB, their crops 450 MB
+        # one more array of the images would be 88 MiB, their crops 430 MiB
         ("eigenfaces", 32, 300, 3000, "gray", 15),
-        # the crops of 300 images are 45 MB, what the first layer makes of them 480 MB
+        # the crops of 300 images are 43 MiB, what the first layer makes of them 460 MiB
         ("sface", 8, 60, 360, "color", 25),
     ],
 )
@@ -58,4 +58,5 @@ def test_memory_does_not_grow_with_the_number_of_images(
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     small, large = (int(number) / 1024 for number in done.stdout.split())
-    assert large - small < limit, f"{few} images: {small:.0f} MB, {many} images: {large:.0f} MB"
+    print(f"{name}: {few} images {small:.1f} MiB, {many} images {large:.1f} MiB")
+    assert large - small < limit, f"{few} images: {small:.0f} MiB, {many} images: {large:.0f} MiB"
