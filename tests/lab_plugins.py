@@ -7,6 +7,8 @@ known beforehand.
 
 import errno
 import hashlib
+import os
+import signal
 import time
 from functools import lru_cache
 
@@ -95,6 +97,8 @@ class Echo(Defense):
 
     surrogate: str = ""
     fails: str = ""
+    hangs: str = ""
+    dies: str = ""
     full_disk: bool = False
     pause: float = 0
 
@@ -105,6 +109,10 @@ class Echo(Defense):
         subject = bench.seeds.path[-1]
         if subject == self.fails:
             raise RuntimeError(f"no luck with {subject}\nsecond line")
+        if subject == self.hangs:
+            time.sleep(3600)
+        if subject == self.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.full_disk:
             raise OSError(errno.ENOSPC, "No space left on device", "cache")
         time.sleep(self.pause)

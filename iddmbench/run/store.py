@@ -85,28 +85,30 @@ class Store:
         if self._use(final):
             return final
         with self._lock(final.name) as lock:
-            if (final / RECORD).is_file():  # whoever held the lock has just made it
-                return final
-            self._remove_leftovers(final.name)
-            part = self.root / TMP / f"{final.name}.{uuid.uuid4().hex}"
-            with self._writing():
-                part.mkdir(parents=True)
-            try:
-                compute(part)
-                (part / FILES).write_text(json.dumps(checksums(part), sort_keys=True), encoding="utf-8")
-                (part / RECORD).write_text(json.dumps(key, sort_keys=True, indent=1), encoding="utf-8")
-                final.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    part.rename(final)
-                except OSError:
-                    # A file system without locks: another process was first, and both computed the same.
-                    if not (final / RECORD).is_file():
-                        raise
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-            # Whoever still waits on this file finds the entry made; a failed entry's file stays.
+            if not (final / RECORD).is_file():  # else whoever held the lock has just made it
+                self._make(final, key, compute)
+            # Whoever gets the lock after this finds the entry made; the file of one that failed stays.
             Path(lock.lock_file).unlink(missing_ok=True)
         return final
+
+    def _make(self, final: Path, key: dict[str, Any], compute: Callable[[Path], None]) -> None:
+        self._remove_leftovers(final.name)
+        part = self.root / TMP / f"{final.name}.{uuid.uuid4().hex}"
+        with self._writing():
+            part.mkdir(parents=True)
+        try:
+            compute(part)
+            (part / FILES).write_text(json.dumps(checksums(part), sort_keys=True), encoding="utf-8")
+            (part / RECORD).write_text(json.dumps(key, sort_keys=True, indent=1), encoding="utf-8")
+            final.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                part.rename(final)
+            except OSError:
+                # A file system without locks: another process was first, and both computed the same.
+                if not (final / RECORD).is_file():
+                    raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
     def check_writable(self) -> None:
         """Raises UnwritableCache where a new entry could not be written."""

@@ -1,0 +1,315 @@
+"""Sweeps as a user runs them, in processes of their own: shared work, failures, and being killed at any moment."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from sweep_env import environment, install_package, sweep_of
+from tiny_base import write_base
+
+from iddmbench.models.base import FRUGAL
+from iddmbench.run.folder import TABLES, RunFolder
+from iddmbench.sweep.worker import own_device, within_memory
+
+CELLS = {"echo": 8, "noise": 6}
+"""Two subjects under none and generic, and echo at two strengths or random-noise at one."""
+COMMAND = [sys.executable, "-c", "from iddmbench.cli import main; main()"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A base model, installed plugins, and folders of its own."""
+
+    root: Path
+    base: Path
+    package: Path
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def out(self) -> Path:
+        return self.root / "out"
+
+    def start(
+        self, *options: str, out: Path | None = None, cache: Path | None = None, **changes: Any
+    ) -> subprocess.Popen:
+        """`iddmbench sweep` in a process group of its own, so that it can be killed with all that it started."""
+        file = self.root / "quick.yaml"
+        file.write_text(yaml.safe_dump(sweep_of(self.base, **changes)))
+        where = ["--out", str(out or self.out), "--no-report", "--workers", "2", "--threads", "1"]
+        return subprocess.Popen(
+            [*COMMAND, "sweep", str(file), *where, *options],
+            env=environment(self.package, cache or self.cache),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def sweep(self, *options: str, code: int = 0, **changes: Any) -> str:
+        child = self.start(*options, **changes)
+        output, _ = child.communicate(timeout=600)
+        assert child.returncode == code, output
+        return output
+
+    def command(self, *arguments: str, code: int = 0) -> str:
+        known = environment(self.package, self.cache)
+        done = subprocess.run([*COMMAND, *arguments], env=known, capture_output=True, text=True, timeout=300)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def run(self, name: str) -> RunFolder:
+        return RunFolder.open(self.out / "runs" / name)
+
+    def events(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.out / "log.jsonl").read_text().splitlines()]
+
+    def entries(self, stage: str) -> int:
+        return len(list((self.cache / stage).rglob("key.json")))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    root = tmp_path_factory.mktemp("sweep")
+    return Place(root, write_base(root / "base"), install_package(root / "package"))
+
+
+@pytest.fixture(scope="module")
+def finished(shared: Place) -> Place:
+    output = shared.sweep()
+    assert "14 of 14 cells" in output
+    return shared
+
+
+@pytest.fixture
+def place(shared: Place, tmp_path: Path) -> Place:
+    return Place(tmp_path, shared.base, shared.package)
+
+
+def since_last_begin(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    last = max(i for i, event in enumerate(events) if event["event"] == "begin")
+    return [event for event in events[last:] if event["event"] == kind]
+
+
+def same_tables(left: Place, right: Place) -> None:
+    for name in CELLS:
+        for table in TABLES:
+            one, two = (getattr(place.run(name), table) for place in (left, right))
+            drop = ["cached", *(c for c in one if c.startswith(("seconds", "peak")))] if table == "cells" else []
+            pd.testing.assert_frame_equal(one.drop(columns=drop), two.drop(columns=drop), check_exact=True)
+
+
+# ---- what it makes ----------------------------------------------------------------------------------------------------
+
+
+def test_every_run_is_a_run_folder(finished: Place) -> None:
+    for name, cells in CELLS.items():
+        run = finished.run(name)
+        assert len(run.cells) == cells and set(run.cells["status"]) == {"ok"}
+        assert (run.cells["peak_memory_mb"] > 50).all() and (run.cells["seconds_personalize"] > 0).all()
+        assert all(run.picture(path) is not None for path in run.images["image"])
+    assert {event["status"] for event in finished.events() if event["event"] == "cell"} == {"ok"}
+
+
+def test_shared_work_is_done_once(finished: Place) -> None:
+    """The anchors of both runs are the same cells; echo releases images of the undefended model."""
+    assert finished.entries("personalize") == 2 + 2 + 2  # none, generic, random-noise
+    assert finished.entries("generate") == 6 and finished.entries("release") == 4 and finished.entries("protect") == 2
+    assert finished.entries("score") == 4 + 3
+    computed = [e for e in finished.events() if e["event"] == "cell" and not e["cached"]]
+    assert len(computed) == 14 - 4 and all(event["worker"] for event in computed)
+
+
+def test_again_it_computes_nothing(finished: Place) -> None:
+    assert "14 of 14" in finished.sweep()
+    assert since_last_begin(finished.events(), "cell") == [] == since_last_begin(finished.events(), "score")
+    assert finished.run("echo").cells["cached"].all()
+
+
+def test_dry_run_and_status(finished: Place, place: Place) -> None:
+    text = finished.sweep("--dry-run")
+    assert "14" in text and "to compute" in text and "About 0 s" in text
+    other = place.sweep("--dry-run", "--set", "seeds=[5]", cache=finished.cache)
+    assert "About" in other and "GB on disk" in other and not place.out.exists()
+    status = finished.command("status", str(finished.out))
+    assert "finished" in status and "echo: 8 of 8 cells" in status and "peak memory" in status
+    assert "is no folder of a run or sweep" in finished.command("status", str(place.root), code=2)
+
+
+def test_a_folder_of_another_sweep_is_refused(finished: Place) -> None:
+    text = finished.sweep("--set", "seeds=[7]", code=2)
+    assert "holds another sweep (runs that differ: echo, noise): give another --out, or remove that folder" in text
+
+
+# ---- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def runs(**options: str) -> dict[str, Any]:
+    return {"echo": {"defenses": ["echo"], "strengths": [0, 1], "defense_options": options}}
+
+
+def test_failing_hanging_and_dying_cells_end_no_sweep(finished: Place, place: Place) -> None:
+    """Each is listed, with its traceback where it has one, and missing in the tables; the others are done."""
+    changes = {"runs": {**runs(fails="s29"), "hang": runs(hangs="s30")["echo"], "die": runs(dies="s31")["echo"]}}
+    text = place.sweep("--timeout", "25", "--set", "subjects=3", code=2, cache=finished.cache, **changes)
+    assert "6 failed cell(s)" in text
+    wanted = {
+        "echo": ("s29", "RuntimeError: no luck with s29"),
+        "hang": ("s30", "TimeoutError"),
+        "die": ("s31", "died"),
+    }
+    for name, (subject, error) in wanted.items():
+        run = place.run(name)
+        assert set(run.failed["subject"]) == {subject} and len(run.failed) == 2 and len(run.cells) == 12
+        assert run.failed["error"].str.contains(error).all()
+        echo = run.summary[run.summary["defense"] == "echo"]
+        assert set(echo["missing"]) == {1} and set(run.summary[run.summary["defense"] == "none"]["missing"]) == {0}
+        assert error in (run.path / "failures.txt").read_text()
+    assert "Traceback" in (place.run("echo").path / "failures.txt").read_text()
+    status = place.command("status", str(place.out))
+    assert status.count("failed") >= 6 and "no luck with s29" in status
+    # Again: only what is left is tried, and mended cells are not failed any more.
+    before = len(place.events())
+    place.sweep("--timeout", "25", "--set", "subjects=3", code=2, cache=finished.cache, **changes)
+    assert {e["status"] for e in place.events()[before:] if e["event"] == "cell"} == {"failed"}
+
+
+def test_two_sweeps_in_one_folder(place: Place) -> None:
+    first = place.start()
+    deadline = time.monotonic() + 120
+    while not (place.out / "log.jsonl").exists():
+        assert time.monotonic() < deadline and first.poll() is None
+        time.sleep(0.1)
+    assert f"another process is writing {place.out}" in place.sweep(code=2)
+    assert "running" in place.command("status", str(place.out))
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert "stopped" in place.command("status", str(place.out))
+
+
+def test_two_sweeps_on_one_cache(finished: Place, place: Place) -> None:
+    """Both end, agree with the one that was alone, and no stage was computed twice."""
+    children = [place.start(out=place.root / name) for name in ("out", "other")]
+    for child in children:
+        output, _ = child.communicate(timeout=600)
+        assert child.returncode == 0, output
+    assert [place.entries(stage) for stage in ("personalize", "generate", "release", "score")] == [6, 6, 4, 7]
+    same_tables(finished, place)
+    other = [json.loads(line) for line in (place.root / "other" / "log.jsonl").read_text().splitlines()]
+    computed = [e for e in (*place.events(), *other) if e["event"] == "cell" and not e["cached"]]
+    assert len({(e["run"], e["name"]) for e in computed}) >= 10 - 4
+    assert not list((place.cache / "tmp").iterdir())
+
+
+def test_killed_at_random_points(finished: Place, place: Place) -> None:
+    """The driver, or one of its workers, gets SIGKILL again and again; what comes out is what comes out undisturbed."""
+    draw, kills = random.Random(0), {"driver": 0, "worker": 0}
+    for attempt in range(40):
+        child = place.start()
+        pause = draw.uniform(0.5, 8) if attempt % 2 else draw.uniform(6, 20)
+        victim = "worker" if attempt % 3 == 2 else "driver"
+        try:
+            child.wait(pause)
+        except subprocess.TimeoutExpired:
+            kill(child, victim)
+            kills[victim] += 1
+            if victim == "driver":
+                child.wait()
+        if victim == "worker":
+            child.wait(300)
+        child.communicate()
+        if kills["driver"] >= 6 and child.returncode == 0:
+            break
+    assert kills["driver"] >= 6 and kills["worker"] >= 2
+    assert "14 of 14" in place.sweep()
+    same_tables(finished, place)
+    assert "0 damaged" in place.command("cache", "verify")
+    place.command("cache", "gc")
+    assert not list((place.cache / "tmp").iterdir())
+
+
+def kill(child: subprocess.Popen, victim: str) -> None:
+    if victim == "driver":
+        os.kill(child.pid, signal.SIGKILL)
+        return
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "-g", str(child.pid)], capture_output=True, text=True).stdout
+    for line in listed.splitlines():
+        pid, _, command = line.strip().partition(" ")
+        if "spawn_main" in command:
+            os.kill(int(pid), signal.SIGKILL)
+            return
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_full_disk_stops_the_sweep_and_room_resumes_it(finished: Place, place: Place) -> None:
+    place.cache.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", place.cache], capture_output=True
+    ).returncode:
+        pytest.skip("no mounting here")
+    try:
+        text = place.sweep(code=2)
+        assert "No space left on device" in text and "then the same command resumes" in text and "Traceback" not in text
+        subprocess.run(["mount", "-o", "remount,size=500m", place.cache], check=True)
+        place.sweep()
+        same_tables(finished, place)
+    finally:
+        subprocess.run(["umount", place.cache], check=False)
+
+
+def test_a_cache_that_can_not_be_written(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    text = place.sweep(code=2, cache=tmp_path / "file")
+    assert "can't be written" in text and "IDDMBENCH_CACHE" in text and "Traceback" not in text
+
+
+# ---- memory and devices -----------------------------------------------------------------------------------------------
+
+
+def test_out_of_memory_is_tried_again_with_less() -> None:
+    levels: list[int] = []
+
+    def compute(enough: int) -> None:
+        if max(levels, default=0) < enough:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate\nmore")
+
+    assert within_memory(levels.append, lambda: compute(0)) == () and levels == []
+    notes = within_memory(levels.append, lambda: compute(2))
+    assert levels == [1, 2, 0] and len(notes) == 2 and "out of memory" in notes[0] and "\n" not in notes[0]
+    levels.clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        within_memory(levels.append, lambda: compute(FRUGAL + 1))
+    assert levels == [1, 2, 0]  # the next task starts as if nothing had been
+
+
+DEVICE = "import sys; from pathlib import Path; from iddmbench.sweep.worker import own_device; "
+DEVICE += "print(own_device(('cuda:0', 'cuda:1'), Path(sys.argv[1])), flush=True); sys.stdin.read()"
+
+
+def test_each_worker_has_a_device_to_itself(tmp_path: Path) -> None:
+    """Until it dies: then the next one gets it."""
+    assert own_device(("cpu",), tmp_path) == "cpu"
+    command = [sys.executable, "-c", DEVICE, str(tmp_path)]
+    children = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    got = [child.stdout.readline().strip() for child in children]  # type: ignore[union-attr]
+    assert sorted(got) == ["cuda:0", "cuda:1"]
+    third = subprocess.run(command, input="", capture_output=True, text=True)
+    assert third.returncode != 0 and "all of cuda:0, cuda:1 are taken" in third.stderr
+    children[0].kill()
+    children[0].wait()
+    assert subprocess.run(command, input="", capture_output=True, text=True).stdout.strip() == got[0]
+    children[1].kill()
+    children[1].communicate()

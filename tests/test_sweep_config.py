@@ -1,0 +1,129 @@
+"""Sweep files: what they make, and what they are told is wrong, with the line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from iddmbench.errors import UserError
+from iddmbench.run.config import RunConfig
+from iddmbench.sweep.config import load_sweep, parse_changes, suites
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "table.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+GOOD = """\
+name: table
+subjects: all
+strengths: [0.5, 1]
+seeds: [0, 1]
+matrix:
+  precision: [fp32, bf16]
+runs:
+  all: {defenses: [iddm, blur]}
+  other:
+    defenses: [iddm]
+    strengths: [1]
+    defense_options: {surrogate: dlib}
+"""
+
+
+def test_runs_are_every_combination(tmp_path: Path) -> None:
+    sweep = load_sweep(write(tmp_path, GOOD))
+    assert list(sweep.runs) == ["all-fp32", "all-bf16", "other-fp32", "other-bf16"]
+    first, last = sweep.runs["all-fp32"], sweep.runs["other-bf16"]
+    assert first.subjects == 0 and first.seeds == (0, 1) and first.strengths == (0.5, 1.0) and first.precision == "fp32"
+    assert last.strengths == (1.0,) and last.defense_options == {"surrogate": "dlib"} and last.precision == "bf16"
+
+
+def test_settings_of_the_command_line_go_first(tmp_path: Path) -> None:
+    changes = parse_changes(["subjects=s29,s30", "strengths=[0.25]", "precision=fp16"])
+    sweep = load_sweep(write(tmp_path, GOOD), changes)
+    assert {c.subjects for c in sweep.runs.values()} == {("s29", "s30")}
+    assert {c.strengths for c in sweep.runs.values()} == {(0.25,)}
+    assert sweep.folder != load_sweep(write(tmp_path, GOOD)).folder
+
+
+def test_without_runs_there_is_one(tmp_path: Path) -> None:
+    sweep = load_sweep(write(tmp_path, "defenses: [blur]\n"))
+    assert sweep.name == "table" and list(sweep.runs) == ["table"]
+    assert sweep.runs["table"] == RunConfig(defenses=("blur",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x\nstrenghts: [1]\n", r"table.yaml, line 2: unknown key 'strenghts': did you mean 'strengths'\?"),
+        ("name: x\nruns:\n  a:\n    defences: [iddm]\n", r"line 4: unknown key 'defences': did you mean 'defenses'\?"),
+        ("name: x\nstrengths: [0.5]\nname: y\n", "line 3: 'name' stands twice, first in line 1"),
+        ("strengths:\n- 0.5\n- 1.5\n", r"line 1: run 'table', strengths: strength 1.5 is outside \[0, 1\]"),
+        (
+            "strengths: [0.501, 0.502]\n",
+            "line 1: run 'table', strengths: strengths 0.501 and 0.502 are the same to two",
+        ),
+        ("seeds:\n- 0\n- x\n", "line 3: run 'table', seeds.1: Input should be a valid integer"),
+        (
+            "runs:\n  a: {}\n  b:\n    defenses: [idm]\n",
+            r"line 3: run 'b': unknown defense 'idm': did you mean 'iddm'\?",
+        ),
+        ("defense_options: {round: 3}\n", r"line 1: run 'table': defense 'iddm' has no option 'round'"),
+        ("matrix: {base: micro}\n", "line 1: matrix.base: give a list of values"),
+        ("matrix:\n  bases: [micro]\n", "line 2: unknown key 'bases'"),
+        ("matrix:\n  base: [/a/x, /b/x]\n", "two runs are named 'table-x'"),
+        ("runs:\n  ../a: {}\n", r"line 2: '../a' is no name of a folder"),
+        ("name: a/b\n", "line 1: 'a/b' is no name of a folder"),
+        ("runs: [a]\n", "line 1: runs: expected KEY: VALUE, found list"),
+        ("- a\n", "line 1: expected KEY: VALUE, found list"),
+        ("name: [\n", "table.yaml, line 2: "),
+        ("a: b: c\n", "table.yaml, line 1: mapping values are not allowed here"),
+        ("name: !!python/object/apply:os.system ['true']\n", "table.yaml, line 1: could not determine a constructor"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_sweep(write(tmp_path, text))
+
+
+def test_files_and_suites(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no suite or file 'orl-cor': did you mean 'orl-core'\?"):
+        load_sweep("orl-cor")
+    with pytest.raises(UserError, match=r"no such file: no/such\.yaml"):
+        load_sweep("no/such.yaml")
+    (tmp_path / "latin.yaml").write_bytes(b"name: \xff\n")
+    with pytest.raises(UserError, match="can't be read"):
+        load_sweep(str(tmp_path / "latin.yaml"))
+
+
+def test_changes_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--set subject: a run has no such setting: did you mean 'subjects'\?"):
+        load_sweep(write(tmp_path, GOOD), parse_changes(["subject=3"]))
+    with pytest.raises(UserError, match="--set subjects: write it as --set KEY=VALUE"):
+        parse_changes(["subjects"])
+    with pytest.raises(UserError, match="--set subjects=\\["):
+        parse_changes(["subjects=["])
+
+
+@pytest.mark.parametrize("name", ["smoke", "orl-core"])
+def test_suites_that_run_here(name: str) -> None:
+    assert load_sweep(name).name == name
+
+
+def test_the_core_suite_has_every_defense() -> None:
+    from iddmbench.defense import DEFENSES
+
+    core = load_sweep("orl-core")
+    planned = {d.name for d in core.runs["authorized"].plan()}
+    assert planned == {n for n in DEFENSES.names() if not n.startswith(("example", "my-"))}
+
+
+def test_the_papers_suite_needs_what_it_says(tmp_path: Path) -> None:
+    """Its settings are valid; what is not here (weights, photos) is named."""
+    content = yaml.safe_load(suites()["paper"].read_text())
+    content["attackers"] = ["dlib", "sface"]
+    sweep = load_sweep(write(tmp_path, yaml.safe_dump(content)))
+    assert len(sweep.runs) == 3 * 2 * 2
+    assert {c.dataset for c in sweep.runs.values()} == {"vggface2", "celebahq"}
