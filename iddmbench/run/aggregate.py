@@ -138,13 +138,18 @@ def unknown_to_all(groups: Iterable[Knowing], attackers: Sequence[str]) -> list[
 
     Where the defenses leave none in common, all attackers, of which each condition's own white-box ones are then left out.
     """
-    used = {name for group in groups for name in group.white_box}
+    used = systems_of(name for group in groups for name in group.white_box)
     return [name for name in attackers if not used & set(roots(name))] or list(attackers)
+
+
+def systems_of(attackers: Iterable[str]) -> set[str]:
+    """All systems that some attackers rest on."""
+    return {root for name in attackers for root in roots(name)}
 
 
 def threat_of(name: str, white_box: tuple[str, ...]) -> str:
     """What an attacker knows of a defense with those surrogates (docs/protocol.md)."""
-    known = bool(set(roots(name)) & set(white_box))
+    known = bool(set(roots(name)) & systems_of(white_box))
     if parse(name) is None:
         return WHITE_BOX if known else TRANSFER
     return ADAPTIVE_WHITE_BOX if known else ADAPTIVE

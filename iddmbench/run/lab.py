@@ -478,5 +478,5 @@ def current_versions() -> dict[str, str]:
 @lru_cache(maxsize=4)
 def load_surrogate(name: str, device: str) -> Surrogate:
     """The attacker's network with the crop in front of it. Raises UserError when it is not differentiable."""
-    surrogate = Surrogate(build_attacker(name).network())
-    return surrogate.to(device)
+    attacker = build_attacker(name)
+    return Surrogate(attacker.network(), getattr(attacker, "detector", None)).to(device)

@@ -23,6 +23,7 @@ from iddmbench.run.aggregate import (
     index_of,
     index_tables,
     informative,
+    systems_of,
     unknown_to_all,
 )
 from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE
@@ -85,9 +86,9 @@ def standings(
         raise UserError("the conditions do not hold the same subjects")
     ordered = [_only(g, subjects) for g in (*curve, anchors["generic"])]
     curve, generic = ordered[:-1], ordered[-1]
-    white_box = {name for g in curve for name in g.white_box}
+    white_box = systems_of(name for g in curve for name in g.white_box)
     unknown = unknown_to_all(curve, list(attackers))
-    judges = {WORST_CASE: [n for n in unknown if n not in white_box and parse(n) is None]}
+    judges = {WORST_CASE: [n for n in unknown if not white_box & systems_of([n]) and parse(n) is None]}
     if prepared := [n for n in attackers if links_people(n)]:
         judges[WORST_CASE_ADAPTIVE] = [*judges[WORST_CASE], *prepared]
     judges |= {name: [name] for name in attackers}

@@ -137,7 +137,7 @@ def _run_facts(run: RunFolder, name: str) -> dict[str, Any]:
     same = ["iddmbench", "dataset", "personalizer", "subjects", "seeds", "prompts", "images_per_prompt", "strengths"]
     same += ["defense_options", "lora", "sampling", "lora_settings", "sampling_settings"]
     facts = {key: config[key] for key in (*same, "data_fingerprint", "base_fingerprint")}
-    facts |= {key: config[key] for key in ("preset", "threat", "purify") if key in config}
+    facts |= {key: config[key] for key in ("preset", "threat", "purify", "precision") if key in config}
     own = [entry for entry in config["plan"] if entry["name"] == name]
     facts["resolved_options"] = {k: v for k, v in own[-1].items() if k not in ("name", "strength")} if own else {}
     # A folder's path says nothing to others, and may say too much.

@@ -10,7 +10,7 @@ import numpy as np
 from iddmbench.dataset import DATASETS
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError
-from iddmbench.models.base import ALIASES, BaseModel, load_base
+from iddmbench.models.base import ALIASES, BaseModel, load_base, open_base
 from iddmbench.models.recipe import LoraSettings, Sampling
 from iddmbench.purify import purifier
 from iddmbench.run.config import make_config
@@ -68,7 +68,7 @@ def load_parts(
         raise UserError(f"the bundle was made with other photos of '{facts.dataset}' than those here")
     if base is None and facts.base not in ("micro", *ALIASES):
         raise UserError("the bundle was made with a base model of its own: name its folder or hub id with --base")
-    model = load_base(base or facts.base, device)
+    model = load_base(base or facts.base, device, facts.precision)
     if model.fingerprint != facts.base_fingerprint:
         raise UserError(f"the bundle was made with other weights of the base model than '{base or facts.base}' here")
     try:
@@ -88,10 +88,20 @@ def load_parts(
 
 def lab_of_run(run: RunFolder, cache: Path) -> tuple[Lab, dict[str, Subject]]:
     """The lab that a run was made in, to find what it left in the cache; and the dataset's subjects by name."""
-    known = ("dataset", "dataset_options", "base", "lora", "sampling", "images_per_prompt", "threat", "purify")
+    known = (
+        "dataset",
+        "dataset_options",
+        "base",
+        "precision",
+        "lora",
+        "sampling",
+        "images_per_prompt",
+        "threat",
+        "purify",
+    )
     config = make_config({key: run.config[key] for key in known if key in run.config})
     data = DATASETS.get(config.dataset)(**config.dataset_options).load()
-    base = load_base(config.base)
+    base = open_base(config.base, precision=config.precision)
     lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
     prompts = tuple(run.config["prompts"])
     thief = Thief.of(config.threat, config.purify)

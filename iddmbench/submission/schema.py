@@ -63,6 +63,7 @@ class RunFacts(Frozen):
     purify: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._:+-]*$")] = Field(
         "", description="what a thief does to the photos first"
     )
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the base model's networks")
     lora: Options = Field(description="changes to the base's LoRA settings; the leaderboard ranks none but {}")
     sampling: Options = Field(description="changes to the base's sampling settings")
     lora_settings: Options

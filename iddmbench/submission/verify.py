@@ -32,6 +32,7 @@ from iddmbench.submission import authenticity
 from iddmbench.submission.authenticity import LEAST_DEPENDENCE, Dependence, Posted, title
 from iddmbench.submission.compare import Difference, differences
 from iddmbench.submission.lab import SubmittedLab, load_parts, posted_by, stated_defense, white_box_of
+from iddmbench.submission.names import public_name
 from iddmbench.submission.read import Bundle, open_bundle
 from iddmbench.submission.retrain import Retrained, pick, retrain
 from iddmbench.submission.schema import CellFacts, Submission
@@ -148,9 +149,11 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     depends = _dependence(groups, lab, cells)
     for one, text in _independent(groups, run.summary, depends):
         (refused if one else notes).append(text)
-    contradicted = differences(meta.claims, run.summary, _same_worst_cases(meta, attackers))
+    prints = {name: linker.attacker.fingerprint() for name, linker in linkers.items()}
+    names = {name: public_name(name, prints) for name in attackers}
+    contradicted = differences(meta.claims, run.summary, _same_worst_cases(meta, list(names.values())), names)
     notes += (
-        _attacker_notes(meta, linkers, attackers)
+        _attacker_notes(meta, {names[name]: linker for name, linker in linkers.items()}, list(names.values()))
         + _white_box_notes(meta, run.summary)
         + _anchor_notes(bundle, trusted if whole else None, base.side)
     )
@@ -181,7 +184,8 @@ def setting_of(meta: Submission) -> str:
     """Hash of what an undefended model depends on, but for subject and seed: protocol and personalization, and what a thief
     does to the photos."""
     parts = {"protocol": meta.protocol.model_dump(), "lora": meta.run.lora_settings, "by": meta.run.personalizer}
-    return digest(parts | ({"purify": meta.run.purify} if meta.run.purify else {}))
+    own = {"purify": meta.run.purify or None, "precision": None if meta.run.precision == "fp32" else meta.run.precision}
+    return digest(parts | {key: value for key, value in own.items() if value})
 
 
 def track_of(meta: Submission) -> str:
@@ -416,7 +420,7 @@ def write_verification(found: Verification, path: Path) -> None:
         "name": found.bundle.meta.name,
         "accepted": found.accepted,
         "track": found.track,
-        "attackers": list(found.attackers),
+        "attackers": [public_name(name, {}) for name in found.attackers],
         "refused": list(found.refused),
         "differences": [str(d) for d in found.differences],
         "notes": list(found.notes),
