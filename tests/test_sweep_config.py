@@ -107,9 +107,9 @@ def test_changes_are_checked(tmp_path: Path) -> None:
         parse_changes(["subjects=["])
 
 
-@pytest.mark.parametrize("name", ["smoke", "orl-core"])
+@pytest.mark.parametrize("name", ["smoke", "orl-core", str(Path(__file__).parents[1] / "examples" / "table.yaml")])
 def test_suites_that_run_here(name: str) -> None:
-    assert load_sweep(name).name == name
+    assert load_sweep(name).name in (name, "my-table")
 
 
 def test_the_core_suite_has_every_defense() -> None:

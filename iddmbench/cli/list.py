@@ -18,19 +18,21 @@ class Kind(StrEnum):
     attackers = "attackers"
     datasets = "datasets"
     metrics = "metrics"
+    suites = "suites"
 
 
 def list_plugins(
-    kind: Annotated[str, typer.Argument(help="defenses, attackers, datasets or metrics; all by default.")] = "",
+    kind: Annotated[str, typer.Argument(help="defenses, attackers, datasets, metrics or suites; all by default.")] = "",
     name: Annotated[str, typer.Argument(help="One of them, with its options.")] = "",
 ) -> None:
-    """List defenses, attackers, datasets and metrics; with a name, show its options (`list defense iddm`)."""
+    """List defenses, attackers, datasets, metrics and suites; with a name, show its options (`list defense iddm`)."""
     kinds = [_kind(kind)] if kind else list(Kind)
     tables = {
         Kind.defenses: (_defenses, _defense),
         Kind.attackers: (_attackers, _attacker),
         Kind.datasets: (_datasets, _dataset),
         Kind.metrics: (_metrics, _metric),
+        Kind.suites: (_suites, _suite),
     }
     console = Console()
     for chosen in kinds:
@@ -223,3 +225,22 @@ def _metric(name: str) -> list[Table]:
         "unit": unit,
     }
     return [_facts(name, rows)]
+
+
+def _suites() -> Table:
+    from iddmbench.sweep.config import suites
+    from iddmbench.sweep.yaml_lines import read_yaml_file
+
+    table = _table("Suites (sweep NAME)", "name", "what it is")
+    for name, path in suites().items():
+        _add(table, name, read_yaml_file(path)[0].get("description", ""))
+    return table
+
+
+def _suite(name: str) -> list[Table]:
+    from iddmbench.sweep.config import suites
+
+    known = suites()
+    if name not in known:
+        raise UserError(f"unknown suite '{name}': {did_you_mean(name, known)}")
+    return [_facts(name, {"file": known[name], "settings": known[name].read_text(encoding="utf-8")})]

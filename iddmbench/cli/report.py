@@ -16,16 +16,19 @@ KINDS = ("tradeoff", "det", "cmc", "histograms", "subjects", "sheet")
 
 
 def report(
-    run: Annotated[Path | None, typer.Argument(help="Run folder; the newest one in runs/ by default.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="Folder of a run or a sweep; the newest run in runs/ by default.")
+    ] = None,
 ) -> None:
     """Write a run's figures, contact sheet and report.html again, and print its table."""
     from rich.console import Console
 
-    from iddmbench.run.folder import latest
+    from iddmbench.run.folder import latest, runs_of
     from iddmbench.run.outputs import write_outputs
     from iddmbench.run.summary_text import print_summary
 
-    print_summary(write_outputs(run or latest(RUNS)), Console())
+    for path in runs_of(run or latest(RUNS)):
+        print_summary(write_outputs(path), Console())
 
 
 def plot(
@@ -41,10 +44,10 @@ def plot(
         raise UserError(f"--out {out}: give a folder, and the kind of file with --format")
     from iddmbench.run import curves, figures
     from iddmbench.run.compare import check_comparable
-    from iddmbench.run.folder import FIGURES, RunFolder, latest
+    from iddmbench.run.folder import FIGURES, RunFolder, latest, runs_of
     from iddmbench.run.outputs import save, save_sheet
 
-    opened = [RunFolder.open(path) for path in runs or [latest(RUNS)]]
+    opened = [RunFolder.open(run) for path in runs or [latest(RUNS)] for run in runs_of(path)]
     for warning in check_comparable(opened):
         typer.echo(f"warning: {warning}", err=True)
     folder = out or (opened[0].path / FIGURES if len(opened) == 1 else Path())

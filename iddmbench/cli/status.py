@@ -66,10 +66,10 @@ def last_of_each_cell(events: list[dict[str, Any]]) -> dict[tuple[str, str], dic
 
 def peak_memory(folder: Path) -> list[str]:
     """Seconds by stage and the peak of memory, of the runs that are finished."""
-    from iddmbench.run.folder import RunFolder
+    from iddmbench.run.folder import RunFolder, runs_of
 
     lines = []
-    for path in [folder, *sorted((folder / "runs").glob("*"))]:
+    for path in runs_of(folder):
         try:
             run = RunFolder.open(path)
         except UserError:

@@ -121,8 +121,8 @@ def _check(plan: "Plan") -> None:
 
 
 def _reports(folder: Path) -> None:
+    from iddmbench.run.folder import runs_of
     from iddmbench.run.outputs import write_outputs
-    from iddmbench.sweep.driver import RUNS
 
-    for run in sorted((folder / RUNS).iterdir()):
+    for run in runs_of(folder):
         write_outputs(run)

@@ -28,6 +28,8 @@ from iddmbench.errors import UserError
 
 SCHEMA = 3
 CONFIG, ENVIRONMENT, FAILURES, REPORT = "config.json", "environment.json", "failures.txt", "report.html"
+SWEEP_RUNS = "runs"
+"""Folder of a sweep's runs."""
 IMAGES, REFERENCES, ENROLMENT, EXTRAS, FIGURES = "images", "references", "enrolment", "extras", "figures"
 
 WHITE_BOX, TRANSFER = "white-box", "transfer"
@@ -279,6 +281,14 @@ class RunFolder:
     def _damaged(self, file: str, error: Exception) -> UserError:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return UserError(f"run {self.path} is damaged: {file} can't be read ({reason}); run the same command again")
+
+
+def runs_of(path: Path | str) -> list[Path]:
+    """The run folders of a sweep, by name; a run folder alone is itself."""
+    inner = Path(path) / SWEEP_RUNS
+    if (Path(path) / CONFIG).is_file() or not inner.is_dir():
+        return [Path(path)]
+    return sorted(run for run in inner.iterdir() if (run / CONFIG).is_file())
 
 
 def latest(runs: Path | str) -> Path:

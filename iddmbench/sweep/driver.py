@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iddmbench.errors import UserError
+from iddmbench.run.folder import SWEEP_RUNS
 from iddmbench.run.journal import Journal
 from iddmbench.run.write import Outcome, begin, claimed, write_json, write_run
 from iddmbench.sweep.config import Sweep
@@ -15,7 +16,7 @@ from iddmbench.sweep.executors import Executor
 from iddmbench.sweep.plan import Plan, Run
 from iddmbench.sweep.task import Result, Task
 
-SWEEP, RUNS = "sweep.json", "runs"
+SWEEP = "sweep.json"
 CRASHES = 2
 """How often a task may take its process with it before it counts as failed: the first may have been the machine's fault."""
 POLL = 0.5
@@ -43,7 +44,7 @@ def run_sweep(sweep: Sweep, plan: Plan, out: Path, executor: Callable[[], Execut
         check_sweep_folder(out, sweep)
         write_json(out / SWEEP, sweep.dump())
         for run in plan.runs:
-            stack.enter_context(begin(run.study, out / RUNS / run.name))
+            stack.enter_context(begin(run.study, out / SWEEP_RUNS / run.name))
         journal = stack.enter_context(Journal(out))
         journal.begin({run.name: len(run.study.cells) for run in plan.runs}, cached=plan.cached)
         watch.planned(plan)
@@ -152,5 +153,5 @@ def check_sweep_folder(out: Path, sweep: Sweep) -> None:
 def _write(run: Run, out: Path, given_up: dict[str, tuple[str, str]]) -> int:
     """Write the run's folder; returns how many of its cells failed."""
     outcomes = [outcome for outcome in run.outcomes if outcome is not None]
-    _, final = write_run(out / RUNS / run.name, run.scoring, outcomes, given_up)
+    _, final = write_run(out / SWEEP_RUNS / run.name, run.scoring, outcomes, given_up)
     return sum(not outcome.ok for outcome in final)
