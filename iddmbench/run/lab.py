@@ -69,7 +69,7 @@ class Cell:
     defense: Defense
     seed: int
 
-    @property
+    @cached_property
     def label(self) -> str:
         """Folder name of the defense at its strength: "iddm-0.50", "none"."""
         return label(self.defense.name, self.strength)
@@ -79,7 +79,7 @@ class Cell:
         """NaN for an anchor, which has none."""
         return strength_of(self.defense)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """ "iddm-0.50 s29 seed 0": unique in a run."""
         return f"{self.label} {self.subject.name} seed {self.seed}"
@@ -244,8 +244,9 @@ class Lab:
     def _releases(self, cell: Cell) -> bool:
         return cell.defense.acts_on("release") and self.thief is None
 
-    def is_cached(self, cell: Cell) -> bool:
-        return self.store.has("release" if self._releases(cell) else "generate", self.image_key(cell))
+    def is_cached(self, cell: Cell, key: dict[str, Any] | None = None) -> bool:
+        """Whether the posted images are there. `key`: the cell's `image_key`, where it is at hand."""
+        return self.store.has("release" if self._releases(cell) else "generate", key or self.image_key(cell))
 
     def open_stages(self, cell: Cell) -> list[str]:
         """The cell's stages that are not stored yet, in order."""

@@ -56,7 +56,8 @@ class Scoring:
 
     def only(self, finished: Sequence[Cell]) -> "Scoring":
         """The scoring of those cells; the others count as missing. The attackers stay loaded."""
-        kept = replace(self, conditions=tuple(condition.only(finished) for condition in self.conditions))
+        names = {cell.name for cell in finished}
+        kept = replace(self, conditions=tuple(condition.only(names) for condition in self.conditions))
         known = ("_attackers", "_built", "_views", "views", "_fingerprints", "_digests", "_real")
         vars(kept).update({name: value for name, value in vars(self).items() if name in known})
         vars(kept)["_many_seeds"] = self._many_seeds
@@ -103,7 +104,7 @@ class Scoring:
         """Whether `compute` would find all that it looks for."""
         lab = self.lab
         key = lab.image_key(cell)
-        return lab.is_cached(cell) and lab.has_utility(key) and all(lab.has_embedding(view, key) for view in self.views)
+        return lab.is_cached(cell, key) and lab.has_utility(key) and all(lab.has_embedding(view, key) for view in self.views)
 
     def scored(self, cell: Cell, linked: bool = True) -> Scored:
         """A finished cell as the plain attackers and the utility metrics see it."""

@@ -1,6 +1,6 @@
 """A run's configuration made ready: its photos, its base model, its cells."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,9 @@ class Condition:
     def white_box(self) -> tuple[str, ...]:
         return self.defense.surrogates()
 
-    def only(self, finished: Sequence[Cell]) -> "Condition":
-        """The condition with those of its cells that finished; the others count as missing."""
-        kept = {cell.name for cell in finished}
-        cells = tuple(cell for cell in self.cells if cell.name in kept)
+    def only(self, finished: Set[str]) -> "Condition":
+        """The condition with those of its cells, by name, that finished; the others count as missing."""
+        cells = tuple(cell for cell in self.cells if cell.name in finished)
         return replace(self, cells=cells, missing=self.missing + len(self.cells) - len(cells))
 
 

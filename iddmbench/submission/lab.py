@@ -30,7 +30,7 @@ class SubmittedLab(Lab):
         super().__init__(*parts)
         self._posted = posted
 
-    def is_cached(self, cell: Cell) -> bool:
+    def is_cached(self, cell: Cell, key: dict[str, Any] | None = None) -> bool:
         return False
 
     def image_key(self, cell: Cell) -> dict[str, Any]:
