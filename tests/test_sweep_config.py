@@ -88,6 +88,15 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, message
         load_sweep(write(tmp_path, text))
 
 
+def test_folders_are_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker may have another working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    text = "dataset: folder\ndataset_options: {root: photos}\nbase: models/mine\n"
+    run = load_sweep(write(tmp_path, text)).runs["table"]
+    assert run.dataset_options == {"root": str(tmp_path / "photos")} and run.base == str(tmp_path / "models" / "mine")
+
+
 def test_files_and_suites(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no suite or file 'orl-cor': did you mean 'orl-core'\?"):
         load_sweep("orl-cor")

@@ -165,11 +165,22 @@ class _File:
             named = ".".join(map(str, first["loc"]))
             message = first["msg"].removeprefix("Value error, ")
             raise self.error((*where.get(key, path), *first["loc"][1:]), f"run '{run}', {named}: {message}") from error
+        config = _absolute(config)
         try:
             config.check()
         except UserError as error:
             raise self.error(path, f"run '{run}': {error}") from error
         return config
+
+
+def _absolute(config: RunConfig) -> RunConfig:
+    """Folders as workers elsewhere find them: whole paths."""
+    changes: dict[str, Any] = {}
+    if root := config.dataset_options.get("root"):
+        changes["dataset_options"] = {**config.dataset_options, "root": str(Path(str(root)).expanduser().resolve())}
+    if Path(config.base).is_dir():
+        changes["base"] = str(Path(config.base).resolve())
+    return config.model_copy(update=changes)
 
 
 def _slug(value: Any) -> str:
