@@ -35,6 +35,7 @@ from iddmbench.run.store import UnwritableCache
 from iddmbench.run.study import Study
 
 STOPS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+WAYS_OUT = "give another --out, or remove that folder"
 TOLD = {"iddmbench", "notes"}
 """Parts of a configuration that change no figure by themselves."""
 
@@ -101,23 +102,30 @@ def is_claimed(folder: Path) -> bool:
 
 def check_folder(out: Path, config: dict[str, Any]) -> None:
     """Raises UserError when `out` holds another run than `config` (as `Study.resolved` gives it), or is no folder."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is not a folder: give another --out")
-    path = out / CONFIG
-    if not path.is_file():
+    found = written(out, CONFIG)
+    if found is None:
         return
-    ways_out = "give another --out, or remove that folder"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        schema = found.get("schema")
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path} is damaged: {ways_out}") from error
-    if schema != SCHEMA:
-        raise UserError(f"run folder {out} has schema version {schema}, this one writes {SCHEMA}: {ways_out}")
+    if (schema := found.get("schema")) != SCHEMA:
+        raise UserError(f"run folder {out} has schema version {schema}, this one writes {SCHEMA}: {WAYS_OUT}")
     wanted = json.loads(json.dumps(config))
     changed = [key for key in (wanted.keys() | found.keys()) - TOLD if wanted.get(key) != found.get(key)]
     if changed:
-        raise UserError(f"run folder {out} holds another run ({', '.join(sorted(changed))} differ): {ways_out}")
+        raise UserError(f"run folder {out} holds another run ({', '.join(sorted(changed))} differ): {WAYS_OUT}")
+
+
+def written(out: Path, file: str) -> dict[str, Any] | None:
+    """What an earlier call wrote about itself into `out`; None where there is nothing. Raises UserError for what is damaged."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is not a folder: give another --out")
+    if not (out / file).is_file():
+        return None
+    try:
+        found = json.loads((out / file).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{out / file} is damaged: {WAYS_OUT}")
+    return found
 
 
 def write_run(

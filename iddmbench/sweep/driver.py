@@ -10,7 +10,7 @@ from pathlib import Path
 from iddmbench.errors import UserError
 from iddmbench.run.folder import SWEEP_RUNS
 from iddmbench.run.journal import Journal
-from iddmbench.run.write import Outcome, begin, claimed, write_json, write_run
+from iddmbench.run.write import WAYS_OUT, Outcome, begin, claimed, write_json, write_run, written
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.executors import Executor
 from iddmbench.sweep.plan import Plan, Run
@@ -133,21 +133,14 @@ def outcome_of(result: Result, run: Run) -> Outcome:
 
 def check_sweep_folder(out: Path, sweep: Sweep) -> None:
     """Raises UserError when `out` holds another sweep, or something else."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is not a folder: give another --out")
-    path = out / SWEEP
-    if not path.is_file():
+    found = written(out, SWEEP)
+    if found is None:
         return
-    ways_out = "give another --out, or remove that folder"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {ways_out}") from error
     wanted = json.loads(json.dumps(sweep.dump()))
     if found != wanted:
         theirs, ours = found.get("runs", {}), wanted["runs"]
         changed = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
-        raise UserError(f"{out} holds another sweep (runs that differ: {', '.join(changed) or 'none'}): {ways_out}")
+        raise UserError(f"{out} holds another sweep (runs that differ: {', '.join(changed) or 'none'}): {WAYS_OUT}")
 
 
 def _write(run: Run, out: Path, given_up: dict[str, tuple[str, str]]) -> int:
