@@ -142,7 +142,7 @@ def own_device(devices: tuple[str, ...], locks: Path) -> str:
     if "cpu" in devices:
         return "cpu"
     for device in devices:
-        if device in _held:
+        if device in _held or ":" not in device:  # without a number: the one that Ray or Slurm shows to this process
             return device
         lock = FileLock(locks / f"{platform.node()}-{device.replace(':', '-')}.lock")
         try:

@@ -1,6 +1,7 @@
 """The interface of executors, and what they are given."""
 
 import os
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from iddmbench.sweep.task import Result, Setting, Task
 from iddmbench.sweep.worker import work
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+Function = Callable[[Setting, Task], Result]
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,13 @@ class Resources:
     folder: Path
     timeout: float | None = None
     options: dict[str, str] = field(default_factory=dict)
-    function: Callable[[Setting, Task], Result] = work
+    function: Function = work
 
 
 class Executor(ABC):
     """Runs tasks somewhere. Use as a context manager; leaving it ends whatever still runs.
+
+    Whatever becomes of a task or of its process is a result: nothing that a task does is raised here.
 
     Attributes:
         window: how many tasks may be in flight: enough to keep all workers busy.
@@ -66,6 +71,16 @@ class Executor(ABC):
         return Result(task, "crashed", error=f"the worker process died ({how})")
 
 
+def attempt(function: Function, setting: Setting, task: Task) -> Result:
+    """What a function makes of a task. What it raises becomes plain text here: not every exception can be sent."""
+    try:
+        return function(setting, task)
+    except BaseException as error:  # sys.exit() included
+        line = (str(error).strip().splitlines() or [""])[0]
+        text = f"{type(error).__name__}: {line}" if line else type(error).__name__
+        return Result(task, "failed", error=text, traceback=traceback.format_exc())
+
+
 @contextmanager
 def threads_of_children(threads: int) -> Iterator[None]:
     """Processes that start meanwhile use that many threads for numpy's and torch's sums."""
@@ -76,6 +91,6 @@ def threads_of_children(threads: int) -> Iterator[None]:
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value

@@ -1,28 +1,41 @@
 """Processes on this machine (pebble: a pool that survives the death of a worker and can end one that hangs)."""
 
+import multiprocessing
+import os
 import queue
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack
-from multiprocessing import get_context
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from multiprocessing import resource_tracker
+from threading import Thread
 
 from pebble import ProcessExpired, ProcessPool
 
-from iddmbench.sweep.executors.base import Executor, Resources, threads_of_children
+from iddmbench.sweep.executors.base import Executor, Function, Resources, attempt, threads_of_children
 from iddmbench.sweep.task import Result, Setting, Task
 
-_given: tuple[Callable[[Setting, Task], Result], Setting]
+_given: tuple[Function, Setting]
 """In a worker: what it was started with. Sent once, not with every task."""
 
 
-def _begin(function: Callable[[Setting, Task], Result], setting: Setting) -> None:
+def _begin(function: Function, setting: Setting) -> None:
     global _given
     _given = function, setting
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker that outlived a killed driver would keep its device. What it was writing is not in the cache yet."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _do(task: Task) -> Result:
-    function, setting = _given
-    return function(setting, task)
+    return attempt(*_given, task)
 
 
 class LocalExecutor(Executor):
@@ -30,21 +43,27 @@ class LocalExecutor(Executor):
         super().__init__(resources)
         # A few ready for each worker, so that none waits for the next.
         self.window = 4 * resources.workers
-        self._done: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._tasks: dict[Future[Result], Task] = {}
+        self._done: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
 
     def __enter__(self) -> "LocalExecutor":
         self._stack = ExitStack()
         self._stack.enter_context(threads_of_children(self.setting.threads))
+        self._start()
+        return self
+
+    def _start(self) -> None:
         self._pool = ProcessPool(
             max_workers=self.resources.workers,
             initializer=_begin,
             initargs=(self.resources.function, self.setting),
-            context=get_context("spawn"),
+            context=multiprocessing.get_context("spawn"),
         )
-        return self
+        with _children_ignore_interrupts():
+            _ = self._pool.active  # starts it
 
-    def __exit__(self, kind: object, *exception: object) -> None:
-        if kind is None:
+    def __exit__(self, *exception: object) -> None:
+        if exception[0] is None and not self._tasks:
             self._pool.close()
         else:
             self._pool.stop()
@@ -52,27 +71,47 @@ class LocalExecutor(Executor):
         self._stack.close()
 
     def submit(self, tasks: Sequence[Task]) -> None:
+        if not self._pool.active:
+            self._pool.stop()
+            self._pool.join()
+            self._start()
         for task in tasks:
             future = self._pool.schedule(_do, args=(task,), timeout=self.timeout)
-            future.add_done_callback(lambda done, task=task: self._done.put(self._result(task, done)))
+            self._tasks[future] = task
+            future.add_done_callback(self._done.put)
 
     def wait(self, seconds: float) -> list[Result]:
+        done = []
         try:
-            found = [self._done.get(timeout=seconds)]
+            done.append(self._done.get(timeout=seconds))
+            while True:
+                done.append(self._done.get_nowait())
         except queue.Empty:
-            return []
-        while not self._done.empty():
-            found.append(self._done.get())
-        return found
+            pass
+        if not done and not self._pool.active:  # its threads are gone, and nobody will finish these
+            lost, self._tasks = list(self._tasks.values()), {}
+            return [self.died(task, "and the pool with it") for task in lost]
+        return [self._result(self._tasks.pop(future), future) for future in done if future in self._tasks]
 
     def _result(self, task: Task, done: "Future[Result]") -> Result:
-        try:
+        error = done.exception()
+        if error is None:
             return done.result()
-        except TimeoutError:
+        if isinstance(error, TimeoutError):
             return self.too_long(task)
-        except ProcessExpired as error:
+        if isinstance(error, ProcessExpired):
             return self.died(task, f"exit code {error.exitcode}")
-        except CancelledError:
-            return self.died(task, "cancelled")
-        except Exception as error:  # what can't be pickled
-            return Result(task, "failed", error=f"{type(error).__name__}: {error}")
+        if isinstance(error, BrokenProcessPool):  # a worker died before it had a task
+            return self.died(task, str(error))
+        return Result(task, "failed", error=f"{type(error).__name__}: {error}")  # a result that can't be sent
+
+
+@contextmanager
+def _children_ignore_interrupts() -> Iterator[None]:
+    """Processes and threads that start meanwhile never see Ctrl-C: the driver ends them, and they print no traceback."""
+    resource_tracker.ensure_running()  # starting it would undo this
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

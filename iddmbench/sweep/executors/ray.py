@@ -1,13 +1,36 @@
-"""Ray: a cluster by its address (`--executor-option address=...`), or one started on this machine."""
+"""Ray: a cluster by its address (`--executor-option address=...`), or one started on this machine.
 
+Each worker is an actor, a process that stays: it keeps its GPU and its base model between tasks, and since it has one task at
+a time it is known when each began.
+"""
+
+import contextlib
 import os
+import socket
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 from iddmbench.errors import UserError
-from iddmbench.sweep.executors.base import Executor, Resources
-from iddmbench.sweep.task import Result, Task
+from iddmbench.sweep.executors.base import Executor, Function, Resources, attempt, threads_of_children
+from iddmbench.sweep.task import Result, Setting, Task
+
+REACH = 5.0
+"""Seconds to reach a cluster in."""
+STORE = 100 * 2**20
+"""Bytes for a local Ray's objects, which are all small: images stay in the cache."""
+
+
+class _Worker:
+    def __init__(self, function: Function, setting: Setting):
+        self.given = function, setting
+
+    def ready(self) -> None:
+        pass
+
+    def do(self, task: Task) -> Result:
+        return attempt(*self.given, task)
 
 
 class RayExecutor(Executor):
@@ -15,62 +38,132 @@ class RayExecutor(Executor):
         super().__init__(resources)
         # Ray reports its use to its makers unless it is told not to; a privacy benchmark does not.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # What newer versions do by themselves; older ones warn that they will.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        options = dict(resources.options)
+        self.address = options.pop("address", "") or os.environ.get("RAY_ADDRESS", "local")
+        if options:
+            raise UserError(f"--executor-option {next(iter(options))}: ray knows address only")
+        if self.address == "local":
+            # Its servers then listen on 127.0.0.1 alone, as they always do on macOS and Windows. Read when Ray is imported.
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         try:
             import ray
         except ImportError as error:
             raise UserError("--executor ray needs Ray: pip install 'iddmbench[ray]'") from error
         self.ray: Any = ray
         self.window = resources.workers
-        self._tasks: dict[Any, tuple[Task, float]] = {}
-        self._late: set[Any] = set()
+        self._waiting: deque[Task] = deque()
+        self._starting: dict[Any, Any] = {}
+        self._idle: list[Any] = []
+        self._busy: dict[Any, tuple[Any, Task, float]] = {}
 
     def __enter__(self) -> "RayExecutor":
-        options = dict(self.resources.options)
-        address = options.pop("address", None)
-        if options:
-            raise UserError(f"--executor-option {next(iter(options))}: ray knows address only")
-        threads, gpu = self.setting.threads, self.setting.devices != ("cpu",)
-        own = {} if address else {"num_cpus": threads * self.resources.workers, "include_dashboard": False}
+        threads, gpus = self.setting.threads, int(self.setting.devices != ("cpu",))
         try:
-            self.ray.init(address=address, log_to_driver=False, logging_level="error", **own)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"Ray can't be reached at {address or 'this machine'}: {str(error).splitlines()[0]}"
-            ) from error
-        needs = {"num_cpus": threads, "num_gpus": 1 if gpu else 0, "max_retries": 0}
-        self._function = self.ray.remote(**needs)(self.resources.function)
-        self._setting = self.ray.put(self.setting)
+            if self.address == "local":
+                self._start_here(threads * self.resources.workers)
+            else:
+                _check_reachable(self.address)
+                self.ray.init(address=self.address, log_to_driver=False, logging_level="critical")
+        except (OSError, ValueError, RuntimeError) as error:  # OSError: ConnectionError, TimeoutError
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            where = "on this machine" if self.address == "local" else f"at {self.address}"
+            raise UserError(f"Ray can't be reached {where}: {first}") from error
+        if gpus and self.address == "local" and not self.ray.cluster_resources().get("GPU"):
+            self.ray.shutdown()
+            raise UserError("Ray finds no GPU on this machine: give --device cpu, or a cluster's address")
+        self._actor = self.ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0)(_Worker)
         return self
+
+    def _start_here(self, cpus: int) -> None:
+        with threads_of_children(self.setting.threads):
+            self.ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=STORE,
+                log_to_driver=False,
+                logging_level="critical",
+            )
 
     def __exit__(self, *exception: object) -> None:
         self.ray.shutdown()
 
     def submit(self, tasks: Sequence[Task]) -> None:
-        for task in tasks:
-            self._tasks[self._function.remote(self._setting, task)] = task, time.monotonic()
+        self._waiting.extend(tasks)
+        self._assign()
 
     def wait(self, seconds: float) -> list[Result]:
-        done, running = self.ray.wait(list(self._tasks), num_returns=1, timeout=seconds)
-        if len(done) and running:
-            more, _ = self.ray.wait(running, num_returns=len(running), timeout=0)
-            done += more
-        self._end_late_ones(set(done))
-        return [self._result(reference) for reference in done]
+        end = time.monotonic() + seconds
+        while True:
+            found = self._look(max(0.0, end - time.monotonic()))
+            self._assign()
+            if found or time.monotonic() >= end:
+                return found
 
-    def _end_late_ones(self, done: set[Any]) -> None:
-        if self.timeout is None:
-            return
-        for reference, (_, since) in self._tasks.items():
-            if reference not in done | self._late and time.monotonic() - since > self.timeout:
-                self._late.add(reference)
-                self.ray.cancel(reference, force=True)
+    def _assign(self) -> None:
+        while self._waiting and self._idle:
+            actor, task = self._idle.pop(), self._waiting.popleft()
+            self._busy[actor.do.remote(task)] = actor, task, time.monotonic()
+        wanted = min(self.resources.workers - len(self._busy), len(self._waiting))
+        for _ in range(wanted - len(self._starting)):
+            actor = self._actor.remote(self.resources.function, self.setting)
+            self._starting[actor.ready.remote()] = actor
+
+    def _look(self, seconds: float) -> list[Result]:
+        """Results, workers that are ready, and tasks that take too long: whatever comes first."""
+        references = [*self._starting, *self._busy]
+        if not references:
+            time.sleep(seconds)
+            return []
+        if self.timeout is not None and self._busy:
+            first = min(since for _, _, since in self._busy.values()) + self.timeout
+            seconds = min(seconds, max(0.0, first - time.monotonic()))
+        done, _ = self.ray.wait(references, num_returns=1, timeout=seconds)
+        done, _ = self.ray.wait(references, num_returns=len(references), timeout=0) if done else (done, [])
+        found = [
+            self._welcome(reference) if reference in self._starting else self._result(reference) for reference in done
+        ]
+        return [result for result in found if result is not None] + self._end_late_ones()
+
+    def _welcome(self, reference: Any) -> Result | None:
+        """A worker is ready. One that could not start takes a task with it, so that there is an end to trying."""
+        actor = self._starting.pop(reference)
+        try:
+            self.ray.get(reference)
+        except self.ray.exceptions.RayError as error:
+            return self.died(self._waiting.popleft(), _first_line(error)) if self._waiting else None
+        self._idle.append(actor)
+        return None
 
     def _result(self, reference: Any) -> Result:
-        task, _ = self._tasks.pop(reference)
+        actor, task, _ = self._busy.pop(reference)
         try:
-            return self.ray.get(reference)
+            result = self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
-            if reference in self._late:
-                return self.too_long(task)
-            return self.died(task, type(error).__name__)
+            with contextlib.suppress(Exception):
+                self.ray.kill(actor)
+            return self.died(task, _first_line(error))
+        self._idle.append(actor)
+        return result
+
+    def _end_late_ones(self) -> list[Result]:
+        late = []
+        for reference, (actor, task, since) in list(self._busy.items()):
+            if self.timeout is not None and time.monotonic() - since > self.timeout:
+                del self._busy[reference]
+                self.ray.kill(actor)
+                late.append(self.too_long(task))
+        return late
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+
+
+def _check_reachable(address: str) -> None:
+    """Raises OSError where nothing listens; Ray itself would try for a minute and print why not."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), REACH).close()
