@@ -21,13 +21,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+STARTED = time.perf_counter()  # before the imports that take long
 
-from iddmbench.run.config import make_config
-from iddmbench.sweep.config import Sweep
-from iddmbench.sweep.executors.base import Resources
-from iddmbench.sweep.executors.local import LocalExecutor
-from iddmbench.sweep.task import Result, Setting, Task
+import numpy as np  # noqa: E402
+
+from iddmbench.run.config import make_config  # noqa: E402
+from iddmbench.sweep.config import Sweep  # noqa: E402
+from iddmbench.sweep.executors.base import Resources  # noqa: E402
+from iddmbench.sweep.executors.local import LocalExecutor  # noqa: E402
+from iddmbench.sweep.task import Result, Setting, Task  # noqa: E402
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PARTS = ("schedule", "cached", "workers")
@@ -75,8 +77,7 @@ def schedule_child(folder: Path) -> dict[str, Any]:
     from iddmbench.sweep.plan import make_plan
 
     start = time.perf_counter()
-    strengths = [round(0.0125 * i, 4) + 0.0 for i in range(81)]
-    strengths = sorted({round(s, 2) for s in strengths})
+    strengths = [round(i / 80, 2) for i in range(81)]
     changes = {"defenses": ["iddm"], "strengths": strengths, "subjects": 0, "seeds": list(range(101))}
     config = make_config({"attackers": ["dlib", "sface"], **changes})
     plan = make_plan(Sweep("schedule", "", {"all": config}), folder / "cache")
@@ -183,8 +184,14 @@ def workers() -> list[tuple[str, str]]:
     ready_one, ready_two = (times[n]["working"] for n in ("one", "two"))
     return [
         (f"{cells} real cells, bare stage functions, one thread", f"{bare:.1f} s"),
-        ("the same through the harness, one worker", f"{ready_one:.1f} s of work: {ready_one / bare - 1:+.1%}; {one:.1f} s with start and end"),
-        ("the same, two workers", f"{ready_two:.1f} s of work: {ready_one / ready_two:.2f} x one; {two:.1f} s with start and end"),
+        (
+            "the same through the harness, one worker",
+            f"{ready_one:.1f} s of work, {ready_one / bare - 1:+.1%}; {one:.1f} s with start and end",
+        ),
+        (
+            "the same, two workers",
+            f"{ready_two:.1f} s of work, {ready_one / ready_two:.2f} x one; {two:.1f} s with start and end",
+        ),
         ("cells per hour, one and two workers", f"{3600 * cells / ready_one:.0f} and {3600 * cells / ready_two:.0f}"),
     ]
 
@@ -253,7 +260,6 @@ def warm(setting: Setting, task: Task) -> Result:
 
 # ---- helpers ----------------------------------------------------------------------------------------------------------
 
-STARTED = time.perf_counter()
 CHILDREN = {
     "schedule": schedule_child,
     "plant": plant_child,
