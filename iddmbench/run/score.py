@@ -104,7 +104,11 @@ class Scoring:
         """Whether `compute` would find all that it looks for."""
         lab = self.lab
         key = lab.image_key(cell)
-        return lab.is_cached(cell, key) and lab.has_utility(key) and all(lab.has_embedding(view, key) for view in self.views)
+        return (
+            lab.is_cached(cell, key)
+            and lab.has_utility(key)
+            and all(lab.has_embedding(view, key) for view in self.views)
+        )
 
     def scored(self, cell: Cell, linked: bool = True) -> Scored:
         """A finished cell as the plain attackers and the utility metrics see it."""
