@@ -1,5 +1,6 @@
 """Every executor: what becomes of tasks that raise, die or hang, what is left when the driver ends, and equal results."""
 
+import json
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -40,7 +42,10 @@ ENGINES: dict[str, tuple[str, dict[str, str]]] = {
 """Executor and options: also the one for Slurm with submitit's own processes."""
 EACH = [
     pytest.param(
-        name, marks=pytest.mark.skipif(name == "slurm" and not slurm_answers(), reason="no Slurm answers here")
+        name,
+        marks=pytest.mark.skipif(
+            name == "slurm" and not slurm_answers(), reason="no Slurm: eval $(tests/slurm/start-local.sh)"
+        ),
     )
     for name in ENGINES
 ]
@@ -191,20 +196,67 @@ def test_an_address_where_nothing_listens_is_one_line_soon(tmp_path: Path) -> No
     assert time.monotonic() - start < 10 and "\n" not in str(caught.value)
 
 
-def test_a_local_ray_is_for_this_machine_alone_and_reports_nothing(tmp_path: Path) -> None:
-    import ray
+LOCAL_RAY = """
+import json, sys
+from pathlib import Path
+from executor_tasks import act, tasks
+from iddmbench.sweep.executors import make_executor
+from iddmbench.sweep.executors.base import Resources
+from iddmbench.sweep.task import Setting
 
+folder = Path(sys.argv[1])
+with make_executor("ray", Resources(Setting({}, str(folder)), 2, folder, function=act)) as executor:
+    import ray
     try:
         from ray._common.usage import usage_lib
-    except ImportError:
-        from ray._private.usage import usage_lib  # before 2.49
-    with engine("ray", tmp_path) as executor:
-        list(carry_out(tasks("ok"), lambda: executor))
-        assert {node["NodeManagerAddress"] for node in ray.nodes()} == {"127.0.0.1"}
-        assert ray.cluster_resources()["CPU"] == 2
-        assert not usage_lib.usage_stats_enabled()
-        assert ray.available_resources()["object_store_memory"] == ray.cluster_resources()["object_store_memory"]
-    assert not ray.is_initialized()
+    except ImportError:  # before 2.49
+        from ray._private.usage import usage_lib
+    executor.submit(tasks(*["ok"] * 20))
+    left = 20
+    while left:
+        left -= len(executor.wait(1.0))
+    print(json.dumps({
+        "addresses": [node["NodeManagerAddress"] for node in ray.nodes()],
+        "cpus": ray.cluster_resources()["CPU"],
+        "store used": ray.cluster_resources()["object_store_memory"] - ray.available_resources()["object_store_memory"],
+        "reports": usage_lib.usage_stats_enabled(),
+    }))
+"""
+
+
+def test_a_local_ray_is_for_this_machine_alone_and_reports_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LOCAL_RAY, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == {"addresses": ["127.0.0.1"], "cpus": 2, "store used": 0, "reports": False}
+
+
+def test_a_cluster_by_its_address_outlives_the_sweep(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {"OPTIONS": f"address=127.0.0.1:{port}", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid4().hex}
+    env = {**os.environ, **options, "RAY_USAGE_STATS_ENABLED": "0"}
+    start = ["-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "2", "--port", str(port)]
+    with subprocess.Popen(
+        [sys.executable, *start, "--include-dashboard", "false"], env=env, stdout=subprocess.DEVNULL
+    ) as head:
+        try:
+            while socket.socket().connect_ex(("127.0.0.1", port)):
+                assert head.poll() is None
+                time.sleep(0.2)
+            names = ["sleep 1"] * 5 + ["die-once", "raise"]
+            driver = [sys.executable, str(HERE / "executor_driver.py"), "ray", str(tmp_path), "3", *names]
+            done = subprocess.run(driver, env=env, capture_output=True, text=True, timeout=90)
+            assert done.returncode == 0, done.stderr
+            lines = sorted(line.rstrip() for line in done.stdout.splitlines() if line[0].isdigit())
+            died = "5 crashed the worker process died (ActorDiedError: The actor died unexpectedly before finishing this task.)"
+            assert lines == [f"{i} ok" for i in range(5)] + [died, "6 failed Unpicklable: no luck"]
+            assert most_at_a_time(tmp_path / "calls") == 2  # three workers were wanted, and the cluster has two cores
+            assert await_end(processes(tmp_path / "calls"), 10) == set()
+            assert head.poll() is None
+        finally:
+            head.terminate()
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,7 @@ from iddmbench.sweep.task import Result, Setting
 
 HERE = Path(__file__).parent
 
-pytestmark = pytest.mark.skipif(
-    not slurm_answers(), reason="no Slurm answers here: tests/slurm/start-local.sh starts one"
-)
+pytestmark = pytest.mark.skipif(not slurm_answers(), reason="no Slurm: eval $(tests/slurm/start-local.sh)")
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,7 @@ fi
 
 if ! runs "$folder/slurmctld.pid" slurmctld; then
     cat >"$SLURM_CONF" <<CONF
-ClusterName=local
+ClusterName=iddmbench-tests
 SlurmctldHost=$host(127.0.0.1)
 SlurmctldPort=$port
 SlurmdPort=$((port + 1))
@@ -79,11 +79,11 @@ fi
 runs "$folder/slurmd.pid" slurmd || slurmd -f "$SLURM_CONF" -N "$host" >&2
 
 for _ in $(seq 60); do
-    if [ "$(sinfo --noheader --format=%T 2>/dev/null)" != "" ] && sinfo --noheader --format=%T | grep -qE '^(idle|mixed|allocated)'; then
+    if sinfo --noheader --format=%T 2>/dev/null | grep -qE '^(idle|mixed|allocated)'; then
         echo "export SLURM_CONF=$SLURM_CONF"
         exit 0
     fi
-    scontrol update "NodeName=$host" State=RESUME >/dev/null 2>&1 || true
+    scontrol update "NodeName=$host" State=RESUME >/dev/null 2>&1 || true # after a crash it may be "down"
     sleep 0.5
 done
 echo "Slurm did not start; see $folder/slurmctld.log and slurmd.log" >&2

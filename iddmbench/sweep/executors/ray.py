@@ -67,9 +67,9 @@ class RayExecutor(Executor):
                 _check_reachable(self.address)
                 self.ray.init(address=self.address, log_to_driver=False, logging_level="critical")
         except (OSError, ValueError, RuntimeError) as error:  # OSError: ConnectionError, TimeoutError
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             where = "on this machine" if self.address == "local" else f"at {self.address}"
-            raise UserError(f"Ray can't be reached {where}: {first}") from error
+            token = " (it wants a token: set RAY_AUTH_MODE=token)" if "AuthToken" in str(error.__cause__) else ""
+            raise UserError(f"Ray can't be reached {where}: {_first_line(error)}{token}") from error
         if gpus and self.address == "local" and not self.ray.cluster_resources().get("GPU"):
             self.ray.shutdown()
             raise UserError("Ray finds no GPU on this machine: give --device cpu, or a cluster's address")
@@ -133,7 +133,7 @@ class RayExecutor(Executor):
         try:
             self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
-            return self.died(self._waiting.popleft(), _first_line(error)) if self._waiting else None
+            return self.died(self._waiting.popleft(), _how(error)) if self._waiting else None
         self._idle.append(actor)
         return None
 
@@ -144,7 +144,7 @@ class RayExecutor(Executor):
         except self.ray.exceptions.RayError as error:
             with contextlib.suppress(Exception):
                 self.ray.kill(actor)
-            return self.died(task, _first_line(error))
+            return self.died(task, _how(error))
         self._idle.append(actor)
         return result
 
@@ -159,7 +159,11 @@ class RayExecutor(Executor):
 
 
 def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _how(error: Exception) -> str:
+    return f"{type(error).__name__}: {_first_line(error)}"
 
 
 def _check_reachable(address: str) -> None:
