@@ -164,7 +164,8 @@ def runs(**options: str) -> dict[str, Any]:
 def test_failing_hanging_and_dying_cells_end_no_sweep(finished: Place, place: Place) -> None:
     """Each is listed, with its traceback where it has one, and missing in the tables; the others are done."""
     changes = {"runs": {**runs(fails="s29"), "hang": runs(hangs="s30")["echo"], "die": runs(dies="s31")["echo"]}}
-    text = place.sweep("--timeout", "25", "--set", "subjects=3", code=2, cache=finished.cache, **changes)
+    # A worker's first cell holds its start too, which takes long on a busy machine.
+    text = place.sweep("--timeout", "60", "--set", "subjects=3", code=2, cache=finished.cache, **changes)
     assert "6 failed cell(s)" in text
     wanted = {
         "echo": ("s29", "RuntimeError: no luck with s29"),
@@ -181,10 +182,15 @@ def test_failing_hanging_and_dying_cells_end_no_sweep(finished: Place, place: Pl
     assert "Traceback" in (place.run("echo").path / "failures.txt").read_text()
     status = place.command("status", str(place.out))
     assert status.count("failed") >= 6 and "no luck with s29" in status
-    # Again: only what is left is tried, and mended cells are not failed any more.
-    before = len(place.events())
-    place.sweep("--timeout", "25", "--set", "subjects=3", code=2, cache=finished.cache, **changes)
-    assert {e["status"] for e in place.events()[before:] if e["event"] == "cell"} == {"failed"}
+
+
+def test_again_only_what_failed_is_tried(finished: Place, place: Place) -> None:
+    for _ in range(2):
+        place.sweep(code=2, cache=finished.cache, runs=runs(fails="s29"))
+    tried = since_last_begin(place.events(), "cell")
+    assert [(e["status"], e["name"]) for e in tried] == [
+        ("failed", f"echo-{strength} s29 seed 0") for strength in ("0.00", "1.00")
+    ]
 
 
 def test_two_sweeps_in_one_folder(place: Place) -> None:
