@@ -3,6 +3,7 @@
 A task's name says what happens in it. Every call is noted in the folder that the setting calls its cache.
 """
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -37,6 +38,7 @@ def act(setting: Setting, task: Task) -> Result:
     what, _, seconds = task.name.partition(" ")
     note = folder / f"{task.index} {os.getpid()} {time.time_ns()}"
     note.touch()
+    lock = multiprocessing.RLock()  # a progress bar makes one; what is killed never gives it back
     if what.endswith("-once"):
         what = what.removesuffix("-once") if calls(folder)[task.index] == 1 else "ok"
     if what == "die":
@@ -53,6 +55,7 @@ def act(setting: Setting, task: Task) -> Result:
         sys.exit(3)
     time.sleep({"hang": 3600.0, "sleep": float(seconds or 0)}.get(what, 0.0))
     (folder / f"{note.name}.end").write_text(str(time.time_ns()))
+    del lock
     return Result(task, "ok", seconds=1.0, worker=f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')}")
 
 

@@ -173,6 +173,13 @@ def test_an_interrupted_driver_leaves_no_process(name: str, to: str, tmp_path: P
     assert list(calls(tmp_path / "calls").values()) == [1, 1]
 
 
+def test_python_reports_nothing_of_what_killed_workers_left(tmp_path: Path) -> None:
+    driver = [sys.executable, str(HERE / "executor_driver.py"), "local", str(tmp_path), "1", "die", "ok"]
+    done = subprocess.run(driver, capture_output=True, text=True, timeout=60)
+    assert "0 crashed" in done.stdout and "1 ok" in done.stdout
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize("name", ["local", "ray"])
 def test_workers_end_soon_after_a_killed_driver(name: str, tmp_path: Path) -> None:
     driver = start_driver(name, tmp_path, "hang", "hang", "ok")

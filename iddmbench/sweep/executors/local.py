@@ -59,6 +59,7 @@ class LocalExecutor(Executor):
             initargs=(self.resources.function, self.setting),
             context=multiprocessing.get_context("spawn"),
         )
+        _start_tracker()
         with _children_ignore_interrupts():
             _ = self._pool.active  # starts it
 
@@ -106,10 +107,22 @@ class LocalExecutor(Executor):
         return Result(task, "failed", error=f"{type(error).__name__}: {error}")  # a result that can't be sent
 
 
+def _start_tracker() -> None:
+    """Python's process that frees what killed ones leave, told not to report it. A later start would let Ctrl-C through."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
 @contextmanager
 def _children_ignore_interrupts() -> Iterator[None]:
     """Processes and threads that start meanwhile never see Ctrl-C: the driver ends them, and they print no traceback."""
-    resource_tracker.ensure_running()  # starting it would undo this
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
