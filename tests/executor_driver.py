@@ -4,6 +4,7 @@ FOLDER/calls is where tasks are noted. Options of the executor stand in OPTIONS,
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def main(name: str, folder: str, workers: str, *names: str) -> None:
 
 
 if __name__ == "__main__":
+    # What started the tests may be in the background, where shells turn interrupts off for all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main(*sys.argv[1:])
     except KeyboardInterrupt:
