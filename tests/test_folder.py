@@ -12,7 +12,7 @@ from synthetic_run import write_run
 
 from iddmbench.errors import UserError
 from iddmbench.run.environment import environment, git_commit
-from iddmbench.run.folder import TABLES, RunFolder, label, latest, make_table
+from iddmbench.run.folder import SCHEMA, TABLES, RunFolder, label, latest, make_table
 from iddmbench.run.tables import Condition, Summary, Value, written
 
 
@@ -48,7 +48,9 @@ def test_not_a_run(tmp_path: Path) -> None:
     assert "not a run folder" in message(tmp_path)
 
 
-@pytest.mark.parametrize(("schema", "mend"), [(3, "upgrade iddmbench"), (1, "make the run again"), (None, "run again")])
+@pytest.mark.parametrize(
+    ("schema", "mend"), [(SCHEMA + 1, "upgrade iddmbench"), (1, "make the run again"), (None, "run again")]
+)
 def test_other_schema(copy: Path, schema: int | None, mend: str) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"schema": schema, "iddmbench": "9.9"}))
