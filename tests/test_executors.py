@@ -163,7 +163,7 @@ def start_driver(name: str, folder: Path, *names: str) -> "subprocess.Popen[str]
 @pytest.mark.parametrize("to", ["group", "driver"])
 def test_an_interrupted_driver_leaves_no_process(name: str, to: str, tmp_path: Path) -> None:
     """Ctrl-C in a terminal goes to the whole group, `kill -INT` to the driver alone."""
-    driver = start_driver(name, tmp_path, "hang", "hang", "ok")
+    driver = start_driver(name, tmp_path, "hang", "hang", "hang")
     workers = processes(tmp_path / "calls")
     (os.killpg if to == "group" else os.kill)(driver.pid, signal.SIGINT)
     out, err = driver.communicate(timeout=60)
@@ -182,7 +182,7 @@ def test_python_reports_nothing_of_what_killed_workers_left(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["local", "ray"])
 def test_workers_end_soon_after_a_killed_driver(name: str, tmp_path: Path) -> None:
-    driver = start_driver(name, tmp_path, "hang", "hang", "ok")
+    driver = start_driver(name, tmp_path, "hang", "hang", "hang")
     workers = processes(tmp_path / "calls")
     assert all(map(alive, workers))
     driver.kill()
