@@ -141,7 +141,7 @@ def test_make_table_keeps_types_without_rows() -> None:
 
 def test_make_table_fills_floats_only() -> None:
     row = dict.fromkeys(TABLES["cells"], "") | {"seed": 0, "cached": False, "strength": math.nan}
-    for key in [k for k in row if k.startswith(("seconds", "photo"))]:
+    for key in [k for k in row if k.startswith(("seconds", "photo", "peak"))]:
         del row[key]
     assert make_table("cells", [row])["seconds"].isna().all()
     with pytest.raises(ValueError, match=r"missing.*error"):

@@ -1,6 +1,7 @@
 """`iddmbench sweep`: many runs, on many workers, resumable."""
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,6 +68,7 @@ def sweep(
         str((folder / "devices").resolve()),
     )
     resources = Resources(setting, workers, folder.resolve(), timeout or None, options)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers and jobs end with the driver
     with live(wanted, workers) as watch:
         failed = run_sweep(wanted, plan, folder, lambda: make_executor(executor, resources), watch)
     if report:
