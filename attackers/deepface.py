@@ -4,7 +4,6 @@ deepface gets aligned crops (`detector_backend="skip"`) and scales and normalize
 never downloads anything itself: it is shown the files that `iddmbench fetch` has checked.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from iddmbench.attacker import NetworkAttacker
+from iddmbench.environ import variables
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import Detector
 from iddmbench.nets.face_net import FaceNet
@@ -73,20 +73,12 @@ def _build(model: str, path: str, checksum: str) -> None:
 @contextmanager
 def _home_with(path: Path) -> Iterator[None]:
     """deepface looks for a file below DEEPFACE_HOME and downloads it otherwise: show it a folder that has the file."""
-    before = {name: os.environ.get(name) for name in ("DEEPFACE_HOME", "DEEPFACE_BACKEND_ENGINE")}
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home, ".deepface", "weights")
         folder.mkdir(parents=True)
         (folder / path.name).symlink_to(path.resolve())
-        os.environ.update(DEEPFACE_HOME=home, DEEPFACE_BACKEND_ENGINE="onnx")
-        try:
+        with variables({"DEEPFACE_HOME": home, "DEEPFACE_BACKEND_ENGINE": "onnx"}):
             yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
 
 
 class _DeepFace(NetworkAttacker):

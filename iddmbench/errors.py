@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises: the command line prints it as a single line and exits non-zero."""
+"""The one exception that a user's mistake raises, and what is said of others: the command line prints one line of each."""
 
 import difflib
 from collections.abc import Iterable
@@ -14,3 +14,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
     suggestion = f"did you mean '{near[0]}'? " if near else ""
     return f"{suggestion}known: {', '.join(names) or 'none'}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its kind, where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def one_line(error: BaseException) -> str:
+    """ "RuntimeError: no luck": the kind of an error and its first line."""
+    kind, line = type(error).__name__, first_line(error)
+    return kind if line == kind else f"{kind}: {line}"

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from iddmbench.errors import first_line
 from iddmbench.faces.detect import Detector
 from iddmbench.types import Photo, Skipped
 
@@ -28,7 +29,7 @@ def usable_photo(path: Path, name: str, detector: Detector) -> Photo | Skipped:
     try:
         image = read_photo(path)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        return Skipped(name, f"unreadable: {(str(error).splitlines() or [type(error).__name__])[0]}")
+        return Skipped(name, f"unreadable: {first_line(error)}")
     if not detector.detect([image]).found[0]:
         return Skipped(name, "no face found")
     return Photo(name, image)

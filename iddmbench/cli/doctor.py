@@ -14,7 +14,7 @@ from typing import Literal
 
 import typer
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line
 from iddmbench.run.environment import package_version
 
 MODULES = ("torch", "torchvision", "diffusers", "transformers", "peft", "cv2", "onnx", "scipy", "pandas", "matplotlib")
@@ -119,7 +119,7 @@ def check_imports() -> Iterator[Finding]:
 
 
 def _import_problem(name: str, error: Exception) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     if name == "cv2" and "libGL" in reason:
         mend = "pip uninstall opencv-python && pip install --force-reinstall --no-deps opencv-python-headless"
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from iddmbench.run.pipeline import Progress
@@ -119,7 +119,7 @@ def _set_up_torch(device: str, threads: int) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{device}' can't be used: {str(error).splitlines()[0]}") from error
+        raise UserError(f"device '{device}' can't be used: {first_line(error)}") from error
     if threads:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)

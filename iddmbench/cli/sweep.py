@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from iddmbench.sweep.plan import Plan
@@ -94,7 +94,7 @@ def devices_of(text: str, executor: str) -> tuple[str, ...]:
         try:
             torch.zeros(1, device=name)
         except (RuntimeError, AssertionError) as error:
-            raise UserError(f"device '{name}' can't be used: {str(error).splitlines()[0]}") from error
+            raise UserError(f"device '{name}' can't be used: {first_line(error)}") from error
     return names
 
 

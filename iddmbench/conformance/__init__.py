@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, one_line
 
 
 class Skip(Exception):
@@ -36,8 +36,7 @@ def run_checks(checks: list[Callable[[Any], None]], subject: Any) -> Iterator[Ou
         except UserError as error:
             yield Outcome(name, "failed", str(error))
         except Exception as error:
-            text = (str(error).strip() or "no message").splitlines()[0]
-            yield Outcome(name, "failed", f"it raised {type(error).__name__}: {text}")
+            yield Outcome(name, "failed", f"it raised {one_line(error)}")
         else:
             yield Outcome(name, "ok")
 

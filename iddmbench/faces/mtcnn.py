@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line
 from iddmbench.faces.detect import Detector, Faces, framed, largest_faces
 from iddmbench.faces.images import rgb_images
 from iddmbench.nets.wheel_files import sha256, wheel_file
@@ -100,7 +100,7 @@ def load_networks() -> tuple[Any, ...]:
         try:
             network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises half a dozen kinds for damaged files
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"{path} is no state of MTCNN's {stage}: {reason}") from error
         networks.append(network.eval().requires_grad_(False))
     return tuple(networks)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line
 from iddmbench.models.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class BaseModel:
                     self.folder, use_safetensors=True, safety_checker=None, requires_safety_checker=False
                 )
             except (OSError, ValueError, KeyError) as error:
-                raise _unloadable(self.name, self.folder, str(error).strip().splitlines()[0]) from error
+                raise _unloadable(self.name, self.folder, first_line(error)) from error
             for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
                 part.float().requires_grad_(False).eval().to(self.device)
             pipeline.unet.to(memory_format=torch.channels_last)
@@ -195,7 +195,7 @@ def _folder(name: str) -> Path:
     try:
         return Path(StableDiffusionPipeline.download(hub, use_safetensors=True, safety_checker=None))
     except Exception as error:  # the hub client raises many kinds; all mean that the weights are not here
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"base model '{hub}' could not be fetched ({reason}); download it elsewhere and pass its folder with --base"
         ) from error

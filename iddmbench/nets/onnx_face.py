@@ -10,7 +10,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line
 from iddmbench.faces.align import ARCFACE_112
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.nets.onnx_torch import OnnxGraph, fold_constants, read_onnx
@@ -65,7 +65,7 @@ class OnnxFace(FaceNet):
             try:
                 probe = self.features(torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)))
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
-                reason = str(error).strip().splitlines()[0]
+                reason = first_line(error)
                 raise UserError(f"{path} does not run on crops of {SIDE} x {SIDE}: {reason}") from error
         if probe.ndim != 2 or len(probe) != 2 or probe.shape[1] < 2:
             raise UserError(f"{path} gives {tuple(probe.shape)} for two faces; an embedding is N x D")
@@ -111,7 +111,7 @@ class _Runtime(nn.Module):
         try:
             self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common base but this
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise UserError(f"{path} can't be loaded by onnxruntime: {reason}") from error
         self.source, self.one_by_one = source, one_by_one
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line
 from iddmbench.models.base import BaseModel
 from iddmbench.models.recipe import LoraSettings
 
@@ -36,7 +36,7 @@ def adapter(base: BaseModel, settings: LoraSettings, generator: torch.Generator)
         # diffusers leaves a mark that an adapter is there, on which the next one would fail.
         getattr(unet, "peft_config", {}).pop(NAME, None)
         unet._hf_peft_config_loaded = hasattr(unet, "peft_config")
-        raise UserError(f"LoRA does not fit base '{base.name}': {str(error).splitlines()[0]}") from error
+        raise UserError(f"LoRA does not fit base '{base.name}': {first_line(error)}") from error
     try:
         with torch.no_grad():
             for key, weight in unet.named_parameters():
@@ -67,6 +67,6 @@ def write_weights(unet: "UNet2DConditionModel", weights: dict[str, Tensor]) -> N
     try:
         result = set_peft_model_state_dict(unet, dict(weights), adapter_name=NAME)
     except RuntimeError as error:
-        raise UserError(f"adapter does not fit this base model: {str(error).splitlines()[0]}") from error
+        raise UserError(f"adapter does not fit this base model: {first_line(error)}") from error
     if result.unexpected_keys:
         raise UserError(f"adapter does not fit this base model: it holds {result.unexpected_keys[0]}")

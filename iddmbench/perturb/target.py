@@ -7,7 +7,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line
 from iddmbench.models.base import BaseModel
 from iddmbench.perturb.pgd import to_signed
 from iddmbench.references import resize
@@ -24,7 +24,7 @@ def target_image(path: str, side: int) -> np.ndarray:
         with Image.open(Path(path)) as opened:
             image = np.asarray(opened.convert("RGB"))
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise UserError(f"target={path}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"target={path}: {first_line(error)}") from error
     length = min(image.shape[:2])
     top, left = (image.shape[0] - length) // 2, (image.shape[1] - length) // 2
     return resize(np.ascontiguousarray(image[top : top + length, left : left + length]), side)

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line
 
 SCHEMA = 3
 CONFIG, ENVIRONMENT, FAILURES, REPORT = "config.json", "environment.json", "failures.txt", "report.html"
@@ -279,7 +279,7 @@ class RunFolder:
         return content
 
     def _damaged(self, file: str, error: Exception) -> UserError:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         return UserError(f"run {self.path} is damaged: {file} can't be read ({reason}); run the same command again")
 
 

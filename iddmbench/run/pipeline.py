@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from iddmbench.errors import one_line
 from iddmbench.run.config import RunConfig
 from iddmbench.run.journal import Journal
 from iddmbench.run.lab import Cell, Lab
 from iddmbench.run.score import Scoring
 from iddmbench.run.study import Study
-from iddmbench.run.write import Outcome, begin, one_line, stops, write_run
+from iddmbench.run.write import Outcome, begin, stops, write_run
 
 log = logging.getLogger(__name__)
 

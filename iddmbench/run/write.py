@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, one_line
 from iddmbench.run.environment import environment
 from iddmbench.run.files import copy_images, write_table, write_text
 from iddmbench.run.folder import (
@@ -212,12 +212,6 @@ def _write_failures(out: Path, failed: Sequence[Outcome]) -> None:
 def stops(error: BaseException) -> bool:
     """Whether no other cell would fare better: a full or read-only disk."""
     return isinstance(error, UnwritableCache) or (isinstance(error, OSError) and error.errno in STOPS)
-
-
-def one_line(error: BaseException) -> str:
-    """ "RuntimeError: no luck": the kind of an error and the first line that it says."""
-    message = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{type(error).__name__}: {message[0]}"
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from iddmbench.errors import UserError, did_you_mean
+from iddmbench.errors import UserError, did_you_mean, first_line
 from iddmbench.run.config import RunConfig
 from iddmbench.run.store import digest
 from iddmbench.sweep.yaml_lines import Lines, read_yaml_file
@@ -119,7 +119,7 @@ def parse_changes(options: list[str] | None) -> dict[str, Any]:
         try:
             changes[key.strip().replace("-", "_")] = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise UserError(f"--set {option}: {str(error).splitlines()[0]}") from error
+            raise UserError(f"--set {option}: {first_line(error)}") from error
     return changes
 
 

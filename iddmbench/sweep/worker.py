@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line, one_line
 from iddmbench.sweep.task import Result, Setting, Task
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _held: dict[str, FileLock] = {}
 
 def work(setting: Setting, task: Task) -> Result:
     """Do a task. What it raises is in the result; nothing but the death of the process gets out."""
-    from iddmbench.run.write import one_line, stops
+    from iddmbench.run.write import stops
 
     start = time.perf_counter()
     worker = f"{os.getpid()}@{platform.node()}"
@@ -78,9 +78,7 @@ def within_memory(save: Callable[[int], None], compute: Callable[[], None]) -> t
             except torch.OutOfMemoryError as error:
                 if level == FRUGAL:
                     raise
-                notes.append(
-                    f"out of memory at batch level {level} ({str(error).splitlines()[0]}): tried again with less"
-                )
+                notes.append(f"out of memory at batch level {level} ({first_line(error)}): tried again with less")
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
     finally:

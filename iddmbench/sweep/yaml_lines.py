@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line
 
 Path_ = tuple[str | int, ...]
 Lines = dict[Path_, int]
@@ -23,7 +23,7 @@ def read_yaml(text: str, name: str) -> tuple[dict[str, Any], Lines]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        problem = getattr(error, "problem", None) or first_line(error)
         raise UserError(f"{name}{where}: {problem}") from error
     finally:
         loader.dispose()

@@ -1,13 +1,14 @@
 """The interface of executors, and what they are given."""
 
-import os
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from iddmbench.environ import variables
+from iddmbench.errors import one_line
 from iddmbench.sweep.task import Result, Setting, Task
 from iddmbench.sweep.worker import work
 
@@ -76,21 +77,9 @@ def attempt(function: Function, setting: Setting, task: Task) -> Result:
     try:
         return function(setting, task)
     except BaseException as error:  # sys.exit() included
-        line = (str(error).strip().splitlines() or [""])[0]
-        text = f"{type(error).__name__}: {line}" if line else type(error).__name__
-        return Result(task, "failed", error=text, traceback=traceback.format_exc())
+        return Result(task, "failed", error=one_line(error), traceback=traceback.format_exc())
 
 
-@contextmanager
-def threads_of_children(threads: int) -> Iterator[None]:
+def threads_of_children(threads: int) -> AbstractContextManager[None]:
     """Processes that start meanwhile use that many threads for numpy's and torch's sums."""
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    return variables(dict.fromkeys(THREAD_VARIABLES, str(threads)))

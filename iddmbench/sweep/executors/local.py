@@ -13,6 +13,8 @@ from threading import Thread
 
 from pebble import ProcessExpired, ProcessPool
 
+from iddmbench.environ import variables
+from iddmbench.errors import one_line
 from iddmbench.sweep.executors.base import Executor, Function, Resources, attempt, threads_of_children
 from iddmbench.sweep.task import Result, Setting, Task
 
@@ -104,20 +106,15 @@ class LocalExecutor(Executor):
             return self.died(task, f"exit code {error.exitcode}")
         if isinstance(error, BrokenProcessPool):  # a worker died before it had a task
             return self.died(task, str(error))
-        return Result(task, "failed", error=f"{type(error).__name__}: {error}")  # a result that can't be sent
+        return Result(task, "failed", error=one_line(error))  # a result that can't be sent
 
 
 def _start_tracker() -> None:
     """Python's process that frees what killed ones leave, told not to report it. A later start would let Ctrl-C through."""
-    before = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
-    try:
+    known = os.environ.get("PYTHONWARNINGS")
+    silent = ",".join(filter(None, [known, "ignore:resource_tracker:UserWarning"]))
+    with variables({"PYTHONWARNINGS": silent}):
         resource_tracker.ensure_running()
-    finally:
-        if before is None:
-            del os.environ["PYTHONWARNINGS"]
-        else:
-            os.environ["PYTHONWARNINGS"] = before
 
 
 @contextmanager

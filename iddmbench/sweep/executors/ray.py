@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line, one_line
 from iddmbench.sweep.executors.base import Executor, Function, Resources, attempt, threads_of_children
 from iddmbench.sweep.task import Result, Setting, Task
 
@@ -69,7 +69,7 @@ class RayExecutor(Executor):
         except (OSError, ValueError, RuntimeError) as error:  # OSError: ConnectionError, TimeoutError
             where = "on this machine" if self.address == "local" else f"at {self.address}"
             token = " (it wants a token: set RAY_AUTH_MODE=token)" if "AuthToken" in str(error.__cause__) else ""
-            raise UserError(f"Ray can't be reached {where}: {_first_line(error)}{token}") from error
+            raise UserError(f"Ray can't be reached {where}: {first_line(error)}{token}") from error
         if gpus and self.address == "local" and not self.ray.cluster_resources().get("GPU"):
             self.ray.shutdown()
             raise UserError("Ray finds no GPU on this machine: give --device cpu, or a cluster's address")
@@ -133,7 +133,7 @@ class RayExecutor(Executor):
         try:
             self.ray.get(reference)
         except self.ray.exceptions.RayError as error:
-            return self.died(self._waiting.popleft(), _how(error)) if self._waiting else None
+            return self.died(self._waiting.popleft(), one_line(error)) if self._waiting else None
         self._idle.append(actor)
         return None
 
@@ -144,7 +144,7 @@ class RayExecutor(Executor):
         except self.ray.exceptions.RayError as error:
             with contextlib.suppress(Exception):
                 self.ray.kill(actor)
-            return self.died(task, _how(error))
+            return self.died(task, one_line(error))
         self._idle.append(actor)
         return result
 
@@ -156,14 +156,6 @@ class RayExecutor(Executor):
                 self.ray.kill(actor)
                 late.append(self.too_long(task))
         return late
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _how(error: Exception) -> str:
-    return f"{type(error).__name__}: {_first_line(error)}"
 
 
 def _check_reachable(address: str) -> None:

@@ -16,11 +16,12 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
+from iddmbench.environ import variables
 from iddmbench.errors import UserError
 from iddmbench.run.store import digest
 from iddmbench.sweep.executors.base import Executor, Function, Resources
@@ -219,18 +220,10 @@ def _do(folder: str, tasks: list[Task]) -> list[Result]:
     return results
 
 
-@contextmanager
-def _outside_of_any_job() -> Iterator[None]:
+def _outside_of_any_job() -> AbstractContextManager[None]:
     """A driver may be a job itself, whose variables sbatch would take for the new jobs' settings."""
-    inherited = {name: os.environ[name] for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"}
-    if "SLURM_JOB_ID" not in inherited:
-        inherited = {}
-    for name in inherited:
-        del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(inherited)
+    inherited = [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]
+    return variables(dict.fromkeys(inherited) if "SLURM_JOB_ID" in inherited else {})
 
 
 def _last_line(path: Path) -> str:
