@@ -32,7 +32,8 @@ from iddmbench.submission import verify as module
 from iddmbench.submission.authenticity import Dependence, Posted, dependence
 from iddmbench.submission.bundle import About, write_bundle
 from iddmbench.submission.images import perceptual_hash
-from iddmbench.submission.names import public_name, public_options
+from iddmbench.submission.lab import white_box_of
+from iddmbench.submission.names import own_names, public_name, public_options
 from iddmbench.submission.verify import Options, Verification, verify
 
 runner = CliRunner()
@@ -382,15 +383,17 @@ def test_its_own_lora_settings_are_another_track(case: Case, verified: Verificat
     assert found.track != verified.track and "own LoRA settings" in found.unranked
 
 
+def rename(meta: dict[str, Any], members: Members) -> None:
+    """As if the defense were one that the verifier does not know."""
+    text = str(meta).replace("'blend'", "'theirs'")
+    meta.clear()
+    meta.update(eval(text))
+    for name in list(members):
+        members[name.replace("/blend-", "/theirs-")] = members.pop(name)
+
+
 def test_a_defense_that_is_not_installed(case: Case, tmp_path: Path) -> None:
     """Its figures are recomputed, its list of surrogates is its word, and nothing of it is run."""
-
-    def rename(meta: dict[str, Any], members: Members) -> None:
-        text = str(meta).replace("'blend'", "'theirs'")
-        meta.clear()
-        meta.update(eval(text))
-        for name in list(members):
-            members[name.replace("/blend-", "/theirs-")] = members.pop(name)
 
     path = forge(case.bundle, tmp_path / "theirs.zip", rename)
     found = case.verify(path, tmp_path / "out")
@@ -399,12 +402,46 @@ def test_a_defense_that_is_not_installed(case: Case, tmp_path: Path) -> None:
         case.verify(path, tmp_path / "again", retrain=1)
 
 
+def test_a_surrogate_with_a_path_is_refused(verified: Verification) -> None:
+    """An installed defense takes any text for a surrogate; nothing of it is opened or shown."""
+    meta = verified.bundle.meta
+    for name in ("onnx:/etc/passwd", "<b>", "a b", "x" * 500):
+        run = meta.run.model_copy(update={"resolved_options": {"surrogate": [name]}})
+        with pytest.raises(UserError, match="is no attacker's name, or one with a path") as refused:
+            white_box_of(meta.model_copy(update={"defense": "iddm", "run": run}))
+        assert "\n" not in str(refused.value) and len(str(refused.value)) < 200
+
+
+def test_the_verifiers_copy_of_a_surrogate_is_white_box(case: Case, tmp_path: Path) -> None:
+    """A surrogate that is a file is the same network under any file name, with any detector, in any adaptive attacker."""
+    source = wheel_file(sface_net.PACKAGE, sface_net.FILE)
+    copy = tmp_path / "my copy.onnx"
+    copy.symlink_to(source)
+    file = f"onnx:{copy}"
+    digits = build_attacker(file).fingerprint()[:8]
+    public = f"onnx:theirs-{digits}"
+    assert own_names([public], ["fine", f"{file}:mtcnn", f"threshold:{file}"]) == (file,)
+    assert own_names([public], ["fine"]) == () == own_names(["fine", "onnx:theirs-01234567"], ["fine", file])
+
+    def knows(meta: dict[str, Any], members: Members) -> None:
+        rename(meta, members)
+        meta["white_box"] = [public]
+
+    path = forge(case.bundle, tmp_path / "theirs.zip", knows)
+    found = case.verify(path, tmp_path / "out", attackers=("coarse", "fine", file, f"threshold:{file}"))
+    assert found.white_box == (public,)
+    rows = found.run.summary
+    threats = rows[rows["defense"] == "theirs"].groupby("attacker")["threat"].agg(set)
+    assert threats[file] == {"white-box"} and threats[f"threshold:{file}"] == {"adaptive white-box"}
+    assert threats["coarse"] == {"transfer"}
+
+
 def test_calling_the_better_attacker_white_box_is_noted(case: Case, verified: Verification) -> None:
     """The worst case leaves white-box attackers out: calling one so that links well is a way to hide it."""
-    summary, meta = verified.run.summary.copy(), verified.bundle.meta
-    assert not module._white_box_notes(meta, summary.assign(value=0.5))
+    summary = verified.run.summary.copy()
+    assert not module._white_box_notes("blend", ("coarse",), summary.assign(value=0.5))
     low = summary.assign(value=np.where(summary["attacker"] == "coarse", 0.2, 0.5))
-    (note,) = module._white_box_notes(meta, low)
+    (note,) = module._white_box_notes("blend", ("coarse",), low)
     assert "'coarse' is white-box and yet links more" in note
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from iddmbench.dataset import DATASETS
 from iddmbench.defense import DEFENSES, Defense, configure
@@ -20,6 +21,7 @@ from iddmbench.run.lab import Cell, Lab, Outputs, Thief
 from iddmbench.run.store import Store
 from iddmbench.submission.read import Bundle
 from iddmbench.submission.schema import ANCHORS, CellFacts, RunFacts, Submission
+from iddmbench.submission.text import AttackerName
 from iddmbench.types import FaceData, Subject
 
 
@@ -116,14 +118,10 @@ def real_defense(cell: CellFacts, subjects: dict[str, Subject], options: dict[st
     return Cell(subjects[cell.subject], defense, cell.seed)
 
 
-def stated_defense(cell: CellFacts, meta: Submission) -> Defense:
-    """The defense as far as scoring knows it: name, strength, and the attackers that are white-box for it.
-
-    An installed defense says that itself; of one that is not installed here, the bundle's word is taken, and shown as such.
-    """
+def stated_defense(cell: CellFacts, meta: Submission, white_box: tuple[str, ...]) -> Defense:
+    """The defense as far as scoring knows it: name, strength, and the attackers that are white-box for it."""
     if cell.defense in ANCHORS:
         return configure(DEFENSES.get(cell.defense), {})
-    white_box = white_box_of(meta)
     attributes = {
         "__module__": __name__,
         "name": cell.defense,
@@ -134,12 +132,25 @@ def stated_defense(cell: CellFacts, meta: Submission) -> Defense:
 
 
 def white_box_of(meta: Submission) -> tuple[str, ...]:
+    """Public names of the attackers that the bundle's defense optimized against.
+
+    An installed defense says that itself; of one that is not installed here, the bundle's word is taken, and shown as such.
+    Raises UserError for options that the installed defense does not take, and for a surrogate whose name is none.
+    """
     if meta.defense in ANCHORS:
         return ()
     if meta.defense not in DEFENSES.names():
         return meta.white_box
     options: dict[str, Any] = dict(meta.run.resolved_options)
-    return configure(DEFENSES.get(meta.defense), options).surrogates()
+    surrogates = configure(DEFENSES.get(meta.defense), options).surrogates()
+    for name in surrogates:
+        try:
+            TypeAdapter(AttackerName).validate_python(name)
+        except ValidationError as error:
+            raise UserError(
+                f"the bundle's surrogate {name[:80]!r} is no attacker's name, or one with a path"
+            ) from error
+    return surrogates
 
 
 def posted_by(bundles: list[Bundle], side: int) -> Callable[[Cell], np.ndarray]:

@@ -1,11 +1,11 @@
 """Attackers' names as strangers may see them: one that is a file of somebody's disk is named without its path."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PureWindowsPath
 from typing import Any
 
-from iddmbench.adaptive import parse
+from iddmbench.adaptive import parse, roots
 from iddmbench.attacker import ATTACKERS, build_attacker, split_detector
 
 STEM, DIGITS = 20, 8
@@ -29,6 +29,19 @@ def public_name(name: str, fingerprints: Mapping[str, str]) -> str:
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PureWindowsPath(argument.partition(",")[0]).stem)[:STEM].strip("-._")
     digits = (fingerprints.get(name) or build_attacker(name).fingerprint())[:DIGITS]
     return f"{kind}:{stem or 'file'}-{digits}{detector and ':' + detector}"
+
+
+def own_names(public: Iterable[str], attackers: Iterable[str]) -> tuple[str, ...]:
+    """Systems of `attackers` that are files here and the same network as one with a public name, whatever it is called."""
+    files = {_digits(name) for name in public if ":" in name}
+    mine = dict.fromkeys(root for name in attackers for root in roots(name) if ":" in root)
+    return tuple(name for name in mine if files and _digits(public_name(name, {})) in files)
+
+
+def _digits(public: str) -> tuple[str, str]:
+    """Kind and fingerprint of a public name, without the file's own name."""
+    kind, _, rest = public.partition(":")
+    return kind, rest.partition(":")[0][-DIGITS:]
 
 
 def public_options(options: Mapping[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:

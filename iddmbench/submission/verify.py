@@ -32,7 +32,7 @@ from iddmbench.submission import authenticity
 from iddmbench.submission.authenticity import LEAST_DEPENDENCE, Dependence, Posted, title
 from iddmbench.submission.compare import Difference, differences
 from iddmbench.submission.lab import SubmittedLab, load_parts, posted_by, stated_defense, white_box_of
-from iddmbench.submission.names import public_name
+from iddmbench.submission.names import own_names, public_name
 from iddmbench.submission.read import Bundle, open_bundle
 from iddmbench.submission.retrain import Retrained, pick, retrain
 from iddmbench.submission.schema import CellFacts, Submission
@@ -135,7 +135,9 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
             f"settings make {found['version']}/{found['hash'][:12]} here"
         )
     attackers = choose_attackers(options.attackers, len(meta.run.subjects))
-    cells = [Cell(subjects[c.subject], stated_defense(c, meta), c.seed) for c in all_cells(sources, meta)]
+    stated = white_box_of(meta)
+    known = stated + own_names(stated, attackers)
+    cells = [Cell(subjects[c.subject], stated_defense(c, meta, known), c.seed) for c in all_cells(sources, meta)]
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give another --out, or remove it")
     out.mkdir(parents=True, exist_ok=True)
@@ -154,7 +156,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     contradicted = differences(meta.claims, run.summary, _same_worst_cases(meta, list(names.values())), names)
     notes += (
         _attacker_notes(meta, {names[name]: linker for name, linker in linkers.items()}, list(names.values()))
-        + _white_box_notes(meta, run.summary)
+        + _white_box_notes(meta.defense, known, run.summary)
         + _anchor_notes(bundle, trusted if whole else None, base.side)
     )
     again: list[Retrained] = []
@@ -165,7 +167,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
         bundle=bundle,
         run=run,
         track=track_of(meta),
-        white_box=white_box_of(meta),
+        white_box=stated,
         stated=meta.defense not in DEFENSES.names(),
         anchors=trusted.sha256 if trusted is not None and whole else "",
         attackers=tuple(attackers),
@@ -337,15 +339,13 @@ def _attacker_notes(meta: Submission, linkers: Mapping[str, Linker], attackers: 
     return notes
 
 
-def _white_box_notes(meta: Submission, summary: pd.DataFrame) -> list[str]:
+def _white_box_notes(defense: str, white_box: tuple[str, ...], summary: pd.DataFrame) -> list[str]:
     """An attacker that the defense optimized against should link less than others. One that links more may have been called
     white-box to keep it out of the worst case."""
-    rows = summary[
-        (summary["metric"] == "r1u") & (summary["policy"] == "headline") & (summary["defense"] == meta.defense)
-    ]
+    rows = summary[(summary["metric"] == "r1u") & (summary["policy"] == "headline") & (summary["defense"] == defense)]
     worst = rows[rows["attacker"] == WORST_CASE].set_index("strength")["value"]
     notes = []
-    for name in white_box_of(meta):
+    for name in white_box:
         own = rows[rows["attacker"] == name].set_index("strength")["value"]
         if (own < worst.reindex(own.index)).any():
             notes.append(f"'{name}' is white-box and yet links more images than the worst case, which leaves it out")
