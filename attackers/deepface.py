@@ -17,7 +17,6 @@ from torch import Tensor
 from iddmbench.attacker import NetworkAttacker
 from iddmbench.environ import variables
 from iddmbench.errors import UserError
-from iddmbench.faces.detect import Detector
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.weights import WeightFile
 
@@ -105,9 +104,6 @@ class _DeepFace(NetworkAttacker):
         cls.name, cls.title = f"deepface-{cls.model.lower()}", f"deepface: {cls.model} ({cls.dim}-D)"
         cls.source = f"{source}, {file}"
         cls.file = WeightFile(file, f"{url}/{file}", cls.licence, sha256)
-
-    def __init__(self, detector: Detector | None = None, batch: int = 16):
-        super().__init__(detector, batch)
 
     def load(self) -> DeepFaceNet:
         return DeepFaceNet(self)

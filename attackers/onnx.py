@@ -21,10 +21,8 @@ class Onnx(NetworkAttacker):
     licence = "the file's own"
     source = "the user's file"
 
-    def __init__(
-        self, path: Path | str | None = None, *options: str, detector: Detector | None = None, batch: int = 32
-    ):
-        super().__init__(detector, batch)
+    def __init__(self, path: Path | str | None = None, *options: str, detector: Detector | None = None):
+        super().__init__(detector)
         for option in options:
             if option not in OPTIONS:
                 raise UserError(f"onnx:{path} has no option '{option}': {did_you_mean(option, OPTIONS)}")
