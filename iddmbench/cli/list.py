@@ -190,8 +190,10 @@ def _dataset(name: str) -> list[Table]:
     tables = [_facts(name, {"what it is": cls.title, "licence": cls.licence, "notes": _first_line(cls)})]
     if options := _constructor(cls):
         table = _table("Options", "name", "default")
+        variable = getattr(cls, "variable", "")  # of `LocalCopy`: a root that a shared configuration need not name
+        none = f"what {variable} names; else it must be given" if variable else "none; must be given"
         for option, default in options.items():
-            _add(table, option, _default(default) or "none; must be given")
+            _add(table, option, _default(default) or none)
         tables.append(table)
     return tables
 
