@@ -16,6 +16,7 @@ from iddmbench.errors import UserError
 from iddmbench.leaderboard.entry import Entry, Rank, make_entry, read_entry, write_entry
 from iddmbench.run.contact_sheet import contact_sheet
 from iddmbench.run.folder import label
+from iddmbench.submission.authenticity import Known
 from iddmbench.submission.images import BITS, from_hex, to_hex
 from iddmbench.submission.read import strict_json
 from iddmbench.submission.verify import Verification
@@ -65,9 +66,9 @@ def places(entries: Sequence[Entry], judge: str, metric: str) -> list[Place]:
     return [*found, *(Place(e, standing[e.id], None, ()) for e in rest)]
 
 
-def known_images(board: Path) -> dict[str, dict[str, list[np.ndarray]]]:
-    """Hashes of all accepted images: id -> "subject/seed" -> one bool [N, 256] per condition."""
-    found: dict[str, dict[str, list[np.ndarray]]] = {}
+def known_images(board: Path) -> dict[str, Known]:
+    """Hashes of all accepted images, by the entries' ids."""
+    found: dict[str, Known] = {}
     folder = board / ENTRIES
     for path in sorted(folder.glob(f"*/{HASHES}")) if folder.is_dir() else []:
         cells: dict[str, list[np.ndarray]] = {}
@@ -78,7 +79,8 @@ def known_images(board: Path) -> dict[str, dict[str, list[np.ndarray]]]:
                     cells.setdefault(cell, []).append(bits.reshape(-1, BITS))
         except (ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{path} does not hold hashes of images: add that entry again") from error
-        found[path.parent.name] = cells
+        entry = read_entry(path.parent)
+        found[entry.id] = Known(entry.defense, entry.track, cells)
     return found
 
 

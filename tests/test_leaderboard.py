@@ -114,7 +114,7 @@ def test_damaged_hashes_are_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"hashes\.json"):
             known_images(tmp_path)
     path.write_text(json.dumps({"iddm-1.00": {"s29/0": ["ab" * 32, "cd" * 32]}}))
-    assert known_images(tmp_path)["iddm-sface"]["s29/0"][0].shape == (2, 256)
+    assert known_images(tmp_path)["iddm-sface"].cells["s29/0"][0].shape == (2, 256)
 
 
 # ---- escapes ----------------------------------------------------------------------------------------------------------

@@ -344,6 +344,27 @@ def test_images_of_another_submission(case: Case, verified: Verification, tmp_pa
     assert case.verify(stolen, tmp_path / "again", known={}).accepted
 
 
+def test_the_same_defense_in_another_track(case: Case, verified: Verification, tmp_path: Path) -> None:
+    """An owner's and a thief's models of the same photos: the same images, two tracks. Under another name they are stolen."""
+    board = tmp_path / "board"
+    boards.add(board, verified, "blend")
+
+    def steals(meta: dict[str, Any], members: Members) -> None:
+        meta["run"]["threat"] = "unauthorized"
+
+    thief = forge(case.bundle, tmp_path / "thief.zip", steals)
+    found = case.verify(thief, tmp_path / "out", known=boards.known_images(board))
+    assert not found.refused and found.track != verified.track
+    assert any("those of submission 'blend', of the same defense in another track" in note for note in found.notes)
+
+    def renamed(meta: dict[str, Any], members: Members) -> None:
+        steals(meta, members)
+        rename(meta, members)
+
+    theirs = forge(case.bundle, tmp_path / "theirs.zip", renamed)
+    assert case.verify(theirs, tmp_path / "again", known=boards.known_images(board)).refused
+
+
 def test_pictures_that_show_nothing_are_noted(case: Case, tmp_path: Path) -> None:
     def blank(meta: dict[str, Any], members: Members) -> None:
         for name in [n for n in members if n.startswith("images/blend-1.00")]:

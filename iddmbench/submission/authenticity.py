@@ -8,7 +8,6 @@ is a copy.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -86,8 +85,21 @@ def copies_between_subjects(posted: Sequence[Posted]) -> list[str]:
     return problems
 
 
+@dataclass(frozen=True)
+class Known:
+    """An accepted submission's images, as hashes.
+
+    Attributes:
+        cells: "subject/seed" -> bool [N, 256], one per condition.
+    """
+
+    defense: str
+    track: str
+    cells: Mapping[str, Sequence[np.ndarray]]
+
+
 def copies_of_submissions(
-    posted: Sequence[Posted], undefended: Mapping[tuple[str, int], np.ndarray], others: Mapping[str, Mapping[str, Any]]
+    posted: Sequence[Posted], undefended: Mapping[tuple[str, int], np.ndarray], others: Mapping[str, Known]
 ) -> list[str]:
     """Conditions whose images are another submission's.
 
@@ -96,7 +108,7 @@ def copies_of_submissions(
 
     Args:
         undefended: (subject, seed) -> bool [N, 256] of the trusted undefended model.
-        others: submission -> {"subject/seed": list of bool [N, 256], one per condition}.
+        others: by the submissions' names.
     """
     problems = []
     for title, cells in _by_condition(posted):
@@ -110,7 +122,7 @@ def copies_of_submissions(
                 if plain is not None and plain.shape == one.bits.shape:
                     changed &= (one.bits != plain).sum(1) > 2 * COPY
                 total += int(changed.sum())
-                theirs = known.get(f"{one.cell.subject}/{one.cell.seed}", [])
+                theirs = known.cells.get(f"{one.cell.subject}/{one.cell.seed}", [])
                 if len(theirs):
                     same += int((changed & (distances(one.bits, np.concatenate(theirs)) <= SAME).any(1)).sum())
             if same > max(SHARE * total, 1):

@@ -29,7 +29,7 @@ from iddmbench.run.store import Store, digest
 from iddmbench.run.study import protocol
 from iddmbench.run.write import write_json
 from iddmbench.submission import authenticity
-from iddmbench.submission.authenticity import LEAST_DEPENDENCE, Dependence, Posted, title
+from iddmbench.submission.authenticity import LEAST_DEPENDENCE, Dependence, Known, Posted, title
 from iddmbench.submission.compare import Difference, differences
 from iddmbench.submission.lab import SubmittedLab, load_parts, posted_by, stated_defense, white_box_of
 from iddmbench.submission.names import own_names, public_name
@@ -58,7 +58,7 @@ class Options:
         retrain: cells to train again; seed: draws them.
         cache: of embeddings (by content of the images); retraining uses a fresh one.
         base: see `load_parts`. dataset_options: of the verifier's own dataset.
-        known: accepted submissions' image hashes, see `authenticity.copies_of_submissions`.
+        known: accepted submissions' images, by their names.
         grid: strengths that count.
     """
 
@@ -70,7 +70,7 @@ class Options:
     device: str = "cpu"
     base: str | None = None
     dataset_options: Mapping[str, Any] = field(default_factory=dict)
-    known: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    known: Mapping[str, Known] = field(default_factory=dict)
     grid: tuple[float, ...] = GRID
 
 
@@ -147,7 +147,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     linkers, groups = scoring.linkers, scoring.groups
     run = RunFolder.open(out)
 
-    refused, notes = _images(posted, data, base.side, trusted if whole else None, options)
+    refused, notes = _images(meta, posted, data, base.side, trusted if whole else None, options)
     depends = _dependence(groups, lab, cells)
     for one, text in _independent(groups, run.summary, depends):
         (refused if one else notes).append(text)
@@ -265,7 +265,7 @@ def _config(meta: Submission, lab: Lab, attackers: tuple[str, ...], cells: Seque
 
 
 def _images(
-    posted: list[Posted], data: FaceData, side: int, trusted: Bundle | None, options: Options
+    meta: Submission, posted: list[Posted], data: FaceData, side: int, trusted: Bundle | None, options: Options
 ) -> tuple[list[str], list[str]]:
     """(why the images are refused, notes)."""
     undefended = {}
@@ -274,8 +274,14 @@ def _images(
         undefended = {(c.subject, c.seed): authenticity.hashes(trusted.images(c, side)) for c in cells}
     refused = authenticity.copies_of_photos(posted, data, side)
     refused += authenticity.copies_between_subjects(posted)
-    refused += authenticity.copies_of_submissions(posted, undefended, options.known)
-    return refused, authenticity.flat_images(posted)
+    # The same defense in another track has images in common with itself: some of the people, or the owner's and the thief's.
+    kin = {k: v for k, v in options.known.items() if v.defense == meta.defense and v.track != track_of(meta)}
+    others = {k: v for k, v in options.known.items() if k not in kin}
+    refused += authenticity.copies_of_submissions(posted, undefended, others)
+    shared = authenticity.copies_of_submissions(posted, undefended, kin)
+    return refused, [f"{text}, of the same defense in another track" for text in shared] + authenticity.flat_images(
+        posted
+    )
 
 
 def _dependence(groups: Mapping[str, Group], lab: Lab, cells: Sequence[Cell]) -> dict[str, Dependence]:
