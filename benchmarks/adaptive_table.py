@@ -1,51 +1,68 @@
-"""Rank-1 hits of plain and adaptive attackers in a run, as the table in docs/attackers.md.
+"""Rank-1 hits of plain and adaptive attackers in a run, as the tables in docs/attackers.md.
 
     python benchmarks/adaptive_table.py RUN [--write docs/attackers.md]
+    python benchmarks/adaptive_table.py RUN --by-defense [--strength 1] [--write docs/attackers.md]
 
-Each cell: share of images linked to the right person at rank 1 (headline policy), with its 95 % interval.
+Each cell: share of images linked to the right person at rank 1 (headline policy), with its 95 % interval. One row for each
+attacker, or for each condition of a run with many.
 """
 
 import argparse
 from pathlib import Path
 
 from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
-from iddmbench.run.tables import Summary, number
+from iddmbench.run.tables import Condition, Summary, number
 
-BEGIN, END = "<!-- adaptive: python benchmarks/adaptive_table.py RUN -->", "<!-- end of adaptive -->"
+BEGIN, END = "<!-- adaptive: python benchmarks/adaptive_table.py RUN{} -->", "<!-- end of adaptive{} -->"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--leave-out", nargs="*", default=[], help="attackers")
+    parser.add_argument("--by-defense", action="store_true", help="a row for each condition")
+    parser.add_argument(
+        "--strength", type=float, help="with --by-defense: conditions of this strength, and the anchors"
+    )
     parser.add_argument("--write", type=Path, help="put the table into this file, between its two marks")
     options = parser.parse_args()
-    table = rank1_table(Summary(RunFolder.open(options.run)), options.leave_out)
+    summary = Summary(RunFolder.open(options.run))
+    attackers = [name for name in summary.attackers if name not in options.leave_out]
+    table = by_defense(summary, attackers, options.strength) if options.by_defense else by_attacker(summary, attackers)
     print(table)
     if options.write:
-        head, _, rest = options.write.read_text(encoding="utf-8").partition(BEGIN)
-        _, _, tail = rest.partition(END)
-        options.write.write_text(f"{head}{BEGIN}\n\n{table}\n\n{END}{tail}", encoding="utf-8")
+        mark = " --by-defense" if options.by_defense else ""
+        begin, end = BEGIN.format(mark), END.format(mark)
+        head, _, rest = options.write.read_text(encoding="utf-8").partition(begin)
+        _, _, tail = rest.partition(end)
+        options.write.write_text(f"{head}{begin}\n\n{table}\n\n{end}{tail}", encoding="utf-8")
 
 
-def rank1_table(summary: Summary, leave_out: list[str]) -> str:
-    conditions = summary.conditions
-    lines = [f"| attacker | {' | '.join(c.title for c in conditions)} |", "|---" * (len(conditions) + 1) + "|"]
-    for attacker in [*summary.attackers, WORST_CASE, WORST_CASE_ADAPTIVE]:
-        if attacker in leave_out:
-            continue
-        cells = []
-        for condition in conditions:
-            value = summary.get(condition, "rank1_hit", attacker)
-            if value is None:  # of the worst case only the protection is in the table
-                kept = summary.get(condition, "r1u", attacker)
-                cells.append(f"{number('r1u', 1 - kept.value)} %" if kept else "–")
-                continue
-            ends = f" [{number('r1u', value.low)}-{number('r1u', value.high)}]" if value.bounded else ""
-            mark = "*" if summary.white_box(condition, attacker) else ""
-            cells.append(f"{number('r1u', value.value)} %{mark}{ends}")
-        lines.append(f"| `{attacker}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def by_attacker(summary: Summary, attackers: list[str]) -> str:
+    columns = summary.conditions
+    rows = {f"`{a}`": [hits(summary, c, a) for c in columns] for a in [*attackers, WORST_CASE, WORST_CASE_ADAPTIVE]}
+    return markdown("attacker", [c.title for c in columns], rows)
+
+
+def by_defense(summary: Summary, attackers: list[str], strength: float | None) -> str:
+    chosen = [c for c in summary.conditions if strength is None or c.strength in (None, strength)]
+    rows = {c.title: [hits(summary, c, a) for a in attackers] for c in chosen}
+    return markdown("condition", [f"`{a}`" for a in attackers], rows)
+
+
+def markdown(corner: str, columns: list[str], rows: dict[str, list[str]]) -> str:
+    lines = [f"| {corner} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    return "\n".join(lines + [f"| {title} | {' | '.join(cells)} |" for title, cells in rows.items()])
+
+
+def hits(summary: Summary, condition: Condition, attacker: str) -> str:
+    value = summary.get(condition, "rank1_hit", attacker)
+    if value is None:  # of the worst case only the protection is in the table
+        kept = summary.get(condition, "r1u", attacker)
+        return f"{number('r1u', 1 - kept.value)} %" if kept else "–"
+    ends = f" [{number('r1u', value.low)}-{number('r1u', value.high)}]" if value.bounded else ""
+    mark = "*" if summary.white_box(condition, attacker) else ""
+    return f"{number('r1u', value.value)} %{mark}{ends}"
 
 
 if __name__ == "__main__":

@@ -21,15 +21,15 @@ def place(
         anchors: the point that each label belongs to, (x, y).
         sizes: width and height of each label.
         obstacles: float [N, 2], points that should stay visible (markers, and lines sampled along their length).
-        bounds: where boxes should stay.
+        bounds: where boxes stay, unless they are larger.
         gap: distance of a box from its anchor. All in one unit, pixels for example.
     """
     placed: list[Box] = []
     for anchor, size in zip(anchors, sizes, strict=True):
-        candidates = list(_around(anchor, size, gap))
+        candidates = [_inside(box, bounds) for box in _around(anchor, size, gap)]
         others = [other for other in anchors if other != anchor]
         costs = [
-            _cost(box, placed, obstacles, bounds) + 30 * _nearer(box, anchor, others) + 0.2 * rank
+            _cost(box, placed, obstacles) + 30 * _nearer(box, anchor, others) + 0.2 * rank
             for rank, box in enumerate(candidates)
         ]
         placed.append(candidates[int(np.argmin(costs))])
@@ -54,6 +54,14 @@ def _around(anchor: tuple[float, float], size: tuple[float, float], gap: float) 
     return boxes
 
 
+def _inside(box: Box, bounds: Box) -> Box:
+    """Moved as far as it takes to lie within the bounds; a larger one begins where they do."""
+    left, bottom, right, top = box
+    x = max(min(0.0, bounds[2] - right), bounds[0] - left)
+    y = max(min(0.0, bounds[3] - top), bounds[1] - bottom)
+    return left + x, bottom + y, right + x, top + y
+
+
 def _nearer(box: Box, anchor: tuple[float, float], others: Sequence[tuple[float, float]]) -> bool:
     """Would the label seem to belong to another point?"""
     return any(_distance(box, other) <= _distance(box, anchor) for other in others)
@@ -66,13 +74,12 @@ def _distance(box: Box, point: tuple[float, float]) -> float:
     return float(np.hypot(x, y))
 
 
-def _cost(box: Box, placed: Sequence[Box], obstacles: np.ndarray, bounds: Box) -> float:
+def _cost(box: Box, placed: Sequence[Box], obstacles: np.ndarray) -> float:
     area = (box[2] - box[0]) * (box[3] - box[1])
     covered = sum(overlap(box, other) for other in placed) / area
-    outside = 1 - overlap(box, bounds) / area
     hit = 0
     if len(obstacles):
         x, y = obstacles[:, 0], obstacles[:, 1]
         hit = int(((x > box[0]) & (x < box[2]) & (y > box[1]) & (y < box[3])).sum())
     # Text on text can't be read at all, a line behind it can.
-    return 200 * (covered > 0) + 100 * covered + 100 * outside + hit
+    return 200 * (covered > 0) + 100 * covered + hit
