@@ -598,6 +598,19 @@ def test_posted_knows_flat_images() -> None:
     assert ATTACKERS.names()
 
 
+def test_one_defense_of_a_run_of_several(case: Case, tmp_path: Path) -> None:
+    """Beside one that knows "coarse", worst cases are over "fine" alone: not what a bundle of the other one is judged by."""
+    options = {"dataset": "tiny-orl", "subjects": 3, "base": str(case.base), "defenses": ("blend", "pixelate")}
+    options |= {"strengths": (0.5, 1.0), "attackers": ("coarse", "fine"), "images_per_prompt": 2, "anchors": True}
+    run = tmp_path / "run"
+    assert pipeline.run(make_config(options), run, case.root / "cache") == 0
+    for name, worst in (("pixelate", False), ("blend", True)):
+        meta = write_bundle(RunFolder.open(run), name, About(name), tmp_path / f"{name}.zip")
+        assert (WORST_CASE in {claim.attacker for claim in meta.claims}) == worst
+        found = case.verify(tmp_path / f"{name}.zip", tmp_path / name)
+        assert not found.differences
+
+
 # ---- attackers that are files -----------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,13 +17,15 @@ from safetensors.torch import save
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES
-from iddmbench.run.folder import RunFolder
+from iddmbench.run.aggregate import unknown_to_all
+from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.submission.images import png
 from iddmbench.submission.names import public_name, public_options
 from iddmbench.submission.schema import ANCHORS, MEMBER, SUBMISSION_SCHEMA, CellFacts, Submission, parse_submission
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time of every member: equal runs give equal bundles."""
+WORST_CASES = (WORST_CASE, WORST_CASE_ADAPTIVE)
 PRIVATE = ("folder",)
 """Datasets whose photos only their owner has: nobody could verify a submission on them."""
 
@@ -65,6 +67,10 @@ def write_bundle(
     if adapters is not None:
         members |= _adapters(run, name, facts, adapters)
     fingerprints = dict(zip(run.calibration["attacker"], run.calibration["fingerprint"], strict=True))
+    white_box = about.white_box or _surrogates(run, name)
+    claimed = run.summary[run.summary["defense"].isin(keep)]
+    if not _judged_alone(run, white_box):
+        claimed = claimed[~claimed["attacker"].isin(WORST_CASES)]
     content = {
         "schema": SUBMISSION_SCHEMA,
         "name": about.name,
@@ -74,13 +80,13 @@ def write_bundle(
         "paper": about.paper,
         "code": about.code,
         "description": about.description,
-        "white_box": [public_name(n, fingerprints) for n in about.white_box or _surrogates(run, name)],
+        "white_box": [public_name(n, fingerprints) for n in white_box],
         "protocol": config["protocol"],
         "run": _public(_run_facts(run, name), fingerprints),
         "machine": _machine(run.environment),
         "attackers": {public_name(n, fingerprints): digits for n, digits in fingerprints.items()},
         "cells": facts,
-        "claims": _claims(run.summary[run.summary["defense"].isin(keep)], fingerprints),
+        "claims": _claims(claimed, fingerprints),
         "files": {k: {"size": len(v), "sha256": hashlib.sha256(v).hexdigest()} for k, v in sorted(members.items())},
         "adapters": adapters is not None,
     }
@@ -160,6 +166,19 @@ def _surrogates(run: RunFolder, name: str) -> tuple[str, ...]:
         return configure(DEFENSES.get(name), options).surrogates()
     rows = run.summary[(run.summary["defense"] == name) & (run.summary["threat"] == "white-box")]
     return tuple(sorted({str(a) for a in rows["attacker"]}))
+
+
+class _Knowing(NamedTuple):
+    white_box: tuple[str, ...]
+
+
+def _judged_alone(run: RunFolder, white_box: tuple[str, ...]) -> bool:
+    """Whether the run's worst cases are over the same attackers as in a run of that defense alone. Beside a defense that knows
+    other systems they are over fewer, and say nothing of the bundle."""
+    attackers = [str(a) for a in run.summary["attacker"].unique() if a and a not in WORST_CASES]
+    defenses = sorted({str(d) for d in run.cells["defense"]} - set(ANCHORS))
+    beside = [_Knowing(_surrogates(run, other)) for other in defenses]
+    return unknown_to_all(beside, attackers) == unknown_to_all([_Knowing(white_box)], attackers)
 
 
 def _claims(summary: pd.DataFrame, fingerprints: Mapping[str, str]) -> list[dict[str, Any]]:
