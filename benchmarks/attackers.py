@@ -11,6 +11,7 @@ the same batches: what no software around it can beat on this machine.
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import cv2
 import numpy as np
@@ -39,13 +40,13 @@ def main() -> None:
         attacker = build_attacker(name)
         assert isinstance(attacker, NetworkAttacker)
         attacker.embed(images[:4])  # weights are read, kernels chosen
-        ours = rate(lambda a=attacker: a.embed(images), len(images))
+        ours = rate(partial(attacker.embed, images), len(images))
         library = one_by_one(libraries[name](), images) if name in libraries else float("nan")
         crops = torch.rand(len(images), 3, attacker._network.size, attacker._network.size)
         with torch.inference_mode():
             batches = crops.split(attacker.batch)
             attacker._network(batches[0])
-            network = rate(lambda a=attacker, parts=batches: [a._network(part) for part in parts], len(images))
+            network = rate(partial(list, map(attacker._network, batches)), len(images))
         detection = rate(lambda: YuNet().detect(images), len(images))
         print(
             f"{name:<12}{ours:>9.1f}{library:>9.1f}{ours / library:>8.2f}{detection:>11.1f}{network:>9.1f}", flush=True

@@ -5,6 +5,7 @@ attacker (* white-box), faces found and utility index with 95 % intervals, large
 A control that several runs hold stands once.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -22,13 +23,14 @@ def main(paths: list[Path]) -> None:
     lines: dict[tuple[str, str], list[str]] = {}
     for path in paths:
         run = RunFolder.open(path)
-        for (defense, strength), rows in run.summary.groupby(["defense", "strength"], dropna=False, sort=False):
+        for (defense, value), rows in run.summary.groupby(["defense", "strength"], dropna=False, sort=False):
+            strength = float(str(value))
             cells = run.cells[run.cells["defense"] == defense]
-            cells = cells[cells["strength"].isna() if pd.isna(strength) else cells["strength"] == strength]
-            shown = "" if pd.isna(strength) else f"{strength:g}"
+            cells = cells[cells["strength"].isna() if math.isnan(strength) else cells["strength"] == strength]
+            shown = "" if math.isnan(strength) else f"{strength:g}"
             lines.setdefault((str(defense), shown), line(rows, cells))
-    for (defense, strength), parts in sorted(lines.items()):
-        print("| " + " | ".join([f"`{defense}`", strength, *parts]) + " |")
+    for (name, shown), parts in sorted(lines.items()):
+        print("| " + " | ".join([f"`{name}`", shown, *parts]) + " |")
 
 
 def line(rows: pd.DataFrame, cells: pd.DataFrame) -> list[str]:

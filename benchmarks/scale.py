@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +127,7 @@ def asked() -> Any:
 
 def plant_child(folder: Path) -> dict[str, Any]:
     """Entries as the stages would write them, with photos as images and random embeddings."""
-    from iddmbench.run.files import write_arrays, write_embeddings, write_images
+    from iddmbench.run.files import write_arrays, write_embeddings, write_images, write_text
     from iddmbench.run.score import Scoring
     from iddmbench.run.study import Study
     from iddmbench.types import Embeddings
@@ -138,21 +140,25 @@ def plant_child(folder: Path) -> dict[str, Any]:
     photos = {s.name: np.concatenate([lab.references(s)] * 4) for s in study.subjects}
     for cell in study.cells:
         n = len(photos[cell.subject.name])
-        lab._timed("personalize", lab.model_key(cell), lambda out: (out / "trace.json").write_text("[]") and None)
-        lab._timed("generate", lab.generated_key(cell), lambda out, c=cell: write_images(out, photos[c.subject.name]))
+        lab._timed("personalize", lab.model_key(cell), lambda out: write_text(out / "trace.json", "[]"))
+        lab._timed("generate", lab.generated_key(cell), partial(write_images, images=photos[cell.subject.name]))
         key = lab.image_key(cell)
-        values = {name: rng.random(n) for name in ("ser_fiq", "brisque", "closeness", "adherence")}
+        values: dict[str, Any] = {name: rng.random(n) for name in ("ser_fiq", "brisque", "closeness", "adherence")}
         values |= {"detected": np.ones(n, bool), "features": rng.normal(size=(n, 1280)).astype(np.float32)}
-        lab.store.fetch("utility", lab._utility_key(key), lambda out, v=values: write_arrays(out / "utility.npz", **v))
+        lab.store.fetch("utility", lab._utility_key(key), named("utility.npz", partial(write_arrays, **values)))
         for view in scoring.views:
             vectors = rng.normal(size=(n, view.dim)).astype(np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             made = Embeddings(vectors, np.ones(n, bool))
-            lab._timed(
-                "embed", lab._embed_key(view, key), lambda out, m=made: write_embeddings(out / "embeddings.npz", m)
-            )
+            write = partial(write_embeddings, embeddings=made)
+            lab._timed("embed", lab._embed_key(view, key), named("embeddings.npz", write))
     _ = scoring.linkers  # the gallery's embeddings are in the cache too
     return {"conditions": len(scoring.conditions)}
+
+
+def named(name: str, write: Callable[[Path], None]) -> Callable[[Path], None]:
+    """What a stage does with its folder: one file of that name."""
+    return lambda out: write(out / name)
 
 
 def aggregate_child(folder: Path) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from iddmbench.datasets.orl import ORL
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.models.base import load_base
 from iddmbench.run.lab import Cell, Lab
-from iddmbench.run.pipeline import choose
 from iddmbench.run.store import Store
+from iddmbench.run.study import choose
 
 
 def main() -> None:
@@ -44,8 +44,8 @@ def main() -> None:
             outputs = lab.outputs(cell)
             cpu = time.process_time() - start
             undefended = undefended or cpu
-            embed = sum(lab.embed(attacker, outputs)[1] for attacker in attackers)
-            stages = {**outputs.seconds, "embed": embed}
+            stages = {stage: cost.seconds for stage, cost in outputs.costs.items()}
+            stages["embed"] = sum(lab.embed(attacker, outputs)[1].seconds for attacker in attackers)
             row = "  ".join(f"{stage} {seconds:6.1f} s" for stage, seconds in stages.items())
             print(
                 f"{name:<12} {row}  cell {sum(stages.values()):6.1f} s  CPU {cpu / undefended:.2f} x undefended",
