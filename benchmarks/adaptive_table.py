@@ -10,7 +10,7 @@ attacker, or for each condition of a run with many.
 import argparse
 from pathlib import Path
 
-from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
+from iddmbench.run.folder import WORST_CASES, RunFolder
 from iddmbench.run.tables import Condition, Summary, number
 
 BEGIN, END = "<!-- adaptive: python benchmarks/adaptive_table.py RUN{} -->", "<!-- end of adaptive{} -->"
@@ -27,7 +27,8 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="put the table into this file, between its two marks")
     options = parser.parse_args()
     summary = Summary(RunFolder.open(options.run))
-    attackers = [name for name in summary.attackers if name not in options.leave_out]
+    names = summary.attackers if options.by_defense else [*summary.attackers, *WORST_CASES]
+    attackers = [name for name in names if name not in options.leave_out]
     table = by_defense(summary, attackers, options.strength) if options.by_defense else by_attacker(summary, attackers)
     print(table)
     if options.write:
@@ -40,7 +41,7 @@ def main() -> None:
 
 def by_attacker(summary: Summary, attackers: list[str]) -> str:
     columns = summary.conditions
-    rows = {f"`{a}`": [hits(summary, c, a) for c in columns] for a in [*attackers, WORST_CASE, WORST_CASE_ADAPTIVE]}
+    rows = {f"`{a}`": [hits(summary, c, a) for c in columns] for a in attackers}
     return markdown("attacker", [c.title for c in columns], rows)
 
 

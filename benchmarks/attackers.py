@@ -1,6 +1,6 @@
 """Images per second of each attacker in batches, against its library one image at a time, in the same run.
 
-    python benchmarks/attackers.py [--images 100]
+    python benchmarks/attackers.py [--images 100] [--batch 8]
 
 dlib: `dlib.face_recognition_model_v1` with its own frontal detector and five-point predictor, as the package
 face_recognition calls them. sface: OpenCV's YuNet and the network in onnxruntime, image by image (OpenCV 5's
@@ -31,6 +31,7 @@ OFFLINE = ("dlib", "sface", "lbph", "eigenfaces")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--batch", type=int, help="crops that go through a network at once")
     options = parser.parse_args()
     images = [photo(1 + i % 40, 1 + i // 40 % 10).image for i in range(options.images)]
     libraries: dict[str, Callable[[], Callable[[np.ndarray], object]]] = {"dlib": dlib_library, "sface": sface_library}
@@ -39,6 +40,7 @@ def main() -> None:
     for name in OFFLINE:
         attacker = build_attacker(name)
         assert isinstance(attacker, NetworkAttacker)
+        attacker.batch = options.batch or attacker.batch
         attacker.embed(images[:4])  # weights are read, kernels chosen
         ours = rate(partial(attacker.embed, images), len(images))
         library = one_by_one(libraries[name](), images) if name in libraries else float("nan")

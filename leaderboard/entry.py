@@ -21,6 +21,7 @@ from iddmbench.run.folder import (
     WHITE_BOX,
     WORST_CASE,
     WORST_CASE_ADAPTIVE,
+    WORST_CASES,
     RunFolder,
 )
 from iddmbench.run.reproduce import command
@@ -32,7 +33,6 @@ from iddmbench.submission.verify import Verification
 
 ENTRY_SCHEMA = 1
 FILE = "entry.json"
-WORST_CASES = (WORST_CASE, WORST_CASE_ADAPTIVE)
 Threat = Literal["worst-case", "worst-case-adaptive", "transfer", "white-box", "adaptive", "adaptive white-box", ""]
 Many = Annotated[int, Field(ge=0)]
 

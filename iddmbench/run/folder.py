@@ -36,6 +36,7 @@ WHITE_BOX, TRANSFER = "white-box", "transfer"
 ADAPTIVE, ADAPTIVE_WHITE_BOX = "adaptive", "adaptive white-box"
 """An attacker that prepared for the defense; resting on a system that the defense optimized against, or not."""
 WORST_CASE, WORST_CASE_ADAPTIVE = "worst-case", "worst-case-adaptive"
+WORST_CASES = (WORST_CASE, WORST_CASE_ADAPTIVE)
 """The `attacker` of summary rows that hold the worst over the transfer attackers, and over these and all adaptive ones."""
 
 IMAGE_COLUMNS: dict[str, type] = {

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from iddmbench.adaptive import links_people, parse
-from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE
+from iddmbench.run.folder import WORST_CASE, WORST_CASES
 from iddmbench.run.tables import Condition, Summary
 
 CONDITIONS = 12
@@ -26,7 +26,7 @@ def adaptive(summary: Summary) -> list[str]:
 
 def judges(summary: Summary) -> list[str]:
     """The worst cases to show: the one with adaptive attackers only where some were run, as it says the same without."""
-    return [WORST_CASE, WORST_CASE_ADAPTIVE] if adaptive(summary) else [WORST_CASE]
+    return list(WORST_CASES) if adaptive(summary) else [WORST_CASE]
 
 
 def conditions(summary: Summary, most: int = CONDITIONS, lines: int = LINES) -> tuple[list[Condition], str]:

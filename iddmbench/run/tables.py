@@ -12,8 +12,7 @@ from iddmbench.run.folder import (
     ADAPTIVE_WHITE_BOX,
     TRANSFER,
     WHITE_BOX,
-    WORST_CASE,
-    WORST_CASE_ADAPTIVE,
+    WORST_CASES,
     RunFolder,
     label,
 )
@@ -98,9 +97,7 @@ class Summary:
     @cached_property
     def attackers(self) -> list[str]:
         """In the order of the run's configuration, without the worst case."""
-        found = [
-            str(a) for a in self.run.summary["attacker"].unique() if a not in ("", WORST_CASE, WORST_CASE_ADAPTIVE)
-        ]
+        found = [str(a) for a in self.run.summary["attacker"].unique() if a not in ("", *WORST_CASES)]
         order = [str(a) for a in self.run.config.get("attackers", [])]
         return sorted(found, key=lambda a: (order.index(a) if a in order else len(order), a))
 

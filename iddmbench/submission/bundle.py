@@ -18,14 +18,13 @@ from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES
 from iddmbench.run.aggregate import unknown_to_all
-from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
+from iddmbench.run.folder import WORST_CASES, RunFolder
 from iddmbench.submission.images import png
 from iddmbench.submission.names import public_name, public_options
 from iddmbench.submission.schema import ANCHORS, MEMBER, SUBMISSION_SCHEMA, CellFacts, Submission, parse_submission
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time of every member: equal runs give equal bundles."""
-WORST_CASES = (WORST_CASE, WORST_CASE_ADAPTIVE)
 PRIVATE = ("folder",)
 """Datasets whose photos only their owner has: nobody could verify a submission on them."""
 

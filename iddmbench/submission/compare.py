@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from iddmbench.run.catalogue import metric
-from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE
+from iddmbench.run.folder import WORST_CASES
 from iddmbench.submission.authenticity import title
 from iddmbench.submission.schema import Claim
 
@@ -70,7 +70,7 @@ def differences(
         found[key] = (float(row["value"]), int(row["images"]))
     contradicted = []
     for claim in claims:
-        if claim.attacker in (WORST_CASE, WORST_CASE_ADAPTIVE) and claim.attacker not in same:
+        if claim.attacker in WORST_CASES and claim.attacker not in same:
             continue
         value, images = found.get(
             (claim.defense, claim.strength, claim.attacker, claim.metric, claim.policy), (math.nan, 0)

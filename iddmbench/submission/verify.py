@@ -20,7 +20,7 @@ from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError
 from iddmbench.run.aggregate import Group
 from iddmbench.run.environment import environment
-from iddmbench.run.folder import SCHEMA, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
+from iddmbench.run.folder import SCHEMA, WORST_CASE, WORST_CASES, RunFolder
 from iddmbench.run.lab import Cell, Lab
 from iddmbench.run.linkage import Linker
 from iddmbench.run.pipeline import Progress, measure
@@ -136,8 +136,8 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
         )
     attackers = choose_attackers(options.attackers, len(meta.run.subjects))
     stated = white_box_of(meta)
-    known = stated + own_names(stated, attackers)
-    cells = [Cell(subjects[c.subject], stated_defense(c, meta, known), c.seed) for c in all_cells(sources, meta)]
+    white_box = stated + own_names(stated, attackers)
+    cells = [Cell(subjects[c.subject], stated_defense(c, meta, white_box), c.seed) for c in all_cells(sources, meta)]
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give another --out, or remove it")
     out.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     contradicted = differences(meta.claims, run.summary, _same_worst_cases(meta, list(names.values())), names)
     notes += (
         _attacker_notes(meta, {names[name]: linker for name, linker in linkers.items()}, list(names.values()))
-        + _white_box_notes(meta.defense, known, run.summary)
+        + _white_box_notes(meta.defense, white_box, run.summary)
         + _anchor_notes(bundle, trusted if whole else None, base.side)
     )
     again: list[Retrained] = []
@@ -279,9 +279,8 @@ def _images(
     others = {k: v for k, v in options.known.items() if k not in kin}
     refused += authenticity.copies_of_submissions(posted, undefended, others)
     shared = authenticity.copies_of_submissions(posted, undefended, kin)
-    return refused, [f"{text}, of the same defense in another track" for text in shared] + authenticity.flat_images(
-        posted
-    )
+    notes = [f"{text}, of the same defense in another track" for text in shared]
+    return refused, notes + authenticity.flat_images(posted)
 
 
 def _dependence(groups: Mapping[str, Group], lab: Lab, cells: Sequence[Cell]) -> dict[str, Dependence]:
@@ -324,12 +323,12 @@ def _same_worst_cases(meta: Submission, attackers: Sequence[str]) -> set[str]:
     if plain != set(meta.attackers):
         return set()
     same = set(attackers) == plain | _claimed(meta)
-    return {WORST_CASE, WORST_CASE_ADAPTIVE} if same else {WORST_CASE}
+    return set(WORST_CASES) if same else {WORST_CASE}
 
 
 def _claimed(meta: Submission) -> set[str]:
     """Attackers with figures of the submitter."""
-    return {claim.attacker for claim in meta.claims} - {"", WORST_CASE, WORST_CASE_ADAPTIVE}
+    return {claim.attacker for claim in meta.claims} - {"", *WORST_CASES}
 
 
 def _attacker_notes(meta: Submission, linkers: Mapping[str, Linker], attackers: Sequence[str]) -> list[str]:
