@@ -10,8 +10,8 @@ attacker, or for each condition of a run with many.
 import argparse
 from pathlib import Path
 
-from iddmbench.run.folder import WORST_CASES, RunFolder
-from iddmbench.run.tables import Condition, Summary, number
+from iddmbench.results.run_folder import WORST_CASES, RunFolder
+from iddmbench.results.summary import Condition, Summary, number
 
 BEGIN, END = "<!-- adaptive: python benchmarks/adaptive_table.py RUN{} -->", "<!-- end of adaptive{} -->"
 

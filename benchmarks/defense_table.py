@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from iddmbench.run.folder import RunFolder
+from iddmbench.results.run_folder import RunFolder
 
 ATTACKERS = ("dlib", "sface")
 

@@ -127,13 +127,13 @@ def asked() -> Any:
 
 def plant_child(folder: Path) -> dict[str, Any]:
     """Entries as the stages would write them, with photos as images and random embeddings."""
-    from iddmbench.run.files import write_arrays, write_embeddings, write_images, write_text
-    from iddmbench.run.score import Scoring
-    from iddmbench.run.study import Study
+    from iddmbench.linking.score import Scoring
+    from iddmbench.run.plan import RunPlan
+    from iddmbench.store.files import write_arrays, write_embeddings, write_images, write_text
     from iddmbench.types import Embeddings
 
     config = asked()
-    study = Study.of(config, folder / "cache")
+    study = RunPlan.of(config, folder / "cache")
     lab = study.lab
     scoring = Scoring.of(lab, config.attackers, study.cells)
     rng = np.random.default_rng(0)
@@ -209,10 +209,10 @@ def real_config() -> Any:
 
 def gallery_child(folder: Path) -> dict[str, Any]:
     """What is computed once per cache is no part of the comparison."""
-    from iddmbench.run.score import Scoring
-    from iddmbench.run.study import Study
+    from iddmbench.linking.score import Scoring
+    from iddmbench.run.plan import RunPlan
 
-    study = Study.of(real_config(), folder / "cache")
+    study = RunPlan.of(real_config(), folder / "cache")
     _ = Scoring.of(study.lab, real_config().attackers, study.cells).linkers
     return {}
 
@@ -222,12 +222,12 @@ def bare_child(folder: Path) -> dict[str, Any]:
     import cv2
     import torch
 
-    from iddmbench.run.score import Scoring
-    from iddmbench.run.study import Study
+    from iddmbench.linking.score import Scoring
+    from iddmbench.run.plan import RunPlan
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    study = Study.of(real_config(), folder / "cache")
+    study = RunPlan.of(real_config(), folder / "cache")
     scoring = Scoring.of(study.lab, real_config().attackers, study.cells)
     _ = scoring.linkers
     study.lab.base.load()

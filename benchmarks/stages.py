@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 from iddmbench.attacker import ATTACKERS
+from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.datasets.orl import ORL
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.models.base import load_base
-from iddmbench.run.lab import Cell, Lab
-from iddmbench.run.store import Store
-from iddmbench.run.study import choose
+from iddmbench.run.plan import choose
+from iddmbench.store.cache import Store
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     base = load_base(options.base)
     (subject,) = choose(data, (options.subject,))
     with tempfile.TemporaryDirectory() as cache:
-        lab = Lab(base, data, Store(Path(cache)), base.recipe.lora, base.recipe.sampling, (), 4)
+        lab = CellStages(base, data, Store(Path(cache)), base.recipe.lora, base.recipe.sampling, (), 4)
         start = time.perf_counter()
         lab.class_latents()
         print(f"class images (once per base)  {time.perf_counter() - start:7.1f} s")

@@ -4,7 +4,7 @@ Karras, Aila, Laine and Lehtinen, "Progressive growing of GANs", ICLR 2018 (arXi
 the split: Le et al., "Anti-DreamBooth", ICCV 2023 (arXiv 2303.15433).
 """
 
-from iddmbench.set_folders import SetFolders
+from iddmbench.photos.set_folders import SetFolders
 
 
 class CelebAHQ(SetFolders):

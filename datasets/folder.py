@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from iddmbench.dataset import FaceDataset, fingerprint
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
-from iddmbench.photo_files import folders, photo_files, usable_photo
+from iddmbench.photos.dataset import FaceDataset, fingerprint
+from iddmbench.photos.files import folders, photo_files, usable_photo
 from iddmbench.seeds import Seeds
 from iddmbench.types import FaceData, Photo, Skipped, Subject
 

@@ -6,8 +6,8 @@ Samaria and Harter, "Parameterisation of a stochastic model for human face ident
 import numpy as np
 from PIL import Image
 
-from iddmbench.dataset import FaceDataset, fingerprint
 from iddmbench.nets.wheel_files import wheel_file
+from iddmbench.photos.dataset import FaceDataset, fingerprint
 from iddmbench.types import FaceData, Photo, Subject
 
 PUBLIC = range(1, 29)

@@ -4,7 +4,7 @@ Cao, Shen, Xie, Parkhi and Zisserman, "VGGFace2: a dataset for recognising faces
 1710.08092); the split: Le et al., "Anti-DreamBooth", ICCV 2023 (arXiv 2303.15433).
 """
 
-from iddmbench.set_folders import SetFolders
+from iddmbench.photos.set_folders import SetFolders
 
 
 class VGGFace2(SetFolders):

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from iddmbench.defense import Defense, Names, Workbench
 from iddmbench.nets.efficientnet import EfficientNetLite0
+from iddmbench.nets.surrogate import Surrogate
 from iddmbench.perturb.pgd import ascend, to_bytes, to_signed
 from iddmbench.perturb.transforms import random_blur, random_resize
-from iddmbench.surrogate import Surrogate
 
 
 class Cloak(Defense):

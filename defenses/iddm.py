@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from iddmbench.defense import Defense, Names, Personalization, Workbench
 from iddmbench.nets.efficientnet import EfficientNetLite0
+from iddmbench.nets.surrogate import Surrogate
 from iddmbench.personalize.trainer import Trainer
-from iddmbench.surrogate import Surrogate
 
 
 @dataclass(frozen=True)

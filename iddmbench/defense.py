@@ -18,11 +18,11 @@ from iddmbench.errors import UserError, did_you_mean
 from iddmbench.faces.detect import Detector
 from iddmbench.models.base import BaseModel as Base
 from iddmbench.models.recipe import LoraSettings
+from iddmbench.nets.surrogate import Surrogate
 from iddmbench.personalize.captions import caption_photos
 from iddmbench.personalize.trainer import PersonalizedModel, Trainer
 from iddmbench.registry import Registry
 from iddmbench.seeds import Seeds
-from iddmbench.surrogate import Surrogate
 
 
 def _split(value: object) -> object:

@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from iddmbench.errors import UserError
 from iddmbench.nets.wheel_files import sha256
-from iddmbench.run.store import default_cache
+from iddmbench.store.cache import default_cache
 
 VARIABLE = "IDDMBENCH_WEIGHTS"
 BLOCK = 1 << 18

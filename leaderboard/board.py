@@ -14,8 +14,8 @@ from PIL import Image
 
 from iddmbench.errors import UserError
 from iddmbench.leaderboard.entry import Entry, Rank, make_entry, read_entry, write_entry
-from iddmbench.run.contact_sheet import contact_sheet
-from iddmbench.run.folder import label
+from iddmbench.report.contact_sheet import contact_sheet
+from iddmbench.results.run_folder import label
 from iddmbench.submission.authenticity import Known
 from iddmbench.submission.images import BITS, from_hex, to_hex
 from iddmbench.submission.read import strict_json

@@ -14,7 +14,8 @@ from iddmbench import __version__
 from iddmbench.adaptive import KINDS, links_people, parse
 from iddmbench.attacker import build_attacker
 from iddmbench.errors import UserError
-from iddmbench.run.folder import (
+from iddmbench.results.reproduce import command
+from iddmbench.results.run_folder import (
     ADAPTIVE,
     ADAPTIVE_WHITE_BOX,
     TRANSFER,
@@ -24,7 +25,6 @@ from iddmbench.run.folder import (
     WORST_CASES,
     RunFolder,
 )
-from iddmbench.run.reproduce import command
 from iddmbench.submission.names import public_name
 from iddmbench.submission.read import strict_json
 from iddmbench.submission.schema import Frozen, Number, Options, Protocol, Share, printable
@@ -53,7 +53,7 @@ class Figure(Frozen):
 
 
 class Rank(Frozen):
-    """`iddmbench.run.ranking.Standing`, as JSON."""
+    """`iddmbench.linking.ranking.Standing`, as JSON."""
 
     judge: AttackerName
     threat: Threat

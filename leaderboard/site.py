@@ -1,7 +1,7 @@
 """The static site: pages that need no server and load nothing from elsewhere; everything from submissions is escaped.
 
 jinja2 escapes HTML; data for the scripts stand in <script type="application/json"> through `tojson`, which escapes what could
-end the element; the scripts write text nodes only. Markdown, CSV and Atom twins have their own escapes (`twins`).
+end the element; the scripts write text nodes only. Markdown, CSV and Atom exports have their own escapes (`exports`).
 """
 
 import hashlib
@@ -17,15 +17,22 @@ from iddmbench import __version__
 from iddmbench.errors import UserError
 from iddmbench.leaderboard.board import ENTRIES, SHEET, Place, by_track, places, read_entries
 from iddmbench.leaderboard.entry import Entry, Figure
-from iddmbench.leaderboard.twins import atom, curves_csv, markdown_table, standings_csv
+from iddmbench.leaderboard.exports import atom, curves_csv, markdown_table, standings_csv
+from iddmbench.linking.ranking import ENOUGH, METRICS
 from iddmbench.nets.wheel_files import wheel_file
-from iddmbench.run.catalogue import METRICS as CATALOGUE
-from iddmbench.run.catalogue import metric
-from iddmbench.run.figures import NEAR, PALETTE, SYMBOLS, color, lap, symbol
-from iddmbench.run.folder import ADAPTIVE, ADAPTIVE_WHITE_BOX, TRANSFER, WHITE_BOX, WORST_CASE, WORST_CASE_ADAPTIVE
-from iddmbench.run.ranking import ENOUGH, METRICS
-from iddmbench.run.reproduce import shell
-from iddmbench.run.tables import TITLES
+from iddmbench.report.figures import NEAR, PALETTE, SYMBOLS, color, lap, symbol
+from iddmbench.results.metric_info import METRICS as CATALOGUE
+from iddmbench.results.metric_info import metric
+from iddmbench.results.reproduce import shell
+from iddmbench.results.run_folder import (
+    ADAPTIVE,
+    ADAPTIVE_WHITE_BOX,
+    TRANSFER,
+    WHITE_BOX,
+    WORST_CASE,
+    WORST_CASE_ADAPTIVE,
+)
+from iddmbench.results.summary import TITLES
 from iddmbench.submission import authenticity, compare, read, retrain, verify
 
 THREATS = {

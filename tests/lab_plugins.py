@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from iddmbench.attacker import ATTACKERS, Attacker
-from iddmbench.dataset import DATASETS, FaceDataset, fingerprint
 from iddmbench.datasets.orl import PUBLIC, photo
 from iddmbench.defense import DEFENSES, Defense
 from iddmbench.faces.detect import YuNet
-from iddmbench.references import face_square, resize
+from iddmbench.photos.dataset import DATASETS, FaceDataset, fingerprint
+from iddmbench.photos.references import face_square, resize
 from iddmbench.types import Embeddings, FaceData, Subject
 
 SUBJECTS = ("s29", "s30", "s31")

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from iddmbench.adaptive import links_people, parse, roots
-from iddmbench.run.folder import CONFIG, ENVIRONMENT, SCHEMA, TABLES, label, make_table, table_file
+from iddmbench.results.run_folder import CONFIG, ENVIRONMENT, SCHEMA, TABLES, label, make_table, table_file
 
 PROMPTS = ("a photo of sks person", "a photo of sks person, facing left", "a bright photo of sks person")
 LEAK = {None: 0.96, 0.25: 0.8, 0.5: 0.5, 1.0: 0.12}

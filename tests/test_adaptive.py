@@ -14,16 +14,16 @@ from iddmbench.adaptive.posts import Fitted, Others, Posts, Scores
 from iddmbench.adaptive.purified import Purified
 from iddmbench.attacker import build_attacker
 from iddmbench.errors import UserError
+from iddmbench.linking.adaptive import AdaptiveLinker
+from iddmbench.linking.adaptive import linkage as linkage_of
+from iddmbench.linking.aggregate import threat_of, worst_case_attackers
 from iddmbench.metrics.feed import pooled_scores, pooled_templates
 from iddmbench.models.base import load_base
-from iddmbench.purify import PURIFIERS, purifier
+from iddmbench.perturb.purify import PURIFIERS, purifier
+from iddmbench.report.write import write_outputs
+from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.run import pipeline
-from iddmbench.run.adaptive import AdaptiveLinker
-from iddmbench.run.adaptive import linkage as linkage_of
-from iddmbench.run.aggregate import threat_of, unknown_to_all
 from iddmbench.run.config import make_config
-from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
-from iddmbench.run.outputs import write_outputs
 from iddmbench.types import Embeddings
 
 pytestmark = pytest.mark.usefixtures("plugins")
@@ -220,11 +220,11 @@ def test_threats() -> None:
 
 
 def test_judges_rest_on_no_surrogate() -> None:
-    from iddmbench.run.aggregate import Group
+    from iddmbench.linking.aggregate import Group
 
     groups = [Group("iddm", 1.0, ("sface",), {}, 0), Group("none", np.nan, (), {}, 0)]
     names = ["dlib", "sface", "purify:dlib", "purify:sface", "fuse:dlib+sface", "sface:mtcnn", "dlib:mtcnn"]
-    assert unknown_to_all(groups, names) == ["dlib", "purify:dlib", "dlib:mtcnn"]
+    assert worst_case_attackers(groups, names) == ["dlib", "purify:dlib", "dlib:mtcnn"]
 
 
 def test_fused_scores_rank_as_fused_templates() -> None:

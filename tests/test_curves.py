@@ -9,9 +9,9 @@ from synthetic_run import write_run
 from typer.testing import CliRunner
 
 from iddmbench.cli import app
-from iddmbench.run.curves import cmc, cmc_points, det, det_points, subject_rates, subjects
-from iddmbench.run.figures import KNOWN, PALETTE, color, render, symbol
-from iddmbench.run.folder import RunFolder
+from iddmbench.report.curves import cmc, cmc_points, det, det_points, subject_rates, subjects
+from iddmbench.report.figures import KNOWN, PALETTE, color, render, symbol
+from iddmbench.results.run_folder import RunFolder
 
 runner = CliRunner()
 

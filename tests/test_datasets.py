@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from iddmbench.dataset import DATASETS, fingerprint
 from iddmbench.datasets.folder import Folder
 from iddmbench.datasets.orl import ORL, photo
 from iddmbench.errors import UserError
-from iddmbench.photo_files import LONGEST, read_photo
+from iddmbench.photos.dataset import DATASETS, fingerprint
+from iddmbench.photos.files import LONGEST, read_photo
 from iddmbench.types import Photo
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny_base import write_base
 
+from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.conformance import Skip, title
 from iddmbench.conformance.defense import CHECKS, DefenseSubject, workbench
 from iddmbench.datasets.orl import ORL
@@ -17,10 +18,9 @@ from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
 from iddmbench.models.base import BaseModel, load_base
 from iddmbench.personalize.trainer import Trainer
-from iddmbench.references import crop_references
-from iddmbench.run.lab import Cell, Lab
-from iddmbench.run.store import Store
+from iddmbench.photos.references import crop_references
 from iddmbench.seeds import Seeds
+from iddmbench.store.cache import Store
 
 SHORT: dict[str, dict[str, Any]] = {
     "iddm": {"rounds": 2, "data_steps": 2},
@@ -288,8 +288,8 @@ class Curious(Defense):
         return ("sface",)
 
 
-def lab_bench(base: BaseModel, tmp_path: Any, subject: int = 0) -> tuple[Lab, Workbench]:
-    lab = Lab(base, ORL().load(), Store(tmp_path), base.recipe.lora, base.recipe.sampling, (), 1)
+def lab_bench(base: BaseModel, tmp_path: Any, subject: int = 0) -> tuple[CellStages, Workbench]:
+    lab = CellStages(base, ORL().load(), Store(tmp_path), base.recipe.lora, base.recipe.sampling, (), 1)
     return lab, lab._bench(Cell(lab.data.subjects[subject], Curious(), 0), lambda share: None)
 
 

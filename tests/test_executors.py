@@ -22,9 +22,9 @@ from sweep_env import environment, install_package, know_plugins, sweep_of
 from tiny_base import write_base
 
 from iddmbench.errors import UserError
+from iddmbench.results.run_folder import SWEEP_RUNS as RUNS
+from iddmbench.results.run_folder import TABLES, table_file
 from iddmbench.run import pipeline
-from iddmbench.run.folder import SWEEP_RUNS as RUNS
-from iddmbench.run.folder import TABLES, table_file
 from iddmbench.sweep.config import Sweep, load_sweep
 from iddmbench.sweep.driver import Watch, carry_out, run_sweep
 from iddmbench.sweep.executors import make_executor

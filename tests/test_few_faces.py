@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_ranking import IMAGES, SUBJECTS, group
 
+from iddmbench.linking.aggregate import summarize
 from iddmbench.metrics.unlinkability import FEWEST
-from iddmbench.run.aggregate import summarize
 
 
 @pytest.mark.parametrize(("faces", "value", "interval"), [(IMAGES, True, True), (4, True, False), (0, True, True)])

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from synthetic_run import write_run
 
-from iddmbench.run.contact_sheet import LINKED, TILE, contact_sheet
-from iddmbench.run.figures import color, histograms, render, short, tradeoff
-from iddmbench.run.folder import RunFolder
-from iddmbench.run.place_labels import overlap, place
-from iddmbench.run.tables import Condition, Summary
+from iddmbench.report.contact_sheet import LINKED, TILE, contact_sheet
+from iddmbench.report.figures import color, histograms, render, short, tradeoff
+from iddmbench.report.place_labels import overlap, place
+from iddmbench.results.run_folder import RunFolder
+from iddmbench.results.summary import Condition, Summary
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 from synthetic_run import write_run
 
 from iddmbench.errors import UserError
+from iddmbench.results.run_folder import SCHEMA, TABLES, RunFolder, label, latest, make_table
+from iddmbench.results.summary import Condition, Summary, Value, written
 from iddmbench.run.environment import environment, git_commit
-from iddmbench.run.folder import SCHEMA, TABLES, RunFolder, label, latest, make_table
-from iddmbench.run.tables import Condition, Summary, Value, written
 
 
 @pytest.fixture

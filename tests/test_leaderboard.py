@@ -16,8 +16,8 @@ from iddmbench.errors import UserError
 from iddmbench.leaderboard.board import ENTRIES, HASHES, known_images, places, read_entries
 from iddmbench.leaderboard.entry import FILE, read_entry, write_entry
 from iddmbench.leaderboard.site import build_site, digest_of, looks
-from iddmbench.run.figures import PALETTE, color
-from iddmbench.run.ranking import METRICS
+from iddmbench.linking.ranking import METRICS
+from iddmbench.report.figures import PALETTE, color
 
 pytest.importorskip("plotly")
 EVIL = (

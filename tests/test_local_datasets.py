@@ -10,19 +10,19 @@ from PIL import Image
 from tiny_base import write_base
 from typer.testing import CliRunner
 
-from iddmbench import local_copy
 from iddmbench.cli import app
-from iddmbench.dataset import DATASETS
 from iddmbench.datasets.celebahq import CelebAHQ
 from iddmbench.datasets.lfw import LFW
 from iddmbench.datasets.orl import photo
 from iddmbench.datasets.vggface2 import VGGFace2
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import Faces, YuNet
+from iddmbench.linking.linker import FARS
 from iddmbench.metrics.verification import threshold_at_far
-from iddmbench.run.folder import RunFolder
-from iddmbench.run.linkage import FARS
-from iddmbench.set_folders import person_name
+from iddmbench.photos import local_copy
+from iddmbench.photos.dataset import DATASETS
+from iddmbench.photos.set_folders import person_name
+from iddmbench.results.run_folder import RunFolder
 from iddmbench.types import FaceData, Photo
 
 SETS = ("set_A", "set_B", "set_C")

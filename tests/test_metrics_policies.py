@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from iddmbench.metrics.estimate import bootstrap_ratio
-from iddmbench.metrics.policies import POLICIES, fta, hit_rates, hits_under, least_kind, protection_under
+from iddmbench.metrics.policies import POLICIES, fta, hit_rates, hits_under, most_pessimistic_policy, protection_under
 
 HITS = np.array([1, 0, 1, 1])
 ACQUIRED = np.array([True, True, False, False])
@@ -31,22 +31,22 @@ def test_destroying_faces_does_not_improve_the_headline():
     for loss in (0.0, 0.3, 0.6, 0.9):
         acquired = rng.random(20_000) >= loss
         protection = {policy: 1 - rate for policy, rate in hit_rates(hits, acquired, 0.025).items()}
-        headline.append(protection[least_kind(protection)])
+        headline.append(protection[most_pessimistic_policy(protection)])
         assert protection["miss"] >= protection["chance"] >= protection["acquired"] - 1e-12
     np.testing.assert_allclose(headline, 0.4, atol=0.03)
 
 
 def test_a_guess_is_least_kind_when_found_faces_are_linked_less_often_than_by_chance():
     rates = hit_rates(np.zeros(4), ACQUIRED, 0.1)
-    assert least_kind({policy: 1 - rate for policy, rate in rates.items()}) == "chance"
+    assert most_pessimistic_policy({policy: 1 - rate for policy, rate in rates.items()}) == "chance"
 
 
 def test_no_face_at_all():
     rates = hit_rates(HITS, np.zeros(4, bool), 0.1)
     assert math.isnan(rates["acquired"]) and rates["miss"] == 0 and rates["chance"] == pytest.approx(0.1)
-    assert least_kind({policy: 1 - rate for policy, rate in rates.items()}) == "chance"
+    assert most_pessimistic_policy({policy: 1 - rate for policy, rate in rates.items()}) == "chance"
     with pytest.raises(ValueError, match="no policy"):
-        least_kind({"acquired": math.nan})
+        most_pessimistic_policy({"acquired": math.nan})
 
 
 def test_acquired_rate_is_the_ratio_estimate():

@@ -20,7 +20,7 @@ from iddmbench.personalize.adapter import adapter, read_weights, write_weights
 from iddmbench.personalize.captions import caption_photos
 from iddmbench.personalize.sample import class_latents, generate, sample_latents, starting_noise, to_images
 from iddmbench.personalize.trainer import PersonalizedModel, Trainer, denoising_loss
-from iddmbench.references import crop_references
+from iddmbench.photos.references import crop_references
 from iddmbench.seeds import Seeds
 
 PROMPTS = ["a photo of sks person", "a photo of person"]

@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_base import same, state, write_base
 from torch.nn import functional as F
 
+from iddmbench.cells.stages import load_surrogate
 from iddmbench.datasets.orl import ORL
 from iddmbench.defense import DEFENSES, Workbench, configure
 from iddmbench.defenses.advdm import AdvDM
@@ -29,8 +30,7 @@ from iddmbench.perturb.pgd import ascend, random_start, step, to_bytes, to_signe
 from iddmbench.perturb.target import pattern, target_image
 from iddmbench.perturb.transforms import random_blur, random_flip, random_resize
 from iddmbench.perturb.victim import Training, Victim
-from iddmbench.references import crop_references
-from iddmbench.run.lab import load_surrogate
+from iddmbench.photos.references import crop_references
 from iddmbench.seeds import Seeds
 
 NAMES = [n for n in DEFENSES.names() if issubclass(DEFENSES.get(n), Perturbation)]

@@ -18,18 +18,18 @@ from lab_plugins import SUBJECTS, TinyORL, install
 from tiny_base import write_base
 
 from iddmbench.attacker import ATTACKERS
+from iddmbench.cells import stages as stages_module
+from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.defenses.generic import GenericModel
 from iddmbench.errors import UserError
-from iddmbench.metrics.policies import least_kind
+from iddmbench.linking.linker import Linker
+from iddmbench.metrics.policies import most_pessimistic_policy
 from iddmbench.models.base import load_base
-from iddmbench.run import lab as lab_module
+from iddmbench.report.write import write_outputs
+from iddmbench.results.run_folder import TABLES, RunFolder, table_file
 from iddmbench.run import pipeline
 from iddmbench.run.config import RunConfig, make_config
-from iddmbench.run.folder import TABLES, RunFolder, table_file
-from iddmbench.run.lab import Cell, Lab
-from iddmbench.run.linkage import Linker
-from iddmbench.run.outputs import write_outputs
-from iddmbench.run.store import Store
+from iddmbench.store.cache import Store
 
 STRENGTHS = (0.0, 0.5, 1.0)
 
@@ -81,7 +81,7 @@ def nothing_computed(patch: pytest.MonkeyPatch) -> None:
         raise AssertionError("computed again")
 
     for name in ("generate", "class_latents", "crop_references"):
-        patch.setattr(lab_module, name, refuse)
+        patch.setattr(stages_module, name, refuse)
     patch.setattr("iddmbench.personalize.trainer.Trainer.train", refuse)
 
 
@@ -184,7 +184,7 @@ def test_what_changes_the_images_is_in_the_key(finished: Finished, tmp_path: Pat
     config = make_config(finished.config.model_dump() | change | {"subjects": 1, "strengths": (1.0,)})
     base = load_base(str(finished.base))
     lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
-    lab = Lab(base, TinyORL().load(), Store(finished.cache), lora, sampling, config.prompts, 2)
+    lab = CellStages(base, TinyORL().load(), Store(finished.cache), lora, sampling, config.prompts, 2)
     cells = [Cell(lab.data.subjects[0], defense, config.seeds[0]) for defense in config.plan()]
     assert not any(lab.is_cached(cell) for cell in cells)
 
@@ -357,7 +357,7 @@ def test_the_worst_case_is_image_by_image(finished: Finished, tmp_path: Path, hi
         for policy, value in protection.items():
             assert row(summary, **where, policy=policy)["value"] == pytest.approx(value)
         headline = row(summary, **where, policy="headline")["value"]
-        assert headline == pytest.approx(protection[least_kind(protection)])  # type: ignore[arg-type]
+        assert headline == pytest.approx(protection[most_pessimistic_policy(protection)])  # type: ignore[arg-type]
         single = [row(summary, **{**where, "attacker": a}, policy="headline")["value"] for a in judges]
         assert headline <= min(single) + 1e-9
 
@@ -375,7 +375,7 @@ def test_strength_shows_in_the_headline(finished: Finished) -> None:
 @pytest.fixture(scope="module")
 def sface(finished: Finished) -> Linker:
     base = load_base(str(finished.base))
-    lab = Lab(base, TinyORL().load(), Store(finished.cache), base.recipe.lora, base.recipe.sampling, (), 1)
+    lab = CellStages(base, TinyORL().load(), Store(finished.cache), base.recipe.lora, base.recipe.sampling, (), 1)
     return Linker(ATTACKERS.get("sface")(), lab)
 
 

@@ -12,7 +12,7 @@ from tiny_base import same, state, write_base
 from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
 from iddmbench.models.base import BaseModel, load_base
-from iddmbench.purify import PURIFIERS, purifier, total_variation
+from iddmbench.perturb.purify import PURIFIERS, purifier, total_variation
 from iddmbench.seeds import Seeds
 
 

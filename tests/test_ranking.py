@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from iddmbench.cells.stages import Cell, Utility
 from iddmbench.defense import Defense
 from iddmbench.errors import UserError
+from iddmbench.linking.aggregate import Group, Scored, summarize
+from iddmbench.linking.linker import Linkage, Matches, at_least
+from iddmbench.linking.ranking import Standing, standings
 from iddmbench.metrics.verification import Threshold
-from iddmbench.run.aggregate import Group, Scored, summarize
-from iddmbench.run.lab import Cell, Utility
-from iddmbench.run.linkage import Linkage, Matches, at_least
-from iddmbench.run.ranking import Standing, standings
 from iddmbench.types import Subject
 
 ATTACKERS = ("dlib", "sface", "third")

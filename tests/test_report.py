@@ -12,13 +12,13 @@ from rich.console import Console
 from synthetic_run import write_run
 
 from iddmbench.errors import UserError
-from iddmbench.run.compare import check_comparable
-from iddmbench.run.folder import RunFolder
-from iddmbench.run.headline import headlines
-from iddmbench.run.outputs import write_outputs
-from iddmbench.run.reproduce import command, shell
-from iddmbench.run.summary_text import print_summary
-from iddmbench.run.tables import Condition, Summary, number, written
+from iddmbench.report.terminal import print_summary
+from iddmbench.report.write import write_outputs
+from iddmbench.results.comparable import check_comparable
+from iddmbench.results.headline import headlines
+from iddmbench.results.reproduce import command, shell
+from iddmbench.results.run_folder import RunFolder
+from iddmbench.results.summary import Condition, Summary, number, written
 
 HOSTILE = '<script>alert("x")</script>'
 

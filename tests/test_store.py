@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from iddmbench.errors import UserError
-from iddmbench.run.store import Store, digest
+from iddmbench.store.cache import Store, digest
 
 
 def test_computed_once_and_found_again(tmp_path):

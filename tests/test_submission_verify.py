@@ -16,24 +16,24 @@ from tiny_base import write_base
 from typer.testing import CliRunner
 
 from iddmbench.attacker import ATTACKERS, build_attacker
+from iddmbench.cells.stages import Utility
 from iddmbench.cli import app
 from iddmbench.datasets.orl import photo
 from iddmbench.defense import DEFENSES, Defense
 from iddmbench.errors import UserError
 from iddmbench.leaderboard import board as boards
+from iddmbench.linking.aggregate import Group, Scored
 from iddmbench.nets import sface as sface_net
 from iddmbench.nets.wheel_files import wheel_file
+from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.run import pipeline
-from iddmbench.run.aggregate import Group, Scored
 from iddmbench.run.config import make_config
-from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
-from iddmbench.run.lab import Utility
 from iddmbench.submission import verify as module
 from iddmbench.submission.authenticity import Dependence, Posted, dependence
 from iddmbench.submission.bundle import About, write_bundle
 from iddmbench.submission.images import perceptual_hash
-from iddmbench.submission.lab import white_box_of
 from iddmbench.submission.names import own_names, public_name, public_options
+from iddmbench.submission.stages import white_box_of
 from iddmbench.submission.verify import Options, Verification, verify
 
 runner = CliRunner()

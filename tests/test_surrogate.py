@@ -6,7 +6,7 @@ from iddmbench.attacker import ATTACKERS
 from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import Faces
-from iddmbench.surrogate import Surrogate
+from iddmbench.nets.surrogate import Surrogate
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from sweep_env import environment, install_package, sweep_of
 from tiny_base import write_base
 
 from iddmbench.models.base import FRUGAL
-from iddmbench.run.folder import TABLES, RunFolder
+from iddmbench.results.run_folder import TABLES, RunFolder
 from iddmbench.sweep.worker import own_device, within_memory
 
 CELLS = {"echo": 8, "noise": 6}

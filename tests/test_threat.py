@@ -12,13 +12,13 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tiny_base import write_base
 
+from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import BaseModel, load_base
 from iddmbench.run import pipeline
 from iddmbench.run.config import RunConfig, make_config
-from iddmbench.run.lab import Cell, Lab, Thief
-from iddmbench.run.store import Store
+from iddmbench.store.cache import Store
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -39,18 +39,20 @@ def configuration(base: Path | str, **changes: Any) -> RunConfig:
     return make_config(options | changes)
 
 
-def lab(base: BaseModel, cache: Path, thief: Thief | None = None, data: Any = None) -> Lab:
+def lab(base: BaseModel, cache: Path, thief: UnauthorizedTrainer | None = None, data: Any = None) -> CellStages:
     recipe = base.recipe
-    return Lab(base, data or TinyORL().load(), Store(cache), recipe.lora, recipe.sampling, (), 1, thief)
+    return CellStages(base, data or TinyORL().load(), Store(cache), recipe.lora, recipe.sampling, (), 1, thief)
 
 
-def cell(lab: Lab, name: str) -> Cell:
+def cell(lab: CellStages, name: str) -> Cell:
     return Cell(lab.data.subjects[0], configure(DEFENSES.get(name), {}), 0)
 
 
 def test_a_thief_trains_on_the_protected_photos(base: BaseModel, tmp_path: Path) -> None:
     """Without purification he gets what the owner gets; with it, another model, of unprotected photos too."""
-    owner, thief, cleaner = (lab(base, tmp_path, t) for t in (None, Thief(), Thief("blur-1")))
+    owner, thief, cleaner = (
+        lab(base, tmp_path, t) for t in (None, UnauthorizedTrainer(), UnauthorizedTrainer("blur-1"))
+    )
     for name in ("none", "random-noise"):
         images = [x.outputs(cell(x, name)).images for x in (owner, thief, cleaner)]
         assert np.array_equal(images[0], images[1]) and not np.array_equal(images[0], images[2])
@@ -60,13 +62,13 @@ def test_a_thief_trains_on_the_protected_photos(base: BaseModel, tmp_path: Path)
 
 
 def test_the_generic_model_is_nobodys(base: BaseModel, tmp_path: Path) -> None:
-    owner, cleaner = lab(base, tmp_path), lab(base, tmp_path, Thief("jpeg-50"))
+    owner, cleaner = lab(base, tmp_path), lab(base, tmp_path, UnauthorizedTrainer("jpeg-50"))
     assert np.array_equal(*(x.outputs(cell(x, "generic")).images for x in (owner, cleaner)))
 
 
 def test_a_thief_leaves_out_the_rest_of_the_defense(base: BaseModel, tmp_path: Path) -> None:
     """He trains plainly and posts what comes out: an output-side defense gives the undefended images."""
-    thief = lab(base, tmp_path, Thief())
+    thief = lab(base, tmp_path, UnauthorizedTrainer())
     assert np.array_equal(*(thief.outputs(cell(thief, name)).images for name in ("none", "pixelate")))
 
 

@@ -11,7 +11,7 @@ from iddmbench.adaptive.posts import Others
 from iddmbench.attacker import Attacker
 from iddmbench.faces.detect import Faces
 from iddmbench.models.base import BaseModel
-from iddmbench.purify import PURIFIERS, Purifier, purifier
+from iddmbench.perturb.purify import PURIFIERS, Purifier, purifier
 from iddmbench.seeds import Seeds
 from iddmbench.types import Embeddings
 
@@ -46,7 +46,7 @@ class Purified(Attacker):
 
 
 class Purify(Adaptive):
-    """Tries every purifier of `iddmbench.purify` on other people's posts, none at all included, and uses the one under
+    """Tries every purifier of `iddmbench.perturb.purify` on other people's posts, none at all included, and uses the one under
     which most of them are linked."""
 
     kind = "purify"

@@ -21,16 +21,16 @@ def ls(cache: Folder = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from iddmbench.run import upkeep
+    from iddmbench.store import maintenance
 
     store = _store(cache)
     table = Table(title=str(store.root), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("stage", "entries", "MB", "older versions", "last used"):
         table.add_column(column, justify="left" if column == "stage" else "right")
-    for row in upkeep.overview(store):
+    for row in maintenance.overview(store):
         table.add_row(row.stage, str(row.entries), f"{row.bytes / 1e6:.1f}", str(row.stale), row.last_used)
     Console().print(table)
-    if leftovers := upkeep.leftovers(store):
+    if leftovers := maintenance.leftovers(store):
         typer.echo(f"{len(leftovers)} leftover(s) of killed processes: `iddmbench cache gc` removes them")
 
 
@@ -40,18 +40,18 @@ def verify(
     remove: Annotated[bool, typer.Option(help="Remove damaged entries, so that they are computed again.")] = False,
 ) -> None:
     """Read every entry and compare it with the checksums that were written with it."""
-    from iddmbench.run import upkeep
+    from iddmbench.store import maintenance
 
     store = _store(cache)
     whole, damaged = 0, 0
-    for path, problem in upkeep.check(store):
+    for path, problem in maintenance.check(store):
         if problem is None:
             whole += 1
             continue
         damaged += 1
         typer.echo(f"{path.relative_to(store.root)}: {problem}")
         if remove:
-            upkeep.remove(store, path)
+            maintenance.remove(store, path)
     typer.echo(f"{whole} entries are whole, {damaged} damaged{' and removed' if remove and damaged else ''}")
     if damaged and not remove:
         raise UserError("damaged entries: `iddmbench cache verify --remove` removes them")
@@ -68,18 +68,18 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
     """Remove leftovers of killed processes, and entries by age, size or version; what is in use stays."""
-    from iddmbench.run import upkeep
+    from iddmbench.store import maintenance
 
     store = _store(cache)
     days = _number(older_than, "--older-than", DAYS, "12h, 30d, 4w") if older_than else None
     size = _number(max_size.removesuffix("B"), "--max-size", UNITS, "500M, 20G") if max_size else None
-    gone = upkeep.collect(store, days, size, stale, dry_run)
+    gone = maintenance.collect(store, days, size, stale, dry_run)
     verb = "would be removed" if dry_run else "removed"
     typer.echo(f"{gone.entries} entries and {gone.leftovers} leftovers {verb}, {gone.bytes / 1e6:.1f} MB")
 
 
 def _store(cache: Path | None):  # type: ignore[no-untyped-def]
-    from iddmbench.run.store import Store, default_cache
+    from iddmbench.store.cache import Store, default_cache
 
     root = cache or default_cache()
     if not root.is_dir():

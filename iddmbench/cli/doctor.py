@@ -179,7 +179,7 @@ def check_base() -> Iterator[Finding]:
 
 
 def check_cache() -> Iterator[Finding]:
-    from iddmbench.run.store import default_cache
+    from iddmbench.store.cache import default_cache
 
     yield check_folder("cache folder", default_cache(), "set IDDMBENCH_CACHE to another place")
 

@@ -41,7 +41,7 @@ def add(
     from iddmbench.cli.run import _set_up_torch
     from iddmbench.leaderboard import board as boards
     from iddmbench.run.config import dataset_options
-    from iddmbench.run.store import default_cache
+    from iddmbench.store.cache import default_cache
     from iddmbench.submission.read import open_bundle
     from iddmbench.submission.verify import GRID, Options, verify
 

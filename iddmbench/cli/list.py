@@ -172,7 +172,7 @@ def _attacker(name: str) -> list[Table]:
 
 
 def _datasets() -> Table:
-    from iddmbench.dataset import DATASETS
+    from iddmbench.photos.dataset import DATASETS
 
     table = _table("Datasets", "name", "what it is", "licence")
     for name, cls in _loaded(DATASETS):
@@ -184,7 +184,7 @@ def _datasets() -> Table:
 
 
 def _dataset(name: str) -> list[Table]:
-    from iddmbench.dataset import DATASETS
+    from iddmbench.photos.dataset import DATASETS
 
     cls = DATASETS.get(name)
     tables = [_facts(name, {"what it is": cls.title, "licence": cls.licence, "notes": _first_line(cls)})]
@@ -204,7 +204,7 @@ def _constructor(cls: type) -> dict[str, object]:
 
 
 def _metrics() -> Table:
-    from iddmbench.run.catalogue import METRICS
+    from iddmbench.results.metric_info import METRICS
 
     table = _table("Metrics", "name", "kind", "better", "what it says")
     for metric in METRICS:
@@ -213,7 +213,7 @@ def _metrics() -> Table:
 
 
 def _metric(name: str) -> list[Table]:
-    from iddmbench.run.catalogue import BY_NAME
+    from iddmbench.results.metric_info import BY_NAME
 
     if name not in BY_NAME:
         raise UserError(f"unknown metric '{name}': {did_you_mean(name, BY_NAME)}")

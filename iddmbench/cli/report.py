@@ -8,7 +8,7 @@ import typer
 from iddmbench.errors import UserError
 
 if TYPE_CHECKING:
-    from iddmbench.run.folder import RunFolder
+    from iddmbench.results.run_folder import RunFolder
 
 RUNS = Path("runs")
 FORMATS = ("png", "svg", "pdf")
@@ -23,9 +23,9 @@ def report(
     """Write a run's figures, contact sheet and report.html again, and print its table."""
     from rich.console import Console
 
-    from iddmbench.run.folder import latest, runs_of
-    from iddmbench.run.outputs import write_outputs
-    from iddmbench.run.summary_text import print_summary
+    from iddmbench.report.terminal import print_summary
+    from iddmbench.report.write import write_outputs
+    from iddmbench.results.run_folder import latest, runs_of
 
     for path in runs_of(run or latest(RUNS)):
         print_summary(write_outputs(path), Console())
@@ -42,10 +42,10 @@ def plot(
     wanted = _choices(formats, FORMATS, "--format")
     if out is not None and (out.is_file() or out.suffix.lower()[1:] in FORMATS):
         raise UserError(f"--out {out}: give a folder, and the kind of file with --format")
-    from iddmbench.run import curves, figures
-    from iddmbench.run.compare import check_comparable
-    from iddmbench.run.folder import FIGURES, RunFolder, latest, runs_of
-    from iddmbench.run.outputs import save, save_sheet
+    from iddmbench.report import curves, figures
+    from iddmbench.report.write import save, save_sheet
+    from iddmbench.results.comparable import check_comparable
+    from iddmbench.results.run_folder import FIGURES, RunFolder, latest, runs_of
 
     opened = [RunFolder.open(run) for path in runs or [latest(RUNS)] for run in runs_of(path)]
     for warning in check_comparable(opened):

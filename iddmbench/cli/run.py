@@ -51,11 +51,11 @@ def run(
     from rich.console import Console
 
     from iddmbench.cli.progress import bar
+    from iddmbench.report.terminal import print_summary
+    from iddmbench.report.write import write_outputs
     from iddmbench.run.config import dataset_options, make_config
-    from iddmbench.run.outputs import write_outputs
     from iddmbench.run.pipeline import run as run_pipeline
-    from iddmbench.run.store import default_cache, digest
-    from iddmbench.run.summary_text import print_summary
+    from iddmbench.store.cache import default_cache, digest
 
     config = make_config(
         {

@@ -66,7 +66,7 @@ def last_of_each_cell(events: list[dict[str, Any]]) -> dict[tuple[str, str], dic
 
 def peak_memory(folder: Path) -> list[str]:
     """Seconds by stage and the peak of memory, of the runs that are finished."""
-    from iddmbench.run.folder import RunFolder, runs_of
+    from iddmbench.results.run_folder import RunFolder, runs_of
 
     lines = []
     for path in runs_of(folder):

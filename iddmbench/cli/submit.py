@@ -24,8 +24,8 @@ def submit(
     out: Annotated[Path | None, typer.Option(help="Bundle to write; by default NAME.zip.")] = None,
 ) -> None:
     """Make a bundle of a run, to be verified by others: images, settings, hashes; no photo of the dataset."""
-    from iddmbench.run.folder import RunFolder
-    from iddmbench.run.store import default_cache
+    from iddmbench.results.run_folder import RunFolder
+    from iddmbench.store.cache import default_cache
     from iddmbench.submission.bundle import About, write_bundle
 
     target = out or Path(f"{slug(name)}.zip")
@@ -63,9 +63,9 @@ def verify(
     from iddmbench.cli.progress import bar
     from iddmbench.cli.run import _set_up_torch
     from iddmbench.leaderboard.board import known_images
+    from iddmbench.report.write import write_outputs
     from iddmbench.run.config import dataset_options
-    from iddmbench.run.outputs import write_outputs
-    from iddmbench.run.store import default_cache
+    from iddmbench.store.cache import default_cache
     from iddmbench.submission.verify import Options, write_verification
     from iddmbench.submission.verify import verify as check
 

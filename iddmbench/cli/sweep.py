@@ -36,7 +36,7 @@ def sweep(
 
     from iddmbench.cli.run import pairs
     from iddmbench.cli.sweep_view import live, show_plan
-    from iddmbench.run.store import default_cache
+    from iddmbench.store.cache import default_cache
     from iddmbench.sweep.config import load_sweep, parse_changes
     from iddmbench.sweep.driver import check_sweep_folder, run_sweep
     from iddmbench.sweep.executors import EXECUTORS, make_executor
@@ -123,8 +123,8 @@ def _check(plan: "Plan") -> None:
 
 
 def _reports(folder: Path) -> None:
-    from iddmbench.run.folder import runs_of
-    from iddmbench.run.outputs import write_outputs
+    from iddmbench.report.write import write_outputs
+    from iddmbench.results.run_folder import runs_of
 
     for run in runs_of(folder):
         write_outputs(run)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from iddmbench.attacker import build_attacker
+from iddmbench.cells.stages import load_surrogate
 from iddmbench.conformance import Skip, require
 from iddmbench.conformance.tiny_base import same, state, write_base
 from iddmbench.datasets.orl import ORL
@@ -19,8 +20,7 @@ from iddmbench.defenses.none import NoDefense
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
 from iddmbench.models.base import BaseModel, load_base
-from iddmbench.references import crop_references
-from iddmbench.run.lab import load_surrogate
+from iddmbench.photos.references import crop_references
 from iddmbench.seeds import Seeds
 
 

@@ -71,7 +71,7 @@ def fta(acquired: np.ndarray) -> float:
     return float(1 - np.mean(np.asarray(acquired, dtype=bool)))
 
 
-def least_kind(protection: Mapping[Policy, float]) -> Policy:
+def most_pessimistic_policy(protection: Mapping[Policy, float]) -> Policy:
     """The policy under which the protection rate is lowest; undefined (NaN) ones are passed over, ties go to the first.
 
     Raises ValueError when none is defined.

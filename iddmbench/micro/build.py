@@ -13,7 +13,7 @@ from iddmbench.micro.card import write_card
 from iddmbench.micro.text import save_tokenizer
 from iddmbench.micro.train_unet import encode_views, new_scheduler, train_unet
 from iddmbench.micro.train_vae import train_vae
-from iddmbench.references import face_square
+from iddmbench.photos.references import face_square
 
 
 def assemble(

@@ -10,7 +10,7 @@ from torch import Tensor
 from iddmbench.errors import UserError, first_line
 from iddmbench.models.base import BaseModel
 from iddmbench.perturb.pgd import to_signed
-from iddmbench.references import resize
+from iddmbench.photos.references import resize
 
 
 def target_image(path: str, side: int) -> np.ndarray:

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from iddmbench.adaptive import roots
 from iddmbench.attacker import build_attacker
-from iddmbench.dataset import DATASETS
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.models.recipe import LoraSettings, Recipe, Sampling
-from iddmbench.purify import purifier
-from iddmbench.run.folder import label
+from iddmbench.perturb.purify import purifier
+from iddmbench.photos.dataset import DATASETS
+from iddmbench.results.run_folder import label
 
 ANCHORS = ("none", "generic")
 PAPER = "paper"

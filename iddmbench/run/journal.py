@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from iddmbench.run.write import Outcome
+from iddmbench.run.write import CellResult
 
 FILE = "log.jsonl"
 
@@ -38,7 +38,7 @@ class Journal:
         """runs: number of cells by run."""
         self.note("begin", process=f"{os.getpid()}@{platform.node()}", runs=dict(runs), **facts)
 
-    def cell(self, run: str, outcome: Outcome, **facts: Any) -> None:
+    def cell(self, run: str, outcome: CellResult, **facts: Any) -> None:
         status = "ok" if outcome.ok else "failed"
         self.note(
             "cell",

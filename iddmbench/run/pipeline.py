@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.errors import one_line
+from iddmbench.linking.score import Scoring
 from iddmbench.run.config import RunConfig
 from iddmbench.run.journal import Journal
-from iddmbench.run.lab import Cell, Lab
-from iddmbench.run.score import Scoring
-from iddmbench.run.study import Study
-from iddmbench.run.write import Outcome, begin, stops, write_run
+from iddmbench.run.plan import RunPlan
+from iddmbench.run.write import CellResult, begin, stops, write_run
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Progress:
     start: Callable[[int], None] = lambda cells: None
     cell: Callable[[str, bool], None] = lambda name, cached: None
     share: Callable[[float], None] = lambda share: None
-    done: Callable[[Outcome], None] = lambda outcome: None
+    done: Callable[[CellResult], None] = lambda outcome: None
 
 
 def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress: Progress | None = None) -> int:
@@ -35,7 +35,7 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
     Everything computed is in `cache`, so the same call resumes and recomputes nothing.
     Raises UserError before anything is computed when the configuration or the data are wrong, or `out` is another run's.
     """
-    study = Study.of(config, cache, device)
+    study = RunPlan.of(config, cache, device)
     with begin(study, out), Journal(out) as journal:
         journal.begin({out.name: len(study.cells)})
         watched = replace(progress or Progress(), done=lambda outcome: journal.cell(out.name, outcome))
@@ -46,8 +46,8 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
 
 
 def measure(
-    cells: Sequence[Cell], lab: Lab, attackers: Sequence[str], out: Path, progress: Progress
-) -> tuple[Scoring, list[Outcome]]:
+    cells: Sequence[Cell], lab: CellStages, attackers: Sequence[str], out: Path, progress: Progress
+) -> tuple[Scoring, list[CellResult]]:
     """Compute every cell, and write `out` with its images and all tables."""
     scoring = Scoring.of(lab, attackers, cells)
     _ = scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
@@ -63,7 +63,7 @@ def measure(
     return write_run(out, scoring, outcomes)
 
 
-def attempt(cell: Cell, scoring: Scoring, tick: Callable[[float], None] = lambda share: None) -> Outcome:
+def attempt(cell: Cell, scoring: Scoring, tick: Callable[[float], None] = lambda share: None) -> CellResult:
     """Compute a cell; one that raises is an outcome too. Raises what no other cell would get over, as a full disk."""
     cached, start = scoring.lab.is_cached(cell), time.perf_counter()
     try:
@@ -72,5 +72,5 @@ def attempt(cell: Cell, scoring: Scoring, tick: Callable[[float], None] = lambda
         if stops(error):
             raise
         log.error("cell %s failed\n%s", cell.name, traceback.format_exc())
-        return Outcome(cell, False, one_line(error), traceback.format_exc(), time.perf_counter() - start)
-    return Outcome(cell, cached, seconds=time.perf_counter() - start)
+        return CellResult(cell, False, one_line(error), traceback.format_exc(), time.perf_counter() - start)
+    return CellResult(cell, cached, seconds=time.perf_counter() - start)

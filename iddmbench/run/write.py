@@ -1,4 +1,4 @@
-"""Writing a run folder (iddmbench.run.folder says what is in it)."""
+"""Writing a run folder (iddmbench.results.run_folder says what is in it)."""
 
 import errno
 import json
@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
+from iddmbench.cells.stages import Cell
 from iddmbench.errors import UserError, one_line
-from iddmbench.run.environment import environment
-from iddmbench.run.files import copy_images, write_table, write_text
-from iddmbench.run.folder import (
+from iddmbench.linking.score import Scoring, cell_identity, read_rows
+from iddmbench.results.run_folder import (
     CONFIG,
     ENVIRONMENT,
     EXTRAS,
@@ -29,21 +29,21 @@ from iddmbench.run.folder import (
     make_table,
     table_file,
 )
-from iddmbench.run.lab import Cell
-from iddmbench.run.score import Scoring, cell_identity, read_rows
-from iddmbench.run.store import UnwritableCache
-from iddmbench.run.study import Study
+from iddmbench.run.environment import environment
+from iddmbench.run.plan import RunPlan
+from iddmbench.store.cache import UnwritableCache
+from iddmbench.store.files import copy_images, write_table, write_text
 
 STOPS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 WAYS_OUT = "give another --out, or remove that folder"
 TOLD = {"iddmbench", "notes"}
-"""Parts of a configuration that change no figure by themselves."""
+"""ResourceCache of a configuration that change no figure by themselves."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CellResult:
     """What became of a cell. cached: its images were there before. error: one line, empty if it finished. seconds: just now."""
 
     cell: Cell
@@ -58,7 +58,7 @@ class Outcome:
 
 
 @contextmanager
-def begin(study: Study, out: Path) -> Iterator[None]:
+def begin(study: RunPlan, out: Path) -> Iterator[None]:
     """Claim `out` for the study and write what it is asked to do.
 
     Raises UserError when `out` holds another run, or another process is writing it.
@@ -101,7 +101,7 @@ def is_claimed(folder: Path) -> bool:
 
 
 def check_folder(out: Path, config: dict[str, Any]) -> None:
-    """Raises UserError when `out` holds another run than `config` (as `Study.resolved` gives it), or is no folder."""
+    """Raises UserError when `out` holds another run than `config` (as `RunPlan.resolved` gives it), or is no folder."""
     found = written(out, CONFIG)
     if found is None:
         return
@@ -129,8 +129,8 @@ def written(out: Path, file: str) -> dict[str, Any] | None:
 
 
 def write_run(
-    out: Path, scoring: Scoring, outcomes: Sequence[Outcome], given_up: Mapping[str, tuple[str, str]] | None = None
-) -> tuple[Scoring, list[Outcome]]:
+    out: Path, scoring: Scoring, outcomes: Sequence[CellResult], given_up: Mapping[str, tuple[str, str]] | None = None
+) -> tuple[Scoring, list[CellResult]]:
     """Score what finished, condition by condition, and write the run folder.
 
     A condition that can't be scored fails with all its cells, and the others go on. One condition at a time is in memory.
@@ -142,7 +142,7 @@ def write_run(
     """
     done = scoring.only([outcome.cell for outcome in outcomes if outcome.ok])
     scored: list[Path] = []
-    failed: dict[str, Outcome] = {}
+    failed: dict[str, CellResult] = {}
     for condition in done.conditions:
         reason = (given_up or {}).get(condition.label)
         if reason is None:
@@ -154,7 +154,7 @@ def write_run(
                     raise
                 log.error("%s can't be scored\n%s", condition.label, traceback.format_exc())
                 reason = one_line(error), traceback.format_exc()
-        failed |= {cell.name: Outcome(cell, False, f"scoring: {reason[0]}", reason[1]) for cell in condition.cells}
+        failed |= {cell.name: CellResult(cell, False, f"scoring: {reason[0]}", reason[1]) for cell in condition.cells}
     outcomes = [failed.get(outcome.cell.name, outcome) for outcome in outcomes]
     _write_failures(out, [outcome for outcome in outcomes if not outcome.ok])
     for outcome in outcomes:
@@ -169,7 +169,7 @@ def write_run(
     return done, outcomes
 
 
-def _cells(scored: Sequence[Path], outcomes: Sequence[Outcome], scoring: Scoring) -> pd.DataFrame:
+def _cells(scored: Sequence[Path], outcomes: Sequence[CellResult], scoring: Scoring) -> pd.DataFrame:
     """The table of cells: those that were scored, and the failed ones, in the run's order."""
     rows: list[Any] = [row for folder in scored for row in read_rows(folder, "cells").to_dict("records")]
     known = {row["cell"]: row for row in rows}
@@ -201,7 +201,7 @@ def _copy_pictures(out: Path, scoring: Scoring, cell: Cell) -> None:
         copy_images(source, out.joinpath(*target))
 
 
-def _write_failures(out: Path, failed: Sequence[Outcome]) -> None:
+def _write_failures(out: Path, failed: Sequence[CellResult]) -> None:
     path = out / FAILURES
     if failed:
         write_text(path, "\n".join(f"== {o.cell.name}\n{o.error}\n\n{o.traceback}" for o in failed))

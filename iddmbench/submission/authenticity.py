@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from iddmbench.faces.detect import YuNet
-from iddmbench.references import face_square, resize
-from iddmbench.run.aggregate import Group
+from iddmbench.linking.aggregate import Group
+from iddmbench.photos.references import face_square, resize
 from iddmbench.seeds import Seeds
 from iddmbench.submission.images import distances, hashes, is_flat, perceptual_hash
 from iddmbench.submission.schema import CellFacts

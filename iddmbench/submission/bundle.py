@@ -16,9 +16,9 @@ from safetensors.torch import save
 
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
+from iddmbench.linking.aggregate import worst_case_attackers
 from iddmbench.models.base import ALIASES
-from iddmbench.run.aggregate import unknown_to_all
-from iddmbench.run.folder import WORST_CASES, RunFolder
+from iddmbench.results.run_folder import WORST_CASES, RunFolder
 from iddmbench.submission.images import png
 from iddmbench.submission.names import public_name, public_options
 from iddmbench.submission.schema import ANCHORS, MEMBER, SUBMISSION_SCHEMA, CellFacts, Submission, parse_submission
@@ -177,7 +177,7 @@ def _judged_alone(run: RunFolder, white_box: tuple[str, ...]) -> bool:
     attackers = [str(a) for a in run.summary["attacker"].unique() if a and a not in WORST_CASES]
     defenses = sorted({str(d) for d in run.cells["defense"]} - set(ANCHORS))
     beside = [_Knowing(_surrogates(run, other)) for other in defenses]
-    return unknown_to_all(beside, attackers) == unknown_to_all([_Knowing(white_box)], attackers)
+    return worst_case_attackers(beside, attackers) == worst_case_attackers([_Knowing(white_box)], attackers)
 
 
 def _claims(summary: pd.DataFrame, fingerprints: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -197,8 +197,8 @@ def _claims(summary: pd.DataFrame, fingerprints: Mapping[str, str]) -> list[dict
 
 
 def _adapters(run: RunFolder, name: str, facts: list[dict[str, Any]], cache: Path) -> dict[str, bytes]:
-    from iddmbench.run.files import read_tensors
-    from iddmbench.submission.lab import lab_of_run, real_defense
+    from iddmbench.store.files import read_tensors
+    from iddmbench.submission.stages import lab_of_run, real_defense
 
     lab, subjects = lab_of_run(run, cache)
     options = _run_facts(run, name)["resolved_options"]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from iddmbench.run.catalogue import metric
-from iddmbench.run.folder import WORST_CASES
+from iddmbench.results.metric_info import metric
+from iddmbench.results.run_folder import WORST_CASES
 from iddmbench.submission.authenticity import title
 from iddmbench.submission.schema import Claim
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from iddmbench.attacker import ATTACKERS
+from iddmbench.cells.stages import CellStages
 from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError
-from iddmbench.run.lab import Lab
-from iddmbench.run.linkage import Linker
+from iddmbench.linking.linker import Linker
 from iddmbench.seeds import Seeds
 from iddmbench.submission.authenticity import title
-from iddmbench.submission.lab import real_defense
 from iddmbench.submission.read import Bundle
 from iddmbench.submission.schema import CellFacts
+from iddmbench.submission.stages import real_defense
 from iddmbench.types import Subject
 
 GRAY, COSINE = 1.5, 0.05
@@ -59,7 +59,7 @@ def pick(cells: Sequence[CellFacts], count: int, seed: int) -> list[CellFacts]:
 def retrain(
     bundle: Bundle,
     picked: Sequence[CellFacts],
-    lab: Lab,
+    lab: CellStages,
     subjects: dict[str, Subject],
     linkers: dict[str, Linker],
     tick: Callable[[str], None] = lambda name: None,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from iddmbench.errors import UserError
-from iddmbench.run.folder import label
+from iddmbench.results.run_folder import label
 from iddmbench.submission.text import AttackerName, Hash, Line, Paragraph, Slug, Title, Url
 
 SUBMISSION_SCHEMA = 1

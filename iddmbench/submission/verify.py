@@ -16,26 +16,26 @@ import pandas as pd
 from iddmbench import __version__
 from iddmbench.adaptive import FEWEST_SUBJECTS, parse, roots
 from iddmbench.attacker import ATTACKERS, build_attacker
+from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError
-from iddmbench.run.aggregate import Group
+from iddmbench.linking.aggregate import Group
+from iddmbench.linking.linker import Linker
+from iddmbench.linking.ranking import Standing, standings
+from iddmbench.results.run_folder import SCHEMA, WORST_CASE, WORST_CASES, RunFolder
 from iddmbench.run.environment import environment
-from iddmbench.run.folder import SCHEMA, WORST_CASE, WORST_CASES, RunFolder
-from iddmbench.run.lab import Cell, Lab
-from iddmbench.run.linkage import Linker
 from iddmbench.run.pipeline import Progress, measure
-from iddmbench.run.ranking import Standing, standings
-from iddmbench.run.store import Store, digest
-from iddmbench.run.study import protocol
+from iddmbench.run.plan import protocol
 from iddmbench.run.write import write_json
+from iddmbench.store.cache import Store, digest
 from iddmbench.submission import authenticity
 from iddmbench.submission.authenticity import LEAST_DEPENDENCE, Dependence, Known, Posted, title
 from iddmbench.submission.compare import Difference, differences
-from iddmbench.submission.lab import SubmittedLab, load_parts, posted_by, stated_defense, white_box_of
 from iddmbench.submission.names import own_names, public_name
 from iddmbench.submission.read import Bundle, open_bundle
 from iddmbench.submission.retrain import Retrained, pick, retrain
 from iddmbench.submission.schema import CellFacts, Submission
+from iddmbench.submission.stages import SubmittedStages, load_parts, posted_by, stated_defense, white_box_of
 from iddmbench.types import FaceData
 
 GRID = (0.5, 1.0)
@@ -128,7 +128,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     sources = [trusted, bundle] if trusted is not None and whole else [bundle]
     posted = [Posted.of(c, bundle.images(c, base.side)) for c in meta.cells if c.status == "ok"]
 
-    lab = SubmittedLab(posted_by(sources, base.side), *parts)
+    lab = SubmittedStages(posted_by(sources, base.side), *parts)
     if (found := protocol(lab)) != meta.protocol.model_dump():
         raise UserError(
             f"bundle {path.name} refused: it states protocol {meta.protocol.version}/{meta.protocol.hash[:12]}, its own "
@@ -243,7 +243,7 @@ def all_cells(sources: Sequence[Bundle], meta: Submission) -> list[CellFacts]:
     return [*anchors, *(c for c in meta.cells if c.strength is not None)]
 
 
-def _config(meta: Submission, lab: Lab, attackers: tuple[str, ...], cells: Sequence[Cell]) -> dict[str, Any]:
+def _config(meta: Submission, lab: CellStages, attackers: tuple[str, ...], cells: Sequence[Cell]) -> dict[str, Any]:
     """config.json of the recomputed run, as `iddmbench report` reads it."""
     facts = meta.run.model_dump(mode="json")
     anchors = sorted({c.defense.name for c in cells if c.defense.anchor})
@@ -283,7 +283,7 @@ def _images(
     return refused, notes + authenticity.flat_images(posted)
 
 
-def _dependence(groups: Mapping[str, Group], lab: Lab, cells: Sequence[Cell]) -> dict[str, Dependence]:
+def _dependence(groups: Mapping[str, Group], lab: CellStages, cells: Sequence[Cell]) -> dict[str, Dependence]:
     names = {c.subject.name: c.subject for c in cells}
     features = {n: lab.reference_features(s) for n, s in names.items()}
     unit = {n: f / np.linalg.norm(f, axis=1, keepdims=True) for n, f in features.items()}
@@ -387,7 +387,7 @@ def _retrain(
     progress.start(len(picked))
     base, data, _, *rest = parts
     with tempfile.TemporaryDirectory() as folder:
-        lab = Lab(base, data, Store(Path(folder)), *rest)
+        lab = CellStages(base, data, Store(Path(folder)), *rest)
         return retrain(bundle, picked, lab, subjects, linkers, lambda name: progress.cell(f"train {name}", False))
 
 

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from iddmbench.errors import UserError, did_you_mean, first_line
 from iddmbench.run.config import RunConfig
-from iddmbench.run.store import digest
+from iddmbench.store.cache import digest
 from iddmbench.sweep.yaml_lines import Lines, read_yaml_file
 
 OWN = ("name", "description", "matrix", "runs")

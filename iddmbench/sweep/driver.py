@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iddmbench.errors import UserError
-from iddmbench.run.folder import SWEEP_RUNS
+from iddmbench.results.run_folder import SWEEP_RUNS
 from iddmbench.run.journal import Journal
-from iddmbench.run.write import WAYS_OUT, Outcome, begin, claimed, write_json, write_run, written
+from iddmbench.run.write import WAYS_OUT, CellResult, begin, claimed, write_json, write_run, written
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.executors import Executor
 from iddmbench.sweep.plan import Plan, Run
@@ -126,9 +126,9 @@ def carry_out(
         raise UserError(f"the sweep stopped: {stop.error}: mend that, then the same command resumes")
 
 
-def outcome_of(result: Result, run: Run) -> Outcome:
+def outcome_of(result: Result, run: Run) -> CellResult:
     cell = run.study.cells[result.task.index]
-    return Outcome(cell, result.cached, result.error, result.traceback or result.error, result.seconds)
+    return CellResult(cell, result.cached, result.error, result.traceback or result.error, result.seconds)
 
 
 def check_sweep_folder(out: Path, sweep: Sweep) -> None:

@@ -8,9 +8,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from iddmbench.run.cost import read_cost
-from iddmbench.run.lab import Cell, Lab
-from iddmbench.run.store import RECORD
+from iddmbench.cells.stages import Cell, CellStages
+from iddmbench.store.cache import RECORD
+from iddmbench.store.cost import read_cost
 from iddmbench.sweep.plan import Plan, Run
 
 SAMPLE = 2000
@@ -88,7 +88,7 @@ class _History:
         return sum(s for s, _ in found) / len(found), sum(b for _, b in found) / len(found)
 
 
-def _entries(lab: Lab, stage: str) -> Iterator[tuple[dict[str, Any], Path]]:
+def _entries(lab: CellStages, stage: str) -> Iterator[tuple[dict[str, Any], Path]]:
     for path in islice((lab.store.root / stage).glob(f"*/*/{RECORD}"), SAMPLE):
         yield json.loads(path.read_text(encoding="utf-8")), path.parent
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from iddmbench.errors import UserError
-from iddmbench.run.score import Scoring
-from iddmbench.run.study import Parts, Study
-from iddmbench.run.write import Outcome
+from iddmbench.linking.score import Scoring
+from iddmbench.run.plan import ResourceCache, RunPlan
+from iddmbench.run.write import CellResult
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.task import Task
 
@@ -17,16 +17,16 @@ class Run:
     """One run of a sweep, as the driver sees it. outcomes: of each cell of the study, None while it is open."""
 
     name: str
-    study: Study
+    study: RunPlan
     scoring: Scoring
-    outcomes: list[Outcome | None] = field(default_factory=list)
+    outcomes: list[CellResult | None] = field(default_factory=list)
 
     @classmethod
-    def open(cls, name: str, sweep: Sweep, cache: Path, parts: Parts) -> "Run":
-        """Raises UserError, naming the run, for what `Study.of` refuses."""
+    def open(cls, name: str, sweep: Sweep, cache: Path, parts: ResourceCache) -> "Run":
+        """Raises UserError, naming the run, for what `RunPlan.of` refuses."""
         config = sweep.runs[name]
         try:
-            study = Study.of(config, cache, parts=parts)
+            study = RunPlan.of(config, cache, parts=parts)
         except UserError as error:
             raise UserError(f"run '{name}': {error}") from error
         scoring = Scoring.of(study.lab, config.attackers, study.cells)
@@ -39,7 +39,7 @@ class Run:
             scored = self.scoring.is_scored(condition)
             for cell in condition.cells:
                 if scored or self.scoring.is_computed(cell):
-                    self.outcomes[index[id(cell)]] = Outcome(cell, cached=True)
+                    self.outcomes[index[id(cell)]] = CellResult(cell, cached=True)
 
     @property
     def open_cells(self) -> list[int]:
@@ -78,7 +78,7 @@ class Plan:
 
 def make_plan(sweep: Sweep, cache: Path) -> Plan:
     """Open everything that the sweep names. Raises UserError for what is not here or fits not together."""
-    parts = Parts()
+    parts = ResourceCache()
     runs = [Run.open(name, sweep, cache, parts) for name in sweep.runs]
     first: list[Task] = []
     again: list[Task] = []

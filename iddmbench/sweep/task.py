@@ -13,7 +13,7 @@ class Task:
     Attributes:
         kind: "cell": all that is slow about a cell. "score": what the attackers make of a condition.
         run: the run's name. name: the cell's or condition's, unique in the run.
-        index: of the cell in `Study.cells`, or of the condition in `Scoring.conditions`.
+        index: of the cell in `RunPlan.cells`, or of the condition in `Scoring.conditions`.
         key: identifies the result: tasks of two runs with equal keys compute the same.
         missing: cells (by index) that failed, for a "score".
     """

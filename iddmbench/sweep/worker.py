@@ -15,7 +15,7 @@ from iddmbench.errors import UserError, first_line, one_line
 from iddmbench.sweep.task import Result, Setting, Task
 
 if TYPE_CHECKING:
-    from iddmbench.run.study import Parts
+    from iddmbench.run.plan import ResourceCache
 
 STUDIES = 2
 """Runs whose base model and galleries a worker keeps: tasks come run by run, so more would only fill the memory."""
@@ -110,21 +110,21 @@ class _Opened:
     """A run's study and scoring, on this process's device."""
 
     def __init__(self, run: _Run):
+        from iddmbench.linking.score import Scoring
         from iddmbench.run.config import make_config
-        from iddmbench.run.score import Scoring
-        from iddmbench.run.study import Study
+        from iddmbench.run.plan import RunPlan
 
         config = make_config(run.config)
-        self.study = Study.of(config, Path(run.cache), own_device(run.devices, Path(run.locks)), _parts())
+        self.study = RunPlan.of(config, Path(run.cache), own_device(run.devices, Path(run.locks)), _parts())
         self.scoring = Scoring.of(self.study.lab, config.attackers, self.study.cells)
         _ = self.scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
 
 
 @lru_cache(maxsize=1)
-def _parts() -> "Parts":
-    from iddmbench.run.study import Parts
+def _parts() -> "ResourceCache":
+    from iddmbench.run.plan import ResourceCache
 
-    return Parts()
+    return ResourceCache()
 
 
 @lru_cache(maxsize=STUDIES)

@@ -23,7 +23,7 @@ from typing import Any
 
 from iddmbench.environ import variables
 from iddmbench.errors import UserError
-from iddmbench.run.store import digest
+from iddmbench.store.cache import digest
 from iddmbench.sweep.executors.base import Executor, Function, Resources
 from iddmbench.sweep.executors.local import LocalExecutor
 from iddmbench.sweep.task import Result, Setting, Task

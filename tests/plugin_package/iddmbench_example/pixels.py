@@ -5,7 +5,7 @@ import numpy as np
 
 from iddmbench.attacker import Attacker
 from iddmbench.faces.detect import YuNet
-from iddmbench.references import face_square, resize
+from iddmbench.photos.references import face_square, resize
 from iddmbench.types import Embeddings
 
 

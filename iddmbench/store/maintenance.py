@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from iddmbench.run.store import FILES, LOCKS, RECORD, TMP, Store, checksums, digest
+from iddmbench.store.cache import FILES, LOCKS, RECORD, TMP, Store, checksums, digest
 
 IN_USE = 3600.0
 """Seconds after its last use within which an entry stays: a run at work may be about to read it."""
@@ -95,7 +95,7 @@ def problem_of(entry: Path) -> str | None:
 
 def is_stale(entry: Path) -> bool:
     """Whether versions or code numbers in the entry's key differ from those here: it is not looked up any more."""
-    from iddmbench.run.lab import current_versions
+    from iddmbench.cells.stages import current_versions
 
     try:
         key = json.loads((entry / RECORD).read_text(encoding="utf-8"))

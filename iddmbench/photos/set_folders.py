@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from iddmbench.errors import UserError
-from iddmbench.local_copy import LocalCopy, Reader
-from iddmbench.photo_files import photo_files
+from iddmbench.photos.files import photo_files
+from iddmbench.photos.local_copy import LocalCopy, Reader
 from iddmbench.seeds import Seeds
 from iddmbench.types import FaceData, Photo, Skipped, Subject
 

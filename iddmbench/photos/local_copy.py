@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from iddmbench.dataset import FaceDataset, fingerprint
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
 from iddmbench.metrics.verification import finest_far
-from iddmbench.photo_files import folders, photo_files, usable_photo
+from iddmbench.photos.dataset import FaceDataset, fingerprint
+from iddmbench.photos.files import folders, photo_files, usable_photo
 from iddmbench.types import FaceData, Photo, Skipped, Subject
 
 FINEST = 1e-3

@@ -9,12 +9,12 @@ from iddmbench.adaptive import FEWEST_SUBJECTS, KINDS, AdaptiveName, parse
 from iddmbench.adaptive.base import Adaptive, Gallery
 from iddmbench.adaptive.posts import Others, Posts, Scores
 from iddmbench.attacker import Attacker, build_attacker
+from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.errors import UserError
+from iddmbench.linking.linker import FARS, FEEDS, FPIRS, Feeds, Linkage, Linker, Matches, at_least, thresholds
 from iddmbench.metrics.feed import pooled_scores
 from iddmbench.metrics.verification import Threshold
 from iddmbench.models.base import BaseModel
-from iddmbench.run.lab import Cell, Lab
-from iddmbench.run.linkage import FARS, FEEDS, FPIRS, Feeds, Linkage, Linker, Matches, at_least, thresholds
 
 
 class AdaptiveLinker:
@@ -25,7 +25,7 @@ class AdaptiveLinker:
     A rate finer than 3 / scores is left out.
     """
 
-    def __init__(self, name: str, linkers: Sequence[Linker], lab: Lab):
+    def __init__(self, name: str, linkers: Sequence[Linker], lab: CellStages):
         parsed = parse(name)
         if parsed is None:
             raise ValueError(f"'{name}' is no adaptive attacker")
@@ -111,7 +111,7 @@ class Attackers:
         return KINDS[how.kind]([]).views([self.systems[system] for system in how.bases], base)
 
 
-def build_linkers(attackers: Attackers, lab: Lab) -> tuple[dict[str, Linker], dict[str, AdaptiveLinker]]:
+def build_linkers(attackers: Attackers, lab: CellStages) -> tuple[dict[str, Linker], dict[str, AdaptiveLinker]]:
     """Plain and adaptive attackers by name, with the galleries of their systems."""
     linkers = {name: Linker(system, lab) for name, system in attackers.systems.items()}
     adaptive = {

@@ -7,8 +7,8 @@ from functools import cached_property
 
 import pandas as pd
 
-from iddmbench.run.catalogue import METRICS, metric
-from iddmbench.run.folder import (
+from iddmbench.results.metric_info import METRICS, metric
+from iddmbench.results.run_folder import (
     ADAPTIVE_WHITE_BOX,
     TRANSFER,
     WHITE_BOX,
@@ -107,7 +107,7 @@ class Summary:
 
     def transfer(self, condition: Condition) -> list[str]:
         """The attackers that the worst case is over: where defenses of the run optimized against different systems, those
-        that none of them knows, as `iddmbench.run.aggregate.unknown_to_all` has it."""
+        that none of them knows, as `iddmbench.linking.aggregate.worst_case_attackers` has it."""
         found = [a for a in self.attackers if self._threats.get((condition, a)) == TRANSFER]
         return [a for a in found if a not in self._known] or found
 

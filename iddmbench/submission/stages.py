@@ -8,24 +8,24 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from iddmbench.dataset import DATASETS
+from iddmbench.cells.stages import Cell, CellStages, Outputs, UnauthorizedTrainer
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES, BaseModel, load_base, open_base
 from iddmbench.models.recipe import LoraSettings, Sampling
-from iddmbench.purify import purifier
+from iddmbench.perturb.purify import purifier
+from iddmbench.photos.dataset import DATASETS
+from iddmbench.results.run_folder import RunFolder
 from iddmbench.run.config import make_config
-from iddmbench.run.files import write_images
-from iddmbench.run.folder import RunFolder
-from iddmbench.run.lab import Cell, Lab, Outputs, Thief
-from iddmbench.run.store import Store
+from iddmbench.store.cache import Store
+from iddmbench.store.files import write_images
 from iddmbench.submission.read import Bundle
 from iddmbench.submission.schema import ANCHORS, CellFacts, RunFacts, Submission
 from iddmbench.submission.text import AttackerName
 from iddmbench.types import FaceData, Subject
 
 
-class SubmittedLab(Lab):
+class SubmittedStages(CellStages):
     """A lab that computes no image: its cells' images come from bundles. All that looks at images is the usual code."""
 
     def __init__(self, posted: Callable[[Cell], np.ndarray], *parts: Any):
@@ -55,7 +55,7 @@ class SubmittedLab(Lab):
 
 def load_parts(
     facts: RunFacts, dataset_options: dict[str, Any], base: str | None, device: str
-) -> tuple[FaceData, BaseModel, LoraSettings, Sampling, Thief | None]:
+) -> tuple[FaceData, BaseModel, LoraSettings, Sampling, UnauthorizedTrainer | None]:
     """The verifier's own dataset and base model, which must be those that the bundle names, its settings, and who personalizes.
 
     Args:
@@ -85,10 +85,10 @@ def load_parts(
         purifier(facts.purify)
         if facts.threat == "authorized":
             raise UserError("the bundle purifies the photos, which only a thief does: its threat must be unauthorized")
-    return data, model, lora, sampling, Thief.of(facts.threat, facts.purify)
+    return data, model, lora, sampling, UnauthorizedTrainer.of(facts.threat, facts.purify)
 
 
-def lab_of_run(run: RunFolder, cache: Path) -> tuple[Lab, dict[str, Subject]]:
+def lab_of_run(run: RunFolder, cache: Path) -> tuple[CellStages, dict[str, Subject]]:
     """The lab that a run was made in, to find what it left in the cache; and the dataset's subjects by name."""
     known = (
         "dataset",
@@ -106,8 +106,8 @@ def lab_of_run(run: RunFolder, cache: Path) -> tuple[Lab, dict[str, Subject]]:
     base = open_base(config.base, precision=config.precision)
     lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
     prompts = tuple(run.config["prompts"])
-    thief = Thief.of(config.threat, config.purify)
-    lab = Lab(base, data, Store(cache), lora, sampling, prompts, config.images_per_prompt, thief)
+    thief = UnauthorizedTrainer.of(config.threat, config.purify)
+    lab = CellStages(base, data, Store(cache), lora, sampling, prompts, config.images_per_prompt, thief)
     return lab, {s.name: s for s in data.subjects}
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.models.base import BaseModel
 from iddmbench.personalize.sample import to_images
-from iddmbench.references import resize
+from iddmbench.photos.references import resize
 from iddmbench.seeds import Seeds
 
 SDEDIT_STEPS = 50

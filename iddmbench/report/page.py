@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from iddmbench.run import shown
-from iddmbench.run.catalogue import metric
-from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
-from iddmbench.run.headline import FEW, headlines
-from iddmbench.run.reproduce import command, shell
-from iddmbench.run.tables import Condition, Summary, written
+from iddmbench.results import selection
+from iddmbench.results.headline import FEW, headlines
+from iddmbench.results.metric_info import metric
+from iddmbench.results.reproduce import command, shell
+from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
+from iddmbench.results.summary import Condition, Summary, written
 
 SHOWN = ("r1u", "psr@1e-2", "psr@1e-3")
 """Privacy figures of the main table; all others are in the full one."""
@@ -48,7 +48,7 @@ class Drawings:
 def report(run: RunFolder, drawings: Drawings) -> str:
     """The report as HTML text."""
     environment = Environment(
-        loader=PackageLoader("iddmbench.run"),
+        loader=PackageLoader("iddmbench.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -112,7 +112,7 @@ def privacy_table(summary: Summary, single: Sequence[str]) -> Table:
     rows = []
     for condition in summary.conditions:
         lone = len(summary.transfer(condition)) == 1 and summary.transfer(condition)[0] in single
-        attackers = [*single, *(judge for judge in shown.judges(summary) if not (lone and judge == WORST_CASE))]
+        attackers = [*single, *(judge for judge in selection.judges(summary) if not (lone and judge == WORST_CASE))]
         found = [(a, [summary.get(condition, name, a) for name in names]) for a in attackers]
         found = [(a, values) for a, values in found if any(values)] or [("", [None] * len(names))]
         for i, (attacker, values) in enumerate(found):
@@ -176,9 +176,9 @@ def subject_table(summary: Summary) -> Table:
 
 def _members(summary: Summary, condition: Condition) -> dict[str, list[str]]:
     """Worst case -> its attackers, for those that there are."""
-    plain = [name for name in summary.transfer(condition) if name in shown.plain(summary)]
+    plain = [name for name in summary.transfer(condition) if name in selection.plain(summary)]
     found = {"worst case": plain}
-    if prepared := shown.adaptive(summary):
+    if prepared := selection.adaptive(summary):
         found["adaptive too"] = [*plain, *prepared]
     return {judge: members for judge, members in found.items() if members}
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from iddmbench.attacker import Attacker
+from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.errors import UserError
 from iddmbench.metrics.feed import pooled_templates
 from iddmbench.metrics.identification import identity_scores, ranks_of, true_scores
 from iddmbench.metrics.verification import Threshold, threshold_at_far
-from iddmbench.run.lab import Cell, Lab
 from iddmbench.types import Embeddings
 
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
@@ -75,7 +75,7 @@ class Linker:
     Raises UserError when no face is found on any enrolment photo of a subject.
     """
 
-    def __init__(self, attacker: Attacker, lab: Lab):
+    def __init__(self, attacker: Attacker, lab: CellStages):
         self.attacker, self.lab = attacker, lab
         vectors, labels = [], []
         for subject in lab.data.subjects:

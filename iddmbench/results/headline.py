@@ -1,9 +1,9 @@
 """What a run found, in plain sentences."""
 
 from iddmbench.adaptive import KINDS, parse
-from iddmbench.run import shown
-from iddmbench.run.folder import WORST_CASE
-from iddmbench.run.tables import GENERIC, UNDEFENDED, Condition, Summary, Value, number, written
+from iddmbench.results import selection
+from iddmbench.results.run_folder import WORST_CASE
+from iddmbench.results.summary import GENERIC, UNDEFENDED, Condition, Summary, Value, number, written
 
 FEW = 4
 """Most defenses, and most plain attackers, that have sentences of their own."""
@@ -37,7 +37,7 @@ def _ends(summary: Summary, undefended: Condition | None, generic: Condition | N
     """Many defenses: the ones that leave the fewest and the most images linked, and the range of the utility index."""
     sentences = []
     strongest = [summary.curve(defense)[-1] for defense in summary.defenses]
-    for judge in shown.judges(summary):
+    for judge in selection.judges(summary):
         who = "the worst case" if judge == WORST_CASE else "the worst case with attackers that prepare for the defense"
         before, floor = (summary.get(c, "rank1_hit", judge) if c else None for c in (undefended, generic))
         after = [(c, value) for c in strongest if (value := summary.get(c, "rank1_hit", judge))]

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from iddmbench.leaderboard.board import Place
 from iddmbench.leaderboard.entry import Entry
-from iddmbench.run.catalogue import metric
-from iddmbench.run.folder import WORST_CASE
-from iddmbench.run.ranking import METRICS
+from iddmbench.linking.ranking import METRICS
+from iddmbench.results.metric_info import metric
+from iddmbench.results.run_folder import WORST_CASE
 from iddmbench.submission.text import csv_cell, markdown
 
 ATOM = "http://www.w3.org/2005/Atom"

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, PercentFormatter
 from scipy.stats import norm
 
-from iddmbench.run import shown
-from iddmbench.run.figures import GRAY, INK, MARKERS, STYLE, color, lap, short, titled
-from iddmbench.run.folder import RunFolder
-from iddmbench.run.tables import GENERIC, UNDEFENDED, Condition, Summary
+from iddmbench.report.figures import GRAY, INK, MARKERS, STYLE, color, lap, short, titled
+from iddmbench.results import selection
+from iddmbench.results.run_folder import RunFolder
+from iddmbench.results.summary import GENERIC, UNDEFENDED, Condition, Summary
 
 Series = tuple[int, Summary, Condition]
 Draw = Callable[[Axes, pd.DataFrame, Series, dict[str, Any]], None]
@@ -80,7 +80,7 @@ def subjects(*runs: RunFolder) -> Figure:
     A dot is a subject, a bar the mean; the person with the lowest share is named where somebody is linked at all. Images
     without a face are left out. Of many conditions and attackers a part is drawn, and the rest named.
     """
-    series, attackers, words = _drawn(runs, lines=2 * shown.LINES)
+    series, attackers, words = _drawn(runs, lines=2 * selection.LINES)
     with matplotlib.rc_context(STYLE):
         size = max(4.0, 1.1 + 0.62 * len(series)), 1.0 + 2.5 * len(attackers) + 0.3 * bool(words)
         figure = Figure(figsize=size, layout="constrained")
@@ -126,15 +126,15 @@ def subject_rates(probes: pd.DataFrame, attacker: str) -> pd.Series:
 def _drawn(runs: Sequence[RunFolder], lines: int) -> tuple[list[Series], list[str], str]:
     """What is drawn of the runs: conditions of each run, attackers; and what is left out, in words."""
     summaries = [Summary(run) for run in runs]
-    chosen = [(shown.conditions(s, shown.CONDITIONS, lines), shown.attackers(s)) for s in summaries]
+    chosen = [(selection.conditions(s, selection.CONDITIONS, lines), selection.attackers(s)) for s in summaries]
     series = [(i, s, c) for i, (s, ((kept, _), _)) in enumerate(zip(summaries, chosen, strict=True)) for c in kept]
     attackers = list(dict.fromkeys(a for _, (kept, _) in chosen for a in kept)) or [""]
-    return series, attackers, shown.note([words for parts in chosen for _, words in parts])
+    return series, attackers, selection.note([words for parts in chosen for _, words in parts])
 
 
 def _panels(runs: Sequence[RunFolder], draw: Draw, x: str, y: str) -> tuple[Figure, list[Axes]]:
     """One panel per attacker with a line per condition and run, and one legend. Of many a part is drawn, and the rest named."""
-    series, attackers, words = _drawn(runs, shown.LINES)
+    series, attackers, words = _drawn(runs, selection.LINES)
     with matplotlib.rc_context(STYLE):
         columns = min(3, len(attackers))
         rows = -(-len(attackers) // columns)
@@ -180,7 +180,7 @@ def _line(series: Series, several: bool) -> dict[str, Any]:
     order, summary, condition = series
     curve = summary.curve(condition.defense)
     dash: Any = "-"
-    if condition in curve and len(summary.conditions) > shown.CONDITIONS:
+    if condition in curve and len(summary.conditions) > selection.CONDITIONS:
         dash = ("-", DASHES[2], DASHES[1])[min(2, lap(condition.defense))]
     elif condition in curve:
         dash = DASHES[-1 - min(len(DASHES) - 1, len(curve) - 1 - curve.index(condition))]

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from iddmbench.adaptive import links_people, parse
-from iddmbench.run.folder import WORST_CASE, WORST_CASES
-from iddmbench.run.tables import Condition, Summary
+from iddmbench.results.run_folder import WORST_CASE, WORST_CASES
+from iddmbench.results.summary import Condition, Summary
 
 CONDITIONS = 12
 """Most conditions of a figure at all their strengths; with more, each defense is shown at its highest one."""

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from iddmbench.run import shown
-from iddmbench.run.figures import short
-from iddmbench.run.folder import EXTRAS, REFERENCES, TRANSFER, RunFolder
-from iddmbench.run.tables import Condition, Summary
+from iddmbench.report.figures import short
+from iddmbench.results import selection
+from iddmbench.results.run_folder import EXTRAS, REFERENCES, TRANSFER, RunFolder
+from iddmbench.results.summary import Condition, Summary
 
 SUBJECTS = 6
 COLUMNS = 20
@@ -50,7 +50,7 @@ def contact_sheet(run: RunFolder) -> Image.Image:
     """
     summary = Summary(run)
     subjects = [str(s) for s in dict.fromkeys(run.cells["subject"])][:SUBJECTS]
-    conditions, left_out = shown.conditions(summary, lines=COLUMNS - 4)
+    conditions, left_out = selection.conditions(summary, lines=COLUMNS - 4)
     width = int(np.clip((COLUMNS - 2) // max(1, len(conditions)), 1, 4))
     groups = [Group("references", 2, {s: _tiles(run.pictures(REFERENCES, s), 2) for s in subjects})]
     groups += _extras(run, conditions, subjects, 2) if not left_out else []

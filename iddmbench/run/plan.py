@@ -7,14 +7,14 @@ from typing import Any
 
 from iddmbench import __version__
 from iddmbench.adaptive import FEWEST_SUBJECTS, parse
-from iddmbench.dataset import DATASETS
+from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer, strength_of
 from iddmbench.defense import Defense
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.models.base import BaseModel, open_base
+from iddmbench.photos.dataset import DATASETS
+from iddmbench.results.run_folder import SCHEMA, label
 from iddmbench.run.config import RunConfig
-from iddmbench.run.folder import SCHEMA, label
-from iddmbench.run.lab import Cell, Lab, Thief, strength_of
-from iddmbench.run.store import Store, digest
+from iddmbench.store.cache import Store, digest
 from iddmbench.types import FaceData, Subject
 
 PROTOCOL = "1"
@@ -57,26 +57,26 @@ def conditions(cells: Sequence[Cell]) -> list[Condition]:
 
 
 @dataclass(frozen=True, eq=False)
-class Study:
-    """What a run computes, before anything is computed. Make one with `Study.of`.
+class RunPlan:
+    """What a run computes, before anything is computed. Make one with `RunPlan.of`.
 
     Attributes:
         cells: every subject under every planned defense, for each seed.
     """
 
     config: RunConfig
-    lab: Lab
+    lab: CellStages
     subjects: tuple[Subject, ...]
     cells: tuple[Cell, ...]
 
     @classmethod
-    def of(cls, config: RunConfig, cache: Path, device: str = "cpu", parts: "Parts | None" = None) -> "Study":
+    def of(cls, config: RunConfig, cache: Path, device: str = "cpu", parts: "ResourceCache | None" = None) -> "RunPlan":
         """`parts`: photos and base models that other studies have opened.
 
         Raises UserError when the configuration or the photos are wrong, or the base model is not there.
         """
         config.check()
-        parts = parts or Parts()
+        parts = parts or ResourceCache()
         data = parts.data(config)
         subjects = choose(data, config.subjects)
         learning = [name for name in config.attackers if parse(name)]
@@ -86,8 +86,8 @@ class Study:
             )
         base = parts.base(config, device)
         lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
-        thief = Thief.of(config.threat, config.purify)
-        lab = Lab(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt, thief)
+        thief = UnauthorizedTrainer.of(config.threat, config.purify)
+        lab = CellStages(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt, thief)
         cells = tuple(Cell(s, d, seed) for seed in config.seeds for d in config.plan() for s in subjects)
         return cls(config, lab, tuple(subjects), cells)
 
@@ -114,7 +114,7 @@ class Study:
         }
 
 
-class Parts:
+class ResourceCache:
     """Photos and base models of several studies in one process: each is opened once."""
 
     def __init__(self) -> None:
@@ -148,7 +148,7 @@ def choose(data: FaceData, wanted: tuple[str, ...] | int) -> list[Subject]:
     return [known[name] for name in dict.fromkeys(wanted)]
 
 
-def protocol(lab: Lab) -> dict[str, str]:
+def protocol(lab: CellStages) -> dict[str, str]:
     """Version and hash of what figures depend on whatever the defense: results of two hashes are never compared."""
     parts = {
         "version": PROTOCOL,

@@ -12,18 +12,18 @@ import pandas as pd
 
 from iddmbench.adaptive import parse
 from iddmbench.attacker import Attacker
+from iddmbench.cells.stages import CODE as LAB_CODE
+from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError
+from iddmbench.linking.adaptive import AdaptiveLinker, Attackers, build_linkers
+from iddmbench.linking.aggregate import Group, Scored, summarize_group, threat_of, worst_case_attackers
+from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.metrics.quality import psnr, ssim
-from iddmbench.run.adaptive import AdaptiveLinker, Attackers, build_linkers
-from iddmbench.run.aggregate import Group, Scored, summarize_group, threat_of, unknown_to_all
-from iddmbench.run.cost import Cost
-from iddmbench.run.files import write_table
-from iddmbench.run.folder import label, make_table, table_file
-from iddmbench.run.lab import CODE as LAB_CODE
-from iddmbench.run.lab import PROTECTED, Cell, Lab, Outputs
-from iddmbench.run.linkage import FARS, Linkage, Linker
-from iddmbench.run.store import digest
-from iddmbench.run.study import Condition, conditions
+from iddmbench.results.run_folder import label, make_table, table_file
+from iddmbench.run.plan import Condition, conditions
+from iddmbench.store.cache import digest
+from iddmbench.store.cost import Cost
+from iddmbench.store.files import write_table
 from iddmbench.types import Subject
 
 CODE = 1
@@ -44,13 +44,13 @@ class Scoring:
         subjects: whose photos FID and KID compare with.
     """
 
-    lab: Lab
+    lab: CellStages
     attackers: tuple[str, ...]
     conditions: tuple[Condition, ...]
     subjects: tuple[Subject, ...]
 
     @classmethod
-    def of(cls, lab: Lab, attackers: Sequence[str], cells: Sequence[Cell]) -> "Scoring":
+    def of(cls, lab: CellStages, attackers: Sequence[str], cells: Sequence[Cell]) -> "Scoring":
         subjects = {cell.subject.name: cell.subject for cell in cells}
         return cls(lab, tuple(attackers), tuple(conditions(cells)), tuple(subjects.values()))
 
@@ -211,7 +211,7 @@ class Scoring:
 
     @cached_property
     def _judges(self) -> list[str]:
-        return unknown_to_all(self.conditions, self.attackers)
+        return worst_case_attackers(self.conditions, self.attackers)
 
     @cached_property
     def _many_seeds(self) -> bool:
@@ -267,7 +267,7 @@ class Scoring:
         return {"cells": [row], "images": images, "probes": probes}
 
 
-def cell_identity(cell: Cell, lab: Lab) -> dict[str, Any]:
+def cell_identity(cell: Cell, lab: CellStages) -> dict[str, Any]:
     return {
         "cell": digest(lab.image_key(cell))[:16],
         "dataset": lab.data.name,

@@ -9,16 +9,16 @@ from rich.console import Console
 from skimage.color import deltaE_ciede2000, rgb2lab
 from synthetic_run import write_run
 
-from iddmbench.run import shown
-from iddmbench.run.contact_sheet import GAP, SPACE, TILE, contact_sheet
-from iddmbench.run.curves import cmc, det, subjects
-from iddmbench.run.figures import KNOWN, LINES, SHAPES, color, histograms, symbol, tradeoff
-from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
-from iddmbench.run.headline import headlines
-from iddmbench.run.place_labels import overlap
-from iddmbench.run.report import MANY, Drawings, _joint, privacy_table, report, subject_table
-from iddmbench.run.summary_text import print_summary
-from iddmbench.run.tables import Condition, Summary
+from iddmbench.report.contact_sheet import GAP, SPACE, TILE, contact_sheet
+from iddmbench.report.curves import cmc, det, subjects
+from iddmbench.report.figures import KNOWN, LINES, SHAPES, color, histograms, symbol, tradeoff
+from iddmbench.report.page import MANY, Drawings, _joint, privacy_table, report, subject_table
+from iddmbench.report.place_labels import overlap
+from iddmbench.report.terminal import print_summary
+from iddmbench.results import selection
+from iddmbench.results.headline import headlines
+from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
+from iddmbench.results.summary import Condition, Summary
 
 DEFENSES = KNOWN[:5] + KNOWN[6:]
 PLAIN = ("dlib", "sface", "lbph", "eigenfaces")
@@ -93,33 +93,33 @@ def test_adaptive_attackers_have_panels_of_their_own(one: RunFolder) -> None:
 
 def test_one_strength_and_few_attackers_of_many(large: RunFolder) -> None:
     summary = Summary(large)
-    drawn, words = shown.conditions(summary)
-    assert [c.strength for c in drawn] == [None, *[1.0] * shown.LINES, None]
+    drawn, words = selection.conditions(summary)
+    assert [c.strength for c in drawn] == [None, *[1.0] * selection.LINES, None]
     linked = {d: summary.get(Condition(d, 1.0), "rank1_hit", WORST_CASE_ADAPTIVE).value for d in DEFENSES}
     left = [d for d in DEFENSES if d not in {c.defense for c in drawn}]
-    assert len(left) == len(DEFENSES) - shown.LINES and all(d in words for d in left)
+    assert len(left) == len(DEFENSES) - selection.LINES and all(d in words for d in left)
     assert min(linked[d] for d in left) >= max(linked[c.defense] for c in drawn if c.strength), (
         "those that protect least"
     )
-    attackers, words = shown.attackers(summary)
-    assert attackers[:4] == list(PLAIN) and len(attackers) == shown.PANELS
+    attackers, words = selection.attackers(summary)
+    assert attackers[:4] == list(PLAIN) and len(attackers) == selection.PANELS
     assert all(a in words for a in ADAPTIVE if a not in attackers)
     for figure in (cmc(large), det(large)):
-        assert len(figure.axes) == shown.PANELS
-        assert all(len(ax.lines) == shown.LINES + 2 for ax in figure.axes)
+        assert len(figure.axes) == selection.PANELS
+        assert all(len(ax.lines) == selection.LINES + 2 for ax in figure.axes)
         styles = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
-        assert len(styles) == shown.LINES + 2, "no two lines look alike"
-    assert len(histograms(large).axes) == shown.PANELS * (len(DEFENSES) + 2)
-    assert len(subjects(large).axes) == shown.PANELS
+        assert len(styles) == selection.LINES + 2, "no two lines look alike"
+    assert len(histograms(large).axes) == selection.PANELS * (len(DEFENSES) + 2)
+    assert len(subjects(large).axes) == selection.PANELS
     sheet = contact_sheet(large)
     assert sheet.width < (len(DEFENSES) + 6) * (TILE + GAP + SPACE), "one column a defense"
 
 
 def test_small_runs_are_drawn_whole(finished_run: Path) -> None:
     summary = Summary(RunFolder.open(finished_run))
-    assert shown.conditions(summary) == (summary.conditions, "")
-    assert shown.attackers(summary) == (["dlib", "sface"], "")
-    assert shown.note(["", ""]) == "" and shown.note(["a b", "", "c", "a b"]) == "A b; c."
+    assert selection.conditions(summary) == (summary.conditions, "")
+    assert selection.attackers(summary) == (["dlib", "sface"], "")
+    assert selection.note(["", ""]) == "" and selection.note(["a b", "", "c", "a b"]) == "A b; c."
 
 
 def test_equal_colours_have_other_markers() -> None:
@@ -163,7 +163,7 @@ def test_the_report_says_nothing_twice(finished_run: Path, one: RunFolder) -> No
     assert sum("adaptive attackers included" in row[1] for row in both.rows) == len(Summary(one).conditions)
     assert [row[1] for row in plain.rows[:2]] == ["dlib, the worst case", "sface"]
     assert len(plain.rows) == 2 * len(Summary(RunFolder.open(finished_run)).conditions), "one row an attacker"
-    assert shown.judges(Summary(one)) == [WORST_CASE, WORST_CASE_ADAPTIVE]
+    assert selection.judges(Summary(one)) == [WORST_CASE, WORST_CASE_ADAPTIVE]
 
 
 def test_a_large_report_stays_readable(large: RunFolder) -> None:

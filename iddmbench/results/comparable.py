@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from iddmbench.errors import UserError
-from iddmbench.run.folder import RunFolder
+from iddmbench.results.run_folder import RunFolder
 
 
 def check_comparable(runs: Sequence[RunFolder]) -> list[str]:

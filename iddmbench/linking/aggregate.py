@@ -9,15 +9,17 @@ import numpy as np
 import pandas as pd
 
 from iddmbench.adaptive import links_people, parse, roots
+from iddmbench.cells.stages import Cell, Utility
+from iddmbench.linking.linker import Linkage
 from iddmbench.metrics.distribution import frechet_distance, kernel_distance
 from iddmbench.metrics.estimate import Estimate, bootstrap, bootstrap_mean, bootstrap_ratio, resampled_means
 from iddmbench.metrics.estimate import summarize as summarize_samples
 from iddmbench.metrics.identification import chance_level
-from iddmbench.metrics.policies import POLICIES, Policy, hits_under, least_kind
+from iddmbench.metrics.policies import POLICIES, Policy, hits_under, most_pessimistic_policy
 from iddmbench.metrics.unlinkability import FEWEST, d_sys
 from iddmbench.metrics.utility import Component, utility
 from iddmbench.metrics.verification import auc, d_prime, eer
-from iddmbench.run.folder import (
+from iddmbench.results.run_folder import (
     ADAPTIVE,
     ADAPTIVE_WHITE_BOX,
     TRANSFER,
@@ -26,8 +28,6 @@ from iddmbench.run.folder import (
     WORST_CASE_ADAPTIVE,
     label,
 )
-from iddmbench.run.lab import Cell, Utility
-from iddmbench.run.linkage import Linkage
 from iddmbench.seeds import Seeds
 
 K = TypeVar("K")
@@ -72,7 +72,7 @@ class Group:
 def summarize(groups: list[Group], attackers: Iterable[str], real: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """The summary table of several conditions: `summarize_group` of each, against the anchors among them."""
     attackers = list(attackers)
-    judges = unknown_to_all(groups, attackers)
+    judges = worst_case_attackers(groups, attackers)
     anchors = {group.defense: group for group in groups if np.isnan(group.strength)}
     rows = [row for group in groups for row in summarize_group(group, attackers, judges, anchors, real, seed)]
     return pd.DataFrame(rows)
@@ -86,11 +86,11 @@ def summarize_group(
     real: np.ndarray,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Rows of the summary table (iddmbench.run.folder documents its columns) for one condition.
+    """Rows of the summary table (iddmbench.results.run_folder documents its columns) for one condition.
 
     Args:
         attackers: names, adaptive ones included.
-        judges: those that make the worst case, see `unknown_to_all`.
+        judges: those that make the worst case, see `worst_case_attackers`.
         anchors: the conditions "none" and "generic", where there are any; of them the utility is enough.
         real: float [M, D] features of the subjects' references, which FID and KID compare with.
         seed: of the bootstrap.
@@ -132,7 +132,7 @@ class Knowing(Protocol):
     def white_box(self) -> tuple[str, ...]: ...
 
 
-def unknown_to_all(groups: Iterable[Knowing], attackers: Sequence[str]) -> list[str]:
+def worst_case_attackers(groups: Iterable[Knowing], attackers: Sequence[str]) -> list[str]:
     """Attackers that rest on no system that a defense of the run optimized against: over them the worst case compares all
     conditions alike.
 
@@ -256,7 +256,7 @@ def _under_policies(hits: Hits, acquired: list[np.ndarray], seeds: Seeds) -> Ite
                 rates[policy] = bootstrap_ratio([np.nan_to_num(v) for v in values], seen, rng, RESAMPLES)
         else:
             rates[policy] = bootstrap_mean(values, rng, RESAMPLES, bounds=(0, 1))
-    headline = least_kind({policy: 1 - e.value for policy, e in rates.items()})
+    headline = most_pessimistic_policy({policy: 1 - e.value for policy, e in rates.items()})
     named: dict[str, Estimate] = {**{str(k): v for k, v in rates.items()}, "headline": rates[headline]}
     for name, e in named.items():
         yield _row(hits.metric, e, policy=name)

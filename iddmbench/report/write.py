@@ -6,10 +6,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from iddmbench.run.contact_sheet import contact_sheet
-from iddmbench.run.figures import histograms, render, tradeoff
-from iddmbench.run.folder import FIGURES, REPORT, RunFolder
-from iddmbench.run.report import Drawings, report
+from iddmbench.report.contact_sheet import contact_sheet
+from iddmbench.report.figures import histograms, render, tradeoff
+from iddmbench.report.page import Drawings, report
+from iddmbench.results.run_folder import FIGURES, REPORT, RunFolder
 
 
 def write_outputs(path: Path | str) -> RunFolder:

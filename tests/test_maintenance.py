@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from iddmbench.cli import app
 from iddmbench.errors import UserError
-from iddmbench.run import upkeep
-from iddmbench.run.store import REUSED, Store, UnwritableCache
+from iddmbench.store import maintenance
+from iddmbench.store.cache import REUSED, Store, UnwritableCache
 
 DAY = 86400.0
 
@@ -34,7 +34,7 @@ def invoke(*arguments: str, code: int = 0) -> str:
 COUNT = """
 import sys, time
 from pathlib import Path
-from iddmbench.run.store import Store
+from iddmbench.store.cache import Store
 def compute(out):
     with open(sys.argv[2], "a") as log: log.write("x")
     time.sleep(0.5)
@@ -61,13 +61,13 @@ def test_what_a_killed_process_left_is_no_hindrance(tmp_path: Path) -> None:
     while not list(store.root.glob("tmp/*/half")):
         assert time.monotonic() < deadline and child.poll() is None
         time.sleep(0.01)
-    assert upkeep.leftovers(store) == []  # it is at work
+    assert maintenance.leftovers(store) == []  # it is at work
     child.kill()
     child.wait()
-    assert len(upkeep.leftovers(store)) == 1
+    assert len(maintenance.leftovers(store)) == 1
     entry = store.fetch("stage", {"i": 0}, lambda out: (out / "x").write_text("2") and None)
     assert (entry / "x").read_text() == "2" and not (entry / "half").exists()
-    assert upkeep.leftovers(store) == []
+    assert maintenance.leftovers(store) == []
 
 
 def test_a_use_is_noted_once_a_day(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_verify_finds_every_kind_of_damage(tmp_path: Path) -> None:
     other = moved.with_name("0" * 64)
     moved.rename(other)
     (cut / "key.json").write_text("{")
-    found = dict(upkeep.check(store))
+    found = dict(maintenance.check(store))
     assert found.pop(whole) is None
     assert found[changed] == found[lost] == "changed or missing: file.txt"
     assert found[added] == "changed or missing: more.txt"
@@ -102,16 +102,16 @@ def test_verify_finds_every_kind_of_damage(tmp_path: Path) -> None:
 
 def test_gc_by_age_size_and_version(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    here = upkeep.collect(store)
+    here = maintenance.collect(store)
     assert (here.entries, here.leftovers) == (0, 0)
     entries = [plant(store, f"e{i}", "x" * 1000, age=i * 10 * DAY) for i in range(4)]
     stale = plant(store, "stale", age=DAY, versions={"torch": "0.1"})
     (store.root / "tmp" / ("ab" * 32 + ".left")).mkdir(parents=True)
-    assert upkeep.collect(store, days=25, dry_run=True) == upkeep.Gone(1, 1, upkeep_size(entries[3]))
+    assert maintenance.collect(store, days=25, dry_run=True) == maintenance.Gone(1, 1, upkeep_size(entries[3]))
     assert entries[3].is_dir()
     invoke("gc", "--cache", str(tmp_path), "--older-than", "25d")
     assert not entries[3].exists() and entries[2].is_dir() and not list((store.root / "tmp").iterdir())
-    assert [row.stale for row in upkeep.overview(store)] == [1]
+    assert [row.stale for row in maintenance.overview(store)] == [1]
     invoke("gc", "--cache", str(tmp_path), "--stale")
     assert not stale.exists() and entries[2].is_dir()
     # The longest unused goes first; what was used within the hour stays, whatever the limit.

@@ -1,6 +1,7 @@
 """The stages of a cell, each stored under a key of what it depends on: protect, personalize, generate, release, embed.
 
-Read `Lab.outputs` for the main path: references -> model -> images that are posted. The linker's side is `Lab.embed`.
+Read `CellStages.outputs` for the main path: references -> model -> images that are posted. The linker's side is
+`CellStages.embed`.
 """
 
 import json
@@ -21,6 +22,7 @@ from iddmbench.defense import Defense, Workbench
 from iddmbench.errors import UserError
 from iddmbench.faces.align import crop
 from iddmbench.faces.detect import YuNet
+from iddmbench.metrics.adherence import adherence
 from iddmbench.metrics.brisque import brisque
 from iddmbench.metrics.quality import ser_fiq
 from iddmbench.metrics.utility import closeness
@@ -28,13 +30,16 @@ from iddmbench.models.base import BaseModel
 from iddmbench.models.recipe import LoraSettings, Sampling
 from iddmbench.nets.efficientnet import EfficientNetLite0
 from iddmbench.nets.sface import SFaceNet
+from iddmbench.nets.surrogate import Surrogate
 from iddmbench.personalize.sample import class_latents, generate
 from iddmbench.personalize.trainer import PersonalizedModel
-from iddmbench.purify import purifier
-from iddmbench.references import crop_references
-from iddmbench.run.adherence import adherence
-from iddmbench.run.cost import Cost, noted, read_cost
-from iddmbench.run.files import (
+from iddmbench.perturb.purify import purifier
+from iddmbench.photos.references import crop_references
+from iddmbench.results.run_folder import label
+from iddmbench.seeds import Seeds
+from iddmbench.store.cache import Store
+from iddmbench.store.cost import Cost, noted, read_cost
+from iddmbench.store.files import (
     read_arrays,
     read_embeddings,
     read_images,
@@ -44,10 +49,6 @@ from iddmbench.run.files import (
     write_images,
     write_tensors,
 )
-from iddmbench.run.folder import label
-from iddmbench.run.store import Store
-from iddmbench.seeds import Seeds
-from iddmbench.surrogate import Surrogate
 from iddmbench.types import Embeddings, FaceData, Photo, Subject
 
 CODE = {"references": 1, "class": 1, "protect": 1, "model": 2, "images": 1, "release": 1, "embed": 1, "utility": 1}
@@ -118,18 +119,18 @@ class Utility:
 
 
 @dataclass(frozen=True)
-class Thief:
+class UnauthorizedTrainer:
     """The unauthorized setting: somebody else personalizes, without the defense, on photos that he may purify first."""
 
     purify: str = ""
 
     @classmethod
-    def of(cls, threat: str, purify: str) -> "Thief | None":
+    def of(cls, threat: str, purify: str) -> "UnauthorizedTrainer | None":
         """Who personalizes in the setting "authorized" (None: the owner) or "unauthorized"."""
         return cls(purify) if threat == "unauthorized" else None
 
 
-class Lab:
+class CellStages:
     """One base model, one dataset, one store: computes cells, or finds them computed.
 
     `thief`: None where the owner personalizes.
@@ -144,7 +145,7 @@ class Lab:
         sampling: Sampling,
         prompts: tuple[str, ...],
         per_prompt: int,
-        thief: Thief | None = None,
+        thief: UnauthorizedTrainer | None = None,
     ):
         self.base, self.data, self.store = base, data, store
         self.lora, self.sampling, self.per_prompt, self.thief = lora, sampling, per_prompt, thief

@@ -5,11 +5,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from iddmbench.run import shown
-from iddmbench.run.catalogue import metric
-from iddmbench.run.folder import FIGURES, REPORT, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
-from iddmbench.run.headline import headlines
-from iddmbench.run.tables import Condition, Summary, written
+from iddmbench.results import selection
+from iddmbench.results.headline import headlines
+from iddmbench.results.metric_info import metric
+from iddmbench.results.run_folder import FIGURES, REPORT, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
+from iddmbench.results.summary import Condition, Summary, written
 
 SHOWN = ("r1u", "psr@1e-2")
 JUDGES = {WORST_CASE: "worst case", WORST_CASE_ADAPTIVE: "adaptive too"}
@@ -80,6 +80,6 @@ def _rows(summary: Summary, condition: Condition, some_failed: bool) -> list[lis
 
 
 def _judges(summary: Summary) -> list[str]:
-    if len(summary.attackers) > shown.PANELS or len(summary.conditions) > shown.CONDITIONS:
-        return shown.judges(summary)
+    if len(summary.attackers) > selection.PANELS or len(summary.conditions) > selection.CONDITIONS:
+        return selection.judges(summary)
     return summary.attackers or [""]

@@ -12,10 +12,7 @@ import numpy as np
 
 from iddmbench.adaptive import links_people, parse
 from iddmbench.errors import UserError
-from iddmbench.metrics.estimate import Estimate, resampled_means, summarize
-from iddmbench.metrics.policies import POLICIES, Policy, least_kind
-from iddmbench.metrics.tradeoff import Point, hypervolume, privacy_at_utility, utility_at_privacy
-from iddmbench.run.aggregate import (
+from iddmbench.linking.aggregate import (
     RESAMPLES,
     Group,
     Hits,
@@ -24,9 +21,12 @@ from iddmbench.run.aggregate import (
     index_tables,
     informative,
     systems_of,
-    unknown_to_all,
+    worst_case_attackers,
 )
-from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE
+from iddmbench.metrics.estimate import Estimate, resampled_means, summarize
+from iddmbench.metrics.policies import POLICIES, Policy, most_pessimistic_policy
+from iddmbench.metrics.tradeoff import Point, hypervolume, privacy_at_utility, utility_at_privacy
+from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE
 from iddmbench.seeds import Seeds
 
 METRICS = ("psr@1e-2", "psr@1e-3", "r1u")
@@ -87,7 +87,7 @@ def standings(
     ordered = [_only(g, subjects) for g in (*curve, anchors["generic"])]
     curve, generic = ordered[:-1], ordered[-1]
     white_box = systems_of(name for g in curve for name in g.white_box)
-    unknown = unknown_to_all(curve, list(attackers))
+    unknown = worst_case_attackers(curve, list(attackers))
     judges = {WORST_CASE: [n for n in unknown if not white_box & systems_of([n]) and parse(n) is None]}
     if prepared := [n for n in attackers if links_people(n)]:
         judges[WORST_CASE_ADAPTIVE] = [*judges[WORST_CASE], *prepared]
@@ -158,7 +158,7 @@ def _rates(means: np.ndarray, chance: np.ndarray) -> dict[Policy, np.ndarray]:
 def _policies(means: np.ndarray, chance: np.ndarray) -> list[Policy]:
     """For each condition the policy least kind to the defense, chosen on the data as they are."""
     rates = _rates(means[None], chance)
-    return [least_kind({p: 1 - rates[p][0, i] for p in POLICIES}) for i in range(len(means) // 2)]
+    return [most_pessimistic_policy({p: 1 - rates[p][0, i] for p in POLICIES}) for i in range(len(means) // 2)]
 
 
 def _protection(means: np.ndarray, policies: list[Policy], chance: np.ndarray) -> np.ndarray:

@@ -19,11 +19,11 @@ from matplotlib.markers import CARETLEFT
 from matplotlib.ticker import FixedLocator, PercentFormatter
 
 from iddmbench.adaptive import parse
-from iddmbench.run import shown
-from iddmbench.run.catalogue import metric
-from iddmbench.run.folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
-from iddmbench.run.place_labels import place
-from iddmbench.run.tables import GENERIC, UNDEFENDED, Condition, Summary, Value
+from iddmbench.report.place_labels import place
+from iddmbench.results import selection
+from iddmbench.results.metric_info import metric
+from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
+from iddmbench.results.summary import GENERIC, UNDEFENDED, Condition, Summary, Value
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999933", "#882255", "#6A51A3", "#8C6D46")
 """Okabe and Ito's colour-blind safe colours (2008), less the yellow, which is too light for a line on white, then olive
@@ -148,12 +148,12 @@ def histograms(run: RunFolder) -> Figure:
     """Scores of the images by attacker (columns) and condition (rows): to the subject's own enrolment template, and to the
     best other identity, with the thresholds. Only images with a face have scores.
 
-    Of many conditions and attackers a part is drawn, and the rest named (`iddmbench.run.shown`).
+    Of many conditions and attackers a part is drawn, and the rest named (`iddmbench.results.selection`).
     """
     summary = Summary(run)
-    attackers, without = shown.attackers(summary)
+    attackers, without = selection.attackers(summary)
     attackers = attackers or [""]
-    conditions, words = shown.conditions(summary, lines=2 * shown.LINES)
+    conditions, words = selection.conditions(summary, lines=2 * selection.LINES)
     with matplotlib.rc_context(STYLE):
         wide, high = (4.2, 1.25) if len(attackers) <= 3 else (3.2, 1.1)
         figure = Figure(figsize=(1.2 + wide * len(attackers), 0.9 + high * len(conditions)), layout="constrained")
@@ -175,7 +175,7 @@ def histograms(run: RunFolder) -> Figure:
             Line2D([], [], color=PALETTE[0], lw=6, alpha=0.6, label="to the nearest other identity"),
             Line2D([], [], color=INK, lw=1, label="threshold at FAR 1 %"),
         ]
-        above = titled(shown.note([words, without]), 30 + 40 * len(attackers))
+        above = titled(selection.note([words, without]), 30 + 40 * len(attackers))
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9, **above)
         return figure
 
@@ -226,13 +226,13 @@ def _views(summaries: Sequence[Summary], panels: Sequence[str]) -> list[View]:
     at = [
         (u.value, p.value, judge)
         for s in summaries
-        for judge in shown.judges(s)
+        for judge in selection.judges(s)
         for c in s.conditions
         if c.strength is not None and (u := s.get(c, "utility_index"))
         for name in panels
         if (p := s.get(c, name, judge))
     ]
-    judges = list(dict.fromkeys(judge for s in summaries for judge in shown.judges(s)))
+    judges = list(dict.fromkeys(judge for s in summaries for judge in selection.judges(s)))
     if at and min(x for x, _, _ in at) >= NEAR:
         x0 = np.floor(10 * min(x for x, _, _ in at) - 0.5) / 10
         return [View(judge, (x0, WHOLE[1], *WHOLE[2:])) for judge in judges]
@@ -251,7 +251,7 @@ def _thin(summary: Summary, view: View, curves: int) -> list[str]:
     """Attackers that have a line of their own, so many that a panel stays readable, those that link most first."""
     if view.zoom:
         return []
-    names = shown.plain(summary) if view.judge == WORST_CASE else shown.adaptive(summary)
+    names = selection.plain(summary) if view.judge == WORST_CASE else selection.adaptive(summary)
     return names[: LINES // max(1, curves)]
 
 
