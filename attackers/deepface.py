@@ -93,6 +93,7 @@ class _DeepFace(NetworkAttacker):
     """deepface's name of it."""
     side: int
     """Of its square input, in pixels."""
+    # trained_on_datasets: as deepface's maintainer or the models' own authors say.
     differentiable = False
     package = ("deepface", INSTALL)
     licence = "MIT (deepface); the training data's own terms"
@@ -113,30 +114,35 @@ class ArcFace(_DeepFace, file="arcface_weights.onnx"):
     """ArcFace ResNet-34."""
 
     model, dim, side = "ArcFace", 512, 112
+    trained_on_datasets = ("casia-webface",)
 
 
 class Facenet(_DeepFace, file="facenet_weights.onnx"):
     """FaceNet, 128-D."""
 
     model, dim, side = "Facenet", 128, 160
+    trained_on_datasets = ("ms1m",)
 
 
 class Facenet512(_DeepFace, file="facenet512_weights.onnx"):
     """FaceNet, 512-D."""
 
     model, dim, side = "Facenet512", 512, 160
+    trained_on_datasets = ("vggface2",)
 
 
 class VGGFace(_DeepFace, file="vgg_face_weights.onnx"):
     """VGG-Face (Parkhi et al. 2015)."""
 
     model, dim, side = "VGG-Face", 4096, 224
+    trained_on_datasets = ("vggface",)
 
 
 class GhostFaceNet(_DeepFace, file="ghostfacenet_v1.onnx"):
     """GhostFaceNet V1."""
 
     model, dim, side = "GhostFaceNet", 512, 112
+    trained_on_datasets = ("ms1m",)
 
 
 class SFace(
@@ -149,6 +155,7 @@ class SFace(
     """SFace, OpenCV Zoo's float file."""
 
     model, dim, side = "SFace", 128, 112
+    trained_on_datasets = ("casia-webface", "ms1m", "vggface2")
     licence = "Apache-2.0"
 
 
@@ -156,3 +163,4 @@ class OpenFace(_DeepFace, file="openface_weights.onnx"):
     """OpenFace nn4.small2."""
 
     model, dim, side = "OpenFace", 128, 96
+    trained_on_datasets = ("casia-webface", "facescrub")

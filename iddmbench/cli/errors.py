@@ -20,7 +20,9 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            raise _stop(f"error: {error}", USER_ERROR) from error
+            for line in error.lines[:-1]:
+                _say(f"error: {line}")
+            raise _stop(f"error: {error.lines[-1]}", USER_ERROR) from error
         except KeyboardInterrupt as error:
             raise _stop("interrupted: the same command resumes where it stopped", INTERRUPTED) from error
         except OSError as error:
@@ -33,8 +35,12 @@ class Group(TyperGroup):
 
 
 def _stop(message: str, status: int) -> typer.Exit:
-    typer.echo(" ".join(message.split()), err=True)
+    _say(message)
     return typer.Exit(status)
+
+
+def _say(message: str) -> None:
+    typer.echo(" ".join(message.split()), err=True)
 
 
 def _where(error: OSError) -> str:

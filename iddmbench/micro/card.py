@@ -9,6 +9,7 @@ from iddmbench.models.recipe import FILE
 # kept the model from taking on the subject (benchmark users can turn it on with --lora prior_weight=1).
 RECIPE = {
     "grayscale": True,
+    "trained_on": {"orl": [f"s{person}" for person in range(1, 29)]},
     "prompts": {
         "instance": "a photo of sks person",
         "class": "a photo of person",

@@ -71,6 +71,10 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     grayscale: bool = Field(False, description="the base knows gray photos only: references are converted")
+    trained_on: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="datasets whose people it was trained on, with their names; no names: all of them",
+    )
     prompts: Prompts = Field(default_factory=lambda: Prompts.model_validate({}))
     lora: LoraSettings = Field(default_factory=lambda: LoraSettings.model_validate({}))
     sampling: Sampling = Field(default_factory=lambda: Sampling.model_validate({}))
