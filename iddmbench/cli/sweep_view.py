@@ -12,6 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from iddmbench.cli.progress import say_findings
+from iddmbench.results.findings import Finding
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.driver import Watch
 from iddmbench.sweep.estimate import estimate
@@ -47,8 +49,13 @@ def live(sweep: Sweep, workers: int) -> Iterator[Watch]:
     """Hooks that keep a table on stderr up to date; where that is no terminal, a line now and then."""
     console = Console(stderr=True)
     view = _View(sweep, workers)
+
+    def premise(findings: list[Finding]) -> None:
+        say_findings(findings, console, "premise.parquet of each run")
+
     if console.is_terminal:
         with Live(view, console=console, refresh_per_second=2):
+            view.watch.premise = premise
             yield view.watch
     else:
         said = [time.monotonic()]
@@ -65,7 +72,7 @@ def live(sweep: Sweep, workers: int) -> Iterator[Watch]:
             view.phase(name)
             console.print(view.line())
 
-        yield Watch(view.planned, result, view.flying, phase)
+        yield Watch(view.planned, result, view.flying, phase, premise)
 
 
 class _View:
@@ -90,6 +97,8 @@ class _View:
     def result(self, result: Result) -> None:
         if result.task.kind == "score":
             self.scored += 1
+        elif result.task.kind == "premise":
+            pass  # of no cell
         elif result.status == "ok":
             self.done[result.task.run] += 1
         else:

@@ -1,6 +1,6 @@
 """What is doubtful about the photos or systems of a run: said before anything is trained, kept in the run folder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,8 @@ class Finding:
         return self.severity != FACT
 
 
-def from_rows(rows: Iterable[dict[str, Any]]) -> list[Finding]:
+def from_rows(rows: Iterable[Mapping[Any, Any]]) -> list[Finding]:
+    """Findings of a table's rows."""
     names = [field.name for field in fields(Finding)]
     return [Finding(**{name: str(row[name]) for name in names}) for row in rows]
 

@@ -1,7 +1,7 @@
 """A run folder: what it holds, and read access to it. The writer takes file names and columns from here.
 
 config.json, environment.json      how the run was made
-premise.parquet                    one row per doubt about photos, attackers or base (results/findings.py), written before any training
+premise.parquet                    one row per doubt about photos and systems (results/findings.py), written first
 failures.txt                       tracebacks of the cells that failed; absent when none did
 cells.parquet                      one row per cell: subject x defense x strength x seed
 probes.parquet                     one row per generated image x attacker
