@@ -306,8 +306,8 @@ def test_a_defense_sees_nothing_of_the_linker(base: BaseModel, tmp_path: Any) ->
     lab, bench = lab_bench(base, tmp_path)
     subjects = {p.image.tobytes() for s in lab.data.subjects for p in (*s.references, *s.enrolment)}
     assert bench.decoys and not any(photo.tobytes() in subjects for photo in bench.decoys)
-    names = {s.name for s in lab.data.subjects}
-    assert not names & set(lab.decoy_people(Cell(lab.data.subjects[0], Curious(), 0)))
+    labels = {s.label for s in lab.data.subjects}
+    assert not labels & {p.label for p in lab.decoy_people(Cell(lab.data.subjects[0], Curious(), 0))}
     allowed = {"base", "lora", "class_latents", "seeds", "detector", "surrogate", "surrogate_photos", "decoys", "tick"}
     assert set(vars(bench)) == allowed, "a new field: make sure that it tells nothing of the linker, then add it here"
     # Another subject, another seed: other decoys and other draws.

@@ -49,7 +49,7 @@ from iddmbench.store.files import (
     write_images,
     write_tensors,
 )
-from iddmbench.types import Embeddings, FaceData, Photo, Subject
+from iddmbench.types import Embeddings, FaceData, Person, Photo, Subject
 
 CODE = {"references": 1, "class": 1, "protect": 1, "model": 2, "images": 1, "release": 1, "embed": 1, "utility": 1}
 """Raised by hand when a stage's code changes its result, so that older entries are not reused."""
@@ -429,13 +429,13 @@ class CellStages:
     def _quality(self) -> Surrogate:
         return Surrogate(self._quality_net, self.detector)
 
-    def decoy_people(self, cell: Cell) -> list[str]:
+    def decoy_people(self, cell: Cell) -> list[Person]:
         """The public people whose mean is the cell's decoy identity; at least three, so that it is nobody's."""
-        names = sorted(self.data.public)
-        if len(names) < 3:
+        people = sorted(self.data.public, key=lambda person: person.label)
+        if len(people) < 3:
             raise UserError(f"dataset '{self.data.name}' has too few public people for a decoy identity")
         rng = Seeds(cell.seed).child("decoy", cell.subject.name).numpy()
-        return [names[i] for i in rng.permutation(len(names))[:DECOY_PEOPLE]]
+        return [people[i] for i in rng.permutation(len(people))[:DECOY_PEOPLE]]
 
     def _bench(self, cell: Cell, tick: Callable[[float], None]) -> Workbench:
         declared = cell.defense.surrogates()
@@ -453,7 +453,7 @@ class CellStages:
             detector=self.detector,
             surrogate=surrogate,
             surrogate_photos=self._surrogate_photos(cell.subject),
-            decoys=[self.data.public[name][0].image for name in self.decoy_people(cell)],
+            decoys=[person.photos[0].image for person in self.decoy_people(cell)],
             tick=tick,
         )
 

@@ -80,7 +80,7 @@ def tiny_base() -> BaseModel:
 
 def workbench(base: BaseModel, declared: tuple[str, ...] | None, **changes: Any) -> Workbench:
     """As a run gives it: surrogates that the defense did not declare are refused (None: all are given)."""
-    public = ORL().load().public
+    public = {person.name: person for person in ORL().load().public}
 
     def surrogate(name: str) -> Any:
         if declared is not None and name not in declared:
@@ -94,7 +94,7 @@ def workbench(base: BaseModel, declared: tuple[str, ...] | None, **changes: Any)
         "seeds": Seeds(0).child("defense", "s29"),
         "detector": YuNet(),
         "surrogate": surrogate,
-        "decoys": [public[name][0].image for name in ("s3", "s11", "s20")],
+        "decoys": [public[name].photos[0].image for name in ("s3", "s11", "s20")],
     }
     return Workbench(**{**parts, **changes})
 

@@ -1,6 +1,5 @@
 """All that is doubtful about a run's photos and systems, before anything is trained."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -24,7 +23,7 @@ from iddmbench.photos.duplicates import same_pictures, thumbnail
 from iddmbench.photos.faults import faults
 from iddmbench.photos.files import TURNED
 from iddmbench.results.findings import FACT, NOTE, WARNING, Finding, in_order
-from iddmbench.types import FaceData, Photo, Subject
+from iddmbench.types import FaceData, Person, Photo, Subject
 
 CODE = 1
 """Raised by hand when a check changes, so that older findings are not reused."""
@@ -63,25 +62,24 @@ def photos_of(subject: Subject) -> tuple[Photo, ...]:
 
 def view_of(name: str, linker: Linker) -> View:
     values = [threshold.value for threshold in linker.thresholds.values()] or [-1.0]
-    return View(name, linker.gallery, linker.labels, frozenset(linker.public), min(values), max(values))
+    names = {subject.label: subject.name for subject in linker.lab.data.subjects}
+    return View(name, linker.gallery, linker.labels, frozenset(linker.public), min(values), max(values), names)
 
 
 def recognition(name: str, linker: Linker, lab: CellStages, subjects: Sequence[Subject]) -> Iterator[Finding]:
     """What one system makes of the subjects' reference and enrolment photos."""
     view = view_of(name, linker)
     able = view.ability >= ABLE
-    pairs = same_person(view, [s.name for s in subjects]) if able else []
+    pairs = same_person(view, [s.label for s in subjects]) if able else []
     yield from pair_findings(view, pairs)
     found: list[Finding] = []
     for subject in subjects:
-        same = [
-            p.other if p.subject == subject.name else p.subject for p in pairs if subject.name in (p.subject, p.other)
-        ]
+        same = [({p.subject, p.other} - {subject.label}).pop() for p in pairs if subject.label in (p.subject, p.other)]
         references = lab.embed_photos(linker.attacker, subject.references)
-        found += unrecognized(view, subject.name, [p.name for p in subject.references], references, same)
+        found += unrecognized(view, subject.label, [p.name for p in subject.references], references, same)
         if able:
             enrolment = lab.embed_photos(linker.attacker, subject.enrolment)
-            found += strangers(view, subject.name, [p.name for p in subject.enrolment], enrolment, references, same)
+            found += strangers(view, subject.label, [p.name for p in subject.enrolment], enrolment, references, same)
     yield from found if able else weak(view, found)
 
 
@@ -99,11 +97,10 @@ def duplicates(data: FaceData, subjects: Sequence[Subject]) -> Iterator[Finding]
     A warning where they are in two roles or of two people, else a note: fewer photos than it seems.
     """
     photos = [(s.name, role, p) for s in data.subjects for role, several in roles(s) for p in several]
-    photos += [(name, "public", p) for name, several in data.public.items() for p in several]
-    hashes = [hashlib.sha256(f"{p.image.shape}".encode() + p.image.tobytes()).hexdigest() for _, _, p in photos]
+    photos += [(person.label, "public", p) for person in data.public for p in person.photos]
     thumbnails = np.stack([thumbnail(p.image) for _, _, p in photos])
     wanted = {s.name for s in subjects}
-    for group in same_pictures(hashes, thumbnails):
+    for group in same_pictures([p.digest for _, _, p in photos], thumbnails):
         members = [photos[i] for i in group.places]
         own = [name for name, role, _ in members if role != "public" and name in wanted]
         if not own:
@@ -126,5 +123,12 @@ def roles(subject: Subject) -> Iterator[tuple[str, tuple[Photo, ...]]]:
 
 
 def people_of(data: FaceData, subjects: Sequence[Subject]) -> People:
-    public = getattr(data, "public_source", "orl" if data.name == "folder" else data.name)
-    return People({data.name: [s.name for s in subjects]}, {public: list(data.public)})
+    """By the dataset that they come from."""
+    return People(_by_source(subjects), _by_source(data.public))
+
+
+def _by_source(people: Sequence[Subject] | Sequence[Person]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for person in people:
+        found.setdefault(person.source, []).append(person.name)
+    return found

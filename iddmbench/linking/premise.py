@@ -4,8 +4,8 @@ All here is a function of embeddings: who is recognized, who looks like somebody
 themselves are judged in linking/doubts.py, which puts everything together, and declared training data in linking/declared.py.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -29,7 +29,7 @@ class View:
     """One attacker's gallery.
 
     Attributes:
-        attacker: its name in the run.
+        attacker: its name in the run. names: what texts call a label; others stand as they are.
         gallery: float32 [P, D], unit vectors of enrolment photos; labels: whose each is, [P].
         public: labels of the public people, who are known to be different ones.
         threshold: score at FAR 1e-2; finest: at the finest FAR that the public people resolve.
@@ -41,6 +41,11 @@ class View:
     public: frozenset[str]
     threshold: float
     finest: float
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def called(self, label: str) -> str:
+        """ "s29" of a subject, "orl/s3 (public)" of a public person."""
+        return self.names.get(label, f"{label} (public)" if label in self.public else label)
 
     @cached_property
     def identities(self) -> list[str]:
@@ -106,12 +111,12 @@ def same_person(view: View, subjects: Collection[str]) -> list[Pair]:
 
 def pair_findings(view: View, pairs: Sequence[Pair]) -> Iterator[Finding]:
     for pair in pairs:
-        who = f"{pair.other} of the public people" if pair.other in view.public else pair.other
+        subject, other = view.called(pair.subject), view.called(pair.other)
         text = (
-            f"{view.attacker}: {pair.subject} and {who} look like one person under two names (similarity "
+            f"{view.attacker}: {subject} and {other} look like one person under two names (similarity "
             f"{pair.similarity:.2f}, suspected from {pair.limit:.2f}), so that each takes links from the other"
         )
-        yield Finding("same-person", WARNING, pair.subject, "", view.attacker, text)
+        yield Finding("same-person", WARNING, subject, "", view.attacker, text)
 
 
 def unrecognized(
@@ -122,7 +127,7 @@ def unrecognized(
     A warning where that is half of them and more, else a note.
 
     Args:
-        names: of the N reference photos. photos: their embeddings.
+        subject: its label. names: of the N reference photos. photos: their embeddings.
         same: identities that are suspected to be the subject: taking it for one of them is no mistake.
     """
     reasons: dict[str, list[str]] = {}
@@ -133,15 +138,16 @@ def unrecognized(
         scores = view.templates @ photos.vectors[i]
         first = _first(view, scores, subject)
         if first not in (subject, *same):
-            reasons.setdefault(f"takes for {first}", []).append(name)
+            reasons.setdefault(f"takes for {view.called(first)}", []).append(name)
         elif scores.max() < view.threshold:
             reasons.setdefault("scores below its threshold at FAR 1e-2", []).append(name)
     wrong = [name for several in reasons.values() for name in several]
     if wrong:
         told = "; ".join(f"{reason}: {listed(several)}" for reason, several in reasons.items())
-        text = f"{view.attacker} does not recognize {subject} on {len(wrong)} of {len(names)} reference photos ({told})"
+        who, share = view.called(subject), f"{len(wrong)} of {len(names)} reference photos"
+        text = f"{view.attacker} does not recognize {who} on {share} ({told})"
         severity = WARNING if 2 * len(wrong) >= len(names) else NOTE
-        yield Finding("unrecognized", severity, subject, ", ".join(wrong), view.attacker, text)
+        yield Finding("unrecognized", severity, who, ", ".join(wrong), view.attacker, text)
 
 
 def strangers(
@@ -167,9 +173,9 @@ def strangers(
         first = _first(view, scores, subject)
         if first in (subject, *same) and scores.max() >= view.threshold:
             continue
-        like = "does not look like" if first in (subject, *same) else f"looks like {first} rather than"
-        text = f"{view.attacker}: enrolment photo {name} {like} the other photos of {subject}"
-        yield Finding("stranger", WARNING, subject, name, view.attacker, text)
+        like = "does not look like" if first in (subject, *same) else f"looks like {view.called(first)} rather than"
+        text = f"{view.attacker}: enrolment photo {name} {like} the other photos of {view.called(subject)}"
+        yield Finding("stranger", WARNING, view.called(subject), name, view.attacker, text)
 
 
 def weak(view: View, findings: Sequence[Finding]) -> Iterator[Finding]:

@@ -9,7 +9,8 @@ import numpy as np
 SIDE = 16
 ALIKE = 0.997
 """Correlation of two pictures shrunk to SIDE x SIDE gray pixels from which on they are one. On ORL, where ten photos of a
-person were taken in a row, two different ones reach 0.9927; the same one stays above 0.9992 after JPEG at quality 30 and halving.
+person were taken in a row, two different ones reach 0.9927; the same one stays above 0.9992 after JPEG at quality 30
+or halving.
 A picture that was cropped by two pixels is not found (0.95 and less)."""
 BLOCK = 1024
 

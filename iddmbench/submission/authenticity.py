@@ -199,7 +199,7 @@ def _dataset_hashes(data: FaceData, side: int) -> tuple[dict[str, np.ndarray], d
         _HASHED[key] = (
             {s.name: _photo_hashes(s.references, side) for s in data.subjects},
             {s.name: _photo_hashes((*s.enrolment, *s.surrogate), side) for s in data.subjects},
-            _photo_hashes([p for photos in data.public.values() for p in photos], side),
+            _photo_hashes([p for person in data.public for p in person.photos], side),
         )
     return _HASHED[key]
 
