@@ -77,7 +77,7 @@ class AntelopeV2(_Pack):
 
 
 class RaccoonL(_Pack):
-    """ArcFace ResNet-50 of insightface 2.1's pack, said to be `buffalo_l`'s. No published checksum is known: the first is pinned."""
+    """The network of insightface 2.1's large pack, said to be `buffalo_l`'s. Nobody publishes its checksum."""
 
     name = "raccoon_l"
     title = "insightface 2.1 raccoon_l (512-D); by its documentation buffalo_l's network"
@@ -87,7 +87,7 @@ class RaccoonL(_Pack):
 
 
 class RaccoonS(_Pack):
-    """ArcFace MobileFaceNet of insightface 2.1's pack, said to be `buffalo_s`'s. No published checksum is known, as above."""
+    """The network of insightface 2.1's small pack, said to be `buffalo_s`'s."""
 
     name = "raccoon_s"
     title = "insightface 2.1 raccoon_s (512-D); by its documentation buffalo_s's network"

@@ -86,9 +86,10 @@ def test_gradients_reach_the_crop(small: Path) -> None:
         network.attributes(torch.rand(1, 3, 112, 112))
 
 
-@pytest.mark.parametrize(
-    "check", [c for c in CHECKS if c not in (own_photos_match_above_impostors, the_largest_face_wins)], ids=title
-)
+WITHOUT_FACES = [c for c in CHECKS if c not in (own_photos_match_above_impostors, the_largest_face_wins)]
+
+
+@pytest.mark.parametrize("check", WITHOUT_FACES, ids=title)
 def test_conformance(check, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but what random weights can't do; tests/test_attackers.py checks the published file, where it is."""
     monkeypatch.setenv("IDDMBENCH_WEIGHTS", str(small.parent))
@@ -189,13 +190,13 @@ def test_damaged_files_are_named(small: Path, tmp_path: Path) -> None:
     assert "but it describes" in complaint(text, numbers + b"more")
     assert "outside its folder: '../faceres.bin'" in complaint(text.replace('"faceres.bin"', '"../faceres.bin"'))
     assert "weights of type 'complex64'" in complaint(text.replace('"float16"', '"complex64"'))
-    assert "names no files of weights" in complaint(json.dumps({"format": "graph-model"}))
-    assert "another version of it: 26 convolutions instead of 27" in complaint(
-        text.replace("DepthwiseConv2dNative", "Other", 1)
+    assert "names no files of weights" in complaint(
+        json.dumps({"format": "graph-model", "modelTopology": {"node": []}})
     )
-    assert "another version of it: 'feats/kernel'" in complaint(
-        text.replace('{"name": "feats/kernel", "shape"', '{"name": "f", "shape"')
-    )
+    fewer = text.replace("DepthwiseConv2dNative", "Other", 1)
+    assert "another version of it: 26 convolutions instead of 27" in complaint(fewer)
+    renamed = text.replace('{"name": "feats/kernel", "shape"', '{"name": "f", "shape"')
+    assert "another version of it: 'feats/kernel'" in complaint(renamed)
 
 
 def test_numbers_of_all_kinds(tmp_path: Path) -> None:

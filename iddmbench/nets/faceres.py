@@ -23,8 +23,8 @@ from iddmbench.nets.wheel_files import sha256
 SIZE = 224
 MEAN_BGR = (103.939, 116.779, 123.68)
 """Subtracted from B, G, R in 0..255, as where it was trained (facial_analysis.py). The project human feeds R, G, B in 0..255
-without it: on ORL's people 1-28 that gives an EER of 0.40 % instead of 0.23 %, and on colour photos ages that differ more
-between the photos of one person."""
+without it: on ORL's people 1-28 that gives an EER of 0.40 % instead of 0.23 %, and on 96 generated colour photos of 24 people
+ages whose standard deviation within a person is 3.7 instead of 3.1 years (mean over all years)."""
 
 BOX = np.array([[0.317, 0.378], [0.683, 0.378], [0.5, 0.579], [0.344, 0.736], [0.656, 0.736]], np.float32)
 """[5, 2] in units of a square around YuNet's face box: the mean places of its landmarks on ORL's public people, made
@@ -59,6 +59,7 @@ class FaceRes(FaceNet):
     """
 
     name, size, dim = "faceres", SIZE, 1024
+    mean: Tensor
     template = (((BOX - 0.5) / MARGIN + 0.5) * SIZE - 0.5).astype(np.float32)
 
     def __init__(self, path: Path):

@@ -1,4 +1,4 @@
-"""Graph models of TensorFlow.js: a JSON file that holds the graph and describes the weights, and files of raw numbers beside it.
+"""Graph models of TensorFlow.js: a JSON file with the graph and a list of the weights, and files of raw numbers beside it.
 
 Format: "model.json" of tfjs-converter, type "graph-model" (docs of @tensorflow/tfjs-converter). Nothing in it is executed.
 """
