@@ -253,14 +253,23 @@ def test_the_referee_named_by_its_path(empty: Path, monkeypatch: pytest.MonkeyPa
     assert build_attacker(f"onnx:{other}").refusal("synthetic") is None
 
 
-def test_the_linker_refuses_the_referee() -> None:
-    from types import SimpleNamespace
+@pytest.mark.parametrize("name", ["fr_feature", "cross-post:fr_feature"])
+def test_a_run_with_the_referee_stops_before_it_trains(
+    name: str, empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from test_attacker_files import network
 
-    from iddmbench.linking.linker import Linker
+    from iddmbench.run.config import RunConfig
+    from iddmbench.run.pipeline import run
 
-    lab = SimpleNamespace(data=SimpleNamespace(name="synthetic"))
-    with pytest.raises(UserError, match="take another attacker"):
-        Linker(build_attacker("fr_feature"), lab)  # type: ignore[arg-type]
+    cls = ATTACKERS.get("fr_feature")
+    network(empty / "fr_feature.onnx", dim=512)
+    monkeypatch.setattr(cls, "file", WeightFile("fr_feature.onnx", cls.file.url, "MIT", None, "fr_feature.onnx"))
+    monkeypatch.setattr(cls, "referee_of", ("orl",))
+    config = RunConfig(attackers=(name, "dlib"), subjects=3)
+    with pytest.raises(UserError, match=r"'fr_feature' was the referee of dataset 'orl'.*take another attacker"):
+        run(config, tmp_path / "out", tmp_path / "cache")
+    assert not list(tmp_path.rglob("*.png")) and not list(tmp_path.rglob("*.safetensors"))
 
 
 # ---- one network under two names ---------------------------------------------------------------------------------------
