@@ -247,10 +247,9 @@ def split_detector(name: str) -> tuple[str, str]:
 
 def same_network(name: str) -> str:
     """The attacker whose network the plain attacker of that name shares, else the name itself; also for unknown names."""
-    kind = name.partition(":")[0]
     try:
-        return (kind in ATTACKERS.names() and ATTACKERS.get(kind).same_as) or name
-    except UserError:  # a plugin that can't be imported; it is named where it would be used
+        return ATTACKERS.get(name.partition(":")[0]).same_as or name
+    except UserError:  # results may name a plugin that is not installed here
         return name
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.nets.tfjs import Node, TfjsGraph, read_tfjs, weight_files
 from iddmbench.nets.wheel_files import sha256
@@ -72,7 +72,8 @@ class FaceRes(FaceNet):
             self.trunk = nn.Sequential(*layers)
             self.shared, self.age, self.sex = (_linear(graph, name) for name in ("feats", "age_pred", "gender_pred"))
         except (KeyError, ValueError, RuntimeError) as error:
-            raise UserError(f"{path} is another network than FaceRes, or another version of it: {error}") from error
+            reason = first_line(error)
+            raise UserError(f"{path} is another network than FaceRes, or another version of it: {reason}") from error
         width = layers[-1].conv.out_channels
         if (width, self.age.out_features, self.sex.out_features) != (self.dim, AGES, 1):
             found = f"{width} features, {self.age.out_features} ages"
