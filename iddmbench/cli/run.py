@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
 
 from iddmbench.errors import UserError, first_line
@@ -20,6 +21,10 @@ def run(
         list[str] | None, typer.Option(help="Option of the dataset, KEY=VALUE (`list dataset NAME`).")
     ] = None,
     base: Annotated[str, typer.Option(help="Base model: micro, sd15, sd21, a folder, or a hub id.")] = "micro",
+    references_protected: Annotated[
+        Path | None,
+        typer.Option(help="In place of a defense: photos that are protected already, DIR/PERSON/*.png."),
+    ] = None,
     strength: Annotated[list[float], typer.Option(help="Strength in [0, 1]; may be repeated.")] = [0.5, 1.0],  # noqa: B006
     subjects: Annotated[str, typer.Option(help="How many subjects, their names (s29,s30), or 'all'.")] = "2",
     attacker: Annotated[list[str], typer.Option(help="Attacker; may be repeated.")] = ["dlib", "sface"],  # noqa: B006
@@ -57,6 +62,12 @@ def run(
     from iddmbench.run.pipeline import run as run_pipeline
     from iddmbench.store.cache import default_cache, digest
 
+    options = pairs(set_, "--set")
+    if references_protected is not None:
+        if given("defense") or given("strength"):
+            raise UserError("--references-protected takes the place of --defense and --strength: leave these out")
+        defense, strength = ["protected-photos"], [1.0]
+        options["folder"] = str(references_protected.resolve())
     config = make_config(
         {
             "dataset": dataset,
@@ -64,7 +75,7 @@ def run(
             "subjects": subjects,
             "base": base,
             "defenses": tuple(defense),
-            "defense_options": pairs(set_, "--set"),
+            "defense_options": options,
             "preset": preset,
             "threat": threat,
             "purify": purify,
@@ -89,6 +100,12 @@ def run(
     print_summary(write_outputs(folder), Console())
     if failed:
         raise UserError(f"{failed} failed cell(s); see {folder / 'log.txt'}; the same command retries only them")
+
+
+def given(parameter: str) -> bool:
+    """Whether an option of the current command was written on the command line."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _log_from_start(progress: "Progress", file: Path) -> None:
