@@ -182,7 +182,9 @@ def test_ranks_and_alphas_by_module(
     for key in list(tensors):
         if "conv1" in key:
             part = tensors[key]
-            tensors[key] = torch.tensor(1.0) if key.endswith("alpha") else part[:2] if "lora_down" in key else part[:, :2]
+            tensors[key] = (
+                torch.tensor(1.0) if key.endswith("alpha") else part[:2] if "lora_down" in key else part[:, :2]
+            )
     path = save(tensors, tmp_path / "mixed" / "mixed.safetensors")
     found = read_adapter(path, base)
     convolutions = {(x.rank, x.alpha) for name, x in found.model.layers.items() if "conv1" in name}

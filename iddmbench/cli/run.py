@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from iddmbench.errors import UserError, first_line
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     defense: Annotated[list[str], typer.Option(help="Defense to run; may be repeated.")] = ["iddm"],  # noqa: B006
     dataset: Annotated[str, typer.Option(help="Dataset: orl (embedded) or folder (your photos).")] = "orl",
     root: Annotated[Path | None, typer.Option(help="Photos of a folder dataset: ROOT/PERSON/*.jpg|png.")] = None,
@@ -64,7 +64,7 @@ def run(
 
     options = pairs(set_, "--set")
     if references_protected is not None:
-        if given("defense") or given("strength"):
+        if given(context, "defense") or given(context, "strength"):
             raise UserError("--references-protected takes the place of --defense and --strength: leave these out")
         defense, strength = ["protected-photos"], [1.0]
         options["folder"] = str(references_protected.resolve())
@@ -102,10 +102,10 @@ def run(
         raise UserError(f"{failed} failed cell(s); see {folder / 'log.txt'}; the same command retries only them")
 
 
-def given(parameter: str) -> bool:
-    """Whether an option of the current command was written on the command line."""
-    source = click.get_current_context().get_parameter_source(parameter)
-    return source is click.core.ParameterSource.COMMANDLINE
+def given(context: typer.Context, parameter: str) -> bool:
+    """Whether an option was written on the command line, rather than left at its default."""
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _log_from_start(progress: "Progress", file: Path) -> None:

@@ -42,8 +42,7 @@ gallery photos and an attacker who prepares for this defense may do better.
 {snippet}
 ```
 
-{location}{ui}
-## What was measured
+{location}{ui}## What was measured
 
 {scope}
 
@@ -53,9 +52,7 @@ gallery photos and an attacker who prepares for this defense may do better.
 
 Brackets are 95 % intervals{bootstrap}. Lower is more private. {threat}
 
-{own}
-
-| utility of the images | this condition | undefended |
+{own}| utility of the images | this condition | undefended |
 |---|---|---|
 {utility_rows}
 
@@ -198,14 +195,15 @@ def _threat(model: FoundModel) -> str:
 def _own(model: FoundModel) -> str:
     """How the images of this very model fared, without an interval: they are one model's."""
     probes = model.run.probes
-    own = probes[probes["cell"] == model.cell.name]
+    own = model.condition.rows(probes)
+    own = own[(own["subject"] == model.cell.subject.name) & (own["seed"] == model.cell.seed)]
     if own.empty:
         return ""
     hits = (own["rank"] == 1) & own["acquired"]
     parts = [
         f"{name} {int(hits[rows.index].sum())} of {len(rows)}" for name, rows in own.groupby("attacker", sort=False)
     ]
-    return f"Of this model's own images, linked to the person at rank 1: {'; '.join(parts)}."
+    return f"Of this model's own images, linked to the person at rank 1: {'; '.join(parts)}.\n\n"
 
 
 def _method(model: FoundModel) -> str:

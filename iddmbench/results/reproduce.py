@@ -7,7 +7,8 @@ from typing import Any
 def command(config: dict[str, Any]) -> list[str]:
     """Arguments of `iddmbench run` with every setting spelled out, so that later defaults do not change the result.
 
-    A folder of photos is named PHOTOS, one of protected photos PROTECTED: its path says nothing to others, and may say too much.
+    A folder of photos is named PHOTOS, one of protected photos PROTECTED: a path says nothing to others, and may say
+    too much.
     """
     arguments = ["iddmbench", "run"]
     arguments += [x for name in _list(config, "defenses") for x in ("--defense", str(name))]
