@@ -36,12 +36,12 @@ def test_runs_are_every_combination(tmp_path: Path) -> None:
     sweep = load_sweep(write(tmp_path, GOOD))
     assert list(sweep.runs) == ["all-fp32", "all-bf16", "other-fp32", "other-bf16"]
     first, last = sweep.runs["all-fp32"], sweep.runs["other-bf16"]
-    assert first.subjects == 0 and first.seeds == (0, 1) and first.strengths == (0.5, 1.0) and first.precision == "fp32"
+    assert first.subjects == "all" and first.seeds == (0, 1) and first.strengths == (0.5, 1.0) and first.precision == "fp32"
     assert last.strengths == (1.0,) and last.defense_options == {"surrogate": "dlib"} and last.precision == "bf16"
 
 
 def test_settings_of_the_command_line_go_first(tmp_path: Path) -> None:
-    changes = parse_changes(["subjects=s29,s30", "strengths=[0.25]", "precision=fp16"])
+    changes = parse_changes(["subject=[s29,s30]", "strengths=[0.25]", "precision=fp16"])
     sweep = load_sweep(write(tmp_path, GOOD), changes)
     assert {c.subjects for c in sweep.runs.values()} == {("s29", "s30")}
     assert {c.strengths for c in sweep.runs.values()} == {(0.25,)}
