@@ -60,9 +60,10 @@ class Workbench:
         seeds: this cell's; draw from `seeds.child("what for")`.
         detector: finds faces, for captions.
         surrogate: loads a face-recognition system by its attacker's name; only those that the defense declares.
-        surrogate_photos: only for a defense that declares them (`Defense.extra_photos`): uint8 [M, S, S, 3], further clean photos of the subject that only the defense sees
-            (Anti-DreamBooth's set A); empty where the dataset sets none aside.
-        decoys: only for a defense that declares them: photos of some public people, uint8 images, one of each: their mean is a decoy identity that nobody has, and
+        surrogate_photos: uint8 [M, S, S, 3], further clean photos of the subject that only the defense sees
+            (Anti-DreamBooth's set A); empty where the dataset sets none aside. Only for a defense that declares them
+            (`Defense.extra_photos`), as the decoys.
+        decoys: photos of some public people, uint8 images, one of each: their mean is a decoy identity that nobody has, and
             their scores against the subject say what a stranger gets.
         tick: called now and then with the share done, in [0, 1].
     """

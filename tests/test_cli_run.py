@@ -151,7 +151,13 @@ def test_as_a_process(here: Path) -> None:
 
 
 def test_parsing() -> None:
-    for text, subjects in (("all", "all"), ("4", 4), (4, 4), (["s29", "s31"], ("s29", "s31")), (["all", "7"], ("all", "7"))):
+    for text, subjects in (
+        ("all", "all"),
+        ("4", 4),
+        (4, 4),
+        (["s29", "s31"], ("s29", "s31")),
+        (["all", "7"], ("all", "7")),
+    ):
         config = make_config({"subjects": text})
         assert config.subjects == subjects and make_config(config.model_dump(mode="json")) == config
     for names in (["7"], ["all"], ["a, b", " c "]):  # a name is a name, whatever it looks like

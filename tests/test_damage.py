@@ -57,22 +57,27 @@ def every(cache: Path, pattern: str, damage: Callable[[Path], None]) -> int:
     return len(found)
 
 
-@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
+AFTER_MODEL = ("generate", "release", "embed", "utility", "score")
+
+
 @pytest.mark.parametrize(
-    ("pattern", "forgotten"),
+    ("damage", "pattern", "forgotten"),
     [
-        ("personalize/*/*/adapter.safetensors", ("generate", "release", "embed", "utility", "score")),
-        ("generate/*/*/00.png", ("release", "embed", "utility", "score")),
-        ("release/*/*/00.png", ()),
-        ("references/*/*/00.png", ("personalize", "generate", "release", "embed", "utility", "features", "score")),
-        ("embed/*/*/embeddings.npz", ("score", "calibration")),
-        ("utility/*/*/utility.npz", ("score",)),
-        ("features/*/*/features.npz", ("utility", "score")),
-        ("score/*/*/summary.parquet", ()),
-        ("score/*/*/probes.parquet", ()),
-        ("calibration/*/*/calibration.parquet", ()),
-        ("score/*/*/key.json", ()),
-        ("score/*/*/files.json", ()),
+        (flip, "personalize/*/*/adapter.safetensors", AFTER_MODEL),
+        (cut, "personalize/*/*/adapter.safetensors", AFTER_MODEL),
+        (flip, "generate/*/*/00.png", AFTER_MODEL[1:]),
+        (cut, "release/*/*/00.png", ()),
+        (flip, "references/*/*/00.png", ("personalize", "features", *AFTER_MODEL)),
+        (flip, "embed/*/*/embeddings.npz", ("score", "calibration")),
+        (cut, "embed/*/*/embeddings.npz", ("score", "calibration")),
+        (flip, "utility/*/*/utility.npz", ("score",)),
+        (Path.unlink, "features/*/*/features.npz", ("utility", "score")),
+        (flip, "score/*/*/summary.parquet", ()),
+        (cut, "score/*/*/probes.parquet", ()),
+        (flip, "calibration/*/*/calibration.parquet", ()),
+        (cut, "score/*/*/key.json", ()),
+        (Path.unlink, "score/*/*/key.json", ()),
+        (cut, "score/*/*/files.json", ()),
     ],
 )
 def test_damage_is_found_and_mended(
@@ -94,7 +99,9 @@ def test_damage_is_found_and_mended(
     assert f"damaged cache entry {cache / stage}" in caplog.text
     assert f"set aside in {cache / 'damaged' / stage}-" in caplog.text
     same_figures(root / "out", tmp_path / "out")
-    assert not [problem for path, problem in maintenance.check(Store(cache)) if problem and path.parents[1].name == stage]
+    assert not [
+        problem for path, problem in maintenance.check(Store(cache)) if problem and path.parents[1].name == stage
+    ]
     rmtree(tmp_path / "out")
     caplog.clear()
     assert pipeline.run(config, tmp_path / "out", cache) == 0 and "damaged" not in caplog.text
@@ -117,7 +124,9 @@ def test_what_was_checked_is_read_again_only_when_it_changed(tmp_path: Path, mon
     store = Store(tmp_path)
     entry = store.fetch("stage", {"a": 1}, text)
     hashed: list[Path] = []
-    monkeypatch.setattr("iddmbench.store.cache.checksums", lambda path, real=checksums_of: hashed.append(path) or real(path))
+    monkeypatch.setattr(
+        "iddmbench.store.cache.checksums", lambda path, real=checksums_of: hashed.append(path) or real(path)
+    )
     for _ in range(3):
         store.fetch("stage", {"a": 1}, text)
     assert hashed == [entry]
@@ -132,5 +141,8 @@ def test_a_damaged_entry_that_cannot_be_mended_is_named(tmp_path: Path) -> None:
     root = tmp_path / "cache"
     entry = Store(root).fetch("stage", {"a": 1}, text)
     flip(entry / "file.txt")
-    with read_only(root), pytest.raises(UnwritableCache, match=rf"cache entry {entry} is damaged \(changed or missing: file"):
+    with (
+        read_only(root),
+        pytest.raises(UnwritableCache, match=rf"cache entry {entry} is damaged \(changed or missing: file"),
+    ):
         Store(root).fetch("stage", {"a": 1}, text)

@@ -79,7 +79,9 @@ def test_a_cell_depends_on_its_own_person_alone(base: BaseModel, tmp_path: Path)
     more = Subject("zoe", spare[:1], spare[1:], (), "orl")
     variants = {
         "a person more": replace(data, subjects=(*data.subjects, more)),
-        "another's reference": with_subject(data, "s30", references=(changed(other.references[0]), *other.references[1:])),
+        "another's reference": with_subject(
+            data, "s30", references=(changed(other.references[0]), *other.references[1:])
+        ),
         "another's enrolment": with_subject(data, "s30", enrolment=(changed(other.enrolment[0]), *other.enrolment[1:])),
         "own enrolment": with_subject(data, "s29", enrolment=(changed(data.subjects[0].enrolment[0]),)),
     }
@@ -98,7 +100,9 @@ def test_a_cell_depends_on_its_own_person_alone(base: BaseModel, tmp_path: Path)
 
 def test_names_of_photos_are_in_no_key(base: BaseModel, tmp_path: Path) -> None:
     data = TinyORL().load()
-    renamed = with_subject(data, "s29", references=tuple(replace(p, name=f"x{p.name}") for p in data.subjects[0].references))
+    renamed = with_subject(
+        data, "s29", references=tuple(replace(p, name=f"x{p.name}") for p in data.subjects[0].references)
+    )
     keys = [
         [stages(base, d, tmp_path).image_key(cell) for cell in cells(d, "s29")] + [d.fingerprint, d.gallery]
         for d in (data, renamed)
@@ -111,8 +115,12 @@ def test_photos_beside_the_references_are_in_the_keys_of_those_who_use_them(base
     (iddm,) = (cell for cell in cells(data, "s29") if cell.defense.name == "iddm")
     lab = stages(base, data, tmp_path)
     decoys = {person.label for person in lab.decoy_people(iddm)}
-    public = tuple(replace(p, photos=(changed(p.photos[0]), *p.photos[1:])) if p.label in decoys else p for p in data.public)
-    unseen = tuple(p if p.label in decoys else replace(p, photos=(changed(p.photos[0]), *p.photos[1:])) for p in data.public)
+    public = tuple(
+        replace(p, photos=(changed(p.photos[0]), *p.photos[1:])) if p.label in decoys else p for p in data.public
+    )
+    unseen = tuple(
+        p if p.label in decoys else replace(p, photos=(changed(p.photos[0]), *p.photos[1:])) for p in data.public
+    )
     surrogate = (photo(29, 9), photo(29, 10))
     users = {
         "decoys": (replace(data, public=public), [("iddm", "untargeted"), ("cloak", "targeted")]),
@@ -166,7 +174,11 @@ def test_fewer_references_are_another_model(base: BaseModel, tmp_path: Path) -> 
         cell = Cell(data.subjects[0], DEFENSES.get("none")(), 0)
         linker = Linker(ATTACKERS.get("coarse")(), lab)
         images = lab.outputs(cell).images
-        return images, linker.link(cell, lab.embed_photos(linker.attacker, cell.subject.enrolment[:2])).mated, protocol(lab)["hash"]
+        return (
+            images,
+            linker.link(cell, lab.embed_photos(linker.attacker, cell.subject.enrolment[:2])).mated,
+            protocol(lab)["hash"],
+        )
 
     first, shared, fresh = measured(four, "shared"), measured(two, "shared"), measured(two, "fresh")
     assert np.array_equal(shared[0], fresh[0]) and np.array_equal(shared[1], fresh[1]) and shared[2] == fresh[2]
@@ -184,7 +196,9 @@ def test_code_numbers_decide_and_the_package_version_does_not() -> None:
 # ---- identities -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("names", [("s1", "s2", "s3"), ("s1", "s28", "s3"), ("decoy", "s1", "s2"), ("public", "s1", "subject")])
+@pytest.mark.parametrize(
+    "names", [("s1", "s2", "s3"), ("s1", "s28", "s3"), ("decoy", "s1", "s2"), ("public", "s1", "subject")]
+)
 def test_names_do_not_merge_people(base: BaseModel, tmp_path: Path, names: tuple[str, ...]) -> None:
     """Three people of a folder are linked alike, bit for bit, whether they are called p1 to p3 or as ORL's own are."""
     orl = TinyORL().load()
@@ -206,7 +220,14 @@ def test_names_do_not_merge_people(base: BaseModel, tmp_path: Path, names: tuple
             score = probes.vectors @ (decoy / np.linalg.norm(decoy))
             ahead = (np.column_stack((linkage.mated, linkage.nonmated)) > score[:, None]).sum(1)
             assert (linkage.decoy_rank == 1 + ahead).all()
-            found += [linkage.mated, np.sort(linkage.nonmated), linkage.rank, linkage.feeds, linkage.matched, linkage.found]
+            found += [
+                linkage.mated,
+                np.sort(linkage.nonmated),
+                linkage.rank,
+                linkage.feeds,
+                linkage.matched,
+                linkage.found,
+            ]
         return found
 
     for one, two in zip(seen(("p1", "p2", "p3")), seen(names), strict=True):
@@ -242,7 +263,9 @@ def test_a_number_of_subjects_and_names_of_subjects() -> None:
     assert choose(data, "all") == choose(data, 3) == list(data.subjects)
     with pytest.raises(UserError, match="has 3 subjects, 7 asked for: give at most 3, or 'all'"):
         choose(data, 7)
-    odd = replace(data, subjects=tuple(replace(s, name=n) for s, n in zip(data.subjects, ("a, b", " c ", "all"), strict=True)))
+    odd = replace(
+        data, subjects=tuple(replace(s, name=n) for s, n in zip(data.subjects, ("a, b", " c ", "all"), strict=True))
+    )
     assert [s.name for s in choose(odd, ("all", " c ", "a, b"))] == ["all", " c ", "a, b"]
 
 

@@ -36,7 +36,12 @@ def test_runs_are_every_combination(tmp_path: Path) -> None:
     sweep = load_sweep(write(tmp_path, GOOD))
     assert list(sweep.runs) == ["all-fp32", "all-bf16", "other-fp32", "other-bf16"]
     first, last = sweep.runs["all-fp32"], sweep.runs["other-bf16"]
-    assert first.subjects == "all" and first.seeds == (0, 1) and first.strengths == (0.5, 1.0) and first.precision == "fp32"
+    assert (
+        first.subjects == "all"
+        and first.seeds == (0, 1)
+        and first.strengths == (0.5, 1.0)
+        and first.precision == "fp32"
+    )
     assert last.strengths == (1.0,) and last.defense_options == {"surrogate": "dlib"} and last.precision == "bf16"
 
 

@@ -48,7 +48,9 @@ class DefenseSubject:
 
     def bench(self, **changes: Any) -> Workbench:
         defense = self.build()
-        hidden = {name: Undeclared(self.name, name) for name in get_args(ExtraPhotos) if name not in defense.extra_photos()}
+        hidden = {
+            name: Undeclared(self.name, name) for name in get_args(ExtraPhotos) if name not in defense.extra_photos()
+        }
         return workbench(self.base, defense.surrogates(), **{**hidden, **changes})
 
     def act(self, defense: Defense, bench: Workbench) -> tuple[np.ndarray, Personalization, np.ndarray]:

@@ -48,7 +48,9 @@ def public_photos() -> dict[int, list[np.ndarray]]:
     people = {p: [photo(p, k).image for k in range(1, 11)] for p in PUBLIC}
     boxes = {p: detector.detect(images).boxes for p, images in people.items()}
     frame = Recipe.model_validate(RECIPE).frame
-    return {p: [face_square(x, b, frame) for x, b in zip(images, boxes[p], strict=True)] for p, images in people.items()}
+    return {
+        p: [face_square(x, b, frame) for x, b in zip(images, boxes[p], strict=True)] for p, images in people.items()
+    }
 
 
 def train_base(

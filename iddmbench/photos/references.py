@@ -8,6 +8,7 @@ from iddmbench.faces.detect import Detector
 from iddmbench.models.base import BaseModel
 from iddmbench.types import Subject
 
+
 def crop_references(subject: Subject, base: BaseModel, detector: Detector) -> np.ndarray:
     """The subject's references as uint8 [N, S, S, 3], S the base's image side.
 

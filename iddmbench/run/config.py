@@ -71,7 +71,9 @@ class RunConfig(BaseModel):
             return tuple(dict.fromkeys(value))
         if isinstance(value, str) and value != "all":
             if not value.strip().lstrip("+-").isdecimal():
-                raise ValueError(f"{value!r} is no number: people by name are --subject NAME, in a file subject: [NAME]")
+                raise ValueError(
+                    f"{value!r} is no number: people by name are --subject NAME, in a file subject: [NAME]"
+                )
             value = int(value)
         if isinstance(value, bool) or not (isinstance(value, int) or value == "all"):
             raise ValueError("give a number, or 'all'; people by name are --subject NAME, in a file subject: [NAME]")

@@ -8,8 +8,9 @@
     ROOT/damaged/STAGE-abcd....PART      an entry that was not what its checksums say, set aside
 
 An entry is written whole or not at all, and checked against its checksums when a process reads it first: a damaged one is
-set aside, named in a warning, and computed again. Any number of processes may share a cache, on several machines too where the file
-system has locks: who needs an entry that another is computing waits for it. A process that is killed lets go of its locks.
+set aside, named in a warning, and computed again. Any number of processes may share a cache, on several machines too where
+the file system has locks: who needs an entry that another is computing waits for it. A process that is killed lets go of
+its locks.
 """
 
 import errno
