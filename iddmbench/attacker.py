@@ -51,13 +51,13 @@ class Attacker(ABC):
     source: ClassVar[str]
     similarity: ClassVar[str] = "cosine"
     differentiable: ClassVar[bool] = False
-    trained_on: ClassVar[frozenset[str]] = frozenset()
-    """Names of photos of public people ("s1/1") that it was trained on: they are left out where thresholds are calibrated,
-    because a system knows its training people too well."""
     same_as: ClassVar[str] = ""
     """The attacker whose network it shares, where that has another name: it is white-box where that one is (`same_network`)."""
     referee_of: ClassVar[tuple[str, ...]] = ()
     """Datasets whose photos it helped to choose: it is no attacker there (`refusal`)."""
+    trained_on: ClassVar[frozenset[tuple[str, str]]] = frozenset()
+    """Photos that it was trained on, by dataset and name ("orl", "s1/1"): public people on them are left out where
+    thresholds are calibrated, because a system knows its training people too well."""
     file: ClassVar[WeightFile | None] = None
     """Weights that `iddmbench fetch NAME` downloads; None when there is nothing to download."""
 

@@ -30,6 +30,7 @@ def _split(value: object) -> object:
     return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
 
 
+ExtraPhotos = Literal["decoys", "surrogate_photos"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """Several names in one option of a defense: `--set surrogate=sface,dlib`."""
 
@@ -61,7 +62,8 @@ class Workbench:
         detector: finds faces, for captions.
         surrogate: loads a face-recognition system by its attacker's name; only those that the defense declares.
         surrogate_photos: uint8 [M, S, S, 3], further clean photos of the subject that only the defense sees
-            (Anti-DreamBooth's set A); empty where the dataset sets none aside.
+            (Anti-DreamBooth's set A); empty where the dataset sets none aside. Only for a defense that declares them
+            (`Defense.extra_photos`), as the decoys.
         decoys: photos of some public people, uint8 images, one of each: their mean is a decoy identity that nobody has, and
             their scores against the subject say what a stranger gets.
         tick: called now and then with the share done, in [0, 1].
@@ -113,6 +115,22 @@ class Workbench:
             return Personalization(trainer.model(), trace=trace)
 
 
+class Undeclared(Sequence[np.ndarray]):
+    """Stands where photos are that the defense did not declare. Looking at them raises UserError."""
+
+    def __init__(self, defense: str, field: ExtraPhotos):
+        self._message = f"defense '{defense}' asks for {field} but does not declare them by `extra_photos()`"
+
+    def __len__(self) -> int:
+        raise UserError(self._message)
+
+    def __getitem__(self, index: Any) -> Any:
+        raise UserError(self._message)
+
+    def __getattr__(self, name: str) -> Any:
+        raise UserError(self._message)
+
+
 class Defense(BaseModel, ABC):
     """A defense plugin. Subclasses set the class variables, declare fields and override what they change."""
 
@@ -136,6 +154,11 @@ class Defense(BaseModel, ABC):
 
     def check(self, subjects: Sequence[Subject]) -> None:
         """Raises UserError when the defense can't work on these people; called before anything is computed."""
+
+    def extra_photos(self) -> tuple[ExtraPhotos, ...]:
+        """Photos that it asks the workbench for besides the references. They become part of its cells' keys: a cell is computed
+        again when a photo that it depends on changes, and only then."""
+        return ()
 
     @classmethod
     def acts_on(cls, point: Literal["protect", "personalize", "release"]) -> bool:

@@ -212,7 +212,7 @@ def test_eigenfaces_know_public_people_only(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(eigenfaces, "photo", lambda person, index: (asked.append(person), plain(person, index))[1])
     eigenfaces.Eigenfaces().load()
     assert set(asked) == set(range(1, 11)) <= set(PUBLIC)
-    assert eigenfaces.Eigenfaces.trained_on == {f"s{p}/{k}" for p in range(1, 11) for k in range(1, 11)}
+    assert eigenfaces.Eigenfaces.trained_on == {("orl", f"s{p}/{k}") for p in range(1, 11) for k in range(1, 11)}
 
 
 # ---- weights that are fetched ------------------------------------------------------------------------------------------

@@ -26,7 +26,12 @@ def run(
         typer.Option(help="In place of a defense: photos that are protected already, DIR/PERSON/*.png."),
     ] = None,
     strength: Annotated[list[float], typer.Option(help="Strength in [0, 1]; may be repeated.")] = [0.5, 1.0],  # noqa: B006
-    subjects: Annotated[str, typer.Option(help="How many subjects, their names (s29,s30), or 'all'.")] = "2",
+    subjects: Annotated[
+        str | None, typer.Option(help="How many subjects, the first ones, or 'all'; 2 by default.", show_default=False)
+    ] = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="A subject by name, instead of --subjects; may be repeated.")
+    ] = None,
     attacker: Annotated[list[str], typer.Option(help="Attacker; may be repeated.")] = ["dlib", "sface"],  # noqa: B006
     seed: Annotated[list[int], typer.Option(help="Seed; each is a full repetition; may be repeated.")] = [0],  # noqa: B006
     images_per_prompt: Annotated[int, typer.Option(help="Generated images per evaluation prompt.")] = 4,
@@ -72,7 +77,7 @@ def run(
         {
             "dataset": dataset,
             "dataset_options": dataset_options(root, pairs(data, "--data")),
-            "subjects": subjects,
+            **_people(subjects, subject),
             "base": base,
             "defenses": tuple(defense),
             "defense_options": options,
@@ -108,12 +113,21 @@ def given(context: typer.Context, parameter: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+def _people(subjects: str | None, names: list[str] | None) -> dict[str, Any]:
+    if subjects is not None and names:
+        raise UserError("--subjects says how many, --subject who: give one of them")
+    return {"subject": names} if names else {"subjects": "2" if subjects is None else subjects}
+
+
 def _log_from_start(progress: "Progress", file: Path) -> None:
     """Open the log once the run starts: what is refused before that leaves no folder behind."""
     start = progress.start
 
     def logged(cells: int) -> None:
         logging.basicConfig(filename=file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        damage = logging.StreamHandler()  # a damaged cache is the user's business too
+        damage.setFormatter(logging.Formatter("warning: %(message)s"))
+        logging.getLogger("iddmbench.store.cache").addHandler(damage)
         start(cells)
 
     progress.start = logged

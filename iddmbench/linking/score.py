@@ -12,7 +12,7 @@ import pandas as pd
 
 from iddmbench.adaptive import parse
 from iddmbench.attacker import Attacker
-from iddmbench.cells.stages import CODE as LAB_CODE
+from iddmbench.cells.stages import CODE as STAGES
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError
 from iddmbench.linking.adaptive import AdaptiveLinker, Attackers, build_linkers
@@ -26,7 +26,7 @@ from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table
 from iddmbench.types import Subject
 
-CODE = 1
+CODE = {"score": 2, "calibration": 1}
 """Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
 TABLES = ("cells", "images", "probes", "summary")
 QUALITY = ("detected", "ser_fiq", "brisque", "closeness", "adherence")
@@ -156,7 +156,7 @@ class Scoring:
     def calibration(self) -> Path:
         """Folder with the plain attackers' thresholds."""
         attackers = {name: prints for name, prints in self._fingerprints.items() if parse(name) is None}
-        key = {"data": self.lab.data.fingerprint, "attackers": attackers, "code": CODE}
+        key = {"gallery": self.lab.data.gallery, "attackers": attackers, "code": {**CODE, "embed": STAGES["embed"]}}
 
         def compute(out: Path) -> None:
             rows = [row for name, linker in self.linkers.items() for row in calibration_rows(name, linker)]
@@ -169,16 +169,17 @@ class Scoring:
             "condition": [condition.defense.name, None if condition.defense.anchor else condition.strength],
             "cells": [self._cell_key(cell) for cell in condition.cells],
             "anchors": self._anchor_keys,
-            "subjects": [subject.name for subject in self.subjects],
+            "subjects": [[s.label, *(photo.digest for photo in s.references)] for s in self.subjects],
             "missing": condition.missing,
             "white_box": condition.white_box,
             "judges": self._judges,
             "attackers": self._fingerprints,
             "many_seeds": self._many_seeds,
-            "data": self.lab.data.fingerprint,
+            "dataset": self.lab.data.name,
+            "gallery": self.lab.data.gallery,
             "base": [self.lab.base.name, self.lab.base.fingerprint],
             "detector": self.lab.detector.fingerprint(),
-            "code": [CODE, LAB_CODE["utility"], LAB_CODE["embed"]],
+            "code": {**CODE, **STAGES},
             "versions": self.lab.versions,
         }
         return key

@@ -10,10 +10,11 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from iddmbench.faces.detect import YuNet
-from iddmbench.micro.card import write_card
+from iddmbench.micro.card import RECIPE, write_card
 from iddmbench.micro.text import save_tokenizer
 from iddmbench.micro.train_unet import encode_views, new_scheduler, train_unet
 from iddmbench.micro.train_vae import train_vae
+from iddmbench.models.recipe import Recipe
 from iddmbench.photos.references import face_square
 
 
@@ -50,7 +51,10 @@ def public_photos() -> dict[int, list[np.ndarray]]:
     detector = YuNet()
     people = {p: [photo(p, k).image for k in range(1, 11)] for p in PUBLIC}
     boxes = {p: detector.detect(images).boxes for p, images in people.items()}
-    return {p: [face_square(x, b) for x, b in zip(images, boxes[p], strict=True)] for p, images in people.items()}
+    frame = Recipe.model_validate(RECIPE).frame
+    return {
+        p: [face_square(x, b, frame) for x, b in zip(images, boxes[p], strict=True)] for p, images in people.items()
+    }
 
 
 def train_base(

@@ -18,9 +18,7 @@ def command(config: dict[str, Any]) -> list[str]:
             arguments += [f"--{option}", str(config[option])]
     for name, value in config.get("dataset_options", {}).items():
         arguments += ["--root", "PHOTOS"] if name == "root" else ["--data", f"{name}={value}"]
-    if subjects := _list(config, "subjects"):
-        arguments += ["--subjects", ",".join(map(str, subjects))]
-    for key, option in (("attackers", "attacker"), ("seeds", "seed"), ("prompts", "prompt")):
+    for key, option in (("subjects", "subject"), ("attackers", "attacker"), ("seeds", "seed"), ("prompts", "prompt")):
         arguments += [x for value in _list(config, key) for x in (f"--{option}", str(value))]
     if "images_per_prompt" in config:
         arguments += ["--images-per-prompt", str(config["images_per_prompt"])]
