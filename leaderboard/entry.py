@@ -31,9 +31,20 @@ from iddmbench.submission.schema import Frozen, Number, Options, Protocol, Share
 from iddmbench.submission.text import AttackerName, Hash, Line, Paragraph, Slug, Title, Url
 from iddmbench.submission.verify import Verification
 
-ENTRY_SCHEMA = 1
+ENTRY_SCHEMA = 2
 FILE = "entry.json"
-Threat = Literal["worst-case", "worst-case-adaptive", "transfer", "white-box", "adaptive", "adaptive white-box", ""]
+Threat = Literal[
+    "worst-case",
+    "worst-case-adaptive",
+    "worst-case-transfer",
+    "union",
+    "union-adaptive",
+    "transfer",
+    "white-box",
+    "adaptive",
+    "adaptive white-box",
+    "",
+]
 Many = Annotated[int, Field(ge=0)]
 
 
@@ -52,6 +63,15 @@ class Figure(Frozen):
     missing: Many
 
 
+class SubjectShare(Frozen):
+    """`iddmbench.linking.ranking.SubjectShare`, as JSON; lists go by strength."""
+
+    area: Number
+    hits: tuple[Many, ...]
+    images: tuple[Many, ...]
+    utility: tuple[Share | None, ...]
+
+
 class Rank(Frozen):
     """`iddmbench.linking.ranking.Standing`, as JSON."""
 
@@ -64,6 +84,10 @@ class Rank(Frozen):
     high: Share | None
     privacy_at: Share | None
     utility_at: Share | None
+    by: tuple[AttackerName, ...] = Field((), description="the strongest attacker at each strength")
+    per_subject: Annotated[dict[Line, SubjectShare], Field(max_length=10_000)] = Field(
+        default_factory=dict, description="what tells two entries apart: a paired test over the subjects"
+    )
 
 
 class AttackerFacts(Frozen):
@@ -93,7 +117,7 @@ class Checked(Frozen):
 
 
 class Entry(Frozen):
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Literal[2] = Field(alias="schema")
     id: Slug
     added: date
     name: Title
@@ -188,6 +212,8 @@ def make_entry(found: Verification, name: str, day: date) -> Entry:
                 "high": _known(s.hypervolume.high),
                 "privacy_at": s.privacy_at,
                 "utility_at": s.utility_at,
+                "by": [names.get(one, one) for one in s.by],
+                "per_subject": s.per_subject_json(),
             }
             for s in found.standings
         ],

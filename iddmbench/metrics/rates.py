@@ -142,7 +142,7 @@ def quantiles(h: np.ndarray, n: np.ndarray, targets: np.ndarray) -> tuple[np.nda
 
 def ends_first(c: np.ndarray) -> np.ndarray:
     """P(sum over i of c_i G_i <= 0) [B] for independent standard exponential G; c: float [B, M]."""
-    count, size = c.shape
+    count = len(c)
     order = np.sort(c, axis=1)
     most = max(1, int((c > 0).sum(1).max())), max(1, int((c < 0).sum(1).max()))
     up, down = np.maximum(order[:, ::-1][:, : most[0]], 0), np.maximum(-order[:, : most[1]], 0)
@@ -154,7 +154,6 @@ def ends_first(c: np.ndarray) -> np.ndarray:
     first = np.where(np.isnan(first), 1.0, first)  # two stages of no length: the positive side is through
     table = np.zeros((count, rows + 1, columns + 1))
     table[:, rows, :] = 1
-    i, j = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     for total in range(rows + columns - 2, -1, -1):
         a = np.arange(max(0, total - columns + 1), min(rows, total + 1))
         b = total - a
