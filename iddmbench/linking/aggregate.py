@@ -223,8 +223,8 @@ def _strongest(
 ) -> Iterable[dict[str, Any]]:
     """The single attacker with the highest hit rate, by metric and policy.
 
-    The interval is simultaneous over the attackers (Bonferroni): each has its ends at 1 - 5 % / attackers, and the highest of their
-    rates lies between the highest lower and the highest upper end.
+    The interval is simultaneous over the attackers (Bonferroni): each has its ends at 1 - 5 % / attackers, and the highest
+    of their rates lies between the highest lower and the highest upper end.
     """
     level = 1 - (1 - LEVEL) / max(1, len(seen))
     found: dict[str, list[tuple[str, HitRates, dict[str, Estimate]]]] = {}
@@ -385,8 +385,9 @@ def _score_metrics(group: Group, name: str, threat: str, seeds: Seeds) -> Iterab
     total = sum(map(len, seen))
     bounded: dict[str, Estimate | None] = {"eer": None, "auc": None, "d_sys": None}
     if total >= FEWEST:
-        # Each is a mean over the images of a value in [0, 1]: of false rejects, of the share of strangers' scores below, of local
-        # linkability. So they have the interval of a rate; what the strangers' far more numerous scores add to it is left out.
+        # Each is a mean over the images of a value in [0, 1]: of false rejects, of the share of strangers' scores below, of
+        # local linkability. So they have the interval of a rate; what the strangers' far more numerous scores add to it is
+        # left out.
         own, others = np.concatenate(mated), np.concatenate([rows[:, 1:].ravel() for rows in seen])
         cuts, most = np.cumsum([len(rows) for rows in every])[:-1], _planned(group)
         value, threshold = eer_point(own, others)

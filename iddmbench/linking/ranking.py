@@ -1,9 +1,9 @@
 """One number for a defense's whole curve, with its interval: the area of (privacy, utility) that its strengths dominate.
 
 The points are those of the summary table: privacy is 1 - hit rate of the strongest attacker under the policy least kind to the
-defense, utility is the utility index. Its interval holds two: that of the two-stage bootstrap, widened for few subjects, in which all
-strengths, all attackers and both anchors share the drawn subjects and images; and the areas at the ends of the privacy rates'
-own intervals, without which a defense that nobody links would have an interval of no width.
+defense, utility is the utility index. Its interval holds two: that of the two-stage bootstrap, widened for few subjects, in
+which all strengths, all attackers and both anchors share the drawn subjects and images; and the areas at the ends of the
+privacy rates' own intervals, without which a defense that nobody links would have an interval of no width.
 
 Defenses are compared subject by subject. As the area is no mean over subjects, a subject's share of it is the jackknife's
 pseudo-value (Tukey 1958): K times the area, less K - 1 times the area without the subject.
@@ -67,8 +67,8 @@ class Standing:
 
     Attributes:
         judge: an attacker; or the strongest single one: "worst-case" of the plain attackers, white-box ones included,
-            "worst-case-adaptive" of these and of the adaptive ones that link people, "worst-case-transfer" of the plain ones that are
-            not white-box. Attackers that do not link the undefended model do not count in these.
+            "worst-case-adaptive" of these and of the adaptive ones that link people, "worst-case-transfer" of the plain ones
+            that are not white-box. Attackers that do not link the undefended model do not count in these.
         metric: one of METRICS.
         strengths: the grid that the curve is taken on; strength 0, the undefended model, always belongs to it.
         hypervolume: area in [0, 1] that the points dominate, from (0, 0).

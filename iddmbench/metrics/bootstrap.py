@@ -1,4 +1,5 @@
-"""Intervals of what is no rate: means of scores, by a t interval over subjects, and other statistics, by a widened bootstrap."""
+"""Intervals of what is no rate: means of scores, by a t interval over subjects, and other statistics, by a widened
+bootstrap."""
 
 import math
 from collections.abc import Callable
@@ -107,10 +108,10 @@ def summarize(
 ) -> Estimate:
     """The estimate whose interval holds the middle `level` of the resampled values, stretched about the value for few subjects.
 
-    A bootstrap of K subjects draws variances that are too small by (K - 1) / K and uses the normal's tails instead of Student's:
-    Hesterberg (2015, section 5.2) corrects both, there by other quantiles. Those would end at the most extreme resample, so the
-    ends are moved away from the value by sqrt(K / (K - 1)) t / z instead: twice as far at 4 subjects, 1.2 times at 12. With one
-    subject K is the number of its images.
+    A bootstrap of K subjects draws variances that are too small by (K - 1) / K and uses the normal's tails instead of
+    Student's: Hesterberg (2015, section 5.2) corrects both, there by other quantiles. Those would end at the most extreme
+    resample, so the ends are moved away from the value by sqrt(K / (K - 1)) t / z instead: twice as far at 4 subjects, 1.2
+    times at 12. With one subject K is the number of its images.
 
     Raises ValueError for NaN samples.
     """

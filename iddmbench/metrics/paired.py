@@ -20,8 +20,8 @@ class PairedDifference:
     Attributes:
         value: the mean difference.
         low, high: its interval, by inverting the test; infinite where so few subjects can't bound it (five or fewer at 95 %).
-        p_value: two-sided sign-flip test (null: each subject's difference is symmetric about 0; Fisher 1935, section 21). With K
-            subjects never below 2 / 2^K. None with one subject, which leaves nothing to flip.
+        p_value: two-sided sign-flip test (null: each subject's difference is symmetric about 0; Fisher 1935, section 21).
+            With K subjects never below 2 / 2^K. None with one subject, which leaves nothing to flip.
         subjects: how many.
     """
 

@@ -11,9 +11,9 @@ weighted rate. No model of how images correlate enters.
 - Its coverage is proven for all-or-none subjects and conjectured for every distribution; `benchmarks/interval_coverage.py`
   simulates it.
 
-The weights G_i of the Dirichlet distribution are exponential variables, so P(weighted rate <= t) = P(sum G_i (h_i - t n_i) <= 0): the
-chance that the sum of the positive terms ends before that of the negative ones, each a sequence of exponential stages. By their
-lack of memory that is a sum over who finishes the next stage first, in which nothing cancels.
+The weights G_i of the Dirichlet distribution are exponential variables, so P(weighted rate <= t) = P(sum G_i (h_i - t n_i)
+<= 0): the chance that the sum of the positive terms ends before that of the negative ones, each a sequence of exponential
+stages. By their lack of memory that is a sum over who finishes the next stage first, in which nothing cancels.
 """
 
 import math

@@ -19,8 +19,8 @@ def threshold_interval(
 ) -> tuple[float, float]:
     """Ends of the threshold at `far` when the people of the calibration set are resampled (percentile bootstrap).
 
-    A person drawn w times counts w times on both sides: the pair of a photo of i and the template of j weighs w_i w_j. Pairs share
-    people, so to resample pairs would say far too little.
+    A person drawn w times counts w times on both sides: the pair of a photo of i and the template of j weighs w_i w_j. Pairs
+    share people, so to resample pairs would say far too little.
 
     Args:
         scores: float [P] of impostor pairs. people, others: int [P], who is on the photo, whose template it is; 0 .. N - 1.

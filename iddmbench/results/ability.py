@@ -8,8 +8,8 @@ TIMES = 2
 
 
 def links_undefended(value: float, low: float, generic: float | None) -> bool:
-    """Whether an attacker is able: it links undefended images for certain more often than a guess would, and at least twice as often
-    as images of the un-personalized model.
+    """Whether an attacker is able: it links undefended images for certain more often than a guess would, and at least twice
+    as often as images of the un-personalized model.
 
     Args:
         value, low: rank-1 hit rate of undefended images and the lower end of its 95 % interval, in [0, 1].

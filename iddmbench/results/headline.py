@@ -6,7 +6,18 @@ from iddmbench.adaptive import links_people, parse
 from iddmbench.results import selection
 from iddmbench.results.paired import Comparison, adjusted, against_undefended, compare, comparisons
 from iddmbench.results.run_folder import UNION, UNION_ADAPTIVE, WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER
-from iddmbench.results.summary import GENERIC, UNDEFENDED, WIDE, Condition, Summary, Value, decimal, number, per_cent, written
+from iddmbench.results.summary import (
+    GENERIC,
+    UNDEFENDED,
+    WIDE,
+    Condition,
+    Summary,
+    Value,
+    decimal,
+    number,
+    per_cent,
+    written,
+)
 
 FEW = 4
 """Most defenses that have sentences of their own."""
@@ -17,8 +28,8 @@ WHO = {
 
 
 def headlines(summary: Summary) -> list[str]:
-    """What the strongest single attacker links, whom a defense stops by a paired test, what the defense costs; then what limits all
-    this: attackers of which nothing can be concluded, intervals that say little, failed cells.
+    """What the strongest single attacker links, what a paired test says of it, what a defense costs; then what limits all this:
+    attackers of which nothing can be concluded, intervals that say little, failed cells.
 
     Of many defenses only the ends of the scale.
     """
@@ -112,7 +123,8 @@ def _transfer(summary: Summary) -> list[str]:
             )
         else:
             sentences.append(
-                f"{defense} optimized against every attacker that links the undefended model, so how far it protects from others is not measured."
+                f"{defense} optimized against every attacker that links the undefended model, so how far it protects from "
+                "others is not measured."
             )
     return sentences
 
@@ -140,8 +152,8 @@ def _unable(summary: Summary, undefended: Condition | None) -> list[str]:
         if name not in summary.able and counts and undefended:
             before = summary.get(undefended, "rank1_hit", name)
             sentences.append(
-                f"Nothing can be concluded from {name}: it links {written('rank1_hit', before)} of undefended images, hardly more "
-                "than a guess would. It is in no worst case."
+                f"Nothing can be concluded from {name}: it links {written('rank1_hit', before)} of undefended images, hardly "
+                "more than a guess would. It is in no worst case."
             )
     if undefended and summary.attackers and not summary.able:
         sentences.append("No attacker of this run links the undefended model: the run says nothing about protection.")
@@ -177,14 +189,15 @@ def _ends(summary: Summary, undefended: Condition | None, generic: Condition | N
             best, least = min(after, key=lambda item: item[1].value)
             worst, most = max(after, key=lambda item: item[1].value)
             parts.append(
-                f"with {best.defense} {_share(least)} ({least.by}{_interval(least, ', ')}), the fewest of {len(after)} defenses"
-                f"{_ties(summary, best, [c for c, _ in after if c != best], judge)}"
+                f"with {best.defense} {_share(least)} ({least.by}{_interval(least, ', ')}), the fewest of {len(after)} "
+                f"defenses{_ties(summary, best, [c for c, _ in after if c != best], judge)}"
             )
             parts.append(f"with {worst.defense} {_share(most)} ({most.by}), the most")
         parts += [f"without personalization {_share(floor)}"] if floor else []
         if parts:
+            who = WHO[judge].rstrip(",")
             sentences.append(
-                f"Images linked at rank 1 by {WHO[judge].rstrip(',')}, each defense at its highest strength: {'; '.join(parts)}."
+                f"Images linked at rank 1 by {who}, each defense at its highest strength: {'; '.join(parts)}."
             )
     if undefended:
         found = adjusted(compare((summary, a), (summary, b)) for a, b in against_undefended(summary))

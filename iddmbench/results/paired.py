@@ -57,8 +57,8 @@ def compare(first: Side, second: Side, judge: str = WORST_CASE) -> Comparison | 
 
 
 def comparisons(summary: Summary, judge: str = WORST_CASE) -> list[Comparison]:
-    """Each defense at its highest strength with the undefended model, neighbouring strengths, and defenses with each other; the p
-    values are adjusted for all of them."""
+    """Each defense at its highest strength with the undefended model, neighbouring strengths, and defenses with each other;
+    the p values are adjusted for all of them."""
     pairs = [*against_undefended(summary), *_strengths(summary), *_defenses(summary, judge)]
     return adjusted(compare((summary, a), (summary, b), judge) for a, b in pairs)
 

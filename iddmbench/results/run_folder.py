@@ -36,8 +36,8 @@ WHITE_BOX, TRANSFER = "white-box", "transfer"
 ADAPTIVE, ADAPTIVE_WHITE_BOX = "adaptive", "adaptive white-box"
 """An attacker that prepared for the defense; resting on a system that the defense optimized against, or not."""
 WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER = "worst-case", "worst-case-adaptive", "worst-case-transfer"
-"""The `attacker` of summary rows that hold the strongest single attacker, named by `by`: of the plain ones (white-box included), of
-these and of all that prepare for the defense, of the plain ones that the defense did not optimize against."""
+"""The `attacker` of summary rows that hold the strongest single attacker, named by `by`: of the plain ones (white-box
+included), of these and of all that prepare for the defense, of the plain ones that the defense did not optimize against."""
 UNION, UNION_ADAPTIVE = "union", "union-adaptive"
 """Linked by any of the plain attackers; by any of these and of the adaptive ones. Its floor is the un-personalized model's."""
 WORST_CASES = (WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER, UNION, UNION_ADAPTIVE)
@@ -122,9 +122,9 @@ TABLES: dict[str, dict[str, type]] = {
     },
 }
 """Table -> column -> type, in order. `strength` is NaN for the anchors, which have none. Of a row of `summary`: `by` names the
-attacker that attains a worst case; `threshold_low` and `threshold_high` are the figure itself at the ends of the interval of the
-calibrated threshold, for rates at a threshold (NaN elsewhere). The interval `low` to `high` is about the subjects; these two are
-about the people that the threshold was calibrated on. In `calibration` they are ends of the threshold."""
+attacker that attains a worst case; `threshold_low` and `threshold_high` are the figure itself at the ends of the interval of
+the calibrated threshold, for rates at a threshold (NaN elsewhere). The interval `low` to `high` is about the subjects; these
+two are about the people that the threshold was calibrated on. In `calibration` they are ends of the threshold."""
 
 
 def table_file(name: str) -> str:
