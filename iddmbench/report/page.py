@@ -121,12 +121,12 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
 
 def privacy_table(summary: Summary, single: Sequence[str]) -> Table:
     """Condition x attacker: the main privacy figures under the headline policy, of single attackers, then of the strongest one
-    (its interval simultaneous over the attackers) and of all together."""
+    (its interval simultaneous over the attackers) and of all together; without single ones the strongest alone."""
     names = [name for name in SHOWN if name in summary.metrics("privacy")]
     some_failed = len(summary.run.failed) > 0
     rows = []
     for condition in summary.conditions:
-        attackers = [*single, *selection.judges(summary), *selection.beside(summary)]
+        attackers = [*single, *selection.judges(summary), *(selection.beside(summary) if single else [])]
         found = [(a, [summary.get(condition, name, a) for name in names]) for a in attackers]
         found = [(a, values) for a, values in found if any(values)] or [("", [None] * len(names))]
         for i, (attacker, values) in enumerate(found):
