@@ -25,3 +25,9 @@ def one_line(error: BaseException) -> str:
     """ "RuntimeError: no luck": the kind of an error and its first line."""
     kind, line = type(error).__name__, first_line(error)
     return kind if line == kind else f"{kind}: {line}"
+
+
+def printable(text: str) -> str:
+    """`text` in one line that a terminal shows as it is: control characters, and those that turn the direction of writing,
+    are escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from iddmbench.errors import UserError, printable
+
 if TYPE_CHECKING:
     from iddmbench.conformance import Outcome
 
@@ -30,7 +32,7 @@ def check(
     failed = 0
     for outcome in outcomes(kind, name, set_):
         typer.secho(f"{outcome.state:<8}", fg=COLORS[outcome.state], bold=True, nl=False)
-        typer.echo(f"{outcome.name}{': ' if outcome.message else ''}{' '.join(outcome.message.split())}")
+        typer.echo(printable(f"{outcome.name}{': ' if outcome.message else ''}{outcome.message}"))
         failed += outcome.state == "failed"
     if failed:
         typer.echo(f"{failed} check(s) failed")
@@ -41,7 +43,6 @@ def outcomes(kind: Plugin, name: str, options: list[str] | None) -> Iterator["Ou
     """Raises UserError for an unknown plugin or option, or one that can't run here, before the first check."""
     from iddmbench.cli.run import pairs
     from iddmbench.conformance import run_checks
-    from iddmbench.errors import UserError
 
     if kind is Plugin.attacker:
         from iddmbench.attacker import build_attacker

@@ -6,12 +6,19 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from iddmbench.errors import printable
 from iddmbench.run.pipeline import Progress as Hooks
+from iddmbench.run.write import CellResult
 
 
 @contextmanager
-def bar() -> Iterator[Hooks]:
-    """Hooks that draw one bar over all cells on stderr; a cell's own share moves it between cells."""
+def bar(lost: set[str] | None = None) -> Iterator[Hooks]:
+    """Hooks that draw one bar over all cells on stderr; a cell's own share moves it between cells, and what fails is a line
+    above it.
+
+    Args:
+        lost: gets the names of attackers that have no figures somewhere.
+    """
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(),
@@ -29,9 +36,23 @@ def bar() -> Iterator[Hooks]:
             begun += 1
             progress.update(task, completed=begun, description=name + (" (cached)" if cached else ""))
 
+        def done(outcome: CellResult) -> None:
+            if not outcome.ok:
+                tell(f"failed: {outcome.cell.name}: {outcome.error}")
+
+        def without_figures(attacker: str, condition: str, error: str) -> None:
+            if lost is not None:
+                lost.add(attacker)
+            tell(f"no figures of {attacker} for {condition}: {error}")
+
+        def tell(text: str) -> None:
+            progress.console.print(printable(text), style="red", markup=False, highlight=False, soft_wrap=True)
+
         yield Hooks(
             start=lambda cells: progress.update(task, total=cells, completed=0),
             cell=cell,
             share=lambda share: progress.update(task, completed=begun + min(share, 1.0) * 0.9),
+            done=done,
+            lost=without_figures,
         )
         progress.update(task, completed=begun + 1, description="done")

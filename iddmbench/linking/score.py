@@ -1,7 +1,8 @@
 """Every attacker looks at the finished cells, condition by condition; the result is stored like that of any other stage."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,19 +10,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from iddmbench.adaptive import parse
 from iddmbench.attacker import Attacker
 from iddmbench.cells.stages import CODE as LAB_CODE
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, one_line
 from iddmbench.linking.adaptive import AdaptiveLinker, Attackers, build_linkers
 from iddmbench.linking.aggregate import Group, Scored, summarize_group, threat_of, worst_case_attackers
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.results.run_folder import label, make_table, table_file
 from iddmbench.run.plan import Condition, conditions
-from iddmbench.store.cache import digest
+from iddmbench.store.cache import digest, stops
 from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table
 from iddmbench.types import Subject
@@ -59,6 +61,7 @@ class Scoring:
         names = {cell.name for cell in finished}
         kept = replace(self, conditions=tuple(condition.only(names) for condition in self.conditions))
         known = ("_attackers", "_built", "_views", "views", "_fingerprints", "_digests", "_real")
+        known += ("_present", "_failures")
         vars(kept).update({name: value for name, value in vars(self).items() if name in known})
         vars(kept)["_many_seeds"] = self._many_seeds
         return kept
@@ -98,7 +101,50 @@ class Scoring:
         outputs = self.lab.outputs(cell, tick)
         self.lab.utility(cell.subject, outputs)
         for view in self.views:
-            self.lab.embed(view, outputs)
+            self._embeds(view, cell, outputs)
+
+    # ---- attackers that fail --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _present(self) -> set[tuple[str, str]]:
+        """Fingerprints of views, and names of cells, whose embeddings are stored."""
+        return set()
+
+    @cached_property
+    def _failures(self) -> dict[tuple[str, str], str]:
+        """What a view raised on a cell; it is not asked again."""
+        return {}
+
+    def _embeds(self, view: Attacker, cell: Cell, outputs: Outputs | None = None) -> bool:
+        """Whether an attacker can embed a cell's images. One that fails loses its own figures, and nobody else's."""
+        place = (view.fingerprint(), cell.name)
+        if place in self._present or place in self._failures:
+            return place in self._present
+        try:
+            self.lab.embed(view, outputs or self.lab.outputs(cell))
+        except Exception as error:
+            if stops(error) or isinstance(error, MemoryError | torch.OutOfMemoryError):
+                raise
+            log.error("attacker '%s' fails on %s\n%s", view.name, cell.name, traceback.format_exc())
+            self._failures[place] = str(error) if isinstance(error, UserError) else one_line(error)
+            return False
+        self._present.add(place)
+        return True
+
+    def lost(self, condition: Condition) -> dict[str, str]:
+        """Attackers that have no figures for a computed condition, as they failed on its images, with what they raised."""
+        found = {}
+        for cell in condition.cells:
+            for name, views in self._views.items():
+                for view, fingerprint in zip(views, self._fingerprints[name], strict=True):
+                    place = (fingerprint, cell.name)
+                    if place in self._present:
+                        continue
+                    if self.lab.has_embedding(view, self.lab.image_key(cell)):
+                        self._present.add(place)
+                    else:
+                        found[name] = self._failures.get(place, f"it failed on {cell.name}")
+        return found
 
     def is_computed(self, cell: Cell) -> bool:
         """Whether `compute` would find all that it looks for."""
@@ -115,7 +161,8 @@ class Scoring:
         outputs = self.lab.outputs(cell)
         linkage = {}
         for name, linker in self.linkers.items() if linked else ():
-            linkage[name] = linker.link(cell, self.lab.embed(linker.attacker, outputs)[0])
+            if self._embeds(linker.attacker, cell, outputs):
+                linkage[name] = linker.link(cell, self.lab.embed(linker.attacker, outputs)[0])
         change = photo_change(outputs.extras.get(PROTECTED), self.lab.references(cell.subject))
         return Scored(cell, linkage, self.lab.utility(cell.subject, outputs), change)
 
@@ -127,8 +174,10 @@ class Scoring:
         for cell in condition.cells:
             cells.setdefault(cell.subject.name, []).append(self.scored(cell, linked))
         group = Group(condition.defense.name, condition.strength, condition.white_box, cells, condition.missing)
+        lost = self.lost(condition) if linked else {}
         for linker in self.adaptive.values() if linked else ():
-            self._attack_adaptively(linker, group)
+            if linker.name not in lost:
+                self._attack_adaptively(linker, group)
         return group
 
     @cached_property
@@ -148,10 +197,20 @@ class Scoring:
             for name in ("cells", "images", "probes"):
                 write_table(out / table_file(name), make_table(name, [row for part in parts for row in part[name]]))
 
-        return self.lab.store.fetch("score", self._key(condition), compute)
+        if self.lost(condition):  # once more here: they may have failed in another process
+            for cell in condition.cells:
+                for view in self.views:
+                    self._embeds(view, cell)
+        return self.lab.store.fetch("score", self._key(condition, self.lost(condition), self._judges), compute)
 
     def is_scored(self, condition: Condition) -> bool:
-        return self.lab.store.has("score", self._key(condition))
+        """Of a condition whose cells are computed."""
+        return self.lab.store.has("score", self._key(condition, self.lost(condition), self._judges))
+
+    def is_scored_in_full(self, condition: Condition) -> bool:
+        """Whether it has been scored with every attacker; its cells need not be looked at."""
+        judges = worst_case_attackers(self.conditions, self.attackers)
+        return self.lab.store.has("score", self._key(condition, {}, judges))
 
     def calibration(self) -> Path:
         """Folder with the plain attackers' thresholds."""
@@ -164,7 +223,7 @@ class Scoring:
 
         return self.lab.store.fetch("calibration", key, compute)
 
-    def _key(self, condition: Condition) -> dict[str, Any]:
+    def _key(self, condition: Condition, lost: Mapping[str, str], judges: Sequence[str]) -> dict[str, Any]:
         key = {
             "condition": [condition.defense.name, None if condition.defense.anchor else condition.strength],
             "cells": [self._cell_key(cell) for cell in condition.cells],
@@ -172,8 +231,8 @@ class Scoring:
             "subjects": [subject.name for subject in self.subjects],
             "missing": condition.missing,
             "white_box": condition.white_box,
-            "judges": self._judges,
-            "attackers": self._fingerprints,
+            "judges": judges,
+            "attackers": {name: prints for name, prints in self._fingerprints.items() if name not in lost},
             "many_seeds": self._many_seeds,
             "data": self.lab.data.fingerprint,
             "base": [self.lab.base.name, self.lab.base.fingerprint],
@@ -211,7 +270,9 @@ class Scoring:
 
     @cached_property
     def _judges(self) -> list[str]:
-        return worst_case_attackers(self.conditions, self.attackers)
+        # One that fails somewhere would make the worst case there look kinder than elsewhere.
+        lost = {name for condition in self.conditions for name in self.lost(condition)}
+        return worst_case_attackers(self.conditions, [n for n in self.attackers if n not in lost] or self.attackers)
 
     @cached_property
     def _many_seeds(self) -> bool:
@@ -262,7 +323,7 @@ class Scoring:
             images.append({**image, **{name: getattr(scored.utility, name)[i] for name in QUALITY}})
             probes += [{**image, **probe_row(name, group, seen, i)} for name, seen in scored.linkage.items()]
         change = {name: float(v.max() if name == "photo_linf" else v.mean()) for name, v in scored.change.items()}
-        costs = cost_columns(outputs, [lab.embed(view, outputs)[1] for view in self.views])
+        costs = cost_columns(outputs, [lab.embed(v, outputs)[1] for v in self.views if self._embeds(v, cell, outputs)])
         row = {**identity, "status": "ok", "error": "", "cached": True, **costs, **change}
         return {"cells": [row], "images": images, "probes": probes}
 

@@ -40,4 +40,5 @@ DATASETS: Registry[FaceDataset] = Registry(
         "lfw": "iddmbench.datasets.lfw:LFW",
     },
     "iddmbench.datasets",
+    texts=("name", "title", "licence"),
 )
