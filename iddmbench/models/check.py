@@ -1,4 +1,4 @@
-"""A base model is checked as a whole before a run: every part is there, of the kind that fits, and nothing has to be guessed."""
+"""A base model is checked as a whole before a run: every part is there, and of the kind that fits."""
 
 import json
 import re
@@ -30,7 +30,9 @@ def check_name(name: str) -> None:
         return
     local = not HUB_ID.fullmatch(name) or first in FOLDERS or Path(first).is_dir() or "\\" in name
     if local:
-        raise UserError(f"there is no folder '{name}' for the base model: check the path, or give a hub id (owner/name)")
+        raise UserError(
+            f"there is no folder '{name}' for the base model: check the path, or give a hub id (owner/name)"
+        )
 
 
 def check_parts(name: str, folder: Path) -> None:
@@ -53,7 +55,9 @@ def check_parts(name: str, folder: Path) -> None:
         raise wrong("scheduler has no scheduler_config.json")
     unet, vae = _read(folder / "unet" / "config.json"), _read(folder / "vae" / "config.json")
     if unet.get("addition_embed_type") or unet.get("encoder_hid_dim"):
-        raise wrong("its UNet takes more conditions than a text, as Stable Diffusion XL's does; give one of Stable Diffusion 1 or 2")
+        raise wrong(
+            "its UNet takes more than a text, as Stable Diffusion XL's does; give one of Stable Diffusion 1 or 2"
+        )
     inputs, latents = unet.get("in_channels"), vae.get("latent_channels")
     if inputs == 9:
         raise wrong("its UNet is one for inpainting (9 input channels); give the plain one")
@@ -74,7 +78,10 @@ def check_targets(targets: tuple[str, ...], folder: Path) -> None:
     names = [name for name, module in unet.named_modules() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)]
     for target in targets:
         if not any(name == target or name.endswith(f".{target}") for name in names):
-            last = {".".join(name.split(".")[-2:] if name.split(".")[-1].isdigit() else name.split(".")[-1:]) for name in names}
+            last = {
+                ".".join(name.split(".")[-2:] if name.split(".")[-1].isdigit() else name.split(".")[-1:])
+                for name in names
+            }
             raise UserError(f"--lora targets: the base's UNet has no layer '{target}': {did_you_mean(target, last)}")
 
 

@@ -12,6 +12,7 @@ from iddmbench.adaptive import roots
 from iddmbench.attacker import build_attacker
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.guards import errors_of
 from iddmbench.models.recipe import LoraSettings, Recipe, Sampling
 from iddmbench.perturb.purify import purifier
 from iddmbench.photos.dataset import DATASETS
@@ -133,13 +134,16 @@ class RunConfig(BaseModel):
         """Raises UserError for an unknown plugin, option or value, before anything is computed."""
         check_options(self.dataset, self.dataset_options)
         for attacker in dict.fromkeys(root for name in self.attackers for root in roots(name)):
-            problem = build_attacker(attacker).available()
+            with errors_of(f"attacker '{attacker}'"):
+                problem = build_attacker(attacker).available()
             if problem:
                 raise UserError(f"attacker '{attacker}' can't run: {problem}")
         if not self.attackers:
             raise UserError("give at least one attacker")
         for defense in self.plan():
-            for name in defense.surrogates():
+            with errors_of(f"defense '{defense.name}'"):
+                surrogates = defense.surrogates()
+            for name in surrogates:
                 _check_surrogate(name)
             if self.threat == "unauthorized" and not (defense.anchor or defense.acts_on("protect")):
                 raise UserError(
@@ -175,10 +179,11 @@ def first_of(error: ValidationError) -> str:
 @lru_cache
 def _check_surrogate(name: str) -> None:
     """Raises UserError for an attacker that can't be a surrogate, or not here."""
-    attacker = build_attacker(name)
-    if problem := attacker.available():
-        raise UserError(f"surrogate '{name}' can't run: {problem}")
-    attacker.network()
+    with errors_of(f"surrogate '{name}'"):
+        attacker = build_attacker(name)
+        if problem := attacker.available():
+            raise UserError(f"surrogate '{name}' can't run: {problem}")
+        attacker.network()
 
 
 def check_options(dataset: str, options: dict[str, Any]) -> None:
