@@ -18,7 +18,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT}
 FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 NO_SUCH_PLACE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP}
 """What a path that a user gave can be."""
-UsageError = typer.BadParameter.__mro__[1]
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # type: ignore[assignment]
 """The parser's own error; typer brings a click of its own or uses the installed one."""
 
 
@@ -34,8 +34,9 @@ class Group(TyperGroup):
         except UsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command shows its help
                 raise
-            asked = error.ctx.command_path if error.ctx else "iddmbench"
-            text = error.format_message().rstrip(".")
+            told: Any = error
+            asked = told.ctx.command_path if told.ctx else "iddmbench"
+            text = told.format_message().rstrip(".")
             raise _stop(f"error: {text} (`{asked} --help` says more)", USER_ERROR) from error
         except KeyboardInterrupt as error:
             raise _stop("interrupted: the same command resumes where it stopped", INTERRUPTED) from error

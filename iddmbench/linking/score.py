@@ -60,7 +60,7 @@ class Scoring:
         """The scoring of those cells; the others count as missing. The attackers stay loaded."""
         names = {cell.name for cell in finished}
         kept = replace(self, conditions=tuple(condition.only(names) for condition in self.conditions))
-        known = ("_attackers", "_built", "_views", "views", "_fingerprints", "_digests", "_real")
+        known: tuple[str, ...] = ("_attackers", "_built", "_views", "views", "_fingerprints", "_digests", "_real")
         known += ("_present", "_failures")
         vars(kept).update({name: value for name, value in vars(self).items() if name in known})
         vars(kept)["_many_seeds"] = self._many_seeds
