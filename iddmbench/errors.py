@@ -27,7 +27,12 @@ def one_line(error: BaseException) -> str:
     return kind if line == kind else f"{kind}: {line}"
 
 
+def escaped(text: str) -> str:
+    """`text` as a terminal shows it and does not obey it: control characters, and those that turn the direction of writing, are
+    escaped. Line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 def printable(text: str) -> str:
-    """`text` in one line that a terminal shows as it is: control characters, and those that turn the direction of writing,
-    are escaped."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    """`escaped`, in one line."""
+    return escaped(" ".join(text.split()))

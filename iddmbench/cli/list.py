@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from iddmbench.errors import UserError, did_you_mean, one_line
+from iddmbench.errors import UserError, did_you_mean, escaped, one_line
 
 
 class Kind(StrEnum):
@@ -58,7 +58,8 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _add(table: Table, *cells: object) -> None:
-    table.add_row(*(escape(str(cell)) for cell in cells))
+    """A row of plain texts: nothing in them is markup, an emoji's code or a control character."""
+    table.add_row(*(Text(escaped(str(cell))) for cell in cells))
 
 
 def _loaded(registry: Any) -> list[tuple[str, Any]]:

@@ -212,9 +212,10 @@ def _changed(settings: Any, changes: dict[str, Any], option: str) -> Any:
     for key, value in changes.items():
         if key not in fields:
             raise UserError(f"{option} has no setting '{key}': {did_you_mean(key, fields)}")
-        several = isinstance(getattr(settings, key), tuple) and isinstance(value, str)
-        given[key] = tuple(part.strip() for part in value.split(",") if part.strip()) if several else value
-        if given[key] == ():
+        several = isinstance(getattr(settings, key), tuple)
+        split = several and isinstance(value, str)
+        given[key] = tuple(part.strip() for part in value.split(",") if part.strip()) if split else value
+        if several and not given[key]:
             raise UserError(f"{option} {key} is empty: give at least one, several with commas")
     try:
         return type(settings).model_validate({**settings.model_dump(), **given})
