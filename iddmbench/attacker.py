@@ -233,7 +233,8 @@ class NetworkAttacker(Attacker):
 
 
 def _crop(image: np.ndarray, matrix: Tensor, size: int) -> Tensor:
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    # A copy: torch warns of arrays that can't be written, as gray images (views) and decoded photos are.
+    pixels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None].float() / 255
     return crop(pixels, matrix[None], size)
 
 

@@ -16,7 +16,7 @@ from iddmbench.cli.errors import Group
 from iddmbench.errors import UserError
 
 runner = CliRunner()
-ADAPTIVE = "purify: finetune: likelihood: threshold: fuse: cross-post: enrol-generated:".split()
+ADAPTIVE = ["purify:", "finetune:", "likelihood:", "threshold:", "fuse:", "cross-post:", "enrol-generated:"]
 
 
 @pytest.fixture
