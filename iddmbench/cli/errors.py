@@ -40,10 +40,6 @@ class Group(TyperGroup):
             raise _stop(f"error: {text} (`{asked} --help` says more)", USER_ERROR) from error
         except KeyboardInterrupt as error:
             raise _stop("interrupted: the same command resumes where it stopped", INTERRUPTED) from error
-        except RecursionError as error:
-            raise _stop(
-                "error: something that was given refers to itself, or is nested too deeply", USER_ERROR
-            ) from error
         except OSError as error:
             if (message := of_system(error)) is None:
                 raise

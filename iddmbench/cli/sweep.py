@@ -80,6 +80,20 @@ def sweep(
             f"{failed} failed cell(s): `iddmbench status {folder}` lists them, failures.txt in each run has their tracebacks; "
             "the same command retries only them"
         )
+    if lost := _without_figures(folder):
+        raise UserError(
+            f"{len(lost)} time(s) an attacker has no figures (first: {lost[0]}), the others' stand: failures.txt in each run says "
+            "why; the same command retries only that"
+        )
+
+
+def _without_figures(folder: Path) -> list[str]:
+    """ "attacker 'mine' has no figures for iddm-0.50", of all runs."""
+    from iddmbench.results.run_folder import FAILURES, runs_of
+
+    files = [run / FAILURES for run in runs_of(folder) if (run / FAILURES).is_file()]
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [line.removeprefix("== ") for line in lines if line.startswith("== attacker ")]
 
 
 def devices_of(text: str, executor: str) -> tuple[str, ...]:
