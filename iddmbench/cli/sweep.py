@@ -82,8 +82,8 @@ def sweep(
         )
     if lost := _without_figures(folder):
         raise UserError(
-            f"{len(lost)} time(s) an attacker has no figures (first: {lost[0]}), the others' stand: failures.txt in each run says "
-            "why; the same command retries only that"
+            f"{len(lost)} time(s) an attacker has no figures (first: {lost[0]}), the others' stand: failures.txt in each run "
+            "says why; the same command retries only that"
         )
 
 
