@@ -22,9 +22,9 @@ def first_line(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """ "RuntimeError: no luck": the kind of an error and its first line."""
+    """ "RuntimeError: no luck": the kind of an error and its first line; a UserError says enough without its kind."""
     kind, line = type(error).__name__, first_line(error)
-    return kind if line == kind else f"{kind}: {line}"
+    return line if line == kind or isinstance(error, UserError) else f"{kind}: {line}"
 
 
 def escaped(text: str) -> str:

@@ -126,7 +126,7 @@ class Scoring:
             if stops(error) or isinstance(error, MemoryError | torch.OutOfMemoryError):
                 raise
             log.error("attacker '%s' fails on %s\n%s", view.name, cell.name, traceback.format_exc())
-            self._failures[place] = str(error) if isinstance(error, UserError) else one_line(error)
+            self._failures[place] = one_line(error)
             return False
         self._present.add(place)
         return True
