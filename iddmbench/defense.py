@@ -26,6 +26,7 @@ from iddmbench.personalize.captions import caption_photos
 from iddmbench.personalize.trainer import PersonalizedModel, Trainer
 from iddmbench.registry import Registry
 from iddmbench.seeds import Seeds
+from iddmbench.types import Subject
 
 
 def _split(value: object) -> object:
@@ -67,6 +68,7 @@ class Workbench:
         decoys: photos of some public people, uint8 images, one of each: their mean is a decoy identity that nobody has, and
             their scores against the subject say what a stranger gets.
         tick: called now and then with the share done, in [0, 1].
+        subject: the person's name in the dataset.
     """
 
     base: Base
@@ -78,6 +80,7 @@ class Workbench:
     surrogate_photos: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1, 3), np.uint8))
     decoys: Sequence[np.ndarray] = ()
     tick: Callable[[float], None] = lambda share: None
+    subject: str = ""
 
     def encode(self, images: np.ndarray) -> Tensor:
         """uint8 [N, S, S, 3] -> scaled latents [N, C, h, w]."""
@@ -143,6 +146,9 @@ class Defense(BaseModel, ABC):
     def surrogates(self) -> tuple[str, ...]:
         """Attackers that this configuration optimizes against; they are labelled white-box in the results."""
         return ()
+
+    def check(self, subjects: Sequence[Subject]) -> None:
+        """Raises UserError when the defense can't work on these people; called before anything is computed."""
 
     @classmethod
     def acts_on(cls, point: Literal["protect", "personalize", "release"]) -> bool:
@@ -247,6 +253,7 @@ DEFENSES: Registry[Defense] = Registry(
         "blur": "iddmbench.defenses.degrade:Blur",
         "pixelate": "iddmbench.defenses.degrade:Pixelate",
         "cloak": "iddmbench.defenses.cloak:Cloak",
+        "protected-photos": "iddmbench.defenses.protected_photos:ProtectedPhotos",
     },
     "iddmbench.defenses",
     texts=("name", "title"),

@@ -455,6 +455,7 @@ class CellStages:
             surrogate_photos=self._surrogate_photos(cell.subject),
             decoys=[self.data.public[name][0].image for name in self.decoy_people(cell)],
             tick=tick,
+            subject=cell.subject.name,
         )
 
     @staticmethod

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     defense: Annotated[list[str], typer.Option(help="Defense to run; may be repeated.")] = ["iddm"],  # noqa: B006
     dataset: Annotated[
         str, typer.Option(help="orl (embedded), folder (your photos), lfw, vggface2 or celebahq.")
@@ -22,6 +23,10 @@ def run(
         list[str] | None, typer.Option(help="Option of the dataset, KEY=VALUE (`list dataset NAME`).")
     ] = None,
     base: Annotated[str, typer.Option(help="Base model: micro, sd15, sd21, a folder, or a hub id.")] = "micro",
+    references_protected: Annotated[
+        Path | None,
+        typer.Option(help="In place of a defense: photos that are protected already, DIR/PERSON/*.png."),
+    ] = None,
     strength: Annotated[list[float], typer.Option(help="Strength in [0, 1]; may be repeated.")] = [0.5, 1.0],  # noqa: B006
     subjects: Annotated[str, typer.Option(help="How many subjects, their names (s29,s30), or 'all'.")] = "2",
     attacker: Annotated[list[str], typer.Option(help="Attacker; may be repeated.")] = ["dlib", "sface"],  # noqa: B006
@@ -59,6 +64,12 @@ def run(
     from iddmbench.run.pipeline import run as run_pipeline
     from iddmbench.store.cache import default_cache, digest
 
+    options = pairs(set_, "--set")
+    if references_protected is not None:
+        if given(context, "defense") or given(context, "strength"):
+            raise UserError("--references-protected takes the place of --defense and --strength: leave these out")
+        defense, strength = ["protected-photos"], [1.0]
+        options["folder"] = str(references_protected.resolve())
     config = make_config(
         {
             "dataset": dataset,
@@ -66,7 +77,7 @@ def run(
             "subjects": subjects,
             "base": base,
             "defenses": tuple(defense),
-            "defense_options": pairs(set_, "--set"),
+            "defense_options": options,
             "preset": preset,
             "threat": threat,
             "purify": purify,
@@ -97,6 +108,12 @@ def run(
             f"no figures of {', '.join(sorted(lost))} for some conditions, the others' stand; see {folder / 'failures.txt'}; "
             "the same command retries only that"
         )
+
+
+def given(context: typer.Context, parameter: str) -> bool:
+    """Whether an option was written on the command line, rather than left at its default."""
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _log_from_start(progress: "Progress", file: Path) -> None:

@@ -95,6 +95,7 @@ def workbench(base: BaseModel, declared: tuple[str, ...] | None, **changes: Any)
         "detector": YuNet(),
         "surrogate": surrogate,
         "decoys": [public[name][0].image for name in ("s3", "s11", "s20")],
+        "subject": "s29",
     }
     return Workbench(**{**parts, **changes})
 

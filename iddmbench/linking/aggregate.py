@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from iddmbench.adaptive import links_people, parse, roots
+from iddmbench.attacker import same_network
 from iddmbench.cells.stages import Cell, Utility
 from iddmbench.linking.linker import Linkage
 from iddmbench.metrics.distribution import frechet_distance, kernel_distance
@@ -139,17 +140,17 @@ def worst_case_attackers(groups: Iterable[Knowing], attackers: Sequence[str]) ->
     Where the defenses leave none in common, all attackers, of which each condition's own white-box ones are then left out.
     """
     used = systems_of(name for group in groups for name in group.white_box)
-    return [name for name in attackers if not used & set(roots(name))] or list(attackers)
+    return [name for name in attackers if not used & systems_of([name])] or list(attackers)
 
 
 def systems_of(attackers: Iterable[str]) -> set[str]:
-    """All systems that some attackers rest on."""
-    return {root for name in attackers for root in roots(name)}
+    """All systems that some attackers rest on, and those that have the same network under another name."""
+    return {system for name in attackers for root in roots(name) for system in (root, same_network(root))}
 
 
 def threat_of(name: str, white_box: tuple[str, ...]) -> str:
     """What an attacker knows of a defense with those surrogates (docs/protocol.md)."""
-    known = bool(set(roots(name)) & systems_of(white_box))
+    known = bool(systems_of([name]) & systems_of(white_box))
     if parse(name) is None:
         return WHITE_BOX if known else TRANSFER
     return ADAPTIVE_WHITE_BOX if known else ADAPTIVE

@@ -72,10 +72,12 @@ class Linker:
     people: every photo of each against the templates of all others, so no pair is mated. People whom
     the attacker was trained on are left out there.
 
-    Raises UserError when no face is found on any enrolment photo of a subject.
+    Raises UserError when no face is found on any enrolment photo of a subject, and when the attacker was the dataset's referee.
     """
 
     def __init__(self, attacker: Attacker, lab: CellStages):
+        if refusal := attacker.refusal(lab.data.name):
+            raise UserError(refusal)
         self.attacker, self.lab = attacker, lab
         vectors, labels = [], []
         for subject in lab.data.subjects:
