@@ -27,7 +27,7 @@ class Cloak(Defense):
     title = "adversarial cloak of the outputs (Fawkes, LowKey)"
     paper = "arXiv 2101.07922"
 
-    surrogate: Names = Field(("sface",), description="face-recognition systems to evade, comma-separated")
+    surrogate: Names = Field(("sface",), min_length=1, description="face-recognition systems to evade, comma-separated")
     mode: Literal["untargeted", "targeted"] = Field("untargeted", description="move away, or toward a decoy identity")
     eps: float = Field(32 / 255, ge=0, le=2, description="l_inf budget at strength 1 in [-1, 1], 16/255 of pixels")
     alpha: float = Field(4 / 255, gt=0, description="PGD step size in [-1, 1]")

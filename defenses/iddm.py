@@ -60,7 +60,7 @@ class IDDM(Defense):
     title = "IDDM (our reconstruction from the abstract)"
     paper = "arXiv 2604.00903"
 
-    surrogate: Names = Field(("sface",), description="face-recognition systems to decouple from")
+    surrogate: Names = Field(("sface",), min_length=1, description="face-recognition systems to decouple from")
     mode: Literal["untargeted", "targeted"] = Field("untargeted", description="move away, or toward a decoy identity")
     rounds: int = Field(8, ge=1, description="alternations R")
     suppress: float = Field(0.6, gt=0, le=1, description="share of the rounds that suppress; the rest recover")

@@ -160,7 +160,7 @@ def test_nan_later_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that breaks on real faces only is an error, not a row of NaN."""
     attacker = build_attacker("sface")
     monkeypatch.setattr(attacker._network, "features", lambda crops: torch.full((len(crops), 128), torch.nan))
-    with pytest.raises(UserError, match="'sface' gives NaN or infinite embeddings"):
+    with pytest.raises(UserError, match="'sface' gives NaN or infinite vectors"):
         attacker.embed(images())
 
 

@@ -130,7 +130,10 @@ def test_a_run_and_what_may_follow_in_its_folder(base: Path, here: Path) -> None
 
 def test_failed_cells_end_with_an_error(base: Path, here: Path) -> None:
     result = invoke(base, "--defense", "echo", "--set", "fails=s29", "--out", "mine")
-    refused(result, "1 failed cell(s)", "log.txt", "retries only them")
+    refused(result, "1 failed cell(s)", "failures.txt", "retries only them")
+    assert (
+        "failed: echo-1.00 s29 seed 0: defense 'echo': release failed: RuntimeError: no luck with s29" in result.stderr
+    )
     assert (here / "mine" / "report.html").is_file()
 
 

@@ -208,7 +208,7 @@ def test_a_failing_cell_is_a_record(finished: Finished, tmp_path: Path, caplog: 
     run = RunFolder.open(tmp_path / "out")
     assert len(run.failed) == len(STRENGTHS)
     assert set(run.failed["defense"]) == {"echo"} and set(run.failed["subject"]) == {"s30"}
-    assert set(run.failed["error"]) == {"RuntimeError: no luck with s30"}
+    assert set(run.failed["error"]) == {"defense 'echo': release failed: RuntimeError: no luck with s30"}
     assert "Traceback" in caplog.text and "second line" in caplog.text
     assert (run.cells["status"] == "ok").sum() == 4 + len(STRENGTHS)
     echo = run.summary[run.summary["defense"] == "echo"]

@@ -22,7 +22,9 @@ from iddmbench.cli.submit import submit, verify
 from iddmbench.cli.sweep import sweep
 from iddmbench.cli.train_base import train_base
 
-app = typer.Typer(cls=Group, pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    name="iddmbench", cls=Group, pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False
+)
 app.command("run")(run)
 app.command("sweep")(sweep)
 app.command("status")(status)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def run(
     context: typer.Context,
     defense: Annotated[list[str], typer.Option(help="Defense to run; may be repeated.")] = ["iddm"],  # noqa: B006
-    dataset: Annotated[str, typer.Option(help="Dataset: orl (embedded) or folder (your photos).")] = "orl",
+    dataset: Annotated[
+        str, typer.Option(help="orl (embedded), folder (your photos), lfw, vggface2 or celebahq.")
+    ] = "orl",
     root: Annotated[Path | None, typer.Option(help="Photos of a folder dataset: ROOT/PERSON/*.jpg|png.")] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="Option of the dataset, KEY=VALUE (`list dataset NAME`).")
@@ -55,7 +57,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/DATASET-DEFENSE-HASH.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
 ) -> None:
     """Personalize models of real people with and without a defense, attack their outputs, and show the trade-off curve."""
     from rich.console import Console
@@ -99,12 +101,18 @@ def run(
     _set_up_torch(device, threads)
     name = f"{dataset}-{'+'.join(defense)}-{digest(config.model_dump(mode='json'))[:8]}"
     folder = out or Path("runs") / name
-    with bar() as progress:
+    lost: set[str] = set()
+    with bar(lost) as progress:
         _log_from_start(progress, folder / "log.txt")
         failed = run_pipeline(config, folder, cache or default_cache(), device, progress)
     print_summary(write_outputs(folder), Console())
     if failed:
-        raise UserError(f"{failed} failed cell(s); see {folder / 'log.txt'}; the same command retries only them")
+        raise UserError(f"{failed} failed cell(s); see {folder / 'failures.txt'}; the same command retries only them")
+    if lost:
+        raise UserError(
+            f"no figures of {', '.join(sorted(lost))} for some conditions, the others' stand; see {folder / 'failures.txt'}; "
+            "the same command retries only that"
+        )
 
 
 def given(context: typer.Context, parameter: str) -> bool:
@@ -147,9 +155,11 @@ def pairs(options: list[str] | None, flag: str) -> dict[str, Any]:
 def _set_up_torch(device: str, threads: int) -> None:
     import torch
 
+    if threads < 0:
+        raise UserError(f"--threads {threads}: give a positive number, or 0 to leave it to torch")
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"device '{device}' can't be used: {first_line(error)}") from error
     if threads:
         torch.set_num_threads(threads)

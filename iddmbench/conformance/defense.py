@@ -139,7 +139,7 @@ def strength_zero_is_no_defense(subject: DefenseSubject) -> None:
     if subject.cls.anchor:
         raise Skip("a control has no strength")
     protected, result, released = subject.act(subject.build(strength=0), subject.bench())
-    plain = NoDefense().personalize(subject.references, subject.bench())
+    plain = configure(NoDefense, {}).personalize(subject.references, subject.bench())
     require(np.array_equal(protected, subject.references), "at strength 0 `protect` must change nothing")
     require(np.array_equal(released, subject.references), "at strength 0 `release` must change nothing")
     equal = same(result.model.weights or {}, plain.model.weights or {})

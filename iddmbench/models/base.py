@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from iddmbench.errors import UserError, first_line
+from iddmbench.models.check import check_name, check_parts
 from iddmbench.models.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
@@ -58,10 +59,8 @@ class BaseModel:
         _ = self._parts
 
     def check_parts(self) -> None:
-        """Raises UserError when a part has no folder or no safetensors; reads no weights."""
-        for part in ("vae", "unet", "text_encoder"):
-            if not any((self.folder / part).glob("*.safetensors")):
-                raise _unloadable(self.name, self.folder, f"{part} has no .safetensors file")
+        """Raises UserError when a part is missing or of another kind; reads no weights."""
+        check_parts(self.name, self.folder)
 
     @cached_property
     def _parts(self) -> Any:
@@ -193,6 +192,7 @@ def base_folder(name: str) -> Path:
         return folder
     if Path(name).is_dir():
         return Path(name)
+    check_name(name)
     hub = ALIASES.get(name, name)
     if hub == name and hub.count("/") != 1:
         raise UserError(

@@ -1,21 +1,32 @@
 """What a run is asked to do, validated before anything starts."""
 
+from functools import lru_cache
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from iddmbench.adaptive import roots
 from iddmbench.attacker import build_attacker
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.guards import errors_of
 from iddmbench.models.recipe import LoraSettings, Recipe, Sampling
 from iddmbench.perturb.purify import purifier
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.results.run_folder import label
+from iddmbench.yaml_text import read_value
 
 ANCHORS = ("none", "generic")
 PAPER = "paper"
@@ -45,7 +56,9 @@ class RunConfig(BaseModel):
     )
     purify: str = Field("", description="what the thief does to the photos first (unauthorized); empty = nothing")
     attackers: tuple[str, ...] = Field(("dlib", "sface"), description="attacker plugins")
-    seeds: tuple[int, ...] = Field((0,), description="training and sampling seeds; each is a full repetition")
+    seeds: tuple[Annotated[int, Field(ge=0, le=2**31)], ...] = Field(
+        (0,), min_length=1, description="training and sampling seeds; each is a full repetition"
+    )
     images_per_prompt: int = Field(4, ge=1, le=1000, description="generated images per evaluation prompt")
     prompts: tuple[str, ...] = Field((), description="evaluation prompts; empty = the base's own")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
@@ -81,6 +94,22 @@ class RunConfig(BaseModel):
             raise ValueError(f"{value} is too few: give at least 1, or 'all'")
         return value
 
+    @field_validator("dataset", "base", "defenses", "preset", "purify", "attackers", "prompts")
+    @classmethod
+    def _texts(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        """What ends in names, folders and tables must be readable there."""
+        for text in (value,) if isinstance(value, str) else value:
+            if not text.isprintable():
+                raise ValueError(f"{text!r} holds a control character")
+        return value
+
+    @field_validator("prompts")
+    @classmethod
+    def _prompts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not prompt.strip() for prompt in value):
+            raise ValueError("a prompt is empty")
+        return value
+
     @field_validator("strengths")
     @classmethod
     def _strengths(cls, values: tuple[float, ...]) -> tuple[float, ...]:
@@ -112,32 +141,33 @@ class RunConfig(BaseModel):
         return planned
 
     def _preset_of(self, cls: type[Defense]) -> dict[str, Any]:
-        """Raises UserError when a preset is asked for that the defense does not have."""
+        """Raises UserError when a preset is asked for that the defense does not have, or none of the run's if it has none."""
         if not self.preset:
             return cls.presets.get(self.base, {})
-        if self.preset == PAPER or not cls.presets:
+        if self.preset == PAPER:
             return {}
-        if self.preset not in cls.presets:
+        known = cls.presets or {name for other in self.defenses for name in DEFENSES.get(other).presets}
+        if self.preset not in known:
             raise UserError(
-                f"preset: defense '{cls.name}' has none '{self.preset}': {did_you_mean(self.preset, [PAPER, *cls.presets])}"
+                f"preset: defense '{cls.name}' has none '{self.preset}': {did_you_mean(self.preset, [PAPER, *known])}"
             )
-        return cls.presets[self.preset]
+        return cls.presets.get(self.preset, {})
 
     def check(self) -> None:
         """Raises UserError for an unknown plugin, option or value, before anything is computed."""
-        known = signature(DATASETS.get(self.dataset)).parameters
-        for option in self.dataset_options:
-            if option not in known:
-                raise UserError(f"dataset '{self.dataset}' has no option '{option}': {did_you_mean(option, known)}")
+        check_options(self.dataset, self.dataset_options)
         for attacker in dict.fromkeys(root for name in self.attackers for root in roots(name)):
-            problem = build_attacker(attacker).available()
+            with errors_of(f"attacker '{attacker}'"):
+                problem = build_attacker(attacker).available()
             if problem:
                 raise UserError(f"attacker '{attacker}' can't run: {problem}")
         if not self.attackers:
             raise UserError("give at least one attacker")
         for defense in self.plan():
-            for name in defense.surrogates():
-                build_attacker(name)
+            with errors_of(f"defense '{defense.name}'"):
+                surrogates = defense.surrogates()
+            for name in surrogates:
+                _check_surrogate(name)
             if self.threat == "unauthorized" and not (defense.anchor or defense.acts_on("protect")):
                 raise UserError(
                     f"defense '{defense.name}' does not act on the photos, so it does nothing in the unauthorized setting: "
@@ -171,24 +201,58 @@ def make_config(options: dict[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
-        raise UserError(": ".join([*filter(None, [".".join(str(p) for p in first["loc"])]), message])) from error
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise UserError(": ".join([*filter(None, [where]), first_of(error)])) from error
+
+
+def first_of(error: ValidationError) -> str:
+    """What is wrong with the first value that is."""
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
+
+
+@lru_cache
+def _check_surrogate(name: str) -> None:
+    """Raises UserError for an attacker that can't be a surrogate, or not here."""
+    with errors_of(f"surrogate '{name}'"):
+        attacker = build_attacker(name)
+        if problem := attacker.available():
+            raise UserError(f"surrogate '{name}' can't run: {problem}")
+        attacker.network()
+
+
+def check_options(dataset: str, options: dict[str, Any]) -> None:
+    """Raises UserError for an option that the dataset does not have, or a value of another type than it takes."""
+    cls = DATASETS.get(dataset)
+    known = signature(cls).parameters
+    hints = get_type_hints(cls.__init__)
+    for option, value in options.items():
+        if option not in known:
+            raise UserError(f"dataset '{dataset}' has no option '{option}': {did_you_mean(option, known)}")
+        try:
+            TypeAdapter(hints.get(option, Any)).validate_python(value)
+        except ValidationError as error:
+            raise UserError(f"dataset '{dataset}': {option}={value!r}: {first_of(error).lower()}") from error
 
 
 def dataset_options(root: Path | None, options: dict[str, Any] | None = None) -> dict[str, Any]:
     """Options of a dataset as the command line gives them: a root, and KEY=VALUE whose numbers are numbers."""
-    given = {key: yaml.safe_load(value) for key, value in (options or {}).items()}
+    given = {key: read_value(value, f"--data {key}={value}") for key, value in (options or {}).items()}
     return given if root is None else {**given, "root": str(root.resolve())}
 
 
 def _changed(settings: Any, changes: dict[str, Any], option: str) -> Any:
     fields = type(settings).model_fields
-    for key in changes:
+    given = {}
+    for key, value in changes.items():
         if key not in fields:
             raise UserError(f"{option} has no setting '{key}': {did_you_mean(key, fields)}")
+        several = isinstance(getattr(settings, key), tuple)
+        split = several and isinstance(value, str)
+        given[key] = tuple(part.strip() for part in value.split(",") if part.strip()) if split else value
+        if several and not given[key]:
+            raise UserError(f"{option} {key} is empty: give at least one, several with commas")
     try:
-        return type(settings).model_validate({**settings.model_dump(), **changes})
+        return type(settings).model_validate({**settings.model_dump(), **given})
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{option} {first['loc'][0]}={first['input']!r}: {first['msg'].lower()}") from error

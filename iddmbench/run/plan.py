@@ -11,6 +11,7 @@ from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer, streng
 from iddmbench.defense import Defense
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.models.base import BaseModel, open_base
+from iddmbench.models.check import check_targets
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.results.run_folder import SCHEMA, label
 from iddmbench.run.config import RunConfig
@@ -87,7 +88,10 @@ class RunPlan:
                 f"attacker '{learning[0]}' learns on other people: give at least {FEWEST_SUBJECTS} --subjects"
             )
         base = parts.base(config, device)
+        base.check_parts()
         lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
+        if "targets" in config.lora:
+            check_targets(lora.targets, base.folder)
         thief = UnauthorizedTrainer.of(config.threat, config.purify)
         lab = CellStages(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt, thief)
         cells = tuple(Cell(s, d, seed) for seed in config.seeds for d in config.plan() for s in subjects)

@@ -34,6 +34,7 @@ LAYOUT = 1
 RECORD, FILES, MARK, LOCKS, TMP, DAMAGED = "key.json", "files.json", "cache.json", "locks", "tmp", "damaged"
 REUSED = 86400.0
 """Seconds after which a use is noted again."""
+STOPS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 _WHOLE: dict[Path, tuple] = {}
 """Entries that this process has checked, and `_state` of their files then."""
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
@@ -44,6 +45,11 @@ log = logging.getLogger(__name__)
 
 class UnwritableCache(UserError):
     """Nothing can be computed: it could not be kept."""
+
+
+def stops(error: BaseException) -> bool:
+    """Whether nothing else would fare better: a full or read-only disk."""
+    return isinstance(error, UnwritableCache) or (isinstance(error, OSError) and error.errno in STOPS)
 
 
 def digest(value: Any) -> str:
@@ -106,7 +112,10 @@ class Store:
             with self._writing():
                 root.mkdir(parents=True, exist_ok=True)
                 if not any(root.iterdir()):
-                    (root / MARK).write_text(json.dumps({"layout": LAYOUT}))
+                    # Whole or not at all: another process may open the same fresh cache right now.
+                    part = root / f"{MARK}.{uuid.uuid4().hex}"
+                    part.write_text(json.dumps({"layout": LAYOUT}), encoding="utf-8")
+                    part.replace(root / MARK)
 
     def path(self, stage: str, key: dict[str, Any]) -> Path:
         name = digest({"stage": stage, **key})

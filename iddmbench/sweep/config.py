@@ -19,13 +19,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from iddmbench.errors import UserError, did_you_mean, first_line
+from iddmbench.errors import UserError, did_you_mean
 from iddmbench.run.config import RunConfig, by_name
 from iddmbench.store.cache import digest
-from iddmbench.sweep.yaml_lines import Lines, read_yaml_file
+from iddmbench.yaml_text import Lines, read_value, read_yaml_file
 
 OWN = ("name", "description", "matrix", "runs")
 SETTINGS = {*RunConfig.model_fields, "subject"}
@@ -63,7 +62,7 @@ def load_sweep(source: str, changes: dict[str, Any] | None = None) -> Sweep:
     """
     known = suites()
     path = known.get(source) or Path(source)
-    if not path.is_file():
+    if len(path.name) > 255 or not path.is_file():
         if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
             raise UserError(f"no such file: {source}")
         raise UserError(f"no suite or file '{source}': {did_you_mean(source, known)}")
@@ -125,10 +124,7 @@ def parse_changes(options: list[str] | None) -> dict[str, Any]:
         key, equals, value = option.partition("=")
         if not equals or not key.strip():
             raise UserError(f"--set {option}: write it as --set KEY=VALUE")
-        try:
-            changes[key.strip().replace("-", "_")] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {option}: {first_line(error)}") from error
+        changes[key.strip().replace("-", "_")] = read_value(value, f"--set {option}")
     return changes
 
 
