@@ -23,6 +23,7 @@ from iddmbench.personalize.captions import caption_photos
 from iddmbench.personalize.trainer import PersonalizedModel, Trainer
 from iddmbench.registry import Registry
 from iddmbench.seeds import Seeds
+from iddmbench.types import Subject
 
 
 def _split(value: object) -> object:
@@ -66,6 +67,7 @@ class Workbench:
         decoys: photos of some public people, uint8 images, one of each: their mean is a decoy identity that nobody has, and
             their scores against the subject say what a stranger gets.
         tick: called now and then with the share done, in [0, 1].
+        subject: the person's name in the dataset.
     """
 
     base: Base
@@ -77,6 +79,7 @@ class Workbench:
     surrogate_photos: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1, 3), np.uint8))
     decoys: Sequence[np.ndarray] = ()
     tick: Callable[[float], None] = lambda share: None
+    subject: str = ""
 
     def encode(self, images: np.ndarray) -> Tensor:
         """uint8 [N, S, S, 3] -> scaled latents [N, C, h, w]."""
@@ -149,6 +152,9 @@ class Defense(BaseModel, ABC):
         """Attackers that this configuration optimizes against; they are labelled white-box in the results."""
         return ()
 
+    def check(self, subjects: Sequence[Subject]) -> None:
+        """Raises UserError when the defense can't work on these people; called before anything is computed."""
+
     def extra_photos(self) -> tuple[ExtraPhotos, ...]:
         """Photos that it asks the workbench for besides the references. They become part of its cells' keys: a cell is computed
         again when a photo that it depends on changes, and only then."""
@@ -203,6 +209,7 @@ DEFENSES: Registry[Defense] = Registry(
         "blur": "iddmbench.defenses.degrade:Blur",
         "pixelate": "iddmbench.defenses.degrade:Pixelate",
         "cloak": "iddmbench.defenses.cloak:Cloak",
+        "protected-photos": "iddmbench.defenses.protected_photos:ProtectedPhotos",
     },
     "iddmbench.defenses",
 )

@@ -133,7 +133,7 @@ def test_the_core_suite_has_every_defense() -> None:
 
     core = load_sweep("orl-core")
     planned = {d.name for d in core.runs["authorized"].plan()}
-    assert planned == {n for n in DEFENSES.names() if not n.startswith(("example", "my-"))}
+    assert planned == {n for n in DEFENSES.names() if not n.startswith(("example", "my-", "protected-photos"))}
 
 
 def test_the_papers_suite_needs_what_it_says(tmp_path: Path) -> None:

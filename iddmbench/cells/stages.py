@@ -484,6 +484,7 @@ class CellStages:
             surrogate_photos=wanted("surrogate_photos", lambda: self._surrogate_photos(cell.subject)),
             decoys=wanted("decoys", lambda: [photo.image for photo in self._decoys(cell)]),
             tick=tick,
+            subject=cell.subject.name,
         )
 
     def _decoys(self, cell: Cell) -> list[Photo]:

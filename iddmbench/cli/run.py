@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     defense: Annotated[list[str], typer.Option(help="Defense to run; may be repeated.")] = ["iddm"],  # noqa: B006
     dataset: Annotated[str, typer.Option(help="Dataset: orl (embedded) or folder (your photos).")] = "orl",
     root: Annotated[Path | None, typer.Option(help="Photos of a folder dataset: ROOT/PERSON/*.jpg|png.")] = None,
@@ -20,6 +21,10 @@ def run(
         list[str] | None, typer.Option(help="Option of the dataset, KEY=VALUE (`list dataset NAME`).")
     ] = None,
     base: Annotated[str, typer.Option(help="Base model: micro, sd15, sd21, a folder, or a hub id.")] = "micro",
+    references_protected: Annotated[
+        Path | None,
+        typer.Option(help="In place of a defense: photos that are protected already, DIR/PERSON/*.png."),
+    ] = None,
     strength: Annotated[list[float], typer.Option(help="Strength in [0, 1]; may be repeated.")] = [0.5, 1.0],  # noqa: B006
     subjects: Annotated[
         str | None, typer.Option(help="How many subjects, the first ones, or 'all'; 2 by default.", show_default=False)
@@ -62,6 +67,12 @@ def run(
     from iddmbench.run.pipeline import run as run_pipeline
     from iddmbench.store.cache import default_cache, digest
 
+    options = pairs(set_, "--set")
+    if references_protected is not None:
+        if given(context, "defense") or given(context, "strength"):
+            raise UserError("--references-protected takes the place of --defense and --strength: leave these out")
+        defense, strength = ["protected-photos"], [1.0]
+        options["folder"] = str(references_protected.resolve())
     config = make_config(
         {
             "dataset": dataset,
@@ -69,7 +80,7 @@ def run(
             **_people(subjects, subject),
             "base": base,
             "defenses": tuple(defense),
-            "defense_options": pairs(set_, "--set"),
+            "defense_options": options,
             "preset": preset,
             "threat": threat,
             "purify": purify,
@@ -94,6 +105,12 @@ def run(
     print_summary(write_outputs(folder), Console())
     if failed:
         raise UserError(f"{failed} failed cell(s); see {folder / 'log.txt'}; the same command retries only them")
+
+
+def given(context: typer.Context, parameter: str) -> bool:
+    """Whether an option was written on the command line, rather than left at its default."""
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _people(subjects: str | None, names: list[str] | None) -> dict[str, Any]:

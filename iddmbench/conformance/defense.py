@@ -98,6 +98,7 @@ def workbench(base: BaseModel, declared: tuple[str, ...] | None, **changes: Any)
         "seeds": Seeds(0).child("defense", "s29"),
         "detector": YuNet(),
         "surrogate": surrogate,
+        "subject": "s29",
         "decoys": [public[name].photos[0].image for name in ("s3", "s11", "s20")],
     }
     return Workbench(**{**parts, **changes})

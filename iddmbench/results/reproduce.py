@@ -7,7 +7,8 @@ from typing import Any
 def command(config: dict[str, Any]) -> list[str]:
     """Arguments of `iddmbench run` with every setting spelled out, so that later defaults do not change the result.
 
-    A folder of photos is named PHOTOS: its path says nothing to others, and may say too much.
+    A folder of photos is named PHOTOS, one of protected photos PROTECTED: a path says nothing to others, and may say
+    too much.
     """
     arguments = ["iddmbench", "run"]
     arguments += [x for name in _list(config, "defenses") for x in ("--defense", str(name))]
@@ -23,6 +24,8 @@ def command(config: dict[str, Any]) -> list[str]:
         arguments += ["--images-per-prompt", str(config["images_per_prompt"])]
     for key, option in (("defense_options", "set"), ("lora", "lora"), ("sampling", "sampling")):
         for name, value in config.get(key, {}).items():
+            if (option, name) == ("set", "folder"):  # of protected photos
+                value = "PROTECTED"
             if isinstance(value, str | int | float):
                 arguments += [f"--{option}", f"{name}={value}"]
     for option, usual in (("preset", ""), ("threat", "authorized"), ("purify", ""), ("precision", "fp32")):

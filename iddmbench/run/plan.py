@@ -79,6 +79,8 @@ class RunPlan:
         parts = parts or ResourceCache()
         data = parts.data(config)
         subjects = choose(data, config.subjects)
+        for defense in config.plan():
+            defense.check(subjects)
         learning = [name for name in config.attackers if parse(name)]
         if learning and len(subjects) < FEWEST_SUBJECTS:
             raise UserError(
