@@ -125,7 +125,7 @@ def test_photos_beside_the_references_are_in_the_keys_of_those_who_use_them(base
     users = {
         "decoys": (replace(data, public=public), [("iddm", "untargeted"), ("cloak", "targeted")]),
         "no decoys": (replace(data, public=unseen), []),
-        "surrogate photos": (with_subject(data, "s29", surrogate=surrogate), [("aspl", "")]),
+        "surrogate photos": (with_subject(data, "s29", surrogate=surrogate), [("aspl", "untargeted")]),
     }
     before = [lab.image_key(cell) for cell in cells(data, "s29")]
     for what, (variant, wanted) in users.items():
