@@ -4,7 +4,7 @@ from pathlib import Path
 
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
-from iddmbench.photos.dataset import FaceDataset, fingerprint
+from iddmbench.photos.dataset import FaceDataset
 from iddmbench.photos.files import folders, photo_files, usable_photo
 from iddmbench.seeds import Seeds
 from iddmbench.types import FaceData, Photo, Skipped, Subject
@@ -58,11 +58,7 @@ class Folder(FaceDataset):
         if not subjects:
             reasons = "; ".join(f"{s.name}: {s.reason}" for s in skipped[-3:])
             raise UserError(f"no person in {self.root} has enough photos ({reasons})")
-        used = [x for s in subjects for x in (*s.references, *s.enrolment)]
-        public = ORL().load()
-        return FaceData(
-            self.name, tuple(subjects), public.public, tuple(skipped), fingerprint(used, public.fingerprint)
-        )
+        return FaceData(self.name, tuple(subjects), ORL().load().public, tuple(skipped))
 
     def _split(self, name: str, photos: list[Photo]) -> Subject:
         """A seeded split that depends on the identity's name and its photos' names only."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from iddmbench.defense import Defense, Names, Workbench
+from iddmbench.defense import Defense, ExtraPhotos, Names, Workbench
 from iddmbench.nets.efficientnet import EfficientNetLite0
 from iddmbench.nets.surrogate import Surrogate
 from iddmbench.perturb.pgd import ascend, to_bytes, to_signed
@@ -39,6 +39,9 @@ class Cloak(Defense):
 
     def surrogates(self) -> tuple[str, ...]:
         return self.surrogate
+
+    def extra_photos(self) -> tuple[ExtraPhotos, ...]:
+        return ("decoys",) if self.mode == "targeted" else ()
 
     def release(self, images: np.ndarray, bench: Workbench) -> np.ndarray:
         eps = self.strength * self.eps

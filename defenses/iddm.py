@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from iddmbench.defense import Defense, Names, Personalization, Workbench
+from iddmbench.defense import Defense, ExtraPhotos, Names, Personalization, Workbench
 from iddmbench.nets.efficientnet import EfficientNetLite0
 from iddmbench.nets.surrogate import Surrogate
 from iddmbench.personalize.trainer import Trainer
@@ -80,6 +80,9 @@ class IDDM(Defense):
 
     def surrogates(self) -> tuple[str, ...]:
         return self.surrogate
+
+    def extra_photos(self) -> tuple[ExtraPhotos, ...]:
+        return ("decoys",)
 
     def personalize(self, references: np.ndarray, bench: Workbench) -> Personalization:
         if self.strength == 0:

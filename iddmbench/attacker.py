@@ -51,9 +51,13 @@ class Attacker(ABC):
     source: ClassVar[str]
     similarity: ClassVar[str] = "cosine"
     differentiable: ClassVar[bool] = False
-    trained_on: ClassVar[frozenset[str]] = frozenset()
-    """Names of photos of public people ("s1/1") that it was trained on: they are left out where thresholds are calibrated,
-    because a system knows its training people too well."""
+    same_as: ClassVar[str] = ""
+    """The attacker whose network it shares, where that has another name: it is white-box where that one is (`same_network`)."""
+    referee_of: ClassVar[tuple[str, ...]] = ()
+    """Datasets whose photos it helped to choose: it is no attacker there (`refusal`)."""
+    trained_on: ClassVar[frozenset[tuple[str, str]]] = frozenset()
+    """Photos that it was trained on, by dataset and name ("orl", "s1/1"): public people on them are left out where
+    thresholds are calibrated, because a system knows its training people too well."""
     file: ClassVar[WeightFile | None] = None
     """Weights that `iddmbench fetch NAME` downloads; None when there is nothing to download."""
 
@@ -72,6 +76,15 @@ class Attacker(ABC):
         The line starts with "needs weights:" or "needs extra:" where one command mends it.
         """
         return None
+
+    def refusal(self, dataset: str) -> str | None:
+        """Why it is no attacker on the dataset of that name, in one line; None if it is one."""
+        if dataset not in self.referee_of:
+            return None
+        return (
+            f"attacker '{self.name}' was the referee of dataset '{dataset}': it chose which photos show one person, so that it "
+            "links them by construction; take another attacker"
+        )
 
     @abstractmethod
     def embed(self, images: Sequence[np.ndarray] | np.ndarray, faces: Faces | None = None) -> Embeddings:
@@ -204,10 +217,14 @@ ATTACKERS: Registry[Attacker] = Registry(
         "sface": "iddmbench.attackers.sface:SFace",
         "lbph": "iddmbench.attackers.lbph:LBPH",
         "eigenfaces": "iddmbench.attackers.eigenfaces:Eigenfaces",
+        "faceres": "iddmbench.attackers.faceres:FaceResAttacker",
+        "fr_feature": "iddmbench.attackers.faceplugin:FrFeature",
         "onnx": "iddmbench.attackers.onnx:Onnx",
         "buffalo_l": "iddmbench.attackers.insightface:BuffaloL",
         "buffalo_s": "iddmbench.attackers.insightface:BuffaloS",
         "antelopev2": "iddmbench.attackers.insightface:AntelopeV2",
+        "raccoon_l": "iddmbench.attackers.insightface:RaccoonL",
+        "raccoon_s": "iddmbench.attackers.insightface:RaccoonS",
         "facenet-vggface2": "iddmbench.attackers.facenet:FaceNetVGGFace2",
         "facenet-casia": "iddmbench.attackers.facenet:FaceNetCasia",
         "deepface-arcface": "iddmbench.attackers.deepface:ArcFace",
@@ -226,6 +243,14 @@ def split_detector(name: str) -> tuple[str, str]:
     """ "sface:mtcnn" as ("sface", "mtcnn"), "sface" as ("sface", "")."""
     system, _, last = name.rpartition(":")
     return (system, last) if system and last in DETECTORS else (name, "")
+
+
+def same_network(name: str) -> str:
+    """The attacker whose network the plain attacker of that name shares, else the name itself; also for unknown names."""
+    try:
+        return ATTACKERS.get(name.partition(":")[0]).same_as or name
+    except UserError:  # results may name a plugin that is not installed here
+        return name
 
 
 def build_attacker(name: str) -> Attacker:

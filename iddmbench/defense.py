@@ -23,12 +23,14 @@ from iddmbench.personalize.captions import caption_photos
 from iddmbench.personalize.trainer import PersonalizedModel, Trainer
 from iddmbench.registry import Registry
 from iddmbench.seeds import Seeds
+from iddmbench.types import Subject
 
 
 def _split(value: object) -> object:
     return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
 
 
+ExtraPhotos = Literal["decoys", "surrogate_photos"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """Several names in one option of a defense: `--set surrogate=sface,dlib`."""
 
@@ -60,10 +62,12 @@ class Workbench:
         detector: finds faces, for captions.
         surrogate: loads a face-recognition system by its attacker's name; only those that the defense declares.
         surrogate_photos: uint8 [M, S, S, 3], further clean photos of the subject that only the defense sees
-            (Anti-DreamBooth's set A); empty where the dataset sets none aside.
+            (Anti-DreamBooth's set A); empty where the dataset sets none aside. Only for a defense that declares them
+            (`Defense.extra_photos`), as the decoys.
         decoys: photos of some public people, uint8 images, one of each: their mean is a decoy identity that nobody has, and
             their scores against the subject say what a stranger gets.
         tick: called now and then with the share done, in [0, 1].
+        subject: the person's name in the dataset.
     """
 
     base: Base
@@ -75,6 +79,7 @@ class Workbench:
     surrogate_photos: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1, 3), np.uint8))
     decoys: Sequence[np.ndarray] = ()
     tick: Callable[[float], None] = lambda share: None
+    subject: str = ""
 
     def encode(self, images: np.ndarray) -> Tensor:
         """uint8 [N, S, S, 3] -> scaled latents [N, C, h, w]."""
@@ -110,6 +115,22 @@ class Workbench:
             return Personalization(trainer.model(), trace=trace)
 
 
+class Undeclared(Sequence[np.ndarray]):
+    """Stands where photos are that the defense did not declare. Looking at them raises UserError."""
+
+    def __init__(self, defense: str, field: ExtraPhotos):
+        self._message = f"defense '{defense}' asks for {field} but does not declare them by `extra_photos()`"
+
+    def __len__(self) -> int:
+        raise UserError(self._message)
+
+    def __getitem__(self, index: Any) -> Any:
+        raise UserError(self._message)
+
+    def __getattr__(self, name: str) -> Any:
+        raise UserError(self._message)
+
+
 class Defense(BaseModel, ABC):
     """A defense plugin. Subclasses set the class variables, declare fields and override what they change."""
 
@@ -129,6 +150,14 @@ class Defense(BaseModel, ABC):
 
     def surrogates(self) -> tuple[str, ...]:
         """Attackers that this configuration optimizes against; they are labelled white-box in the results."""
+        return ()
+
+    def check(self, subjects: Sequence[Subject]) -> None:
+        """Raises UserError when the defense can't work on these people; called before anything is computed."""
+
+    def extra_photos(self) -> tuple[ExtraPhotos, ...]:
+        """Photos that it asks the workbench for besides the references. They become part of its cells' keys: a cell is computed
+        again when a photo that it depends on changes, and only then."""
         return ()
 
     @classmethod
@@ -180,6 +209,7 @@ DEFENSES: Registry[Defense] = Registry(
         "blur": "iddmbench.defenses.degrade:Blur",
         "pixelate": "iddmbench.defenses.degrade:Pixelate",
         "cloak": "iddmbench.defenses.cloak:Cloak",
+        "protected-photos": "iddmbench.defenses.protected_photos:ProtectedPhotos",
     },
     "iddmbench.defenses",
 )

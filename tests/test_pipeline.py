@@ -429,8 +429,9 @@ def test_enrolled_photos_are_found(sface: Linker) -> None:
 
 def test_the_threshold_is_a_quantile(sface: Linker) -> None:
     """Each public photo against every other public person's template, by hand."""
-    public = {n: sface.lab.embed_photos(sface.attacker, photos).vectors for n, photos in sface.lab.data.public.items()}
-    again = sface.attacker.embed([photo.image for photo in sface.lab.data.public["s5"]])
+    people = {person.name: person for person in sface.lab.data.public}
+    public = {n: sface.lab.embed_photos(sface.attacker, p.photos).vectors for n, p in people.items()}
+    again = sface.attacker.embed([photo.image for photo in people["s5"].photos])
     np.testing.assert_allclose(again.vectors, public["s5"], atol=1e-5)
     templates = {name: v.sum(0) / np.linalg.norm(v.sum(0)) for name, v in public.items()}
     scores = [float(v @ templates[b]) for a in public for v in public[a] for b in public if a != b]
@@ -443,5 +444,5 @@ def test_the_threshold_is_a_quantile(sface: Linker) -> None:
 
 
 def test_subjects_do_not_calibrate(sface: Linker) -> None:
-    assert set(sface.public) == set(sface.lab.data.public)
-    assert not set(sface.public) & {s.name for s in sface.lab.data.subjects}
+    assert set(sface.public) == {person.label for person in sface.lab.data.public}
+    assert not set(sface.public) & {s.label for s in sface.lab.data.subjects}

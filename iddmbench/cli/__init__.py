@@ -5,10 +5,12 @@ from typing import Annotated
 import typer
 
 from iddmbench import __version__
+from iddmbench.cli.base import app as base
 from iddmbench.cli.cache import app as cache
 from iddmbench.cli.check import check
 from iddmbench.cli.doctor import doctor
 from iddmbench.cli.errors import Group
+from iddmbench.cli.export import export
 from iddmbench.cli.fetch import fetch
 from iddmbench.cli.leaderboard import app as leaderboard
 from iddmbench.cli.list import list_plugins
@@ -29,7 +31,9 @@ app.command("plot")(plot)
 app.command("submit")(submit)
 app.command("verify")(verify)
 app.add_typer(leaderboard, name="leaderboard")
+app.command("export")(export)
 app.add_typer(cache, name="cache")
+app.add_typer(base, name="base")
 app.command("list")(list_plugins)
 app.command("fetch")(fetch)
 app.command("new")(new)

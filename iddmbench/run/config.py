@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from iddmbench.adaptive import roots
 from iddmbench.attacker import build_attacker
@@ -29,8 +29,8 @@ class RunConfig(BaseModel):
 
     dataset: str = Field("orl", description="dataset plugin")
     dataset_options: dict[str, Any] = Field(default_factory=dict, description="its options")
-    subjects: tuple[str, ...] | int = Field(
-        2, description="how many subjects (the first ones), or their names; 0 = all"
+    subjects: tuple[str, ...] | PositiveInt | Literal["all"] = Field(
+        2, description="how many subjects (the first ones), 'all', or a list of names"
     )
     base: str = Field("micro", description="base model: micro, sd15, sd21, a folder or a hub id")
     defenses: tuple[str, ...] = Field(("iddm",), description="defense plugins")
@@ -54,18 +54,32 @@ class RunConfig(BaseModel):
     lora: dict[str, Any] = Field(default_factory=dict, description="changes to the base's LoRA settings")
     sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the base's sampling settings")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _subject(cls, values: object) -> object:
+        return by_name(values) if isinstance(values, dict) else values
+
     @field_validator("subjects", mode="before")
     @classmethod
     def _subjects(cls, value: object) -> object:
-        """ "all", "3" and "s29,s30" as they are written on the command line."""
-        if not isinstance(value, str):
-            return value
-        if value.strip() == "all":
-            return 0
-        try:
-            return int(value)
-        except ValueError:
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+        """A number may be text, as the command line gives it; a name is never one of a list, whatever it looks like."""
+        if isinstance(value, list | tuple):
+            if not value:
+                raise ValueError("give at least one name, a number, or 'all'")
+            if wrong := [part for part in value if not isinstance(part, str)]:
+                raise ValueError(f"a name is text: write '{wrong[0]}' in quotes")
+            return tuple(dict.fromkeys(value))
+        if isinstance(value, str) and value != "all":
+            if not value.strip().lstrip("+-").isdecimal():
+                raise ValueError(
+                    f"{value!r} is no number: people by name are --subject NAME, in a file subject: [NAME]"
+                )
+            value = int(value)
+        if isinstance(value, bool) or not (isinstance(value, int) or value == "all"):
+            raise ValueError("give a number, or 'all'; people by name are --subject NAME, in a file subject: [NAME]")
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{value} is too few: give at least 1, or 'all'")
+        return value
 
     @field_validator("strengths")
     @classmethod
@@ -141,6 +155,17 @@ class RunConfig(BaseModel):
         return _changed(recipe.sampling, self.sampling, "--sampling")
 
 
+def by_name(values: dict[Any, Any]) -> dict[Any, Any]:
+    """Settings as `RunConfig` has them: people named by `subject` are `subjects` too, a list. Raises ValueError for both."""
+    if "subject" not in values:
+        return values
+    if "subjects" in values:
+        raise ValueError("give a number or 'all' by subjects, or names by subject, not both")
+    names = values["subject"]
+    changed = {key: value for key, value in values.items() if key != "subject"}
+    return {**changed, "subjects": [names] if isinstance(names, str) else names}
+
+
 def make_config(options: dict[str, Any]) -> RunConfig:
     """Raises UserError naming the first option that is wrong."""
     try:
@@ -148,7 +173,7 @@ def make_config(options: dict[str, Any]) -> RunConfig:
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{'.'.join(str(p) for p in first['loc'])}: {message}") from error
+        raise UserError(": ".join([*filter(None, [".".join(str(p) for p in first["loc"])]), message])) from error
 
 
 def dataset_options(root: Path | None, options: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -79,6 +79,8 @@ class RunPlan:
         parts = parts or ResourceCache()
         data = parts.data(config)
         subjects = choose(data, config.subjects)
+        for defense in config.plan():
+            defense.check(subjects)
         learning = [name for name in config.attackers if parse(name)]
         if learning and len(subjects) < FEWEST_SUBJECTS:
             raise UserError(
@@ -135,12 +137,17 @@ class ResourceCache:
         return self._bases[key]
 
 
-def choose(data: FaceData, wanted: tuple[str, ...] | int) -> list[Subject]:
-    """The first `wanted` subjects (0: all), or those of the given names. Raises UserError for an unknown name."""
+def choose(data: FaceData, wanted: tuple[str, ...] | int | str) -> list[Subject]:
+    """The first `wanted` subjects, "all", or those of the given names. Raises UserError for too many, or an unknown name."""
+    if isinstance(wanted, str):
+        return list(data.subjects)
     if isinstance(wanted, int):
-        if wanted < 0:
-            raise UserError(f"subjects: {wanted} is negative; give a number, names, or 0 for all")
-        return list(data.subjects[: wanted or None])
+        if wanted > len(data.subjects):
+            there = f"{len(data.subjects)} subject{'s' if len(data.subjects) > 1 else ''}"
+            raise UserError(
+                f"dataset '{data.name}' has {there}, {wanted} asked for: give at most {len(data.subjects)}, or 'all'"
+            )
+        return list(data.subjects[:wanted])
     known = {subject.name: subject for subject in data.subjects}
     for name in wanted:
         if name not in known:
