@@ -1,9 +1,9 @@
 """The table of docs/protocol.md, "Repeatability": `python benchmarks/repeatability.py --work FOLDER`.
 
-Trains the same cells (undefended, and IDDM at strength 1) with other numbers of threads, with the instructions of an older processor
-and with other seeds, each in a process and a cache of its own, and prints by how much images, scores and rates of a cell differ.
-Runs that stand in FOLDER are read, not made again, so an interrupted measurement goes on. About six minutes of one core for each
-setting with two subjects.
+Trains the same cells (undefended, and IDDM at strength 1) with other numbers of threads, with the instructions of an older
+processor and with other seeds, each in a process and a cache of its own, and prints by how much images, scores and rates of a
+cell differ. Runs that stand in FOLDER are read, not made again, so an interrupted measurement goes on. About six minutes of
+one core for each setting with two subjects.
 """
 
 import argparse
@@ -69,7 +69,8 @@ def main() -> None:
     rows = [compared(s.name, runs["usual"], runs[s.name]) for s in EQUAL if s.name in runs and "usual" in runs]
     seeds = [s.name for s in SEEDS if s.name in runs]
     rows += [compared("seed", runs[a], runs[b]) for a, b in combinations(seeds, 2)]
-    show(pd.concat(rows))
+    if rows:
+        show(pd.concat(rows))
 
 
 def train(setting: Setting, work: Path, subjects: str) -> None:
@@ -85,13 +86,27 @@ def train(setting: Setting, work: Path, subjects: str) -> None:
     if not cache.is_dir():
         cache.mkdir()
         shutil.copytree(shared / "embed", cache / "embed")
-    run(["--defense", "none", "--defense", "iddm", "--strength", "1", "--subjects", subjects], work / setting.name, cache, setting)
+    run(
+        ["--defense", "none", "--defense", "iddm", "--strength", "1", "--subjects", subjects],
+        work / setting.name,
+        cache,
+        setting,
+    )
 
 
 def run(what: list[str], out: Path, cache: Path, setting: Setting) -> None:
     command = [sys.executable, "-c", "from iddmbench.cli import main; main()", "run", "--no-anchors", *what]
     command += [x for name in ATTACKERS for x in ("--attacker", name)]
-    command += ["--seed", str(setting.seed), "--threads", str(setting.threads), "--out", str(out), "--cache", str(cache)]
+    command += [
+        "--seed",
+        str(setting.seed),
+        "--threads",
+        str(setting.threads),
+        "--out",
+        str(out),
+        "--cache",
+        str(cache),
+    ]
     subprocess.run(command, check=True, env={**os.environ, **setting.environment}, stdout=sys.stderr)
 
 
@@ -104,7 +119,13 @@ def compared(change: str, one: RunFolder, other: RunFolder) -> pd.DataFrame:
         pictures = [np.stack([r.picture(p) for p in t["image"]]) for r, t in ((one, own), (other, theirs))]
         gray = np.abs(pictures[0].astype(int) - pictures[1]).mean((1, 2, 3))
         bits = (hashes(pictures[0]) != hashes(pictures[1])).sum(1)
-        row = {"change": change, "defense": defense, "gray": np.median(gray), "bits": np.median(bits), "most": bits.max()}
+        row = {
+            "change": change,
+            "defense": defense,
+            "gray": np.median(gray),
+            "bits": np.median(bits),
+            "most": bits.max(),
+        }
         for name in QUALITY:
             row[name] = abs(own[name].astype(float).mean() - theirs[name].astype(float).mean())
         for figure in ("score", "each", "rank", "match"):
@@ -129,11 +150,24 @@ def compared(change: str, one: RunFolder, other: RunFolder) -> pd.DataFrame:
 
 def show(table: pd.DataFrame) -> None:
     """One line per change and condition: the median and largest of its cells where two numbers stand."""
-    heads = ["what changed", "condition", "cells", "gray levels", "hash bits, of 256", "score of an image", "mean score"]
+    heads = [
+        "what changed",
+        "condition",
+        "cells",
+        "gray levels",
+        "hash bits, of 256",
+        "score of an image",
+        "mean score",
+    ]
     heads += ["rank-1 rate", "match rate", "faces", "SER-FIQ", "closeness", "adherence"]
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for (change, defense), rows in table.groupby(["change", "defense"], sort=False):
-        parts = [TITLES[str(change)], f"`{defense}`", str(len(rows)), f"{rows['gray'].median():.1f}, {rows['gray'].max():.1f}"]
+        parts = [
+            TITLES[str(change)],
+            f"`{defense}`",
+            str(len(rows)),
+            f"{rows['gray'].median():.1f}, {rows['gray'].max():.1f}",
+        ]
         parts.append(f"{rows['bits'].median():.0f}, {rows['most'].max():.0f}")
         for name in ("each", "score"):
             parts.append(f"{rows[name].median():.3f}, {rows[name].max():.3f}")

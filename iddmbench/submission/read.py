@@ -27,7 +27,8 @@ MOST_VALUES = 600_000
 MOST_IMAGE = 16 << 20
 MOST_ADAPTER = 1 << 30
 MOST_BYTES = 4 << 30
-"""Limits on what a bundle may hold once unpacked, in bytes (and members, and values of its JSON); docs/leaderboard.md states them."""
+"""Limits on what a bundle may hold once unpacked, in bytes (and members, and values of its JSON); docs/leaderboard.md states
+them."""
 NAME = re.compile(
     r"submission\.json|images/[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9]{4}\.png"
     r"|adapters/[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors"
@@ -123,8 +124,8 @@ def strict_json(content: bytes, what: str) -> dict[str, Any]:
     def whole(text: str) -> int:
         return int(text) if len(text) <= 20 else refuse(f"the number {printable(text, 30)} is too long")
 
-    # Counted before anything is built: a list of empty objects takes fifty times its text in memory. Each value of a list or object
-    # but the first has a comma before it; commas inside texts only make the count larger.
+    # Counted before anything is built: a list of empty objects takes fifty times its text in memory. Each value of a list or
+    # object but the first has a comma before it; commas inside texts only make the count larger.
     if sum(content.count(mark) for mark in (b",", b"{", b"[")) > MOST_VALUES:
         refuse(f"it holds more than {MOST_VALUES} values")
     try:
@@ -171,8 +172,8 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _nothing_besides(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> None:
-    """The file begins with its first member and ends with the directory: something else in front of it (a script, an image) would
-    make it two files in one."""
+    """The file begins with its first member and ends with the directory: something else in front of it (a script, an image)
+    would make it two files in one."""
     if members and min(info.header_offset for info in members.values()) != 0:
         raise UserError("something stands in front of the archive")
     if archive.comment:

@@ -123,7 +123,9 @@ class Machine(Frozen):
     platform: Line = "unknown"
     processor: Line = "unknown"
     cpu_count: Count = 0
-    torch_threads: Count = Field(0, description="CPU threads of the training; cells are trained again with as many; 0: unknown")
+    torch_threads: Count = Field(
+        0, description="CPU threads of the training; cells are trained again with as many; 0: unknown"
+    )
     gpu: Line | None = None
     packages: Annotated[dict[Slug, Line], Field(max_length=64)] = {}
     git: Line | None = None
@@ -229,7 +231,8 @@ def parse_submission(content: dict[str, Any]) -> Submission:
 
 
 def check_lengths(content: dict[str, Any]) -> None:
-    """Raises UserError for lists and objects that are too long or too deep in each other, and for a file that is no size and hash."""
+    """Raises UserError for lists and objects that are too long or too deep in each other, and for a file that is no size and
+    hash."""
     limits = {"cells": MOST_CELLS, "claims": MOST_CLAIMS, "files": MOST_FILES}
 
     def look(value: Any, where: str, depth: int) -> None:

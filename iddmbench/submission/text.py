@@ -9,9 +9,11 @@ from pydantic import AfterValidator, StringConstraints
 MARKS_IN_A_ROW = 2
 """Combining marks that may follow a character; more of them cover the lines above and below."""
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:@$^=\"'])")
-IGNORED = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-"""Letters, marks and symbols that show nothing (Unicode's Default_Ignorable_Code_Point beyond the categories below, and the empty
-Braille pattern)."""
+IGNORED = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters, marks and symbols that show nothing (Unicode's Default_Ignorable_Code_Point beyond the categories below, and the
+empty Braille pattern)."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First characters that make a spreadsheet read a cell as a formula."""
 
