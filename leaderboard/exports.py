@@ -21,7 +21,8 @@ def markdown_table(tracks: Mapping[str, Sequence[Entry]], ranked: Mapping[str, S
     """The worst-case ranking of every track."""
     lines = ["# IDDM-Bench leaderboard", ""]
     lines += [
-        f"Hypervolume of (worst-case {metric(METRICS[0]).title}, utility index), 95 % intervals; = marks a tie.",
+        f"Hypervolume of ({metric(METRICS[0]).title} against the strongest attacker, utility index), 95 % intervals; "
+        "= marks entries that a paired test over the subjects can't tell apart.",
         "",
     ]
     for track, entries in tracks.items():

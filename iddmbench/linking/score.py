@@ -1,5 +1,6 @@
 """Every attacker looks at the finished cells, condition by condition; the result is stored like that of any other stage."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +17,7 @@ from iddmbench.cells.stages import CODE as LAB_CODE
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError
 from iddmbench.linking.adaptive import AdaptiveLinker, Attackers, build_linkers
-from iddmbench.linking.aggregate import Group, Scored, summarize_group, threat_of, worst_case_attackers
+from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize_group, threat_of
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.results.run_folder import label, make_table, table_file
@@ -26,8 +27,9 @@ from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table
 from iddmbench.types import Subject
 
-CODE = 1
+CODE = 2
 """Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
+ABLE = "able.json"
 TABLES = ("cells", "images", "probes", "summary")
 QUALITY = ("detected", "ser_fiq", "brisque", "closeness", "adherence")
 
@@ -140,9 +142,9 @@ class Scoring:
         """Folder with the condition's rows of each of TABLES."""
 
         def compute(out: Path) -> None:
-            group = self.group(condition)
+            group = self._anchor_groups[condition.label] if condition.defense.anchor else self.group(condition)
             anchors = {c.defense.name: self.group(c, linked=False) for c in self._anchors if c.cells}
-            rows = summarize_group(group, self.attackers, self._judges, anchors, self._real)
+            rows = summarize_group(group, self.attackers, self.able, anchors, self._real)
             write_table(out / table_file("summary"), make_table("summary", rows))
             parts = [self._rows(scored, group) for several in group.cells.values() for scored in several]
             for name in ("cells", "images", "probes"):
@@ -172,7 +174,7 @@ class Scoring:
             "subjects": [subject.name for subject in self.subjects],
             "missing": condition.missing,
             "white_box": condition.white_box,
-            "judges": self._judges,
+            "able": self.able,
             "attackers": self._fingerprints,
             "many_seeds": self._many_seeds,
             "data": self.lab.data.fingerprint,
@@ -210,8 +212,28 @@ class Scoring:
         return [condition for condition in self.conditions if condition.defense.anchor]
 
     @cached_property
-    def _judges(self) -> list[str]:
-        return worst_case_attackers(self.conditions, self.attackers)
+    def able(self) -> list[str]:
+        """The attackers that link the undefended model, which make the worst cases; all where that was not run."""
+        key = {
+            "anchors": self._anchor_keys,
+            "attackers": self._fingerprints,
+            "data": self.lab.data.fingerprint,
+            "base": [self.lab.base.name, self.lab.base.fingerprint],
+            "code": [CODE, LAB_CODE["embed"]],
+        }
+
+        def compute(out: Path) -> None:
+            found = able_attackers(self._anchor_groups.values(), self.attackers)
+            (out / ABLE).write_text(json.dumps(found), encoding="utf-8")
+
+        if not any(self._anchor_keys.values()):
+            return list(self.attackers)
+        return json.loads((self.lab.store.fetch("able", key, compute) / ABLE).read_text(encoding="utf-8"))
+
+    @cached_property
+    def _anchor_groups(self) -> dict[str, Group]:
+        """The undefended and the un-personalized condition as every attacker sees them."""
+        return {condition.label: self.group(condition) for condition in self._anchors}
 
     @cached_property
     def _many_seeds(self) -> bool:
@@ -324,6 +346,8 @@ def calibration_rows(name: str, linker: Linker) -> Iterator[dict[str, Any]]:
             "title": attacker.title,
             "far": float(far),
             "threshold": threshold.value,
+            "threshold_low": linker.threshold_ends[far][0],
+            "threshold_high": linker.threshold_ends[far][1],
             "achieved_far": threshold.achieved,
             "impostor_pairs": len(linker.impostors),
             "licence": attacker.licence,
