@@ -11,7 +11,9 @@ from iddmbench.adaptive import parse
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.linking.aggregate import Group
+from iddmbench.metrics.paired import paired_difference
 from iddmbench.run.config import make_config
+from iddmbench.seeds import Seeds
 from iddmbench.submission.authenticity import title
 from iddmbench.submission.schema import ANCHORS, RunFacts, Submission
 
@@ -49,7 +51,13 @@ def check_options(meta: Submission) -> None:
 def resolved_options(defense: str, run: RunFacts) -> dict[str, Any]:
     """What an installed defense makes of the options that a run was given, its preset included."""
     given = {key: value for key, value in run.defense_options.items() if key != "strength"}
-    config = {"defenses": (defense,), "defense_options": given, "preset": run.preset, "base": run.base, "anchors": False}
+    config = {
+        "defenses": (defense,),
+        "defense_options": given,
+        "preset": run.preset,
+        "base": run.base,
+        "anchors": False,
+    }
     return make_config(config).plan()[0].model_dump(mode="json")
 
 
@@ -118,18 +126,15 @@ def effects(undefended: Group, defended: Group, surrogates: Sequence[str], units
         ]
         drops = np.array([a - b for a, b in pairs if not math.isnan(a + b)]) / units[name]
         if len(drops):
-            found.append(Effect(name, float(drops.mean()), sign_flip(drops), len(drops)))
+            found.append(Effect(name, float(drops.mean()), no_drop(drops), len(drops)))
     return found
 
 
-def sign_flip(drops: np.ndarray, rng: np.random.Generator | None = None) -> float:
-    """One-sided p value of the mean of `drops` [K], each of which is symmetric about 0 if there is no effect (Fisher 1935,
-    section 21): the share of sign patterns that reach it; of 20,000 drawn ones with more than 14 subjects."""
-    if len(drops) <= 14:
-        signs = 1 - 2 * (np.arange(2 ** len(drops))[:, None] >> np.arange(len(drops)) & 1)
-        return float((signs @ drops >= drops.sum() - 1e-12).mean())
-    signs = (rng or np.random.default_rng(0)).choice([-1, 1], size=(20_000, len(drops)))
-    return float((1 + (signs @ drops >= drops.sum() - 1e-12).sum()) / (1 + len(signs)))
+def no_drop(drops: np.ndarray) -> float:
+    """One-sided p value of the sign-flip test that the mean of `drops` [K], one a subject, is no drop."""
+    found = paired_difference(drops, np.zeros(len(drops)), Seeds(0).child("surrogates").numpy())
+    two_sided = 1.0 if found.p_value is None else found.p_value  # one subject has nothing to flip: its drop is 1 of 2
+    return two_sided / 2 if found.value > 0 else 1 - two_sided / 2
 
 
 def _mean(cells: Sequence[Any], name: str) -> float:

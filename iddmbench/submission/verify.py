@@ -21,8 +21,8 @@ from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError
 from iddmbench.linking.aggregate import Group
 from iddmbench.linking.linker import Linker
-from iddmbench.linking.ranking import Standing, standings
-from iddmbench.results.run_folder import SCHEMA, WORST_CASE, WORST_CASES, RunFolder
+from iddmbench.linking.ranking import Standing, standings, why_unranked
+from iddmbench.results.run_folder import SCHEMA, UNION, WORST_CASE, WORST_CASE_TRANSFER, WORST_CASES, RunFolder
 from iddmbench.run.environment import environment
 from iddmbench.run.pipeline import Progress, measure
 from iddmbench.run.plan import protocol
@@ -343,7 +343,7 @@ def _same_worst_cases(meta: Submission, attackers: Sequence[str]) -> set[str]:
     if plain != set(meta.attackers):
         return set()
     same = set(attackers) == plain | _claimed(meta)
-    return set(WORST_CASES) if same else {WORST_CASE}
+    return set(WORST_CASES) if same else {WORST_CASE, WORST_CASE_TRANSFER, UNION}
 
 
 def _claimed(meta: Submission) -> set[str]:
@@ -366,14 +366,14 @@ def _attacker_notes(meta: Submission, linkers: Mapping[str, Linker], attackers: 
 
 def _white_box_notes(defense: str, white_box: tuple[str, ...], summary: pd.DataFrame) -> list[str]:
     """An attacker that the defense optimized against should link less than others. One that links more may have been called
-    white-box to keep it out of the worst case."""
+    white-box to keep it out of what is said of systems that the defense does not know."""
     rows = summary[(summary["metric"] == "r1u") & (summary["policy"] == "headline") & (summary["defense"] == defense)]
-    worst = rows[rows["attacker"] == WORST_CASE].set_index("strength")["value"]
+    worst = rows[rows["attacker"] == WORST_CASE_TRANSFER].set_index("strength")["value"]
     notes = []
     for name in white_box:
         own = rows[rows["attacker"] == name].set_index("strength")["value"]
         if (own < worst.reindex(own.index)).any():
-            notes.append(f"'{name}' is white-box and yet links more images than the worst case, which leaves it out")
+            notes.append(f"'{name}' is white-box and yet links more images than any attacker that is not")
     return notes
 
 
@@ -409,8 +409,8 @@ def _standings(
         reasons.append(f"fewer than {LEAST_SUBJECTS} subjects")
     if meta.run.lora:
         reasons.append("its own LoRA settings")
-    if not any(s.judge == WORST_CASE for s in found):
-        reasons.append("every attacker is white-box")
+    if few := why_unranked(list(groups.values()), attackers):
+        reasons.append(few)
     return found, ", ".join(reasons)
 
 
