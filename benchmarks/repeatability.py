@@ -112,10 +112,9 @@ def run(what: list[str], out: Path, cache: Path, setting: Setting) -> None:
 
 def compared(change: str, one: RunFolder, other: RunFolder) -> pd.DataFrame:
     """By how much each cell of two runs differs: one row per cell, figures as `show` names them."""
-    keys = ["defense", "subject"]
     rows = []
-    for (defense, subject), own in one.images.groupby(keys):
-        theirs = other.images[(other.images["defense"] == defense) & (other.images["subject"] == subject)]
+    for (defense, subject), own in one.images.groupby(["defense", "subject"]):
+        theirs = of_cell(other.images, str(defense), str(subject))
         pictures = [np.stack([r.picture(p) for p in t["image"]]) for r, t in ((one, own), (other, theirs))]
         gray = np.abs(pictures[0].astype(int) - pictures[1]).mean((1, 2, 3))
         bits = (hashes(pictures[0]) != hashes(pictures[1])).sum(1)
@@ -128,49 +127,38 @@ def compared(change: str, one: RunFolder, other: RunFolder) -> pd.DataFrame:
         }
         for name in QUALITY:
             row[name] = abs(own[name].astype(float).mean() - theirs[name].astype(float).mean())
-        for figure in ("score", "each", "rank", "match"):
-            row[figure] = 0.0
-        for attacker in ATTACKERS:
-            a, b = (
-                r.probes[(r.probes["defense"] == defense) & (r.probes["subject"] == subject)]
-                .query("attacker == @attacker")
-                .sort_values(["prompt", "index"])
-                for r in (one, other)
-            )
+        for name in ATTACKERS:
+            a, b = (attacked(r, str(defense), str(subject), name) for r in (one, other))
             found = {
-                "score": abs(a["mated"].mean() - b["mated"].mean()),
-                "each": np.nanmean(np.abs(a["mated"].to_numpy() - b["mated"].to_numpy())),
+                f"score {name}": abs(a["mated"].mean() - b["mated"].mean()),
                 "rank": abs((a["rank"] == 1).mean() - (b["rank"] == 1).mean()),
                 "match": abs(a["match_1e-2"].mean() - b["match_1e-2"].mean()),
             }
-            row |= {k: max(row[k], v) for k, v in found.items()}
+            row |= {k: max(row.get(k, 0.0), v) for k, v in found.items()}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
+def of_cell(table: pd.DataFrame, defense: str, subject: str) -> pd.DataFrame:
+    return table[(table["defense"] == defense) & (table["subject"] == subject)]
+
+
+def attacked(run: RunFolder, defense: str, subject: str, attacker: str) -> pd.DataFrame:
+    rows = of_cell(run.probes, defense, subject)
+    return rows[rows["attacker"] == attacker].sort_values(["prompt", "index"])
+
+
 def show(table: pd.DataFrame) -> None:
-    """One line per change and condition: the median and largest of its cells where two numbers stand."""
-    heads = [
-        "what changed",
-        "condition",
-        "cells",
-        "gray levels",
-        "hash bits, of 256",
-        "score of an image",
-        "mean score",
-    ]
+    """One line per change and condition: the median and the largest of its cells, or the largest alone."""
+    heads = ["what changed", "condition", "cells", "gray levels", "hash bits, of 256"]
+    heads += [f"mean score, {name}" for name in ATTACKERS]
     heads += ["rank-1 rate", "match rate", "faces", "SER-FIQ", "closeness", "adherence"]
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for (change, defense), rows in table.groupby(["change", "defense"], sort=False):
-        parts = [
-            TITLES[str(change)],
-            f"`{defense}`",
-            str(len(rows)),
-            f"{rows['gray'].median():.1f}, {rows['gray'].max():.1f}",
-        ]
+        parts = [TITLES[str(change)], f"`{defense}`", str(len(rows))]
+        parts.append(f"{rows['gray'].median():.1f}, {rows['gray'].max():.1f}")
         parts.append(f"{rows['bits'].median():.0f}, {rows['most'].max():.0f}")
-        for name in ("each", "score"):
-            parts.append(f"{rows[name].median():.3f}, {rows[name].max():.3f}")
+        parts += [f"{rows[f'score {n}'].median():.3f}, {rows[f'score {n}'].max():.3f}" for n in ATTACKERS]
         parts += [f"{rows[name].max():.2f}" for name in ("rank", "match", "detected")]
         parts += [f"{rows[name].max():.3f}" for name in ("ser_fiq", "closeness", "adherence")]
         print("| " + " | ".join(parts) + " |")

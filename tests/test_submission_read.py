@@ -149,7 +149,7 @@ def test_something_in_front_of_or_behind_the_archive(tmp_path: Path) -> None:
     ],
 )
 def test_lists_of_very_many(tmp_path: Path, field: str, item: str, count: int, hint: str) -> None:
-    """Half a megabyte of zip; with an error collected for each element it took 14 GB. Now little more than its text, and no time."""
+    """Half a megabyte of zip, which took 14 GB while an error was collected for each element."""
     meta = content()
     meta["files"] = bundles.facts(members_of(meta, lambda cell: b""))
     text = json.dumps(meta | {field: ["@"]}).replace('["@"]', "[" + ",".join([item] * count) + "]")

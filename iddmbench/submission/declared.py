@@ -20,9 +20,8 @@ from iddmbench.submission.schema import ANCHORS, RunFacts, Submission
 LINKS = 0.1
 """Share of the undefended model's images that an attacker must link at rank 1 before it can tell what a defense does to it."""
 ALPHA = 0.05
-LEAST_DROP = 0.1
-"""Of the mean score, in units of `retrain.score_unit`; IDDM and the cloak lower their surrogates' by 1 and more at strength
-1."""
+LEAST_DROP = 0.25
+"""Of the mean score, in units of `retrain.score_unit`. IDDM and the cloak lower the scores of their surrogates by 1 to 3 units."""
 
 
 def check_options(meta: Submission) -> None:

@@ -29,14 +29,14 @@ from iddmbench.submission.schema import CellFacts, Machine
 from iddmbench.submission.stages import real_defense
 from iddmbench.types import Subject
 
-SCORE = 0.25
+SCORE = 0.5
 """What the mean score of a cell's images to their subject's template may differ by, in units of `score_unit`."""
-RATE = 0.25
+RATE = 0.4
 """What a rate over a cell's images may: linked at rank 1, faces found."""
-QUALITY = {"SER-FIQ": 0.05, "closeness": 0.05, "adherence": 0.2}
+QUALITY = {"SER-FIQ": 0.1, "closeness": 0.05, "adherence": 0.5}
 """What the means of the utility components may."""
 IMAGES = 16
-"""Images of a cell on which these were measured. A mean over fewer varies more, by the square root of their number."""
+"""Images of a cell on which these were measured (docs/protocol.md). A mean over fewer varies more, by the square root of that."""
 MOST_THREADS = 64
 VERSIONS = ("iddmbench", "torch", "diffusers", "transformers", "peft", "numpy")
 """Packages that must have the submitter's versions before equal pixels can be expected."""
@@ -166,7 +166,13 @@ def observed(lab: CellStages, cell: Any, outputs: Outputs, linkers: dict[str, Li
         found[f"{name}: faces found"] = float(np.mean(linked.acquired))
     quality = lab.utility(cell.subject, outputs)
     means = {"SER-FIQ": quality.ser_fiq, "closeness": quality.closeness, "adherence": quality.adherence}
-    return found | {name: float(np.mean(values)) for name, values in means.items()}
+    return found | {name: _known_mean(values) for name, values in means.items()}
+
+
+def _known_mean(values: np.ndarray) -> float:
+    """The mean of what has a value: a prompt need not ask for a pose."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def score_unit(linker: Linker) -> float:
