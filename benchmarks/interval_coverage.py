@@ -2,8 +2,8 @@
 
     python benchmarks/interval_coverage.py [--draws 400] [--only rates|scores|index]
 
-rates    beta-binomial subjects with 16 images each: number of subjects x true rate x correlation of a subject's images. For each
-         cell the share of intervals that hold the true rate, and their mean width, for `rate_interval`; last the share for a
+rates    beta-binomial subjects with 16 images each: subjects x true rate x correlation of a subject's images. For each cell
+         the share of intervals that hold the true rate, and their mean width, for `rate_interval`; last the share for a
          percentile bootstrap of subjects and images, which is what many tables report.
 scores   means of a score: normal and skewed subjects.
 index    the utility index: four components relative to an undefended model of the same subjects, near 1 and in the middle.

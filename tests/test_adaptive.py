@@ -220,7 +220,7 @@ def test_threats() -> None:
 
 
 def test_who_is_in_which_worst_case() -> None:
-    """White-box attackers are in the worst case, only the transfer one leaves them out; adaptive ones that link people have their own."""
+    """White-box attackers are in the worst case, the transfer one leaves them out; adaptive ones have one of their own."""
     names = ["dlib", "sface", "purify:dlib", "fuse:dlib+sface", "sface:mtcnn", "dlib:mtcnn", "cross-post:dlib"]
     found = members(names, ("sface",))
     assert found["worst-case"] == found["union"] == ["dlib", "sface", "sface:mtcnn", "dlib:mtcnn"]

@@ -205,7 +205,8 @@ def test_adaptive_judges(groups: list[Group]) -> None:
     calibrate in some condition is none of its metrics, as in the summary."""
     rng, names = np.random.default_rng(7), ["dlib", "sface", "finetune:sface", "cross-post:dlib"]
     leak = {"dlib": 0.5, "sface": 0.2, "finetune:sface": 0.6, "cross-post:dlib": 0.9}
-    none, generic = (group(n, math.nan, leak, q, rng) for n, q in (("none", 1.0), ("generic", 0.5)))
+    none = group("none", math.nan, dict.fromkeys(names, 0.9), 1.0, rng)
+    generic = group("generic", math.nan, dict.fromkeys(names, 0.02), 0.5, rng)
     one = group("method", 1.0, leak, 0.9, rng, white_box=("sface",))
     for cells in one.cells.values():
         del cells[0].linkage["finetune:sface"].matched["1e-3"]

@@ -53,7 +53,7 @@ def _is_one_of(images: np.ndarray, bits: np.ndarray, others: np.ndarray) -> np.n
     gray = np.full(near.shape, np.inf)
     for i, j in np.argwhere(near <= 2 * COPY):  # farther ones are no candidates
         gray[i, j] = np.abs(images[i].astype(int) - views[j]).mean()
-    return ((near <= SAME) | (gray <= GRAY)).any(1)
+    return np.asarray(((near <= SAME) | (gray <= GRAY)).any(axis=1))
 
 
 def repeated_images(posted: Sequence[Posted], undefended: Mapping[tuple[str, int], np.ndarray]) -> list[str]:
