@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from iddmbench.adaptive import parse
+from iddmbench.adaptive import parse, roots
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.linking.aggregate import Group
@@ -15,13 +15,14 @@ from iddmbench.metrics.paired import paired_difference
 from iddmbench.run.config import make_config
 from iddmbench.seeds import Seeds
 from iddmbench.submission.authenticity import title
+from iddmbench.submission.names import own_names
 from iddmbench.submission.schema import ANCHORS, RunFacts, Submission
 
 LINKS = 0.1
 """Share of the undefended model's images that an attacker must link at rank 1 before it can tell what a defense does to it."""
 ALPHA = 0.05
 LEAST_DROP = 0.25
-"""Of the mean score, in units of `retrain.score_unit`. IDDM and the cloak lower the scores of their surrogates by 1 to 3 units."""
+"""Of the mean score, in units of `retrain.score_unit`. IDDM and the cloak lower their surrogates' by 1 to 3 units."""
 
 
 def check_options(meta: Submission) -> None:
@@ -149,7 +150,9 @@ def false_surrogates(
     systems."""
     undefended = groups.get("none")
     defended = [g for g in groups.values() if g.strength > 0 and g.cells]
-    notes = [f"'{name}' is declared as a surrogate and was not run here" for name in surrogates if name not in units]
+    ran = {root for name in units for root in roots(name)}
+    absent = [name for name in surrogates if name not in ran and not own_names((name,), units)]
+    notes = [f"'{name}' is declared as a surrogate and was not run here" for name in absent]
     if undefended is None or not undefended.cells or not defended:
         return [], notes
     strongest = max(defended, key=lambda g: g.strength)

@@ -36,7 +36,7 @@ RATE = 0.45
 QUALITY = {"SER-FIQ": 0.1, "closeness": 0.05, "adherence": 0.55}
 """What the means of the utility components may."""
 IMAGES = 16
-"""Images of a cell on which these were measured (docs/protocol.md). A mean over fewer varies more, by the square root of that."""
+"""Images of a cell on which these were measured (docs/protocol.md). A mean over fewer varies more, by the square root."""
 MOST_THREADS = 64
 VERSIONS = ("iddmbench", "torch", "diffusers", "transformers", "peft", "numpy")
 """Packages that must have the submitter's versions before equal pixels can be expected."""
