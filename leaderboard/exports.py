@@ -5,6 +5,7 @@ import io
 import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from iddmbench.leaderboard.board import Place
 from iddmbench.leaderboard.entry import Entry
@@ -78,10 +79,10 @@ def standings_csv(ranked: Mapping[str, Sequence[Place]]) -> str:
     for track, own in ranked.items():
         for place in own:
             e, s = place.entry, place.standing
-            rows.append([track, e.id, e.name, e.defense, *((s.judge, s.threat, s.metric) if s else ("", "", ""))])
-            rows[-1] += [place.rank, len(place.tied), *((s.value, s.low, s.high) if s else (None,) * 3)]
-            rows[-1] += [s.privacy_at, s.utility_at, " ".join(f"{x:g}" for x in s.strengths)] if s else [None, None, ""]
-            rows[-1] += [e.subjects, e.unranked, e.paper, e.code, e.added.isoformat()]
+            row: list[Any] = [track, e.id, e.name, e.defense, *((s.judge, s.threat, s.metric) if s else ("", "", ""))]
+            row += [place.rank, len(place.tied), *((s.value, s.low, s.high) if s else (None,) * 3)]
+            row += [s.privacy_at, s.utility_at, " ".join(f"{x:g}" for x in s.strengths)] if s else [None, None, ""]
+            rows.append([*row, e.subjects, e.unranked, e.paper, e.code, e.added.isoformat()])
     return _csv(heads, rows)
 
 

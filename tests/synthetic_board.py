@@ -127,7 +127,7 @@ def entry(
         "options": {"rounds": "8"},
         "white_box": ["sface"],
         "stated": False,
-        "command": ["iddmbench", "run", "--defense", defense, "--strength", "0.5", "--subjects", "s29,s30"],
+        "command": ["iddmbench", "run", "--defense", defense, "--strength", "0.5", "--subject", "s29"],
         "attackers": [
             {
                 "name": a,

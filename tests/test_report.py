@@ -284,7 +284,7 @@ def test_command_is_one_that_run_takes(finished_run: Path) -> None:
     given = context.params
     assert given["defense"] == ["iddm"]
     assert given["strength"] == [0.25, 0.5, 1.0]
-    assert given["subjects"] == "s29,s30"
+    assert given["subject"] == ["s29", "s30"] and given["subjects"] is None
     assert given["attacker"] == ["dlib", "sface"]
     assert given["prompt"] == config["prompts"]
     assert given["images_per_prompt"] == 2

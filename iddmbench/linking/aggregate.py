@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from iddmbench.adaptive import links_people, parse, roots
+from iddmbench.attacker import same_network
 from iddmbench.cells.stages import Cell, Utility
 from iddmbench.linking.linker import Linkage
 from iddmbench.metrics.bootstrap import bootstrap, mean_interval, resampled_means
@@ -172,13 +173,13 @@ def has_figures(group: Group, name: str) -> bool:
 
 
 def systems_of(attackers: Iterable[str]) -> set[str]:
-    """All systems that some attackers rest on."""
-    return {root for name in attackers for root in roots(name)}
+    """All systems that some attackers rest on, and those that have the same network under another name."""
+    return {system for name in attackers for root in roots(name) for system in (root, same_network(root))}
 
 
 def threat_of(name: str, white_box: tuple[str, ...]) -> str:
     """What an attacker knows of a defense with those surrogates (docs/protocol.md)."""
-    known = bool(set(roots(name)) & systems_of(white_box))
+    known = bool(systems_of([name]) & systems_of(white_box))
     if parse(name) is None:
         return WHITE_BOX if known else TRANSFER
     return ADAPTIVE_WHITE_BOX if known else ADAPTIVE

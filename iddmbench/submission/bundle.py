@@ -144,9 +144,10 @@ def _run_facts(run: RunFolder, name: str) -> dict[str, Any]:
     same += ["defense_options", "lora", "sampling", "lora_settings", "sampling_settings"]
     facts = {key: config[key] for key in (*same, "data_fingerprint", "base_fingerprint")}
     facts |= {key: config[key] for key in ("preset", "threat", "purify", "precision") if key in config}
+    # A folder's path (of protected photos) says nothing to others, and may say too much.
+    facts["defense_options"] = {k: v for k, v in config["defense_options"].items() if k != "folder"}
     own = [entry for entry in config["plan"] if entry["name"] == name]
     facts["resolved_options"] = {k: v for k, v in own[-1].items() if k not in ("name", "strength")} if own else {}
-    # A folder's path says nothing to others, and may say too much.
     return facts | {"base": config["base"] if config["base"] in ("micro", *ALIASES) else "custom"}
 
 
