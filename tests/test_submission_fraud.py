@@ -330,13 +330,11 @@ def test_cells_are_trained_again_on_the_bundles_threads(
 def test_pixels_do_not_count(case: Case, tmp_path: Path) -> None:
     """Images that differ by some gray levels and show the same person as well agree."""
 
-    def noisy(meta: dict[str, Any], members: Members) -> None:
-        rng = np.random.default_rng(0)
+    def brighter(meta: dict[str, Any], members: Members) -> None:
         for name in [n for n in members if n.startswith("images/blend")]:
-            image = decoded(members[name])
-            members[name] = png(np.clip(image + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8))
+            members[name] = png(np.clip(decoded(members[name]).astype(int) + 3, 0, 255).astype(np.uint8))
 
-    found = case.verify(forge(case.bundle, tmp_path / "noisy.zip", noisy), tmp_path / "out", retrain=1)
+    found = case.verify(forge(case.bundle, tmp_path / "brighter.zip", brighter), tmp_path / "out", retrain=1)
     assert found.retrained[0].agrees and found.retrained[0].gray > 2, found.retrained
 
 

@@ -309,7 +309,9 @@ def test_the_same_defense_in_another_track(case: Case, verified: Verification, t
     thief = forge(case.bundle, tmp_path / "thief.zip", steals)
     found = case.verify(thief, tmp_path / "out", known=boards.known_images(board))
     assert not found.refused and found.track != verified.track
-    assert any("those of submission 'blend', of the same defense in another track" in note for note in found.notes)
+    assert any(
+        "those of submission 'blend', of the same defense and authors in another track" in note for note in found.notes
+    )
 
     def renamed(meta: dict[str, Any], members: Members) -> None:
         steals(meta, members)

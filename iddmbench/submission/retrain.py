@@ -33,7 +33,7 @@ SCORE = 0.5
 """What the mean score of a cell's images to their subject's template may differ by, in units of `score_unit`."""
 RATE = 0.45
 """What a rate over a cell's images may: linked at rank 1, faces found."""
-QUALITY = {"SER-FIQ": 0.1, "closeness": 0.05, "adherence": 0.55}
+QUALITY = {"SER-FIQ": 0.1, "closeness": 0.1, "adherence": 0.55}
 """What the means of the utility components may."""
 IMAGES = 16
 """Images of a cell on which these were measured (docs/protocol.md). A mean over fewer varies more, by the square root."""
