@@ -24,6 +24,8 @@ class Blend(Defense):
     name = "blend"
     title = "views of photos instead of generated images"
 
+    differentiates = False
+
     surrogate: str = "coarse"
 
     def surrogates(self) -> tuple[str, ...]:

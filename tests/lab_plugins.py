@@ -15,7 +15,6 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import pytest
-from torch import nn
 
 from iddmbench.attacker import ATTACKERS, Attacker
 from iddmbench.datasets.orl import PUBLIC, photo
@@ -88,10 +87,6 @@ class Coarse(Attacker):
 
     def fingerprint(self) -> str:
         return hashlib.sha256(self.name.encode()).hexdigest()
-
-    def network(self):
-        """That there is one lets a defense declare it; no defense of these tests optimizes against it."""
-        return nn.Identity()
 
 
 class Fine(Coarse):
