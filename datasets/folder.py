@@ -43,12 +43,17 @@ class Folder(FaceDataset):
         people = folders(self.root)
         if not people:
             raise UserError(f"{self.root} holds no folders: put each person's photos into one, {self.root}/NAME/*.jpg")
-        detector, skipped, subjects = YuNet(), [], []
+        detector = YuNet()
+        skipped: list[Skipped] = []
+        subjects: list[Subject] = []
         for person in people:
-            photos = []
+            photos: list[Photo] = []
             for path in photo_files(person):
                 entry = usable_photo(path, f"{person.name}/{path.name}", detector)
-                (photos if isinstance(entry, Photo) else skipped).append(entry)  # type: ignore[attr-defined]
+                if isinstance(entry, Photo):
+                    photos.append(entry)
+                else:
+                    skipped.append(entry)
             needed = self.references + self.enrolment
             if len(photos) < needed:
                 reason = f"{len(photos)} usable photos, {needed} needed ({self.references} + {self.enrolment})"

@@ -86,7 +86,9 @@ class LFW(LocalCopy):
         return sorted(people, key=lambda folder: Seeds(self.seed).child(role, folder.name).value())
 
     def _shuffled(self, files: list[Path]) -> list[Path]:
-        order = Seeds(self.seed).child("split", files[0].parent.name).numpy().permutation(len(files)) if files else []
+        if not files:
+            return []
+        order = Seeds(self.seed).child("split", files[0].parent.name).numpy().permutation(len(files))
         return [files[i] for i in order]
 
     def _split(self, name: str, photos: tuple[Photo, ...]) -> Subject:

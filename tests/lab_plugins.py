@@ -99,6 +99,7 @@ class Echo(Defense):
 
     name = "echo"
     title = "photos instead of generated images"
+    differentiates = False
 
     surrogate: str = ""
     fails: str = ""
@@ -130,7 +131,7 @@ class Echo(Defense):
 @lru_cache
 def square(person: int, index: int) -> np.ndarray:
     image = photo(person, index).image
-    return resize(face_square(image, detector().detect([image]).boxes[0]), 64)
+    return resize(face_square(image, detector().detect([image]).boxes[0], 1.6), 64)
 
 
 PLUGINS = ((DATASETS, TinyORL), (ATTACKERS, Coarse), (ATTACKERS, Fine), (DEFENSES, Echo))

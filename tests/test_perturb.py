@@ -221,7 +221,7 @@ def test_a_base_that_gives_nan_stops_it(name: str, tmp_path: Path, photos: np.nd
     broken = load_base(str(write_base(tmp_path)))
     with torch.no_grad():
         next(broken.vae.encoder.parameters()).fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="diverged"):
+    with pytest.raises(UserError, match=f"defense '{name}': protect failed: FloatingPointError: .*diverged"):
         configure(DEFENSES.get(name), SHORT[name]).protect(photos, bench_of(broken))
 
 

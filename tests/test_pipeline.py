@@ -26,7 +26,9 @@ from iddmbench.linking.linker import Linker
 from iddmbench.metrics.policies import most_pessimistic_policy
 from iddmbench.models.base import load_base
 from iddmbench.report.write import write_outputs
-from iddmbench.results.run_folder import TABLES, RunFolder, table_file
+from iddmbench.results.headline import headlines
+from iddmbench.results.run_folder import SCHEMA, TABLES, WORST_CASES, RunFolder, table_file
+from iddmbench.results.summary import Summary
 from iddmbench.run import pipeline
 from iddmbench.run.config import RunConfig, make_config
 from iddmbench.store.cache import Store
@@ -208,7 +210,7 @@ def test_a_failing_cell_is_a_record(finished: Finished, tmp_path: Path, caplog: 
     run = RunFolder.open(tmp_path / "out")
     assert len(run.failed) == len(STRENGTHS)
     assert set(run.failed["defense"]) == {"echo"} and set(run.failed["subject"]) == {"s30"}
-    assert set(run.failed["error"]) == {"RuntimeError: no luck with s30"}
+    assert set(run.failed["error"]) == {"defense 'echo': release failed: RuntimeError: no luck with s30"}
     assert "Traceback" in caplog.text and "second line" in caplog.text
     assert (run.cells["status"] == "ok").sum() == 4 + len(STRENGTHS)
     echo = run.summary[run.summary["defense"] == "echo"]
@@ -265,8 +267,8 @@ def test_another_runs_folder_is_refused(finished: Finished, tmp_path: Path, monk
     with pytest.raises(UserError, match=r"holds another run \(.*seeds.*\): give another --out, or remove that folder"):
         finished.again(out, seeds=(3,))
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
-    (out / "config.json").write_text((out / "config.json").read_text().replace('"schema": 3', '"schema": 99'))
-    with pytest.raises(UserError, match=r"schema version 99, this one writes 3: give another --out, or remove"):
+    (out / "config.json").write_text((out / "config.json").read_text().replace(f'"schema": {SCHEMA}', '"schema": 99'))
+    with pytest.raises(UserError, match=rf"schema version 99, this one writes {SCHEMA}: give another --out, or remove"):
         finished.again(out)
     (out / "config.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
@@ -335,17 +337,31 @@ def test_summary_equals_the_probes(finished: Finished, condition: tuple[str, flo
 
 
 @pytest.mark.parametrize("hidden", ["", "fine"])
-def test_the_worst_case_is_image_by_image(finished: Finished, tmp_path: Path, hidden: str) -> None:
-    """Linked if any judge links it; a judge is an attacker that no defense of the run optimized against."""
-    run = finished
-    if hidden:
-        run = finished.again(tmp_path / "out", defense_options={"surrogate": hidden})
+def test_the_worst_case_is_the_strongest_single_attacker(finished: Finished, tmp_path: Path, hidden: str) -> None:
+    """By name; the union counts an image that any attacker links. Without anchors, as nobody links this base undefended."""
+    options = {"defense_options": {"surrogate": hidden}} if hidden else {}
+    run = finished.again(tmp_path / "out", anchors=False, **options)
     summary, probes = run.table("summary"), run.table("probes")
-    judges = [a for a in ("coarse", "fine") if a != hidden]
     white = probes["threat"] == "white-box"
     assert (white == ((probes["defense"] == "echo") & (probes["attacker"] == hidden))).all()
     for strength in STRENGTHS:
-        seen = probes[(probes["strength"] == strength) & probes["attacker"].isin(judges)]
+        where = {"defense": "echo", "strength": strength, "metric": "r1u"}
+        for policy in ("acquired", "miss", "chance", "headline"):
+            single = {a: row(summary, **where, attacker=a, policy=policy) for a in ("coarse", "fine")}
+            worst = row(summary, **where, attacker="worst-case", policy=policy)
+            assert worst["value"] == min(one["value"] for one in single.values()), "white-box or not"
+            assert single[worst["by"]]["value"] == worst["value"]
+            assert worst["low"] <= min(one["low"] for one in single.values()), "simultaneous: never narrower"
+            if hidden:
+                transfer = row(summary, **where, attacker="worst-case-transfer", policy=policy)
+                other = next(a for a in single if a != hidden)
+                assert (transfer["by"], transfer["value"], transfer["low"]) == (
+                    other,
+                    single[other]["value"],
+                    single[other]["low"],
+                )
+        # The union, image by image.
+        seen = probes[probes["strength"] == strength]
         linked = (seen["rank"] == 1).groupby(seen["image"]).any()
         got = seen["acquired"].groupby(seen["image"]).any()
         protection = {
@@ -353,18 +369,37 @@ def test_the_worst_case_is_image_by_image(finished: Finished, tmp_path: Path, hi
             "miss": 1 - linked.mean(),
             "chance": 1 - (linked + (~got) / (28 + len(SUBJECTS))).mean(),
         }
-        where = {"defense": "echo", "strength": strength, "attacker": "worst-case", "metric": "r1u"}
         for policy, value in protection.items():
-            assert row(summary, **where, policy=policy)["value"] == pytest.approx(value)
-        headline = row(summary, **where, policy="headline")["value"]
+            assert row(summary, **where, attacker="union", policy=policy)["value"] == pytest.approx(value)
+        headline = row(summary, **where, attacker="union", policy="headline")["value"]
         assert headline == pytest.approx(protection[most_pessimistic_policy(protection)])  # type: ignore[arg-type]
-        single = [row(summary, **{**where, "attacker": a}, policy="headline")["value"] for a in judges]
-        assert headline <= min(single) + 1e-9
+
+
+def test_thresholds_carry_their_error(finished: Finished) -> None:
+    """PSR at the ends of the threshold's interval, counted from the probes' scores."""
+    calibration, probes, summary = (finished.table(name) for name in ("calibration", "probes", "summary"))
+    assert (calibration["threshold_low"] <= calibration["threshold"]).all()
+    assert (calibration["threshold"] <= calibration["threshold_high"]).all()
+    one = calibration[(calibration["attacker"] == "fine") & (calibration["far"] == 1e-2)].iloc[0]
+    seen = probes[(probes["attacker"] == "fine") & (probes["defense"] == "echo") & (probes["strength"] == STRENGTHS[0])]
+    where = {"defense": "echo", "strength": STRENGTHS[0], "attacker": "fine", "metric": "psr@1e-2", "policy": "miss"}
+    found = row(summary, **where)
+    mated = seen["mated"].fillna(-np.inf)
+    assert found["threshold_low"] == pytest.approx(1 - (mated >= one["threshold_low"]).mean())
+    assert found["threshold_high"] == pytest.approx(1 - (mated >= one["threshold_high"]).mean())
+    assert found["threshold_low"] <= found["value"] <= found["threshold_high"]
+
+
+def test_attackers_that_do_not_link_the_undefended_model_make_no_worst_case(finished: Finished) -> None:
+    """This base was trained for seconds: its undefended images look like nobody, so nothing can be concluded."""
+    summary = Summary(RunFolder.open(finished.out))
+    assert summary.able == [] and not set(WORST_CASES) & set(finished.table("summary")["attacker"])
+    assert any("says nothing about protection" in sentence for sentence in headlines(summary))
 
 
 def test_strength_shows_in_the_headline(finished: Finished) -> None:
     summary = finished.table("summary")
-    where = {"defense": "echo", "attacker": "worst-case", "metric": "psr@1e-2", "policy": "headline"}
+    where = {"defense": "echo", "attacker": "fine", "metric": "psr@1e-2", "policy": "headline"}
     values = [row(summary, **where, strength=s)["value"] for s in STRENGTHS]
     assert values == sorted(values) and values[0] < 0.5 < values[-1]
 

@@ -29,4 +29,5 @@ DATASETS: Registry[FaceDataset] = Registry(
         "lfw": "iddmbench.datasets.lfw:LFW",
     },
     "iddmbench.datasets",
+    texts=("name", "title", "licence"),
 )

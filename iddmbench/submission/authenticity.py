@@ -54,7 +54,7 @@ def copies_of_photos(posted: Sequence[Posted], data: FaceData, side: int) -> lis
     as references are, and mirrored."""
     own, unseen, public = _dataset_hashes(data, side)
     problems = []
-    for title, cells in _by_condition(posted):
+    for title, cells in by_condition(posted):
         near = total = 0
         for one in cells:
             strangers = np.concatenate([public, *(h for n, h in {**_others(own, one), **unseen}.items() if len(h))])
@@ -72,7 +72,7 @@ def copies_of_photos(posted: Sequence[Posted], data: FaceData, side: int) -> lis
 def copies_between_subjects(posted: Sequence[Posted]) -> list[str]:
     """Conditions that post one image for several subjects. The un-personalized anchor is no condition of that kind."""
     problems = []
-    for title, cells in _by_condition(posted):
+    for title, cells in by_condition(posted):
         if cells[0].cell.defense == "generic":
             continue
         bits = np.concatenate([one.bits[~one.flat] for one in cells])
@@ -96,6 +96,11 @@ class Known:
     defense: str
     track: str
     cells: Mapping[str, Sequence[np.ndarray]]
+    authors: tuple[str, ...] = ()
+
+    def by(self, authors: Sequence[str]) -> bool:
+        """Whether it has the same authors; of one that names none nobody can say."""
+        return bool(self.authors) and {a.casefold() for a in self.authors} == {a.casefold() for a in authors}
 
 
 def copies_of_submissions(
@@ -111,7 +116,7 @@ def copies_of_submissions(
         others: by the submissions' names.
     """
     problems = []
-    for title, cells in _by_condition(posted):
+    for title, cells in by_condition(posted):
         if cells[0].cell.strength is None:
             continue
         for name, known in others.items():
@@ -132,7 +137,7 @@ def copies_of_submissions(
 
 def flat_images(posted: Sequence[Posted]) -> list[str]:
     problems = []
-    for title, cells in _by_condition(posted):
+    for title, cells in by_condition(posted):
         if count := sum(int(one.flat.sum()) for one in cells):
             problems.append(f"{title}: {count} of {sum(len(one.flat) for one in cells)} images show nothing")
     return problems
@@ -168,7 +173,7 @@ def dependence(group: Group, references: Mapping[str, np.ndarray], seed: int = 0
     return Dependence(value, float((1 + (drawn >= value - 1e-12).sum()) / (1 + PERMUTATIONS)))
 
 
-def _by_condition(posted: Sequence[Posted]) -> list[tuple[str, list[Posted]]]:
+def by_condition(posted: Sequence[Posted]) -> list[tuple[str, list[Posted]]]:
     found: dict[tuple[str, float | None], list[Posted]] = {}
     for one in posted:
         found.setdefault((one.cell.defense, one.cell.strength), []).append(one)
@@ -189,6 +194,8 @@ def _others(own: dict[str, np.ndarray], one: Posted) -> dict[str, np.ndarray]:
     return {f"references of {name}": bits for name, bits in own.items() if name != one.cell.subject}
 
 
+FRAMES = (1.2, 1.6)
+"""How bases cut references (`Recipe.frame`)."""
 _HASHED: dict[tuple[str, int], tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]] = {}
 
 
@@ -205,10 +212,12 @@ def _dataset_hashes(data: FaceData, side: int) -> tuple[dict[str, np.ndarray], d
 
 
 def _photo_hashes(photos: Sequence[Photo], side: int) -> np.ndarray:
-    images = [photo.image for photo in photos]
-    faces = YuNet().detect(images)
-    squares = [
-        resize(face_square(x, b), side) for x, b, found in zip(images, faces.boxes, faces.found, strict=True) if found
-    ]
-    views = [*images, *squares]
-    return np.stack([perceptual_hash(v) for x in views for v in (x, x[:, ::-1])]) if views else np.zeros((0, 256), bool)
+    """Whole photos, then squares; each also mirrored. One photo is in memory at a time."""
+    detector, whole, squares = YuNet(), list[np.ndarray](), list[np.ndarray]()
+    for photo in photos:
+        image = photo.image
+        faces = detector.detect([image])
+        cut = [resize(face_square(image, faces.boxes[0], f), side) for f in FRAMES] if faces.found[0] else []
+        whole += [perceptual_hash(v) for v in (image, image[:, ::-1])]
+        squares += [perceptual_hash(v) for x in cut for v in (x, x[:, ::-1])]
+    return np.stack(whole + squares) if whole else np.zeros((0, 256), bool)
