@@ -34,6 +34,7 @@ DATASETS: Registry[FaceDataset] = Registry(
     FaceDataset,  # type: ignore[type-abstract]
     {
         "orl": "iddmbench.datasets.orl:ORL",
+        "synthetic": "iddmbench.datasets.synthetic:Synthetic",
         "folder": "iddmbench.datasets.folder:Folder",
         "vggface2": "iddmbench.datasets.vggface2:VGGFace2",
         "celebahq": "iddmbench.datasets.celebahq:CelebAHQ",

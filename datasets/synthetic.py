@@ -1,0 +1,99 @@
+"""300 people who don't exist, in colour: 60 subjects x 12 photos, 240 public people x 6, shipped with the package.
+
+Made by `python -m iddmbench.synthetic.build` (iddmbench/synthetic/data/README.md: how, licence, what is known of the people).
+"""
+
+import csv
+import hashlib
+import io
+import zipfile
+from collections import defaultdict
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from iddmbench.errors import UserError
+from iddmbench.nets.wheel_files import sha256
+from iddmbench.photos.dataset import FaceDataset
+from iddmbench.synthetic.pack import ARCHIVES, CHECKSUMS, TABLE
+from iddmbench.types import FaceData, Photo, Subject
+
+Part = Literal["all", "tuning", "report"]
+
+
+class Synthetic(FaceDataset):
+    """Subjects s01-s60 (references, enrolment and surrogate photos, 4 each) and public people p001-p240.
+
+    Args:
+        part: which subjects: the 12 on whom settings are chosen ("tuning"), the other 48 ("report"), or all.
+        root: a folder with the dataset's files; by default the one in the package.
+    """
+
+    name = "synthetic"
+    title = "300 generated people in colour, 60 subjects x 12 and 240 x 6 photos"
+    licence = "non-commercial research; made by a network that learned from FFHQ (CC BY-NC-SA 4.0); no real person"
+
+    def __init__(self, part: Part = "all", root: str | Path = ""):
+        if part not in ("all", "tuning", "report"):
+            raise UserError(f"dataset 'synthetic': part is all, tuning or report, not '{part}'")
+        self.part = part
+        self.root = Path(root) if root else Path(str(files("iddmbench.synthetic") / "data"))
+
+    def load(self) -> FaceData:
+        """Raises UserError when a file is missing or damaged."""
+        sums = self._checksums()
+        public: dict[str, list[Photo]] = defaultdict(list)
+        subjects: dict[str, dict[str, list[Photo]]] = defaultdict(lambda: defaultdict(list))
+        for row in self.table():
+            if row["role"] == "public":
+                public[row["person"]].append(self._photo(row))
+            elif self.part == "all" or (self.part == "tuning") == (row["tuning"] == "1"):
+                subjects[row["person"]][row["split"]].append(self._photo(row))
+        people = tuple(
+            Subject(name, tuple(split["reference"]), tuple(split["enrolment"]), tuple(split["surrogate"]))
+            for name, split in subjects.items()
+        )
+        # The archives' checksums stand for every pixel: no need to read them all.
+        fingerprint = hashlib.sha256(f"{self.part} {sorted(sums.items())}".encode()).hexdigest()
+        return FaceData(
+            self.name, people, {name: tuple(photos) for name, photos in public.items()}, (), fingerprint=fingerprint
+        )
+
+    def table(self) -> list[dict[str, str]]:
+        """The rows of photos.csv (`iddmbench.synthetic.pack.Row`)."""
+        with (self.root / TABLE).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def _checksums(self) -> dict[str, str]:
+        try:
+            lines = (self.root / CHECKSUMS).read_text(encoding="utf-8").split("\n")
+            sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines if line)}
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"dataset 'synthetic': {self.root / CHECKSUMS} can't be read: {_AGAIN}") from error
+        for name in (*ARCHIVES.values(), TABLE):
+            path = self.root / name
+            if not path.is_file():
+                raise UserError(f"dataset 'synthetic': {path} is missing: {_AGAIN}")
+            if sha256(path) != sums.get(name):
+                raise UserError(f"dataset 'synthetic': {path} is damaged (wrong SHA-256): {_AGAIN}")
+        return sums
+
+    def _photo(self, row: dict[str, str]) -> Photo:
+        archive = _archive(self.root / ARCHIVES[row["role"]])
+        try:
+            with Image.open(io.BytesIO(archive.read(row["file"]))) as image:
+                return Photo(row["file"].removesuffix(".webp"), np.asarray(image.convert("RGB")))
+        except (KeyError, OSError, UnidentifiedImageError, zipfile.BadZipFile) as error:
+            raise UserError(f"dataset 'synthetic': {row['file']} can't be read: {_AGAIN}") from error
+
+
+_AGAIN = "install iddmbench again, its data files are incomplete"
+
+
+@lru_cache(maxsize=4)
+def _archive(path: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
