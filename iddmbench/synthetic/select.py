@@ -37,9 +37,12 @@ class Choice:
     dropped: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
-def excluded() -> dict[int, str]:
-    """Candidates left out by eye, and why: lines of `number reason` in excluded.txt."""
-    text = (files("iddmbench.synthetic") / "excluded.txt").read_text(encoding="utf-8")
+def listed(name: str) -> dict[int, str]:
+    """Candidates left out by eye, and why: the lines `number reason` of a file beside this one.
+
+    excluded.txt: because of the first photo. excluded_people.txt: because of the other photos, after the choice.
+    """
+    text = (files("iddmbench.synthetic") / name).read_text(encoding="utf-8")
     lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip() and not line.startswith("#")]
     return {int(number): reason for number, reason in lines}
 
@@ -74,7 +77,7 @@ def choose(first: Block, per_sex: int) -> Choice:
     earliest candidate of it who resembles nobody chosen before. So the first ones of the list are spread most evenly.
     """
     out = Choice()
-    by_eye = excluded()
+    by_eye = listed("excluded.txt")
     waiting: dict[int, dict[tuple[int, int], list[int]]] = {0: defaultdict(list), 1: defaultdict(list)}
     for row in range(len(first)):
         reason = flaw(first, row)
