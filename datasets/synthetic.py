@@ -5,21 +5,17 @@ Made by `python -m iddmbench.synthetic.build` (iddmbench/synthetic/data/README.m
 
 import csv
 import hashlib
-import io
 import zipfile
 from collections import defaultdict
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from typing import ClassVar, Literal
 
 from iddmbench.errors import UserError
 from iddmbench.nets.wheel_files import sha256
 from iddmbench.photos.dataset import FaceDataset
-from iddmbench.synthetic.pack import ARCHIVES, CHECKSUMS, TABLE
+from iddmbench.synthetic.pack import ARCHIVES, CHECKSUMS, TABLE, decode
 from iddmbench.types import FaceData, Photo, Subject
 
 Part = Literal["all", "tuning", "report"]
@@ -36,6 +32,11 @@ class Synthetic(FaceDataset):
     name = "synthetic"
     title = "300 generated people in colour, 60 subjects x 12 and 240 x 6 photos"
     licence = "non-commercial research; made by a network that learned from FFHQ (CC BY-NC-SA 4.0); no real person"
+    referees: ClassVar[dict[str, str]] = {
+        "87aacdfe57510db2af90c0251df680e8eec88f122ee94712121d09bcaaaf3581": (
+            "it is fr_feature, the referee that decided which generated photos show one person, so the photos fit it"
+        )
+    }
 
     def __init__(self, part: Part = "all", root: str | Path = ""):
         if part not in ("all", "tuning", "report"):
@@ -85,9 +86,8 @@ class Synthetic(FaceDataset):
     def _photo(self, row: dict[str, str]) -> Photo:
         archive = _archive(self.root / ARCHIVES[row["role"]])
         try:
-            with Image.open(io.BytesIO(archive.read(row["file"]))) as image:
-                return Photo(row["file"].removesuffix(".webp"), np.asarray(image.convert("RGB")))
-        except (KeyError, OSError, UnidentifiedImageError, zipfile.BadZipFile) as error:
+            return Photo(row["file"].removesuffix(".webp"), decode(archive.read(row["file"])))
+        except (KeyError, OSError, zipfile.BadZipFile) as error:
             raise UserError(f"dataset 'synthetic': {row['file']} can't be read: {_AGAIN}") from error
 
 

@@ -7,7 +7,17 @@ import pytest
 from transformers import CLIPTokenizer
 
 from iddmbench.errors import UserError
-from iddmbench.faces.attributes import BACKDROPS, FRAMINGS, LIGHTS, POSES, SMILES, attributes, caption, portrait
+from iddmbench.faces.attributes import (
+    BACKDROPS,
+    FRAMINGS,
+    LIGHTS,
+    POSES,
+    SMILES,
+    attributes,
+    caption,
+    mouth_whiteness,
+    portrait,
+)
 from iddmbench.micro.domain import get_domain
 from iddmbench.micro.gray import GRAY
 from iddmbench.micro.rgb import AGES, RGB
@@ -85,13 +95,15 @@ def test_a_mirror_swaps_left_and_right(yaw: float) -> None:
 
 def test_portraits_at_their_thresholds() -> None:
     gray = np.full((100, 100, 3), 120, np.uint8)
-    points = landmarks()  # eyes 38 pixels apart: a mouth of 33.06 is the bound
-    for width, smile in ((33, SMILES[0]), (33.2, SMILES[1])):
-        points[3:] = [[50 - width / 2, 70], [50 + width / 2, 70]]
-        assert portrait(gray, points) == ("facing forward", smile, "soft light", BACKDROPS[1])
+    points = landmarks()
+    assert portrait(gray, points) == ("facing forward", SMILES[0], "soft light", BACKDROPS[1])
+    teeth = gray.copy()
+    teeth[66:76, 40:61] = 180
+    assert portrait(teeth, points)[1] == SMILES[1] and mouth_whiteness(teeth, points) == pytest.approx(1.5)
     dim = gray.copy()
     dim[:25, :12] = dim[:25, -12:] = 100
     assert portrait(dim, points)[3] == BACKDROPS[0]
+    assert mouth_whiteness(gray, points - 200) == 1  # landmarks outside the picture
     assert portrait(gray, landmarks(0.1))[0] == attributes(gray, landmarks(0.1))[0]
 
 

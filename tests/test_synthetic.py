@@ -11,6 +11,7 @@ import pytest
 from iddmbench.datasets.synthetic import Synthetic
 from iddmbench.errors import UserError
 from iddmbench.photos.dataset import DATASETS
+from iddmbench.run.config import make_config
 from iddmbench.synthetic import select
 from iddmbench.synthetic.blocks import Block, joined, load, save, stack
 from iddmbench.synthetic.card import write_croissant
@@ -21,7 +22,7 @@ from iddmbench.synthetic.readings import Reading, skin_tone
 
 def reading(rng: np.random.Generator, male: float = 0.9, age: float = 30, **others: object) -> Reading:
     vector = rng.standard_normal(512).astype(np.float32)
-    values: dict = {"sharpness": 300.0, "tone": 50.0, "yaw": 0.0, "smile": 0.9, **others}
+    values: dict = {"sharpness": 300.0, "tone": 50.0, "yaw": 0.0, **others}
     return Reading(
         True,
         vector / np.linalg.norm(vector),
@@ -111,7 +112,8 @@ def test_missing_and_damaged_files_are_named(name: str, tmp_path: Path) -> None:
     assert len(Synthetic(root=tmp_path).load().subjects) == 1
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[:-40] + b"\0" * 40)
-    with pytest.raises(UserError, match=f"{name}.*install iddmbench again") as caught:
+    named = "" if name == CHECKSUMS else name  # a checksum is of one of the others
+    with pytest.raises(UserError, match=f"{named}.*install iddmbench again") as caught:
         Synthetic(root=tmp_path).load()
     assert "\n" not in str(caught.value)
     (tmp_path / name).unlink()
@@ -187,3 +189,14 @@ def test_lighter_skin_has_a_higher_angle() -> None:
     points = np.array([[30, 40], [70, 40], [50, 60], [36, 78], [64, 78]], np.float32)
     tones = [skin_tone(np.full((100, 100, 3), colour, np.uint8), points) for colour in ((230, 190, 170), (110, 70, 50))]
     assert tones[0] > 41 and tones[1] < 10
+
+
+def test_the_referee_is_no_attacker(monkeypatch: pytest.MonkeyPatch) -> None:
+    from iddmbench.attackers.sface import SFace
+
+    config = make_config({"dataset": "synthetic", "attackers": ["sface"]})
+    config.check()
+    digest = next(iter(Synthetic.referees))
+    monkeypatch.setattr(SFace, "weights_hash", lambda self: digest)
+    with pytest.raises(UserError, match="'sface' can't judge dataset 'synthetic': it is fr_feature"):
+        config.check()

@@ -2,7 +2,8 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
 
 from iddmbench.registry import Registry
 from iddmbench.types import FaceData, Photo
@@ -14,6 +15,8 @@ class FaceDataset(ABC):
     name: str
     title: str
     licence: str
+    referees: ClassVar[Mapping[str, str]] = {}
+    """SHA-256 of the weights of recognition systems that can't be attackers on these photos, and why."""
 
     @abstractmethod
     def load(self) -> FaceData:

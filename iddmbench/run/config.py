@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from iddmbench.adaptive import roots
-from iddmbench.attacker import build_attacker
+from iddmbench.attacker import NetworkAttacker, build_attacker
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.models.recipe import LoraSettings, Recipe, Sampling
@@ -111,14 +111,17 @@ class RunConfig(BaseModel):
 
     def check(self) -> None:
         """Raises UserError for an unknown plugin, option or value, before anything is computed."""
-        known = signature(DATASETS.get(self.dataset)).parameters
+        dataset = DATASETS.get(self.dataset)
+        known = signature(dataset).parameters
         for option in self.dataset_options:
             if option not in known:
                 raise UserError(f"dataset '{self.dataset}' has no option '{option}': {did_you_mean(option, known)}")
         for attacker in dict.fromkeys(root for name in self.attackers for root in roots(name)):
-            problem = build_attacker(attacker).available()
-            if problem:
+            built = build_attacker(attacker)
+            if problem := built.available():
                 raise UserError(f"attacker '{attacker}' can't run: {problem}")
+            if isinstance(built, NetworkAttacker) and (reason := dataset.referees.get(built.weights_hash())):
+                raise UserError(f"attacker '{attacker}' can't judge dataset '{self.dataset}': {reason}")
         if not self.attackers:
             raise UserError("give at least one attacker")
         for defense in self.plan():

@@ -1,7 +1,7 @@
 """Generated photos with their readings, in files of some hundred each, so that the work can be cut off and go on."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def save(path: Path, block: Block) -> None:
 def load(path: Path, photos: bool = True) -> Block:
     """`photos=False` leaves the pixels unread: their array is empty."""
     with np.load(path) as file:
-        values = {name.removeprefix("value_"): file[name] for name in file.files if name.startswith("value_")}
+        values = {f.name: file[f"value_{f.name}"] for f in fields(Reading)}
         pixels = file["photos"] if photos else np.zeros((0, 0, 0, 3), np.uint8)
         return Block(pixels, file["draws"], values)
 

@@ -5,12 +5,13 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from iddmbench.faces.attributes import mouth_whiteness
 from iddmbench.photos.references import resize
 from iddmbench.synthetic.blocks import Block
 from iddmbench.synthetic.draws import READ_SIDE
@@ -38,9 +39,11 @@ class Row:
         sex: "female" or "male", of the person, as faceres reads the first photo.
         age: years, as faceres reads this photo.
         tone: individual typology angle of the cheeks, degrees.
-        yaw, smile: as in `readings.Reading`.
+        yaw: as in `readings.Reading`.
+        smile: `mouth_whiteness`; above 1.12 teeth show.
         referee: cosine to the person's first photo under the referee.
         draw: the draw that it came from: candidate, split, attempt (-1: first photo), end and start of mixed-in layers.
+        pixels: `pixel_digest` of the decoded picture, so that nobody needs to decode all of them to tell whether they changed.
     """
 
     person: str
@@ -55,6 +58,7 @@ class Row:
     smile: float
     referee: float
     draw: str
+    pixels: str = ""
 
 
 def rows_of(name: str, role: str, tuning: bool, photos: Block) -> list[Row]:
@@ -65,7 +69,8 @@ def rows_of(name: str, role: str, tuning: bool, photos: Block) -> list[Row]:
     for k in range(len(photos)):
         split = names[photos.draws[k, 1]]
         counts[split] += 1
-        age, tone, yaw, smile = (round(float(v[key][k]), 3) for key in ("age", "tone", "yaw", "smile"))
+        age, tone, yaw = (round(float(v[key][k]), 3) for key in ("age", "tone", "yaw"))
+        smile = mouth_whiteness(photos.photos[k], v["landmarks"][k] * photos.photos.shape[1] - 0.5)
         rows.append(
             Row(
                 person=name,
@@ -77,7 +82,7 @@ def rows_of(name: str, role: str, tuning: bool, photos: Block) -> list[Row]:
                 age=age,
                 tone=tone,
                 yaw=yaw,
-                smile=smile,
+                smile=round(smile, 3),
                 referee=round(float(v["embedding"][k] @ v["embedding"][0]), 3),
                 draw=" ".join(str(x) for x in photos.draws[k]),
             )
@@ -91,6 +96,17 @@ def webp(photo: np.ndarray) -> bytes:
     return out.getvalue()
 
 
+def decode(packed: bytes) -> np.ndarray:
+    """uint8 [S, S, 3]. Raises OSError when the bytes are no picture."""
+    with Image.open(io.BytesIO(packed)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def pixel_digest(image: np.ndarray) -> str:
+    """SHA-256 of an image's size and pixels: 64 hex digits."""
+    return hashlib.sha256(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
 def write(folder: Path, people: Iterable[tuple[list[Row], Block]]) -> list[Row]:
     """Write zips, table and checksums into `folder`; the same people give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,8 +114,9 @@ def write(folder: Path, people: Iterable[tuple[list[Row], Block]]) -> list[Row]:
     table: list[Row] = []
     for rows, photos in people:
         for row, photo in zip(rows, photos.photos, strict=True):
-            archives[row.role].writestr(zipfile.ZipInfo(row.file, EPOCH), webp(resize(photo, READ_SIDE)))
-        table += rows
+            packed = webp(resize(photo, READ_SIDE))
+            archives[row.role].writestr(zipfile.ZipInfo(row.file, EPOCH), packed)
+            table.append(replace(row, pixels=pixel_digest(decode(packed))))
     for archive in archives.values():
         archive.close()
     write_table(folder / TABLE, table)

@@ -33,7 +33,6 @@ class Reading:
         sharpness: variance of the Laplacian of the face's gray levels at 112 pixels.
         tone: individual typology angle of the cheeks in degrees; higher is lighter (Chardot et al. 1991).
         yaw: offset of the nose tip from the middle of the eyes, in eye distances; negative is to the viewer's left.
-        smile: width of the mouth in eye distances.
     """
 
     found: bool
@@ -45,7 +44,6 @@ class Reading:
     sharpness: float = 0.0
     tone: float = 0.0
     yaw: float = 0.0
-    smile: float = 0.0
 
 
 NOTHING = Reading(False, np.zeros(512, np.float32), np.zeros((5, 2), np.float32), np.zeros(4, np.float32))
@@ -71,7 +69,7 @@ class Reader:
             embedding = self.referee(aligned)[0].numpy()
             age, male = self.faceres(torch.from_numpy(face_chip(photo, box, 224)).permute(2, 0, 1)[None].float())
         gray = cv2.cvtColor((aligned[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
-        eyes, nose, mouth = points[:2], points[2], points[3:]
+        eyes, nose = points[:2], points[2]
         distance = float(np.linalg.norm(eyes[0] - eyes[1])) + 1e-6
         side = len(photo)
         return Reading(
@@ -84,7 +82,6 @@ class Reader:
             float(cv2.Laplacian(gray, cv2.CV_64F).var()),
             skin_tone(photo, points),
             float(nose[0] - eyes[:, 0].mean()) / distance,
-            float(np.linalg.norm(mouth[0] - mouth[1])) / distance,
         )
 
 
