@@ -25,7 +25,8 @@ class Synthetic(FaceDataset):
     """Subjects s01-s60 (references, enrolment and surrogate photos, 4 each) and public people p001-p240.
 
     Args:
-        part: which subjects: the 12 on whom settings are chosen ("tuning"), the other 48 ("report"), or all.
+        part: which subjects: the 12 on whom settings are chosen ("tuning"), the other 48 ("report"), or all. The subjects
+            left out become public people with their enrolment photos, so that every gallery holds 300 people.
         root: a folder with the dataset's files; by default the one in the package.
     """
 
@@ -54,6 +55,8 @@ class Synthetic(FaceDataset):
                 public[row["person"]].append(self._photo(row))
             elif self.part == "all" or (self.part == "tuning") == (row["tuning"] == "1"):
                 subjects[row["person"]][row["split"]].append(self._photo(row))
+            elif row["split"] == "enrolment":
+                public[row["person"]].append(self._photo(row))
         people = tuple(
             Subject(name, tuple(split["reference"]), tuple(split["enrolment"]), tuple(split["surrogate"]))
             for name, split in subjects.items()

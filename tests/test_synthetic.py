@@ -65,6 +65,9 @@ def test_subjects_to_tune_on_and_to_report_on_share_nobody() -> None:
     tuning, report = (Synthetic(part=part).load() for part in ("tuning", "report"))
     names = [{s.name for s in d.subjects} for d in (tuning, report)]
     assert [len(n) for n in names] == [12, 48] and not names[0] & names[1]
+    for part, own, others in ((tuning, names[0], names[1]), (report, names[1], names[0])):
+        assert others < set(part.public) and not own & set(part.public)
+        assert len(part.subjects) + len(part.public) == 300
     assert len({tuning.fingerprint, report.fingerprint, Synthetic().load().fingerprint}) == 3
     with pytest.raises(UserError, match="part is all, tuning or report"):
         Synthetic(part="both")  # type: ignore[arg-type]
