@@ -19,7 +19,7 @@ from iddmbench.synthetic.readings import Reader
 from iddmbench.synthetic.select import choose, group, listed
 
 VERSION = "1.0.0"
-CANDIDATES = 1200
+CANDIDATES = 1250
 SUBJECTS, PUBLIC = 60, 240
 SPARE = 1.2
 """People chosen per person needed: not everyone has enough photos in which the referee sees one person."""
@@ -40,11 +40,15 @@ def people(
 ) -> Iterator[tuple[list[Row], Block]]:
     """The people in their final order and under their final names, subjects before public people."""
     waiting: dict[int, list[int]] = {0: [], 1: []}
+    again: dict[int, list[int]] = {0: [], 1: []}
     not_one = listed("excluded_people.txt")
     for row in choose(first, round(SPARE * (SUBJECTS + PUBLIC) / 2)).rows:
         if int(first.draws[row, 0]) not in not_one:
             waiting[group(first, row)[0]].append(row)
     for role, count, letter in (("subject", SUBJECTS, "s"), ("public", PUBLIC, "p")):
+        if role == "public":
+            for sex, rows in again.items():
+                waiting[sex] += rows
         for number in range(count):
             photos = None
             while photos is None:
@@ -55,7 +59,9 @@ def people(
                 row = queue.pop(0)
                 photos = photos_of(generator, reader, seeds, work, first, row, role == "subject")
                 if photos is None:
-                    log(f"candidate {int(first.draws[row, 0])} has too few photos of one person")
+                    log(f"candidate {int(first.draws[row, 0])} has too few photos of one person for a {role}")
+                    if role == "subject":  # a public person needs half as many
+                        again[group(first, row)[0]].append(row)
             name = f"{letter}{number + 1:0{2 if role == 'subject' else 3}d}"
             log(f"{name}: candidate {int(first.draws[row, 0])}")
             # every fifth of each sex, so that the tuning subjects are balanced too
@@ -80,7 +86,7 @@ def kept_shares(work: Path) -> dict[str, float]:
                 full = len(rows) + (number == 0) == wanted
                 begun = number == 0 or (draws[:, 1] == number - 1).sum() >= wanted
                 kept += len(rows)
-                drawn += int(rows[-1, 2]) + 1 if full else TRIES * wanted * begun
+                drawn += int(rows[-1, 2]) + 1 if full else TRIES[name] * wanted * begun
             shares[name] = kept / max(drawn, 1)
     return shares
 

@@ -15,8 +15,8 @@ from iddmbench.synthetic.select import flaw
 SAME = 0.5
 """Least referee cosine between a photo and the person's first one."""
 
-TRIES = 5
-"""Draws per wanted photo, at most."""
+TRIES = {"reference": 5, "enrolment": 5, "surrogate": 5, "public": 8}
+"""Draws per wanted photo of each split, at most."""
 
 SPLITS = {
     "reference": (4, Look(coarse=1, fine=0.5)),
@@ -61,7 +61,7 @@ def _draw(
     kept = [start]
     for number, (name, (wanted, chances)) in enumerate(splits.items()):
         have = 1 if number == 0 else 0
-        for attempt in range(TRIES * wanted):
+        for attempt in range(TRIES[name] * wanted):
             photo, (low, high) = look(generator, own, seeds.child("photo", person, name, attempt), chances)
             reading = reader.read(resize(photo, READ_SIDE))
             block = stack([resize(photo, KEPT_SIDE)], [(person, number, attempt, low, high)], [reading])
