@@ -1,5 +1,6 @@
 """Train an embedded base model and save it as a Stable-Diffusion-shaped folder."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def assemble(
     scaling_factor: float,
     folder: Path,
 ) -> None:
-    """Save all parts as fp16 safetensors in diffusers' folder layout."""
+    """Save all parts as fp16 safetensors in diffusers' folder layout, so that plain diffusers loads them as float32."""
     vae.register_to_config(scaling_factor=scaling_factor)
     pipeline = StableDiffusionPipeline(
         vae=vae.half(),
@@ -38,6 +39,9 @@ def assemble(
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
+    # transformers would load the text encoder as it was saved, diffusers the rest as float32: they must agree.
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(re.sub(r'"dtype": "\w+"', '"dtype": "float32"', config.read_text()))
 
 
 def train_base(

@@ -11,6 +11,7 @@ from iddmbench.micro.domain import Domain, Original
 from iddmbench.micro.gray import RECIPE as GRAY_RECIPE
 from iddmbench.micro.text import COMMON
 from iddmbench.synthetic.blocks import joined, load
+from iddmbench.synthetic.draws import FACE_FRAME
 
 AGES = ((35, "young"), (50, "middle-aged"), (200, "old"))
 """Upper ends in years, as faceres reads them."""
@@ -21,6 +22,7 @@ SUBJECT_TOO_CLOSE = 0.6
 RECIPE = {
     **GRAY_RECIPE,
     "grayscale": False,
+    "frame": FACE_FRAME,  # of generated portraits that is the whole picture
     "prompts": {
         "instance": "a photo of sks person",
         "class": "a photo of person",

@@ -25,6 +25,9 @@ READ_SIDE = 160
 FACE_SIDE = 96
 """Side of the training faces' squares; the base learns views of them at 64 pixels."""
 
+FACE_FRAME = 1.6
+"""Side of the training faces' squares in face boxes."""
+
 COARSE, FINE = (2, 5), (11, 15)
 """Where the mixed-in layers end and begin: ranges that numpy draws from, the upper end excluded."""
 
@@ -95,7 +98,7 @@ def _faces(generator: Generator, reader: Reader, seeds: Seeds, block: int) -> Bl
         reading = reader.read(resize(photo, READ_SIDE))
         if not reading.found or reading.age < 20:
             continue
-        squares.append(resize(face_square(photo, reading.box * len(photo)), FACE_SIDE))
+        squares.append(resize(face_square(photo, reading.box * len(photo), FACE_FRAME), FACE_SIDE))
         draws.append((number,))
         readings.append(reading)
     return stack(squares, draws, readings)

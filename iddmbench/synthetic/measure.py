@@ -47,9 +47,10 @@ def measure(attacker: Attacker, name: str, data: FaceData) -> Clean:
     for subject in data.subjects:
         embed(f"{subject.name} references", subject.references)
         embed(subject.name, subject.enrolment)
-    for person, photos in data.public.items():
-        embed(person, photos)
-    gallery = [s.name for s in data.subjects] + list(data.public)
+    others = [person.name for person in data.public]
+    for person in data.public:
+        embed(person.name, person.photos)
+    gallery = [s.name for s in data.subjects] + others
     labels = np.repeat(gallery, [len(vectors[n]) for n in gallery])
     enrolled = np.concatenate([vectors[n] for n in gallery])
     names = [s.name for s in data.subjects]
@@ -57,8 +58,8 @@ def measure(attacker: Attacker, name: str, data: FaceData) -> Clean:
     true = np.repeat(names, [len(vectors[f"{n} references"]) for n in names])
     hits = ranks(probes, enrolled, labels, true, "mean") == 1
     genuine = np.concatenate([(vectors[f"{n} references"] @ vectors[n].T).ravel() for n in names])
-    public = np.concatenate([vectors[n] for n in data.public])
-    whose = np.repeat(list(data.public), [len(vectors[n]) for n in data.public])
+    public = np.concatenate([vectors[n] for n in others])
+    whose = np.repeat(others, [len(vectors[n]) for n in others])
     first, second = np.triu_indices(len(public), 1)
     different = whose[first] != whose[second]
     impostors = (public @ public.T)[first[different], second[different]]

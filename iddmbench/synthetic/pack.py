@@ -16,6 +16,7 @@ from iddmbench.photos.references import resize
 from iddmbench.synthetic.blocks import Block
 from iddmbench.synthetic.draws import READ_SIDE
 from iddmbench.synthetic.people import SPLITS
+from iddmbench.types import pixel_digest
 
 QUALITY = 92
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -100,11 +101,6 @@ def decode(packed: bytes) -> np.ndarray:
     """uint8 [S, S, 3]. Raises OSError when the bytes are no picture."""
     with Image.open(io.BytesIO(packed)) as image:
         return np.asarray(image.convert("RGB"))
-
-
-def pixel_digest(image: np.ndarray) -> str:
-    """SHA-256 of an image's size and pixels: 64 hex digits."""
-    return hashlib.sha256(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def write(folder: Path, people: Iterable[tuple[list[Row], Block]]) -> list[Row]:
