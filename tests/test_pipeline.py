@@ -26,7 +26,9 @@ from iddmbench.linking.linker import Linker
 from iddmbench.metrics.policies import most_pessimistic_policy
 from iddmbench.models.base import load_base
 from iddmbench.report.write import write_outputs
-from iddmbench.results.run_folder import TABLES, RunFolder, table_file
+from iddmbench.results.headline import headlines
+from iddmbench.results.run_folder import SCHEMA, TABLES, WORST_CASES, RunFolder, table_file
+from iddmbench.results.summary import Summary
 from iddmbench.run import pipeline
 from iddmbench.run.config import RunConfig, make_config
 from iddmbench.store.cache import Store
@@ -265,8 +267,8 @@ def test_another_runs_folder_is_refused(finished: Finished, tmp_path: Path, monk
     with pytest.raises(UserError, match=r"holds another run \(.*seeds.*\): give another --out, or remove that folder"):
         finished.again(out, seeds=(3,))
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
-    (out / "config.json").write_text((out / "config.json").read_text().replace('"schema": 3', '"schema": 99'))
-    with pytest.raises(UserError, match=r"schema version 99, this one writes 3: give another --out, or remove"):
+    (out / "config.json").write_text((out / "config.json").read_text().replace(f'"schema": {SCHEMA}', '"schema": 99'))
+    with pytest.raises(UserError, match=rf"schema version 99, this one writes {SCHEMA}: give another --out, or remove"):
         finished.again(out)
     (out / "config.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
@@ -336,10 +338,9 @@ def test_summary_equals_the_probes(finished: Finished, condition: tuple[str, flo
 
 @pytest.mark.parametrize("hidden", ["", "fine"])
 def test_the_worst_case_is_the_strongest_single_attacker(finished: Finished, tmp_path: Path, hidden: str) -> None:
-    """By name; the union counts an image that any attacker links."""
-    run = finished
-    if hidden:
-        run = finished.again(tmp_path / "out", defense_options={"surrogate": hidden})
+    """By name; the union counts an image that any attacker links. Without anchors, as nobody links this base undefended."""
+    options = {"defense_options": {"surrogate": hidden}} if hidden else {}
+    run = finished.again(tmp_path / "out", anchors=False, **options)
     summary, probes = run.table("summary"), run.table("probes")
     white = probes["threat"] == "white-box"
     assert (white == ((probes["defense"] == "echo") & (probes["attacker"] == hidden))).all()
@@ -389,9 +390,16 @@ def test_thresholds_carry_their_error(finished: Finished) -> None:
     assert found["threshold_low"] <= found["value"] <= found["threshold_high"]
 
 
+def test_attackers_that_do_not_link_the_undefended_model_make_no_worst_case(finished: Finished) -> None:
+    """This base was trained for seconds: its undefended images look like nobody, so nothing can be concluded."""
+    summary = Summary(RunFolder.open(finished.out))
+    assert summary.able == [] and not set(WORST_CASES) & set(finished.table("summary")["attacker"])
+    assert any("says nothing about protection" in sentence for sentence in headlines(summary))
+
+
 def test_strength_shows_in_the_headline(finished: Finished) -> None:
     summary = finished.table("summary")
-    where = {"defense": "echo", "attacker": "worst-case", "metric": "psr@1e-2", "policy": "headline"}
+    where = {"defense": "echo", "attacker": "fine", "metric": "psr@1e-2", "policy": "headline"}
     values = [row(summary, **where, strength=s)["value"] for s in STRENGTHS]
     assert values == sorted(values) and values[0] < 0.5 < values[-1]
 

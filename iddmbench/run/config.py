@@ -171,7 +171,7 @@ class RunConfig(BaseModel):
             with errors_of(f"defense '{defense.name}'"):
                 surrogates = defense.surrogates()
             for name in surrogates:
-                _check_surrogate(name)
+                _check_surrogate(name, defense.differentiates)
             if self.threat == "unauthorized" and not (defense.anchor or defense.acts_on("protect")):
                 raise UserError(
                     f"defense '{defense.name}' does not act on the photos, so it does nothing in the unauthorized setting: "
@@ -215,13 +215,14 @@ def first_of(error: ValidationError) -> str:
 
 
 @lru_cache
-def _check_surrogate(name: str) -> None:
+def _check_surrogate(name: str, differentiates: bool) -> None:
     """Raises UserError for an attacker that can't be a surrogate, or not here."""
     with errors_of(f"surrogate '{name}'"):
         attacker = build_attacker(name)
         if problem := attacker.available():
             raise UserError(f"surrogate '{name}' can't run: {problem}")
-        attacker.network()
+        if differentiates:
+            attacker.network()
 
 
 def check_options(dataset: str, options: dict[str, Any]) -> None:
