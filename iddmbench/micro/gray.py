@@ -15,6 +15,7 @@ FRAME = 1.2
 # kept the model from taking on the subject (benchmark users can turn it on with --lora prior_weight=1).
 RECIPE = {
     "grayscale": True,
+    "trained_on": {"orl": [f"s{person}" for person in range(1, 29)]},
     # ORL's photos are 0.8 to 1.2 face boxes wide, and all of them whole: the base knows no smaller faces.
     "frame": FRAME,
     "prompts": {

@@ -72,6 +72,10 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     grayscale: bool = Field(False, description="the base knows gray photos only: references are converted")
+    trained_on: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="datasets whose people it was trained on, with their names; no names: all of them",
+    )
     frame: float = Field(
         1.6,  # the whole head; Stable Diffusion was trained on photos of every framing
         ge=1,
