@@ -22,9 +22,10 @@ class Prompts(BaseModel):
 
     instance: str = Field("a photo of sks person", description="names the subject in training")
     class_: str = Field("a photo of person", alias="class", description="names the class in prior preservation")
-    captions: Literal["instance", "attributes"] = Field(
+    captions: Literal["instance", "attributes", "portrait"] = Field(
         "instance",
-        description="reference photos are captioned by the instance prompt alone, or with their pose, framing and light",
+        description="reference photos are captioned by the instance prompt alone, or with their pose, framing and light, "
+        "or with their pose, smile, light and backdrop",
     )
     evaluation: tuple[str, ...] = Field(
         (

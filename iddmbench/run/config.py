@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from iddmbench.adaptive import roots
-from iddmbench.attacker import build_attacker
+from iddmbench.attacker import NetworkAttacker, build_attacker
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.guards import errors_of
@@ -156,11 +156,15 @@ class RunConfig(BaseModel):
     def check(self) -> None:
         """Raises UserError for an unknown plugin, option or value, before anything is computed."""
         check_options(self.dataset, self.dataset_options)
+        referees = DATASETS.get(self.dataset).referees
         for attacker in dict.fromkeys(root for name in self.attackers for root in roots(name)):
             with errors_of(f"attacker '{attacker}'"):
-                problem = build_attacker(attacker).available()
+                built = build_attacker(attacker)
+                problem = built.available()
             if problem:
                 raise UserError(f"attacker '{attacker}' can't run: {problem}")
+            if isinstance(built, NetworkAttacker) and (reason := referees.get(built.weights_hash())):
+                raise UserError(f"attacker '{attacker}' can't judge dataset '{self.dataset}': {reason}")
         if not self.attackers:
             raise UserError("give at least one attacker")
         for defense in self.plan():
