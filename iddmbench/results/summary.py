@@ -59,6 +59,11 @@ class Value:
     missing: int
 
     @property
+    def n(self) -> int:
+        """Images behind the figure."""
+        return self.images
+
+    @property
     def known(self) -> bool:
         return math.isfinite(self.value)
 
