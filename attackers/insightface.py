@@ -2,13 +2,21 @@
 
 Detection and alignment are the shared ones; only the recognition file of a pack is kept. The checksums are those that
 many independent projects state for the files of the v0.7 release.
+
+insightface 2.1's own packs for faces are raccoon_s and raccoon_l, of its release "model-zoo"; the manifest.json in them names
+their recognition file. Its documentation (python-package/docs/model_zoo.md) says of the packs cheetah_s and cheetah_l that
+their recognition files are those of buffalo_s and buffalo_l, and also those of raccoon_s and raccoon_l: raccoon_* is thus no
+further system beside buffalo_*, but a smaller download of the same one (36.6 instead of 127.6 MB).
 """
 
+from iddmbench.archives import OF_MANIFEST
 from iddmbench.attacker import NetworkAttacker
 from iddmbench.nets.onnx_face import OnnxFace
 from iddmbench.weights import WeightFile
 
 RELEASE = "https://github.com/deepinsight/insightface/releases/download/v0.7"
+MODEL_ZOO = "https://github.com/deepinsight/insightface/releases/download/model-zoo"
+RECOGNITION = f"recognition{OF_MANIFEST}"
 LICENCE = "non-commercial research only (insightface)"
 
 
@@ -66,3 +74,23 @@ class AntelopeV2(_Pack):
         "glintr100.onnx",
         360_662_982,
     )
+
+
+class RaccoonL(_Pack):
+    """The network of insightface 2.1's large pack, said to be `buffalo_l`'s. Nobody publishes its checksum."""
+
+    name = "raccoon_l"
+    title = "insightface 2.1 raccoon_l (512-D); by its documentation buffalo_l's network"
+    source = "insightface model-zoo, raccoon_l.zip: the recognition file of its manifest"
+    file = WeightFile("raccoon_l.onnx", f"{MODEL_ZOO}/raccoon_l.zip", LICENCE, member=RECOGNITION, bytes=255_100_000)
+    same_as = "buffalo_l"
+
+
+class RaccoonS(_Pack):
+    """The network of insightface 2.1's small pack, said to be `buffalo_s`'s."""
+
+    name = "raccoon_s"
+    title = "insightface 2.1 raccoon_s (512-D); by its documentation buffalo_s's network"
+    source = "insightface model-zoo, raccoon_s.zip: the recognition file of its manifest"
+    file = WeightFile("raccoon_s.onnx", f"{MODEL_ZOO}/raccoon_s.zip", LICENCE, member=RECOGNITION, bytes=36_600_000)
+    same_as = "buffalo_s"

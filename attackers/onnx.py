@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 
 from iddmbench.attacker import NetworkAttacker
+from iddmbench.attackers.faceplugin import FrFeature
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.faces.detect import Detector
 from iddmbench.nets.onnx_face import OnnxFace
+from iddmbench.nets.wheel_files import sha256
 
 OPTIONS = ("bgr", "raw", "scaled")
 
@@ -58,6 +60,12 @@ class Onnx(NetworkAttacker):
         except UserError as error:
             return str(error)
         return None
+
+    def refusal(self, dataset: str) -> str | None:
+        """A referee stays one when it is named by its path."""
+        assert FrFeature.file is not None
+        same = sha256(self.weights_path()) == FrFeature.file.sha256
+        return FrFeature().refusal(dataset) if same else None
 
     def fingerprint(self) -> str:
         parts = [super().fingerprint(), sorted(self.options)]

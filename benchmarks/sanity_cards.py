@@ -40,7 +40,7 @@ def main() -> None:
 def card(name: str) -> str:
     attacker = build_attacker(name)
     photos = [photo(p, k) for p in range(1, 41) for k in range(1, 11)]
-    photos = [p for p in photos if p.name not in attacker.trained_on]
+    photos = [p for p in photos if ("orl", p.name) not in attacker.trained_on]
     found = attacker.embed([p.image for p in photos])
     people = np.array([p.name.partition("/")[0] for p in photos])[found.acquired]
     vectors = found.vectors[found.acquired].astype(float)

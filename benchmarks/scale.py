@@ -80,7 +80,7 @@ def schedule_child(folder: Path) -> dict[str, Any]:
 
     start = time.perf_counter()
     strengths = [round(i / 80, 2) for i in range(81)]
-    changes = {"defenses": ["iddm"], "strengths": strengths, "subjects": 0, "seeds": list(range(101))}
+    changes = {"defenses": ["iddm"], "strengths": strengths, "subjects": "all", "seeds": list(range(101))}
     config = make_config({"attackers": ["dlib", "sface"], **changes})
     plan = make_plan(Sweep("schedule", "", {"all": config}), folder / "cache")
     planned = time.perf_counter() - start
@@ -97,7 +97,7 @@ def schedule_child(folder: Path) -> dict[str, Any]:
 
 def grid(conditions: int, seeds: int) -> Any:
     strengths = [round((i + 1) / conditions, 2) for i in range(conditions)]
-    changes = {"defenses": ["iddm"], "strengths": strengths, "subjects": 0, "seeds": list(range(seeds))}
+    changes = {"defenses": ["iddm"], "strengths": strengths, "subjects": "all", "seeds": list(range(seeds))}
     return make_config({"attackers": ["dlib", "sface"], **changes})
 
 

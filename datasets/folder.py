@@ -4,7 +4,7 @@ from pathlib import Path
 
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
-from iddmbench.photos.dataset import FaceDataset, fingerprint
+from iddmbench.photos.dataset import FaceDataset
 from iddmbench.photos.files import folders, photo_files, usable_photo
 from iddmbench.seeds import Seeds
 from iddmbench.types import FaceData, Photo, Skipped, Subject
@@ -43,12 +43,17 @@ class Folder(FaceDataset):
         people = folders(self.root)
         if not people:
             raise UserError(f"{self.root} holds no folders: put each person's photos into one, {self.root}/NAME/*.jpg")
-        detector, skipped, subjects = YuNet(), [], []
+        detector = YuNet()
+        skipped: list[Skipped] = []
+        subjects: list[Subject] = []
         for person in people:
-            photos = []
+            photos: list[Photo] = []
             for path in photo_files(person):
                 entry = usable_photo(path, f"{person.name}/{path.name}", detector)
-                (photos if isinstance(entry, Photo) else skipped).append(entry)  # type: ignore[attr-defined]
+                if isinstance(entry, Photo):
+                    photos.append(entry)
+                else:
+                    skipped.append(entry)
             needed = self.references + self.enrolment
             if len(photos) < needed:
                 reason = f"{len(photos)} usable photos, {needed} needed ({self.references} + {self.enrolment})"
@@ -58,11 +63,7 @@ class Folder(FaceDataset):
         if not subjects:
             reasons = "; ".join(f"{s.name}: {s.reason}" for s in skipped[-3:])
             raise UserError(f"no person in {self.root} has enough photos ({reasons})")
-        used = [x for s in subjects for x in (*s.references, *s.enrolment)]
-        public = ORL().load()
-        return FaceData(
-            self.name, tuple(subjects), public.public, tuple(skipped), fingerprint(used, public.fingerprint)
-        )
+        return FaceData(self.name, tuple(subjects), ORL().load().public, tuple(skipped))
 
     def _split(self, name: str, photos: list[Photo]) -> Subject:
         """A seeded split that depends on the identity's name and its photos' names only."""

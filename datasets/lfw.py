@@ -9,7 +9,7 @@ from iddmbench.errors import UserError
 from iddmbench.photos.files import photo_files
 from iddmbench.photos.local_copy import LocalCopy, Reader
 from iddmbench.seeds import Seeds
-from iddmbench.types import FaceData, Photo, Skipped, Subject
+from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
 
 
 class LFW(LocalCopy):
@@ -55,7 +55,7 @@ class LFW(LocalCopy):
         return bool(_photos_of(folder))
 
     def _read(self, people: list[Path]) -> FaceData:
-        reader, subjects, public = Reader(self.root), list[Subject](), dict[str, tuple[Photo, ...]]()
+        reader, subjects, public = Reader(self.root), list[Subject](), list[Person]()
         needed, tried = self.references + self.enrolment + self.surrogate, set[str]()
         for folder in self._drawn("subject", people):
             if len(subjects) == self.subjects:
@@ -74,7 +74,7 @@ class LFW(LocalCopy):
             if len(public) == self.public:
                 break
             if folder.name not in tried and (photos := reader.read(self._shuffled(_photos_of(folder)), self.enrolment)):
-                public[folder.name] = photos
+                public.append(Person(folder.name, photos))
         if len(subjects) < self.subjects or len(public) < self.public:
             raise UserError(
                 f"{self.root} gives {len(subjects)} subjects with {needed} usable photos ({self.subjects} asked for) and "
@@ -86,7 +86,9 @@ class LFW(LocalCopy):
         return sorted(people, key=lambda folder: Seeds(self.seed).child(role, folder.name).value())
 
     def _shuffled(self, files: list[Path]) -> list[Path]:
-        order = Seeds(self.seed).child("split", files[0].parent.name).numpy().permutation(len(files)) if files else []
+        if not files:
+            return []
+        order = Seeds(self.seed).child("split", files[0].parent.name).numpy().permutation(len(files))
         return [files[i] for i in order]
 
     def _split(self, name: str, photos: tuple[Photo, ...]) -> Subject:

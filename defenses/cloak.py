@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from iddmbench.defense import Defense, Names, Workbench
+from iddmbench.defense import Defense, ExtraPhotos, Names, Workbench
 from iddmbench.nets.efficientnet import EfficientNetLite0
 from iddmbench.nets.surrogate import Surrogate
 from iddmbench.perturb.pgd import ascend, to_bytes, to_signed
@@ -27,7 +27,7 @@ class Cloak(Defense):
     title = "adversarial cloak of the outputs (Fawkes, LowKey)"
     paper = "arXiv 2101.07922"
 
-    surrogate: Names = Field(("sface",), description="face-recognition systems to evade, comma-separated")
+    surrogate: Names = Field(("sface",), min_length=1, description="face-recognition systems to evade, comma-separated")
     mode: Literal["untargeted", "targeted"] = Field("untargeted", description="move away, or toward a decoy identity")
     eps: float = Field(32 / 255, ge=0, le=2, description="l_inf budget at strength 1 in [-1, 1], 16/255 of pixels")
     alpha: float = Field(4 / 255, gt=0, description="PGD step size in [-1, 1]")
@@ -39,6 +39,9 @@ class Cloak(Defense):
 
     def surrogates(self) -> tuple[str, ...]:
         return self.surrogate
+
+    def extra_photos(self) -> tuple[ExtraPhotos, ...]:
+        return ("decoys",) if self.mode == "targeted" else ()
 
     def release(self, images: np.ndarray, bench: Workbench) -> np.ndarray:
         eps = self.strength * self.eps

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from iddmbench.defense import Defense, Names, Personalization, Workbench
+from iddmbench.defense import Defense, ExtraPhotos, Names, Personalization, Workbench
 from iddmbench.nets.efficientnet import EfficientNetLite0
 from iddmbench.nets.surrogate import Surrogate
 from iddmbench.personalize.trainer import Trainer
@@ -60,7 +60,7 @@ class IDDM(Defense):
     title = "IDDM (our reconstruction from the abstract)"
     paper = "arXiv 2604.00903"
 
-    surrogate: Names = Field(("sface",), description="face-recognition systems to decouple from")
+    surrogate: Names = Field(("sface",), min_length=1, description="face-recognition systems to decouple from")
     mode: Literal["untargeted", "targeted"] = Field("untargeted", description="move away, or toward a decoy identity")
     rounds: int = Field(8, ge=1, description="alternations R")
     suppress: float = Field(0.6, gt=0, le=1, description="share of the rounds that suppress; the rest recover")
@@ -80,6 +80,9 @@ class IDDM(Defense):
 
     def surrogates(self) -> tuple[str, ...]:
         return self.surrogate
+
+    def extra_photos(self) -> tuple[ExtraPhotos, ...]:
+        return ("decoys",)
 
     def personalize(self, references: np.ndarray, bench: Workbench) -> Personalization:
         if self.strength == 0:

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from iddmbench.defense import Workbench
+from iddmbench.defense import ExtraPhotos, Workbench
 from iddmbench.perturb.defense import VictimPerturbation
 from iddmbench.perturb.pgd import ascend
 from iddmbench.perturb.transforms import random_blur, random_flip
@@ -52,6 +52,9 @@ class MetaCloak(VictimPerturbation):
     flip: float = Field(0.5, ge=0, le=1, description="probability of a mirrored photo (its scripts)")
     blur_kernel: int = Field(7, ge=1, description="side of the Gaussian blur in pixels, odd (its scripts)")
     blur_sigma: tuple[float, float] = Field((0.1, 2.0), description="range of its deviation (torchvision's default)")
+
+    def extra_photos(self) -> tuple[ExtraPhotos, ...]:
+        return ()  # its victims are trained on the references alone
 
     def perturb(self, clean: Tensor, references: np.ndarray, eps: float, bench: Workbench) -> Tensor:
         training, pool = self.training(bench), self.pool(clean, references, bench)

@@ -4,10 +4,10 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,10 +18,11 @@ from iddmbench.faces.align import MAX_STEP, crop, similarity
 from iddmbench.faces.detect import Detector, Faces, YuNet
 from iddmbench.faces.images import rgb_images
 from iddmbench.faces.mtcnn import MTCNN
+from iddmbench.guards import checked_embeddings, errors_of
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.nets.wheel_files import sha256, wheel_file
 from iddmbench.registry import Registry
-from iddmbench.types import Embeddings
+from iddmbench.types import Embeddings, Image
 from iddmbench.weights import WeightFile
 
 ALIGNMENT = 2
@@ -33,6 +34,8 @@ DETECTORS: dict[str, type[Detector]] = {"mtcnn": MTCNN}
 
 class Attacker(ABC):
     """A face-recognition system. Building one is cheap: weights are read when they are first needed.
+
+    A plugin writes `_embed`; whoever uses it calls `embed`, which converts the images and checks what comes back.
 
     Attributes:
         name: registry name.
@@ -51,11 +54,31 @@ class Attacker(ABC):
     source: ClassVar[str]
     similarity: ClassVar[str] = "cosine"
     differentiable: ClassVar[bool] = False
-    trained_on: ClassVar[frozenset[str]] = frozenset()
-    """Names of photos of public people ("s1/1") that it was trained on: they are left out where thresholds are calibrated,
-    because a system knows its training people too well."""
+    same_as: ClassVar[str] = ""
+    """The attacker whose network it shares, where that has another name: it is white-box where that one is (`same_network`)."""
+    referee_of: ClassVar[tuple[str, ...]] = ()
+    """Datasets whose photos it helped to choose: it is no attacker there (`refusal`)."""
+    trained_on: ClassVar[frozenset[tuple[str, str]]] = frozenset()
+    """Photos that it was trained on, by dataset and name ("orl", "s1/1"): public people on them are left out where
+    thresholds are calibrated, because a system knows its training people too well."""
     file: ClassVar[WeightFile | None] = None
     """Weights that `iddmbench fetch NAME` downloads; None when there is nothing to download."""
+
+    def __init_subclass__(cls, **kwargs: Any):
+        """A plugin that overrides `embed` itself has it checked all the same."""
+        super().__init_subclass__(**kwargs)
+        if "embed" in vars(cls):
+            own = vars(cls)["embed"]
+            if getattr(cls._embed, "__isabstractmethod__", False):
+                cls._embed = own  # type: ignore[method-assign]
+
+            @wraps(own)
+            def embed(
+                self: Attacker, images: Sequence[np.ndarray] | np.ndarray, faces: Faces | None = None
+            ) -> Embeddings:
+                return self._checked(own, images, faces)
+
+            cls.embed = embed  # type: ignore[method-assign]
 
     @classmethod
     def of(cls, argument: str) -> "Attacker":
@@ -73,7 +96,15 @@ class Attacker(ABC):
         """
         return None
 
-    @abstractmethod
+    def refusal(self, dataset: str) -> str | None:
+        """Why it is no attacker on the dataset of that name, in one line; None if it is one."""
+        if dataset not in self.referee_of:
+            return None
+        return (
+            f"attacker '{self.name}' was the referee of dataset '{dataset}': it chose which photos show one person, so that it "
+            "links them by construction; take another attacker"
+        )
+
     def embed(self, images: Sequence[np.ndarray] | np.ndarray, faces: Faces | None = None) -> Embeddings:
         """One embedding per image, independent of the other images; not acquired where no face was found.
 
@@ -82,8 +113,36 @@ class Attacker(ABC):
             faces: their faces, where they are known already; it must come from the attacker's own detector for the
                 result to be what `fingerprint` stands for. A system with a detection of its own ignores it.
 
-        Raises TypeError or ValueError (`rgb_images`), and UserError when it is not available.
+        Raises TypeError or ValueError (`rgb_images`; as many faces as images), and UserError, which names the attacker, when
+        it is not available, fails, or gives something else than unit vectors.
         """
+        return self._checked(type(self)._embed, images, faces)
+
+    @abstractmethod
+    def _embed(self, images: list[Image], faces: Faces | None) -> Embeddings:
+        """What a plugin writes: `embed` of at least one image.
+
+        Args:
+            images: uint8 [H, W, 3] RGB, any sizes.
+            faces: as in `embed`: one per image, or None.
+
+        Returns vectors float32 [N, dim], of unit length where a face was found and zero elsewhere, and acquired bool [N].
+        """
+
+    def _checked(
+        self,
+        embed: Callable[..., Embeddings],
+        images: Sequence[np.ndarray] | np.ndarray,
+        faces: Faces | None,
+    ) -> Embeddings:
+        converted = rgb_images(images)
+        if faces is not None and len(faces) != len(converted):
+            raise ValueError(f"{len(converted)} images, but faces of {len(faces)}")
+        if not converted:
+            return Embeddings(np.zeros((0, self.dim), np.float32), np.zeros(0, bool))
+        with errors_of(f"attacker '{self.name}'"):
+            found = embed(self, converted, faces)
+        return checked_embeddings(f"attacker '{self.name}'", found, len(converted), self.dim)
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -171,28 +230,24 @@ class NetworkAttacker(Attacker):
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def embed(self, images: Sequence[np.ndarray] | np.ndarray, faces: Faces | None = None) -> Embeddings:
-        checked = rgb_images(images)
+    def _embed(self, images: list[Image], faces: Faces | None) -> Embeddings:
         if faces is None:
-            faces = self.detector.detect(checked)
-        if len(faces) != len(checked):
-            raise ValueError(f"{len(checked)} images, but faces of {len(faces)}")
+            faces = self.detector.detect(images)
         network = self._network
-        vectors = np.zeros((len(checked), self.dim), np.float32)
+        vectors = np.zeros((len(images), self.dim), np.float32)
         rows = np.flatnonzero(faces.found)
         for start in range(0, len(rows), self.batch):
             part = rows[start : start + self.batch]
             matrices = torch.from_numpy(similarity(faces.landmarks[part], network.template))
             with torch.inference_mode():
-                crops = [_crop(checked[i], m, network.size) for i, m in zip(part, matrices, strict=True)]
+                crops = [_crop(images[i], m, network.size) for i, m in zip(part, matrices, strict=True)]
                 vectors[part] = network(torch.cat(crops).to(self.device)).cpu().numpy()
-            if not np.isfinite(vectors[part]).all():
-                raise UserError(f"attacker '{self.name}' gives NaN or infinite embeddings: its weights are damaged")
         return Embeddings(vectors, faces.found.copy())
 
 
 def _crop(image: np.ndarray, matrix: Tensor, size: int) -> Tensor:
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    # A copy: torch warns of arrays that can't be written, as gray images (views) and decoded photos are.
+    pixels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None].float() / 255
     return crop(pixels, matrix[None], size)
 
 
@@ -204,10 +259,14 @@ ATTACKERS: Registry[Attacker] = Registry(
         "sface": "iddmbench.attackers.sface:SFace",
         "lbph": "iddmbench.attackers.lbph:LBPH",
         "eigenfaces": "iddmbench.attackers.eigenfaces:Eigenfaces",
+        "faceres": "iddmbench.attackers.faceres:FaceResAttacker",
+        "fr_feature": "iddmbench.attackers.faceplugin:FrFeature",
         "onnx": "iddmbench.attackers.onnx:Onnx",
         "buffalo_l": "iddmbench.attackers.insightface:BuffaloL",
         "buffalo_s": "iddmbench.attackers.insightface:BuffaloS",
         "antelopev2": "iddmbench.attackers.insightface:AntelopeV2",
+        "raccoon_l": "iddmbench.attackers.insightface:RaccoonL",
+        "raccoon_s": "iddmbench.attackers.insightface:RaccoonS",
         "facenet-vggface2": "iddmbench.attackers.facenet:FaceNetVGGFace2",
         "facenet-casia": "iddmbench.attackers.facenet:FaceNetCasia",
         "deepface-arcface": "iddmbench.attackers.deepface:ArcFace",
@@ -219,6 +278,7 @@ ATTACKERS: Registry[Attacker] = Registry(
         "deepface-openface": "iddmbench.attackers.deepface:OpenFace",
     },
     "iddmbench.attackers",
+    texts=("name", "title", "licence", "source"),
 )
 
 
@@ -226,6 +286,14 @@ def split_detector(name: str) -> tuple[str, str]:
     """ "sface:mtcnn" as ("sface", "mtcnn"), "sface" as ("sface", "")."""
     system, _, last = name.rpartition(":")
     return (system, last) if system and last in DETECTORS else (name, "")
+
+
+def same_network(name: str) -> str:
+    """The attacker whose network the plain attacker of that name shares, else the name itself; also for unknown names."""
+    try:
+        return ATTACKERS.get(name.partition(":")[0]).same_as or name
+    except UserError:  # results may name a plugin that is not installed here
+        return name
 
 
 def build_attacker(name: str) -> Attacker:

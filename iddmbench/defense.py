@@ -6,7 +6,9 @@ three points where it may act: `protect` (the photos), `personalize` (the traini
 
 from abc import ABC
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from pathlib import PurePath
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -16,6 +18,7 @@ from torch import Tensor
 
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.faces.detect import Detector
+from iddmbench.guards import checked_images, errors_of
 from iddmbench.models.base import BaseModel as Base
 from iddmbench.models.recipe import LoraSettings
 from iddmbench.nets.surrogate import Surrogate
@@ -23,12 +26,14 @@ from iddmbench.personalize.captions import caption_photos
 from iddmbench.personalize.trainer import PersonalizedModel, Trainer
 from iddmbench.registry import Registry
 from iddmbench.seeds import Seeds
+from iddmbench.types import Subject
 
 
 def _split(value: object) -> object:
     return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
 
 
+ExtraPhotos = Literal["decoys", "surrogate_photos"]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """Several names in one option of a defense: `--set surrogate=sface,dlib`."""
 
@@ -60,10 +65,12 @@ class Workbench:
         detector: finds faces, for captions.
         surrogate: loads a face-recognition system by its attacker's name; only those that the defense declares.
         surrogate_photos: uint8 [M, S, S, 3], further clean photos of the subject that only the defense sees
-            (Anti-DreamBooth's set A); empty where the dataset sets none aside.
+            (Anti-DreamBooth's set A); empty where the dataset sets none aside. Only for a defense that declares them
+            (`Defense.extra_photos`), as the decoys.
         decoys: photos of some public people, uint8 images, one of each: their mean is a decoy identity that nobody has, and
             their scores against the subject say what a stranger gets.
         tick: called now and then with the share done, in [0, 1].
+        subject: the person's name in the dataset.
     """
 
     base: Base
@@ -75,6 +82,7 @@ class Workbench:
     surrogate_photos: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1, 3), np.uint8))
     decoys: Sequence[np.ndarray] = ()
     tick: Callable[[float], None] = lambda share: None
+    subject: str = ""
 
     def encode(self, images: np.ndarray) -> Tensor:
         """uint8 [N, S, S, 3] -> scaled latents [N, C, h, w]."""
@@ -110,10 +118,30 @@ class Workbench:
             return Personalization(trainer.model(), trace=trace)
 
 
-class Defense(BaseModel, ABC):
-    """A defense plugin. Subclasses set the class variables, declare fields and override what they change."""
+class Undeclared(Sequence[np.ndarray]):
+    """Stands where photos are that the defense did not declare. Looking at them raises UserError."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def __init__(self, defense: str, field: ExtraPhotos):
+        self._message = f"defense '{defense}' asks for {field} but does not declare them by `extra_photos()`"
+
+    def __len__(self) -> int:
+        raise UserError(self._message)
+
+    def __getitem__(self, index: Any) -> Any:
+        raise UserError(self._message)
+
+    def __getattr__(self, name: str) -> Any:
+        raise UserError(self._message)
+
+
+class Defense(BaseModel, ABC):
+    """A defense plugin. Subclasses set the class variables, declare fields and override what they change.
+
+    What an overridden `protect`, `personalize` or `release` gives is checked: a UserError that names the defense says what is
+    wrong with it, or what it raised.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -127,8 +155,22 @@ class Defense(BaseModel, ABC):
 
     strength: float = Field(1.0, ge=0, le=1, description="0 = no defense, 1 = the strongest setting")
 
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        for point, check in CHECKS.items():
+            if point in vars(cls):
+                setattr(cls, point, _guarded(vars(cls)[point], point, check))
+
     def surrogates(self) -> tuple[str, ...]:
         """Attackers that this configuration optimizes against; they are labelled white-box in the results."""
+        return ()
+
+    def check(self, subjects: Sequence[Subject]) -> None:
+        """Raises UserError when the defense can't work on these people; called before anything is computed."""
+
+    def extra_photos(self) -> tuple[ExtraPhotos, ...]:
+        """Photos that it asks the workbench for besides the references. They become part of its cells' keys: a cell is computed
+        again when a photo that it depends on changes, and only then."""
         return ()
 
     @classmethod
@@ -146,6 +188,60 @@ class Defense(BaseModel, ABC):
     def release(self, images: np.ndarray, bench: Workbench) -> np.ndarray:
         """Change the generated images, uint8 [N, S, S, 3], before they are posted."""
         return images
+
+
+def _guarded(own: Callable, point: str, check: Callable[[str, Any, np.ndarray, Any], Any]) -> Callable:
+    """A plugin's method with what it gives checked."""
+
+    @wraps(own)
+    def guarded(self: Defense, images: np.ndarray, bench: Workbench) -> Any:
+        plugin = f"defense '{self.name}': {point}"
+        with errors_of(plugin):
+            found = own(self, images, bench)
+        return check(plugin, found, images, bench)
+
+    return guarded
+
+
+def _check_photos(plugin: str, found: object, images: np.ndarray, bench: Workbench) -> np.ndarray:
+    return checked_images(plugin, found, images.shape, ", as many and as large as it got")
+
+
+def _check_personalization(plugin: str, found: object, images: np.ndarray, bench: Workbench) -> Personalization:
+    """A trained model of the workbench's settings, pictures of the photos' size under plain titles, and figures."""
+
+    def wrong(what: str) -> UserError:
+        return UserError(f"{plugin} gives {what}")
+
+    if not isinstance(found, Personalization) or not isinstance(found.model, PersonalizedModel):
+        raise wrong(f"{type(found).__name__}, expected Personalization(model, ...) with a PersonalizedModel")
+    weights = found.model.weights
+    if weights is not None:
+        if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+            raise wrong("a model whose weights are no tensors by name")
+        if bad := [name for name, w in weights.items() if not bool(torch.isfinite(w).all())]:
+            raise wrong(f"a model with NaN or infinite weights ({bad[0]}): did its training diverge?")
+        if found.model.settings != bench.lora:
+            raise wrong("a model of other settings than the workbench's (bench.lora)")
+    for title, pictures in found.images.items():
+        if PurePath(title).name != title or not title.isprintable():
+            raise wrong(f"images titled {title!r}: a title is a plain name, without slashes")
+        shape = (len(pictures) if isinstance(pictures, np.ndarray) else len(images), *images.shape[1:])
+        checked_images(f"{plugin} ('{title}')", pictures, shape)
+    for row in found.trace:
+        for key, value in row.items():
+            if not isinstance(value, int | float | np.number):
+                raise wrong(f"a trace whose '{key}' is no number but {type(value).__name__}")
+    numbers = [{key: v.item() if isinstance(v, np.number) else v for key, v in row.items()} for row in found.trace]
+    return replace(found, trace=numbers)
+
+
+CHECKS: dict[str, Callable[[str, Any, np.ndarray, Any], Any]] = {
+    "protect": _check_photos,
+    "personalize": _check_personalization,
+    "release": _check_photos,
+}
+"""What each of the three points where a defense acts has to give."""
 
 
 def configure(cls: type[Defense], options: dict[str, Any]) -> Defense:
@@ -180,6 +276,8 @@ DEFENSES: Registry[Defense] = Registry(
         "blur": "iddmbench.defenses.degrade:Blur",
         "pixelate": "iddmbench.defenses.degrade:Pixelate",
         "cloak": "iddmbench.defenses.cloak:Cloak",
+        "protected-photos": "iddmbench.defenses.protected_photos:ProtectedPhotos",
     },
     "iddmbench.defenses",
+    texts=("name", "title"),
 )

@@ -22,6 +22,17 @@ def first_line(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """ "RuntimeError: no luck": the kind of an error and its first line."""
+    """ "RuntimeError: no luck": the kind of an error and its first line; a UserError says enough without its kind."""
     kind, line = type(error).__name__, first_line(error)
-    return kind if line == kind else f"{kind}: {line}"
+    return line if line == kind or isinstance(error, UserError) else f"{kind}: {line}"
+
+
+def escaped(text: str) -> str:
+    """`text` as a terminal shows it and does not obey it: control characters, and those that turn the direction of writing, are
+    escaped. Line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def printable(text: str) -> str:
+    """`escaped`, in one line."""
+    return escaped(" ".join(text.split()))

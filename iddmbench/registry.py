@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
-from iddmbench.errors import UserError, did_you_mean
+from iddmbench.errors import UserError, did_you_mean, one_line
 
 T = TypeVar("T")
 
@@ -24,10 +24,11 @@ class Registry(Generic[T]):
         base: every entry must be a subclass of it.
         builtin: name -> "module:attribute" of the ones that ship with the package.
         group: entry-point group that other packages add to.
+        texts: class variables that every entry must set to a text.
     """
 
-    def __init__(self, kind: str, base: type[T], builtin: dict[str, str], group: str):
-        self.kind, self.base, self.group = kind, base, group
+    def __init__(self, kind: str, base: type[T], builtin: dict[str, str], group: str, texts: tuple[str, ...] = ()):
+        self.kind, self.base, self.group, self.texts = kind, base, group, texts
         self._builtin = builtin
         self._added: dict[str, type[T]] = {}
 
@@ -46,38 +47,44 @@ class Registry(Generic[T]):
         return add
 
     def names(self) -> list[str]:
+        """All names, those of packages that can't be loaded included."""
         return sorted({*self._builtin, *self._added, *self._installed()})
 
     def get(self, name: str) -> type[T]:
-        """The class of that name. Raises UserError, with the nearest name, when there is none or it can't be loaded."""
+        """The class of that name. Raises UserError, with the nearest name, when there is none, it can't be loaded, or two
+        packages define it."""
         if name in self._added:
             return self._added[name]
-        target = self._builtin.get(name) or self._installed().get(name)
-        if target is None:
+        targets = self._installed().get(name, [])
+        if name in self._builtin:
+            targets = [self._builtin[name], *(target for target in targets if target != self._builtin[name])]
+        if not targets:
             raise UserError(f"unknown {self.kind} '{name}': {did_you_mean(name, self.names())}")
-        module, _, attribute = target.partition(":")
+        if len(targets) > 1:
+            raise UserError(f"{self.kind} '{name}' is defined twice, by {' and '.join(targets)}: uninstall one")
+        module, _, attribute = targets[0].partition(":")
         try:
             cls = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"{self.kind} '{name}' can't be loaded from {target}: {error}") from error
-        self._check(name, cls)
+        except (Exception, SystemExit) as error:  # a package may fail in any way while it is imported
+            raise UserError(f"{self.kind} '{name}' can't be loaded from {targets[0]}: {one_line(error)}") from error
+        try:
+            self._check(name, cls)
+        except TypeError as error:
+            raise UserError(f"{error} (from {targets[0]})") from error
         return cls
 
     def _check(self, name: str, cls: object) -> None:
         if not (isinstance(cls, type) and issubclass(cls, self.base)):
             raise TypeError(f"{self.kind} '{name}' must be a subclass of {self.base.__name__}, got {cls!r}")
+        for text in self.texts:
+            if not isinstance(getattr(cls, text, None), str):
+                raise TypeError(f"{self.kind} '{name}' must set its class variable `{text}` to a text")
 
-    def _installed(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+    def _installed(self) -> dict[str, list[str]]:
+        """Where each name of other packages is defined, usually in one place."""
+        found: dict[str, list[str]] = {}
         for point in entry_points(group=self.group):
-            if point.name in self._builtin:
-                if point.value != self._builtin[point.name]:
-                    raise UserError(
-                        f"{self.kind} '{point.name}' is defined by {point.value} too: uninstall that package"
-                    )
-                continue
-            if found.setdefault(point.name, point.value) != point.value:
-                raise UserError(
-                    f"{self.kind} '{point.name}' is defined twice: {found[point.name]} and {point.value}; uninstall one"
-                )
+            targets = found.setdefault(point.name, [])
+            if point.value not in targets:
+                targets.append(point.value)
         return found

@@ -1,24 +1,80 @@
 """The few frozen types that the stages pass on. A stage imports these, not another stage."""
 
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
+
+from iddmbench.errors import UserError
 
 Image = np.ndarray
 """uint8 [H, W, 3], RGB."""
 
 
+def pixel_digest(image: Image) -> str:
+    """SHA-256 of an image's size and pixels: 64 hex digits, the same for a PNG and a BMP of one picture."""
+    return hashlib.sha256(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Photo:
-    """One photo of one person.
+    """One photo of one person. Its pixels are read whenever they are asked for, so that many photos take no memory.
 
     Attributes:
-        name: unique within the dataset ("s29/1"), used in keys and reports.
-        image: uint8 [H, W, 3], RGB, upright.
+        name: unique within the dataset ("s29/1"), for reports.
+        digest: `pixel_digest` of the decoded photo; keys are made of it, not of the name.
+        read: decodes the photo: uint8 [H, W, 3], RGB, upright.
     """
 
     name: str
-    image: Image = field(repr=False, compare=False)
+    digest: str
+    read: Callable[[], Image] = field(repr=False, compare=False)
+
+    @classmethod
+    def read_by(cls, name: str, read: Callable[[], Image]) -> "Photo":
+        """Decodes the photo once, for its digest, and lets the pixels go."""
+        return cls(name, pixel_digest(read()), read)
+
+    @classmethod
+    def of(cls, name: str, image: Image) -> "Photo":
+        """A photo that is in memory, and stays there."""
+        return cls(name, pixel_digest(image), partial(np.asarray, image))
+
+    @property
+    def image(self) -> Image:
+        """The pixels. Raises UserError when they are no longer those of `digest`."""
+        try:
+            image = self.read()
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"photo {self.name} can't be read any more ({error}): start again") from error
+        if pixel_digest(image) != self.digest:
+            raise UserError(f"photo {self.name} was changed after the run had begun: start again")
+        return image
+
+
+@dataclass(frozen=True)
+class Person:
+    """A public person: no subject, but somebody whom the linker knows.
+
+    Attributes:
+        name: unique within `source`.
+        photos: all of them are in the gallery.
+        source: the dataset whose people these are ("orl"); empty: the one that loads them.
+    """
+
+    name: str
+    photos: tuple[Photo, ...]
+    source: str = ""
+
+    @property
+    def label(self) -> str:
+        """ "orl/s1": unique in a gallery, whatever other datasets call their people."""
+        return label_of(self.source, self.name)
 
 
 @dataclass(frozen=True)
@@ -26,16 +82,28 @@ class Subject:
     """A person who authorizes a personalized model.
 
     Attributes:
-        name: identity label, unique in the dataset.
+        name: unique among the dataset's subjects.
         references: the photos that personalize the model.
         enrolment: the linker's gallery photos; no defense and no model ever sees them.
         surrogate: extra clean photos that data-side defenses may use.
+        source: as of `Person`.
     """
 
     name: str
     references: tuple[Photo, ...]
     enrolment: tuple[Photo, ...]
     surrogate: tuple[Photo, ...] = ()
+    source: str = ""
+
+    @property
+    def label(self) -> str:
+        """As of `Person`."""
+        return label_of(self.source, self.name)
+
+
+def label_of(source: str, name: str) -> str:
+    """A source holds no "/", so that two people never share a label; every label holds one."""
+    return f"{source}/{name}"
 
 
 @dataclass(frozen=True)
@@ -50,20 +118,67 @@ class Skipped:
 class FaceData:
     """A dataset as the protocol sees it (docs/protocol.md).
 
+    Raises UserError when two subjects share a name, when two people share a label, and for a person without photos.
+
     Attributes:
-        name: dataset name.
+        name: dataset name; the source of all who name none.
         subjects: the people under test.
-        public: identity -> photos of people who are no subjects: distractors of the gallery, impostors that calibrate
-            each attacker's threshold, and (ORL) what the embedded base model was trained on.
+        public: people who are no subjects: distractors of the gallery, impostors that calibrate each attacker's
+            threshold, and (ORL) what the embedded base model was trained on.
         skipped: what was left out, and why.
-        fingerprint: SHA-256 over every name and pixel that is used, so that a result says which photos it came from.
     """
 
     name: str
     subjects: tuple[Subject, ...]
-    public: dict[str, tuple[Photo, ...]]
+    public: tuple[Person, ...]
     skipped: tuple[Skipped, ...] = ()
-    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        def own(person: Any) -> Any:
+            return person if person.source else replace(person, source=self.name)
+
+        object.__setattr__(self, "subjects", tuple(map(own, self.subjects)))
+        object.__setattr__(self, "public", tuple(map(own, self.public)))
+        for subject in self.subjects:
+            if not subject.references or not subject.enrolment:
+                raise UserError(f"dataset '{self.name}': subject '{subject.name}' lacks references or enrolment photos")
+        for person in self.public:
+            if not person.photos:
+                raise UserError(f"dataset '{self.name}': public person '{person.name}' has no photo")
+        for people in (self.subjects, self.public):
+            if wrong := [p.source for p in people if "/" in p.source or not p.name]:
+                raise UserError(f"dataset '{self.name}': a person has no name, or a source with a slash: {wrong[0]!r}")
+        if twice := _twice([s.name for s in self.subjects]):
+            raise UserError(f"dataset '{self.name}' has two subjects of the name '{twice}': rename one")
+        if twice := _twice([p.label for people in (self.subjects, self.public) for p in people]):
+            raise UserError(
+                f"dataset '{self.name}' has two people {twice}: nobody is a subject and a public person too"
+            )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over everybody's label, and the content of their photos in each role, in order."""
+        roles = ("references", "enrolment", "surrogate")
+        people = [[role, s.label, _digests(getattr(s, role))] for s in self.subjects for role in roles]
+        return _sha256(people + [["public", p.label, _digests(p.photos)] for p in self.public])
+
+    @cached_property
+    def gallery(self) -> str:
+        """SHA-256 over what a linker enrols and calibrates on: labels, roles, and content of photos. No reference is in it."""
+        people = [["subject", s.label, _digests(s.enrolment)] for s in self.subjects]
+        return _sha256(people + [["public", p.label, _digests(p.photos)] for p in self.public])
+
+
+def _digests(photos: tuple[Photo, ...]) -> list[str]:
+    return [photo.digest for photo in photos]
+
+
+def _sha256(people: list[list[Any]]) -> str:
+    return hashlib.sha256(json.dumps(sorted(people)).encode()).hexdigest()
+
+
+def _twice(names: list[str]) -> str:
+    return next((name for name, count in Counter(names).items() if count > 1), "")
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,15 @@ nobody publishes a checksum, the one of the first file seen is written beside it
 import hashlib
 import http.client
 import os
-import shutil
 import urllib.error
 import urllib.request
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 
+from iddmbench.archives import DamagedArchive, archive_kind, extract
 from iddmbench.errors import UserError
 from iddmbench.nets.wheel_files import sha256
 from iddmbench.store.cache import default_cache
@@ -37,8 +36,10 @@ class WeightFile:
         url: where it is fetched from.
         licence: of the weights, in a few words.
         sha256: of the file, 64 hex digits; None where no published checksum is known, so that the first file seen is pinned.
-        member: base name inside the zip that `url` gives; "" when `url` gives the file itself.
+        member: base name inside the archive (zip or .tgz) that `url` gives, or "TASK of manifest.json" where a manifest
+            in that zip names the file (insightface's packs); "" when `url` gives the file itself.
         bytes: size of what `url` gives, for messages; 0 if unknown.
+        parts: other files of the same archive, without which it is of no use: fetched and checked with it.
     """
 
     file: str
@@ -47,6 +48,7 @@ class WeightFile:
     sha256: str | None = None
     member: str = ""
     bytes: int = 0
+    parts: tuple["WeightFile", ...] = ()
 
     def __post_init__(self) -> None:
         if PurePosixPath(self.file).name != self.file or self.file in ("", ".", ".."):
@@ -55,6 +57,8 @@ class WeightFile:
             raise ValueError(f"weights are fetched by https, not from {self.url}")
         if self.sha256 is not None and len(self.sha256) != 64:
             raise ValueError(f"'{self.sha256}' is no SHA-256")
+        if any(part.url != self.url or not part.member or part.parts for part in self.parts):
+            raise ValueError(f"the parts of {self.file} must be members of {self.url}")
 
     @property
     def path(self) -> Path:
@@ -76,7 +80,10 @@ class WeightFile:
         return text[0]
 
     def problem(self) -> str | None:
-        """None when the file is there and right, else one line. Writes and downloads nothing."""
+        """None when the file and its parts are there and right, else one line. Writes and downloads nothing."""
+        return next(filter(None, (one._problem() for one in (self, *self.parts))), None)
+
+    def _problem(self) -> str | None:
         if not self.path.is_file():
             return f"{self.file} is not in {weights_folder()}"
         expected = self.expected
@@ -93,9 +100,10 @@ class WeightFile:
         """The path of the checked file; pins its checksum where none is known. Raises UserError when there is a problem."""
         if problem := self.problem():
             raise UserError(problem)
-        if self.expected is None:
-            note = "first seen here; nobody publishes a checksum of this file, compare it with a second source"
-            write_atomically(self.pin, f"{sha256(self.path)}  {self.file}\n# {note}\n")
+        for one in (self, *self.parts):
+            if one.expected is None:
+                note = "first seen here; nobody publishes a checksum of this file, compare it with a second source"
+                write_atomically(one.pin, f"{sha256(one.path)}  {one.file}\n# {note}\n")
         return self.path
 
 
@@ -117,31 +125,38 @@ def fetch(weights: WeightFile, progress: Progress = lambda done, total: None) ->
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{weights.file}.lock"):
-            if weights.path.is_file():
-                return weights.require()  # a wrong file is somebody's: it is not overwritten
-            return _fetch(weights, progress)
+            missing = [one for one in (weights, *weights.parts) if not one.path.is_file()]
+            for one in (weights, *weights.parts):
+                if one not in missing and (problem := one._problem()):
+                    raise UserError(problem)  # a wrong file is somebody's: it is not overwritten
+            return _fetch(weights, missing, progress) if missing else weights.require()
     except OSError as error:
         raise UserError(
             f"{weights.url} can't be fetched into {folder}: {_reason(error)}; {_drop_in(weights)}"
         ) from error
 
 
-def _fetch(weights: WeightFile, progress: Progress) -> Path:
-    part = weights.path.with_name(weights.file + (".zip.part" if weights.member else ".part"))
+def _fetch(weights: WeightFile, missing: list[WeightFile], progress: Progress) -> Path:
+    kind = archive_kind(weights.url) if weights.member else ""
+    part = weights.path.with_name(f"{weights.file}{kind}.part")
     resumed = part.is_file() and part.stat().st_size > 0
     _download(weights, part, progress)
+    ready: dict[Path, Path] = {}
     try:
-        ready = _unpacked(weights, part)
-        found = hash_of(ready)
-        if weights.expected not in (None, found):
-            raise _Wrong(f"SHA-256 {found[:12]}..., expected {str(weights.expected)[:12]}...")
-    except _Wrong as error:
-        part.unlink(missing_ok=True)
-        part.with_suffix(".member").unlink(missing_ok=True)
+        for one in missing:
+            ready[one.path] = file = one.path.with_name(one.file + ".member") if kind else part
+            if kind:
+                extract(part, kind, one.member, file)
+            if one.expected not in (None, found := hash_of(file)):
+                raise _Wrong(f"SHA-256 {found[:12]}..., expected {str(one.expected)[:12]}...")
+    except (_Wrong, DamagedArchive) as error:
+        for file in (part, *ready.values()):
+            file.unlink(missing_ok=True)
         if resumed:  # what was there before may have been of another file: once more from the start
-            return _fetch(weights, progress)
+            return _fetch(weights, missing, progress)
         raise UserError(f"{weights.url} gave a wrong file ({error}): it was removed; {_drop_in(weights)}") from error
-    ready.replace(weights.path)
+    for path, file in ready.items():
+        file.replace(path)
     part.unlink(missing_ok=True)
     return weights.require()
 
@@ -186,23 +201,6 @@ def _cut(weights: WeightFile, have: int, total: int | None) -> str:
     return f"{weights.url} was cut off after {have} of {total or '?'} bytes: the same command goes on from there"
 
 
-def _unpacked(weights: WeightFile, part: Path) -> Path:
-    """The file itself: `part`, or the one member of the zip that is wanted, whatever folder it stands in."""
-    if not weights.member:
-        return part
-    target = part.with_suffix(".member")
-    try:
-        with zipfile.ZipFile(part) as archive:
-            names = [name for name in archive.namelist() if PurePosixPath(name).name == weights.member]
-            if len(names) != 1:
-                raise _Wrong(f"{len(names)} members named {weights.member}")
-            with archive.open(names[0]) as source, target.open("wb") as sink:
-                shutil.copyfileobj(source, sink, BLOCK)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as error:
-        raise _Wrong(f"no readable zip: {error}") from error
-    return target
-
-
 def hash_of(path: Path) -> str:
     """SHA-256 of a file, read anew (`wheel_files.sha256` remembers)."""
     with path.open("rb") as file:
@@ -220,8 +218,9 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _drop_in(weights: WeightFile) -> str:
-    inside = f" ({weights.member} of that zip)" if weights.member else ""
-    return f"or get it elsewhere{inside} and put it at {weights.path}"
+    inside = f" ({weights.member} in that archive)" if weights.member else ""
+    beside = "".join(f" and {part.file} beside it" for part in weights.parts)
+    return f"or get it elsewhere{inside} and put it at {weights.path}{beside}"
 
 
 def _reason(error: OSError) -> str:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from PIL import Image
 
 from iddmbench.errors import UserError
 from iddmbench.leaderboard.entry import Entry, Rank, make_entry, read_entry, write_entry
+from iddmbench.metrics.estimate import LEVEL
+from iddmbench.metrics.paired import holm, paired_difference
 from iddmbench.report.contact_sheet import contact_sheet
 from iddmbench.results.run_folder import label
+from iddmbench.seeds import Seeds
 from iddmbench.submission.authenticity import Known
 from iddmbench.submission.images import BITS, from_hex, to_hex
 from iddmbench.submission.read import strict_json
@@ -30,8 +34,8 @@ class Place:
     """Where an entry stands among those of its track, against one judge by one metric.
 
     Attributes:
-        rank: 1 + the number of entries whose interval lies wholly above this one's; None where it is not ranked.
-        tied: ids of entries whose intervals overlap this one's.
+        rank: 1 + the number of entries that are above it by more than chance; None where it is not ranked.
+        tied: ids of ranked entries that can't be told from it.
     """
 
     entry: Entry
@@ -50,20 +54,42 @@ def read_entries(board: Path) -> list[Entry]:
 def places(entries: Sequence[Entry], judge: str, metric: str) -> list[Place]:
     """The entries of one track by falling hypervolume, ranked ones first, then those without a rank by name.
 
-    Overlap is not transitive, so ranks may repeat and be skipped: A ties with B and B with C, while A is above C.
+    Two entries are told apart by the exact sign-flip test of their subjects' shares of the hypervolume, at 5 % after Holm
+    over all pairs of the table; else they tie. Ties are not transitive, so ranks may repeat and be skipped: A ties with B
+    and B with C, while A is above C. With fewer than six subjects nothing is told apart.
     """
     standing = {e.id: e.standing(judge, metric) for e in entries}
     ranked = [e for e in entries if standing[e.id] is not None and not e.unranked]
     ranked.sort(key=lambda e: (-_rank(standing, e).value, e.name.casefold(), e.id))
+    apart = told_apart({e.id: areas(_rank(standing, e)) for e in ranked})
     found = []
-    for entry in ranked:
-        low, high = _interval(_rank(standing, entry))
-        above = [o for o in ranked if _interval(_rank(standing, o))[0] > high]
-        below = [o for o in ranked if _interval(_rank(standing, o))[1] < low]
-        apart = {o.id for o in (*above, *below, entry)}
-        found.append(Place(entry, standing[entry.id], 1 + len(above), tuple(o.id for o in ranked if o.id not in apart)))
+    for i, entry in enumerate(ranked):
+        above = [o for o in ranked[:i] if frozenset((o.id, entry.id)) in apart]
+        tied = [o.id for o in ranked if o is not entry and frozenset((o.id, entry.id)) not in apart]
+        found.append(Place(entry, standing[entry.id], 1 + len(above), tuple(tied)))
     rest = sorted((e for e in entries if e not in ranked), key=lambda e: (e.name.casefold(), e.id))
     return [*found, *(Place(e, standing[e.id], None, ()) for e in rest)]
+
+
+def areas(rank: Rank) -> dict[str, float]:
+    """Subject -> its share of the hypervolume."""
+    return {subject: share.area for subject, share in rank.per_subject.items()}
+
+
+def told_apart(shares: Mapping[str, Mapping[str, float]]) -> set[frozenset[str]]:
+    """The pairs of ids that a paired test over the subjects of both tells apart."""
+    pairs, p_values = [], []
+    for first, second in combinations(sorted(shares), 2):
+        both = [s for s in shares[first] if s in shares[second]]
+        pairs.append(frozenset((first, second)))
+        if both:
+            a, b = ([shares[name][s] for s in both] for name in (first, second))
+            rng = Seeds(0).child("board", first, second).numpy()
+            p_values.append(paired_difference(a, b, rng).p_value)
+        else:
+            p_values.append(None)
+    adjusted = holm(p_values)
+    return {pair for pair, p in zip(pairs, adjusted, strict=True) if p is not None and p <= 1 - LEVEL}
 
 
 def known_images(board: Path) -> dict[str, Known]:
@@ -150,8 +176,3 @@ def _rank(standing: Mapping[str, Rank | None], entry: Entry) -> Rank:
     found = standing[entry.id]
     assert found is not None
     return found
-
-
-def _interval(rank: Rank) -> tuple[float, float]:
-    """Without an interval nothing is known to be above or below."""
-    return (0.0 if rank.low is None else rank.low), (1.0 if rank.high is None else rank.high)

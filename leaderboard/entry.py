@@ -11,16 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from iddmbench import __version__
-from iddmbench.adaptive import KINDS, links_people, parse
+from iddmbench.adaptive import KINDS, parse
 from iddmbench.attacker import build_attacker
 from iddmbench.errors import UserError
 from iddmbench.results.reproduce import command
 from iddmbench.results.run_folder import (
-    ADAPTIVE,
     ADAPTIVE_WHITE_BOX,
-    TRANSFER,
     WHITE_BOX,
-    WORST_CASE,
     WORST_CASE_ADAPTIVE,
     WORST_CASES,
     RunFolder,
@@ -31,9 +28,20 @@ from iddmbench.submission.schema import Frozen, Number, Options, Protocol, Share
 from iddmbench.submission.text import AttackerName, Hash, Line, Paragraph, Slug, Title, Url
 from iddmbench.submission.verify import Verification
 
-ENTRY_SCHEMA = 1
+ENTRY_SCHEMA = 2
 FILE = "entry.json"
-Threat = Literal["worst-case", "worst-case-adaptive", "transfer", "white-box", "adaptive", "adaptive white-box", ""]
+Threat = Literal[
+    "worst-case",
+    "worst-case-adaptive",
+    "worst-case-transfer",
+    "union",
+    "union-adaptive",
+    "transfer",
+    "white-box",
+    "adaptive",
+    "adaptive white-box",
+    "",
+]
 Many = Annotated[int, Field(ge=0)]
 
 
@@ -52,6 +60,15 @@ class Figure(Frozen):
     missing: Many
 
 
+class SubjectShare(Frozen):
+    """`iddmbench.linking.ranking.SubjectShare`, as JSON; lists go by strength."""
+
+    area: Number
+    hits: tuple[Many, ...]
+    images: tuple[Many, ...]
+    utility: tuple[Share | None, ...]
+
+
 class Rank(Frozen):
     """`iddmbench.linking.ranking.Standing`, as JSON."""
 
@@ -64,6 +81,10 @@ class Rank(Frozen):
     high: Share | None
     privacy_at: Share | None
     utility_at: Share | None
+    by: tuple[AttackerName, ...] = Field((), description="the strongest attacker at each strength")
+    per_subject: Annotated[dict[Line, SubjectShare], Field(max_length=10_000)] = Field(
+        default_factory=dict, description="what tells two entries apart: a paired test over the subjects"
+    )
 
 
 class AttackerFacts(Frozen):
@@ -93,7 +114,7 @@ class Checked(Frozen):
 
 
 class Entry(Frozen):
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Literal[2] = Field(alias="schema")
     id: Slug
     added: date
     name: Title
@@ -139,13 +160,9 @@ class Entry(Frozen):
         )
 
     def judged_by(self, judge: str) -> list[str]:
-        """Attackers that a judge stands for: those of a worst case, or itself."""
-        plain = [a.name for a in self.attackers if a.threat == TRANSFER]
-        if judge == WORST_CASE_ADAPTIVE:
-            return plain + [
-                a.name for a in self.attackers if a.threat in (ADAPTIVE, ADAPTIVE_WHITE_BOX) and links_people(a.name)
-            ]
-        return plain if judge == WORST_CASE else [judge]
+        """The attackers that a judge is: those that attain a worst case at some strength, or itself."""
+        found = [name for rank in self.standings if rank.judge == judge for name in rank.by]
+        return list(dict.fromkeys(found)) or ([] if judge in WORST_CASES else [judge])
 
     @property
     def conditions(self) -> list[tuple[str, float | None]]:
@@ -188,6 +205,8 @@ def make_entry(found: Verification, name: str, day: date) -> Entry:
                 "high": _known(s.hypervolume.high),
                 "privacy_at": s.privacy_at,
                 "utility_at": s.utility_at,
+                "by": [names.get(one, one) for one in s.by],
+                "per_subject": s.per_subject_json(),
             }
             for s in found.standings
         ],
@@ -209,7 +228,14 @@ def read_entry(folder: Path) -> Entry:
     """Raises UserError when the file is no valid entry, or not the one its folder is named after."""
     path = folder / FILE
     try:
-        entry = Entry.model_validate(strict_json(path.read_bytes(), str(path)))
+        content = strict_json(path.read_bytes(), str(path))
+        found = content.get("schema") if isinstance(content, dict) else None
+        if isinstance(found, int) and found < ENTRY_SCHEMA:
+            raise UserError(
+                f"{path} is an entry of schema {found}, this version reads {ENTRY_SCHEMA} (older intervals were too narrow): "
+                "verify its bundle and add it again"
+            )
+        entry = Entry.model_validate(content)
     except (OSError, ValidationError) as error:
         first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)

@@ -5,6 +5,7 @@ import io
 import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from iddmbench.leaderboard.board import Place
 from iddmbench.leaderboard.entry import Entry
@@ -21,7 +22,8 @@ def markdown_table(tracks: Mapping[str, Sequence[Entry]], ranked: Mapping[str, S
     """The worst-case ranking of every track."""
     lines = ["# IDDM-Bench leaderboard", ""]
     lines += [
-        f"Hypervolume of (worst-case {metric(METRICS[0]).title}, utility index), 95 % intervals; = marks a tie.",
+        f"Hypervolume of ({metric(METRICS[0]).title} against the strongest attacker, utility index), 95 % intervals; "
+        "= marks entries that a paired test over the subjects can't tell apart.",
         "",
     ]
     for track, entries in tracks.items():
@@ -77,10 +79,10 @@ def standings_csv(ranked: Mapping[str, Sequence[Place]]) -> str:
     for track, own in ranked.items():
         for place in own:
             e, s = place.entry, place.standing
-            rows.append([track, e.id, e.name, e.defense, *((s.judge, s.threat, s.metric) if s else ("", "", ""))])
-            rows[-1] += [place.rank, len(place.tied), *((s.value, s.low, s.high) if s else (None,) * 3)]
-            rows[-1] += [s.privacy_at, s.utility_at, " ".join(f"{x:g}" for x in s.strengths)] if s else [None, None, ""]
-            rows[-1] += [e.subjects, e.unranked, e.paper, e.code, e.added.isoformat()]
+            row: list[Any] = [track, e.id, e.name, e.defense, *((s.judge, s.threat, s.metric) if s else ("", "", ""))]
+            row += [place.rank, len(place.tied), *((s.value, s.low, s.high) if s else (None,) * 3)]
+            row += [s.privacy_at, s.utility_at, " ".join(f"{x:g}" for x in s.strengths)] if s else [None, None, ""]
+            rows.append([*row, e.subjects, e.unranked, e.paper, e.code, e.added.isoformat()])
     return _csv(heads, rows)
 
 

@@ -21,6 +21,7 @@ from iddmbench.leaderboard.exports import atom, curves_csv, markdown_table, stan
 from iddmbench.linking.ranking import ENOUGH, METRICS
 from iddmbench.nets.wheel_files import wheel_file
 from iddmbench.report.figures import NEAR, PALETTE, SYMBOLS, color, lap, symbol
+from iddmbench.results import summary
 from iddmbench.results.metric_info import METRICS as CATALOGUE
 from iddmbench.results.metric_info import metric
 from iddmbench.results.reproduce import shell
@@ -31,20 +32,26 @@ from iddmbench.results.run_folder import (
     WHITE_BOX,
     WORST_CASE,
     WORST_CASE_ADAPTIVE,
+    WORST_CASE_TRANSFER,
 )
 from iddmbench.results.summary import TITLES
 from iddmbench.submission import authenticity, compare, read, retrain, verify
 
 THREATS = {
-    WORST_CASE: "the worst of all plain attackers that are not white-box",
-    WORST_CASE_ADAPTIVE: "the worst of these and of all adaptive attackers that link people",
+    WORST_CASE: "the strongest single attacker of all plain ones, white-box ones included",
+    WORST_CASE_ADAPTIVE: "the strongest of these and of all adaptive attackers that link people",
+    WORST_CASE_TRANSFER: "the strongest plain attacker that the defense did not optimize against",
     TRANSFER: "an attacker that the defense does not know",
     ADAPTIVE: "an attacker that knows the defense and prepares for it",
     WHITE_BOX: "an attacker that the defense optimized against",
     ADAPTIVE_WHITE_BOX: "an adaptive attacker that rests on a system that the defense optimized against",
 }
 TITLE = "IDDM-Bench leaderboard"
-JUDGES = {WORST_CASE: "worst case", WORST_CASE_ADAPTIVE: "worst case, adaptive too"}
+JUDGES = {
+    WORST_CASE: "strongest attacker",
+    WORST_CASE_ADAPTIVE: "strongest attacker, adaptive too",
+    WORST_CASE_TRANSFER: "strongest transfer attacker",
+}
 SIGNS, DASHES = ("", "-open", "-open-dot", "-dot"), ("solid", "dash", "dashdot", "longdash")
 """What tells submissions of one defense apart, and defenses of one colour: endings of plotly's markers, and dashes."""
 LINES = 8
@@ -200,6 +207,7 @@ def lines_of(entry: Entry) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {
         WORST_CASE: {"title": JUDGES[WORST_CASE], "joint": True, "dash": "solid"},
         WORST_CASE_ADAPTIVE: {"title": JUDGES[WORST_CASE_ADAPTIVE], "joint": True, "dash": "dash"},
+        WORST_CASE_TRANSFER: {"title": JUDGES[WORST_CASE_TRANSFER], "joint": True, "dash": "longdash"},
     }
     tints = [tint for tint in PALETTE if tint != color(entry.defense)]  # that is the worst case's
     for i, attacker in enumerate(entry.attackers):
@@ -249,7 +257,7 @@ def page_data(entry: Entry, ranked: Sequence[Place], look: dict[str, str]) -> di
     adaptive = [a.name for a in entry.attackers if a.threat in (ADAPTIVE, ADAPTIVE_WHITE_BOX)]
     kept = [f.value for f in entry.figures if f.metric == "utility_index" and f.strength is not None]
     place = next((p for p in ranked if p.entry.id == entry.id and _is(p, WORST_CASE, METRICS[0])), None)
-    judges = [WORST_CASE, WORST_CASE_ADAPTIVE, *(a.name for a in entry.attackers)]
+    judges = [WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER, *(a.name for a in entry.attackers)]
     present = {f.attacker for f in entry.figures}
     names = [m.name for m in CATALOGUE if any(f.metric == m.name for f in entry.figures)]
     return {
@@ -304,18 +312,11 @@ def methodology() -> dict[str, Any]:
 
 def figure_text(found: Figure | None) -> str:
     """ "53 % [27, 80]", "0.97 [0.92, 1.00]", "–"."""
-    if found is None:
-        return "–"
-    share = metric(found.metric).share
-    text = f"{100 * found.value:.0f} %" if share else f"{found.value:.2f}"
-    if found.low is None or found.high is None:
-        return text
-    ends = (f"{100 * e:.0f}" if share else f"{e:.2f}" for e in (found.low, found.high))
-    return f"{text} [{', '.join(ends)}]"
+    return "–" if found is None else summary.figure_text(found.metric, found.value, found.low, found.high)
 
 
 def rate(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return "–" if value is None else summary.decimal(value)
 
 
 def digest_of(site: Path) -> str:

@@ -6,6 +6,46 @@ from pathlib import Path
 
 import pytest
 
+SLOW = {
+    "adaptive",
+    "attackers",
+    "attacker_files",
+    "cli_new_check",
+    "cli_read",
+    "cli_run",
+    "defenses",
+    "executors",
+    "few_faces",
+    "folder",
+    "guards",
+    "hostile",
+    "leaderboard",
+    "leaderboard_browser",
+    "maintenance",
+    "memory",
+    "mtcnn",
+    "personalize",
+    "perturb",
+    "pipeline",
+    "plugin_package",
+    "properties",
+    "purify",
+    "slurm",
+    "submission_read",
+    "submission_verify",
+    "sweep",
+    "threat",
+    "train_base",
+}
+"""Files whose tests train models, start processes or look at many photos: `pytest -m "not slow"` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 # Test files are imported by path (--import-mode=importlib), so helpers beside them need this.
 sys.path.insert(0, str(Path(__file__).parent))
 

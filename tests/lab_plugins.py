@@ -20,9 +20,9 @@ from iddmbench.attacker import ATTACKERS, Attacker
 from iddmbench.datasets.orl import PUBLIC, photo
 from iddmbench.defense import DEFENSES, Defense
 from iddmbench.faces.detect import YuNet
-from iddmbench.photos.dataset import DATASETS, FaceDataset, fingerprint
+from iddmbench.photos.dataset import DATASETS, FaceDataset
 from iddmbench.photos.references import face_square, resize
-from iddmbench.types import Embeddings, FaceData, Subject
+from iddmbench.types import Embeddings, FaceData, Person, Subject
 
 SUBJECTS = ("s29", "s30", "s31")
 
@@ -31,13 +31,18 @@ class TinyORL(FaceDataset):
     name, title, licence = "tiny-orl", "a part of ORL", "as ORL"
 
     def load(self) -> FaceData:
-        public = {f"s{p}": tuple(photo(p, k) for k in range(1, 5)) for p in PUBLIC}
+        public = tuple(Person(f"s{p}", tuple(photo(p, k) for k in range(1, 5)), "orl") for p in PUBLIC)
         subjects = tuple(
-            Subject(s, tuple(photo(int(s[1:]), k) for k in (1, 2)), tuple(photo(int(s[1:]), k) for k in (5, 6, 7)))
+            Subject(
+                s,
+                tuple(photo(int(s[1:]), k) for k in (1, 2)),
+                tuple(photo(int(s[1:]), k) for k in (5, 6, 7)),
+                (),
+                "orl",
+            )
             for s in SUBJECTS
         )
-        used = [x for s in subjects for x in (*s.references, *s.enrolment)]
-        return FaceData(self.name, subjects, public, fingerprint=fingerprint(used))
+        return FaceData(self.name, subjects, public)
 
 
 @lru_cache(maxsize=2000)
@@ -125,7 +130,7 @@ class Echo(Defense):
 @lru_cache
 def square(person: int, index: int) -> np.ndarray:
     image = photo(person, index).image
-    return resize(face_square(image, detector().detect([image]).boxes[0]), 64)
+    return resize(face_square(image, detector().detect([image]).boxes[0], 1.6), 64)
 
 
 PLUGINS = ((DATASETS, TinyORL), (ATTACKERS, Coarse), (ATTACKERS, Fine), (DEFENSES, Echo))

@@ -11,6 +11,7 @@ from iddmbench.leaderboard.entry import Entry, write_entry
 
 GRID = (0.5, 1.0)
 ATTACKERS = (("dlib", "transfer"), ("sface", "white-box"), ("purify:dlib", "adaptive"))
+BY = {"worst-case": "dlib", "worst-case-adaptive": "purify:dlib", "worst-case-transfer": "dlib"}
 METHODS = (
     # id, name, defense, privacy at 0.5 and 1, utility at 0.5 and 1, half width of the hypervolume's interval
     ("iddm-sface", "IDDM (surrogate SFace)", "iddm", (0.62, 0.97), (0.98, 0.90), 0.05),
@@ -70,7 +71,7 @@ def entry(
         ("generic", None, 1.0, 0.0),
     ]
     for method, strength, p, u in conditions:
-        for attacker, threat in (*((w, w) for w in ("worst-case", "worst-case-adaptive")), *ATTACKERS):
+        for attacker, threat in (*((w, w) for w in BY), *ATTACKERS):
             gain = (
                 {"white-box": 0.1, "adaptive": -0.08, "worst-case-adaptive": -0.1}.get(threat, 0.0) if strength else 0.0
             )
@@ -91,6 +92,8 @@ def entry(
             "high": min(1.0, area - less + half),
             "privacy_at": max(privacy) if min(utility) >= 0.9 else privacy[0],
             "utility_at": utility[1] if privacy[1] >= 0.9 else None,
+            "by": (BY.get(judge, judge),) * 3,
+            "per_subject": per_subject(area - less, half),
         }
         for judge, threat, less in (
             ("worst-case", "worst-case", 0.0),
@@ -98,11 +101,12 @@ def entry(
             ("sface", "white-box", 0.0),
             ("purify:dlib", "adaptive", 0.06),
             ("worst-case-adaptive", "worst-case-adaptive", 0.08),
+            ("worst-case-transfer", "worst-case-transfer", 0.0),
         )
         for metric in ("psr@1e-2", "psr@1e-3", "r1u")
     ]
     content: dict[str, Any] = {
-        "schema": 1,
+        "schema": 2,
         "id": name,
         "added": "2026-05-01",
         "name": title,
@@ -123,7 +127,7 @@ def entry(
         "options": {"rounds": "8"},
         "white_box": ["sface"],
         "stated": False,
-        "command": ["iddmbench", "run", "--defense", defense, "--strength", "0.5", "--subjects", "s29,s30"],
+        "command": ["iddmbench", "run", "--defense", defense, "--strength", "0.5", "--subject", "s29"],
         "attackers": [
             {
                 "name": a,
@@ -151,6 +155,13 @@ def entry(
         },
     }
     return Entry.model_validate(content | changes)
+
+
+def per_subject(area: float, half: float) -> dict[str, dict[str, Any]]:
+    """Twelve subjects whose shares have that mean; half of them are above it and half below by up to `half`."""
+    spread = [half * (-1) ** i * (1 + i // 2) / 6 for i in range(12)]
+    counts = {"hits": (15, 8, 2), "images": (16, 16, 15), "utility": (1.0, 0.9, 0.8)}
+    return {f"s{29 + i}": {"area": area + more, **counts} for i, more in enumerate(spread)}
 
 
 def figure(

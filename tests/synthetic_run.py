@@ -158,6 +158,8 @@ def calibration(attacker: str, far: str, tau: float) -> dict:
         "attacker": attacker,
         "far": float(far),
         "threshold": tau,
+        "threshold_low": tau - 0.02,
+        "threshold_high": tau + 0.02,
         "achieved_far": float(far) * 0.97,
         "impostor_pairs": 7560,
         "licence": "CC0-1.0" if attacker == "dlib" else "MIT",
@@ -174,29 +176,26 @@ def summarize(defense, strength, images, probes, attackers, white_box, failed, v
     rows = []
     if own_images.empty:
         return [{**context, **figure("utility_index", [])}]
-    groups = [(a, threat_of(a, white_box, strength), [a]) for a in attackers]
-    unknown = [a for a in attackers if not {*white_box} & {*roots(a)} and parse(a) is None]
-    unknown = unknown or [a for a, threat, _ in groups if threat == "transfer"]
+    plain = [a for a in attackers if parse(a) is None]
     prepared = [a for a in attackers if links_people(a)]
-    groups += [("worst-case", "transfer", unknown)] if unknown else []
-    groups += [("worst-case-adaptive", "adaptive", unknown + prepared)] if unknown or prepared else []
-    for name, threat, members in groups:
-        seen = own[own["attacker"].isin(members)]
-        hits = {"r1u": seen["rank"] == 1, "r5u": seen["rank"].between(1, 5)}
-        hits |= {f"psr@{far}": seen[f"match_{far}"] for far in THRESHOLD}
-        acquired = seen["acquired"].groupby(seen["image"]).max().to_numpy()
-        for metric, hit in hits.items():
-            linked = hit.groupby(seen["image"]).max().to_numpy().astype(float)
-            inverse = {"r1u": "rank1_hit", "r5u": "rank5_hit"}.get(metric, metric.replace("psr", "match_rate"))
-            policies = {"acquired": linked[acquired], "miss": linked, "chance": np.where(acquired, linked, 0.025)}
-            policies["headline"] = max(policies.values(), key=lambda v: v.mean() if len(v) else -1)
-            for policy, values in policies.items():
-                rows.append({**context, **figure(metric, 1 - values, name, threat, policy)})
-                rows.append({**context, **figure(inverse, values, name, threat, policy)})
-        if len(members) == 1 and name == members[0]:
-            rows.append({**context, **figure("fta", ~acquired, name, threat)})
-            rows.append({**context, **figure("ism", seen["mated"].dropna(), name, threat, "acquired")})
-            rows.append({**context, **figure("eer", [0.1, 0.1], name, threat, "acquired")})
+    transfer = [a for a in plain if threat_of(a, white_box, strength) == "transfer"]
+    single = {}
+    for name in attackers:
+        threat = threat_of(name, white_box, strength)
+        single[name] = list(rates_of(own, [name], name, threat))
+        rows += [{**context, **row} for row in single[name]]
+        seen = own[own["attacker"] == name]
+        rows.append({**context, **figure("fta", ~seen["acquired"], name, threat)})
+        rows.append({**context, **figure("ism", seen["mated"].dropna(), name, threat, "acquired")})
+        rows.append({**context, **figure("eer", [0.1, 0.1], name, threat, "acquired")})
+    judges = {"worst-case": plain, "worst-case-adaptive": plain + prepared, "worst-case-transfer": transfer}
+    for judge, members in judges.items():
+        for several in zip(*(single[m] for m in members), strict=True):
+            lower = several[0]["metric"].startswith(("r1u", "r5u", "psr"))
+            top = (min if lower else max)(several, key=lambda row: row["value"])
+            rows.append({**context, **top, "attacker": judge, "by": top["attacker"]})
+    for judge, members in (("union", plain), ("union-adaptive", plain + prepared)):
+        rows += [{**context, **row} for row in rates_of(own, members, judge, "")]
     for metric, column in {
         "face_detection_rate": "detected",
         "ser_fiq": "ser_fiq",
@@ -210,6 +209,26 @@ def summarize(defense, strength, images, probes, attackers, white_box, failed, v
     spread = {"value": quality, "low": max(0.0, quality - 0.05), "high": min(1.0, quality + 0.04)}
     rows.append({**context, **figure("utility_index", [quality] * len(own_images)), **spread})
     return rows
+
+
+def rates_of(own, members, name, threat):
+    """Rows of every rate of the images that any of the members links."""
+    seen = own[own["attacker"].isin(members)]
+    hits = {"r1u": seen["rank"] == 1, "r5u": seen["rank"].between(1, 5)}
+    hits |= {f"psr@{far}": seen[f"match_{far}"] for far in THRESHOLD}
+    acquired = seen["acquired"].groupby(seen["image"]).max().to_numpy()
+    for metric, hit in hits.items():
+        linked = hit.groupby(seen["image"]).max().to_numpy().astype(float)
+        inverse = {"r1u": "rank1_hit", "r5u": "rank5_hit"}.get(metric, metric.replace("psr", "match_rate"))
+        policies = {"acquired": linked[acquired], "miss": linked, "chance": np.where(acquired, linked, 0.025)}
+        policies["headline"] = max(policies.values(), key=lambda v: v.mean() if len(v) else -1)
+        for policy, values in policies.items():
+            for key, share in ((metric, 1 - values), (inverse, values)):
+                row = figure(key, share, name, threat, policy)
+                if "@" in key:
+                    ends = [row["value"] - 0.04, row["value"] + 0.03]
+                    row |= dict(zip(("threshold_low", "threshold_high"), np.clip(ends, 0, 1), strict=True))
+                yield row
 
 
 def figure(metric, values, attacker="", threat="", policy="") -> dict:
@@ -227,6 +246,9 @@ def figure(metric, values, attacker="", threat="", policy="") -> dict:
         "high": min(1.0, mean + half) if 0 <= mean <= 1 else mean + half,
         "images": n,
         "subjects": 4,
+        "by": "",
+        "threshold_low": math.nan,
+        "threshold_high": math.nan,
     }
 
 

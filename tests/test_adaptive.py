@@ -16,7 +16,7 @@ from iddmbench.attacker import build_attacker
 from iddmbench.errors import UserError
 from iddmbench.linking.adaptive import AdaptiveLinker
 from iddmbench.linking.adaptive import linkage as linkage_of
-from iddmbench.linking.aggregate import threat_of, worst_case_attackers
+from iddmbench.linking.aggregate import members, threat_of
 from iddmbench.metrics.feed import pooled_scores, pooled_templates
 from iddmbench.models.base import load_base
 from iddmbench.perturb.purify import PURIFIERS, purifier
@@ -219,12 +219,14 @@ def test_threats() -> None:
     )
 
 
-def test_judges_rest_on_no_surrogate() -> None:
-    from iddmbench.linking.aggregate import Group
-
-    groups = [Group("iddm", 1.0, ("sface",), {}, 0), Group("none", np.nan, (), {}, 0)]
-    names = ["dlib", "sface", "purify:dlib", "purify:sface", "fuse:dlib+sface", "sface:mtcnn", "dlib:mtcnn"]
-    assert worst_case_attackers(groups, names) == ["dlib", "purify:dlib", "dlib:mtcnn"]
+def test_who_is_in_which_worst_case() -> None:
+    """White-box attackers are in the worst case, the transfer one leaves them out; adaptive ones have one of their own."""
+    names = ["dlib", "sface", "purify:dlib", "fuse:dlib+sface", "sface:mtcnn", "dlib:mtcnn", "cross-post:dlib"]
+    found = members(names, ("sface",))
+    assert found["worst-case"] == found["union"] == ["dlib", "sface", "sface:mtcnn", "dlib:mtcnn"]
+    assert found["worst-case-transfer"] == ["dlib", "dlib:mtcnn"]
+    assert found["worst-case-adaptive"] == found["union-adaptive"] == names[:-1]
+    assert "worst-case-transfer" not in members(["sface"], ("sface",)) and members([], ("sface",)) == {}
 
 
 def test_fused_scores_rank_as_fused_templates() -> None:
@@ -262,6 +264,7 @@ ATTACKERS = ("coarse", "fine", "finetune:coarse", "purify:coarse", "fuse:coarse+
 def test_a_run_with_adaptive_attackers(base: Path, tmp_path: Path) -> None:
     options = {"dataset": "tiny-orl", "subjects": 3, "base": str(base), "defenses": ("echo",), "strengths": (0.0,)}
     options |= {"attackers": ATTACKERS, "images_per_prompt": 2, "defense_options": {"surrogate": "coarse"}}
+    options |= {"anchors": False}  # nobody links this base undefended, so with anchors there would be no worst case
     config = make_config(options)
     assert pipeline.run(config, tmp_path / "out", tmp_path / "cache") == 0
     run = RunFolder.open(tmp_path / "out")
@@ -279,18 +282,27 @@ def test_a_run_with_adaptive_attackers(base: Path, tmp_path: Path) -> None:
     }
     summary = run.summary
     worst = {name: value(summary, name) for name in (WORST_CASE, WORST_CASE_ADAPTIVE, "fine", "finetune:coarse")}
-    assert worst[WORST_CASE] == worst["fine"], "over the only transfer attacker"
+    worst |= {name: value(summary, name) for name in ("coarse", "worst-case-transfer", "union", "union-adaptive")}
+    assert worst[WORST_CASE] == min(worst["coarse"], worst["fine"]), "the strongest single one, white-box or not"
+    assert worst["worst-case-transfer"] == worst["fine"], "the only one that was no surrogate"
     assert worst[WORST_CASE_ADAPTIVE] <= min(worst["fine"], worst["finetune:coarse"])
+    assert worst["union"] <= worst[WORST_CASE] and worst["union-adaptive"] <= worst[WORST_CASE_ADAPTIVE]
+    rows = summary[(summary["attacker"] == WORST_CASE_ADAPTIVE) & (summary["metric"] == "r1u")]
+    for row in rows[rows["policy"] == "headline"].to_dict("records"):
+        same = summary[(summary["defense"] == row["defense"]) & (summary["attacker"] == row["by"])]
+        same = same[(same["metric"] == "r1u") & (same["policy"] == "headline")]
+        assert same["value"].item() == row["value"] and row["low"] <= same["low"].item(), "named, and no narrower"
     # The plain attacker's rows are what they are without adaptive ones beside it.
     alone = make_config({**options, "attackers": ("coarse", "fine")})
     assert pipeline.run(alone, tmp_path / "alone", tmp_path / "cache") == 0
     keys = ["defense", "strength", "attacker", "metric", "policy"]
-    before = RunFolder.open(tmp_path / "alone").summary.set_index(keys)
+    before = RunFolder.open(tmp_path / "alone").summary
+    before = before[~before["attacker"].isin((WORST_CASE_ADAPTIVE, "union-adaptive"))].set_index(keys)
     shared = summary.set_index(keys).loc[before.index]
     pd.testing.assert_frame_equal(shared, before)
     write_outputs(tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "finetune:coarse" in page and "worst case, adaptive attackers included" in page
+    assert "finetune:coarse" in page and "strongest, adaptive too" in page
 
 
 def value(summary: pd.DataFrame, attacker: str, metric: str = "r1u") -> float:

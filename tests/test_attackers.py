@@ -59,3 +59,10 @@ def test_the_base_class_is_no_surrogate():
     assert Classical().available() is None
     with pytest.raises(UserError, match="'classical' is not differentiable"):
         Classical().network()
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_can_not_be_written_are_no_warning():
+    image = photo(1, 1).image.copy()
+    image.flags.writeable = False
+    assert build_attacker("sface").embed([image, image[..., 0]]).acquired.all()

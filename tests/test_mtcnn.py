@@ -19,7 +19,7 @@ from iddmbench.faces.mtcnn import MTCNN
 
 @pytest.fixture(scope="module")
 def package():
-    return pytest.importorskip("facenet_pytorch", reason="pip install --no-deps facenet-pytorch")
+    return pytest.importorskip("facenet_pytorch", reason='pip install "iddmbench[facenet]"')
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_without_the_package_one_line_says_what_to_do(name: str, monkeypatch: py
     monkeypatch.setattr(mtcnn, "load_networks", mtcnn.load_networks.__wrapped__)
     attacker = build_attacker(f"{name}:mtcnn")
     problem = attacker.available()
-    assert problem is not None and "pip install --no-deps facenet-pytorch" in problem and "\n" not in problem
+    assert problem is not None and 'pip install "iddmbench[facenet]"' in problem and "\n" not in problem
     with pytest.raises(UserError, match="the detector mtcnn needs facenet-pytorch"):
         attacker.embed([photo(1, 1).image])
     assert build_attacker(name).available() is None

@@ -64,7 +64,7 @@ def photos(base: BaseModel) -> np.ndarray:
 
 
 def bench_of(base: BaseModel, **changes: Any) -> Workbench:
-    public = ORL().load().public
+    public = {person.name: person for person in ORL().load().public}
     parts: dict[str, Any] = {
         "base": base,
         "lora": base.recipe.lora,
@@ -72,7 +72,7 @@ def bench_of(base: BaseModel, **changes: Any) -> Workbench:
         "seeds": Seeds(0).child("defense", "s29"),
         "detector": YuNet(),
         "surrogate": lambda name: load_surrogate(name, "cpu"),
-        "decoys": [public[name][0].image for name in ("s3", "s11", "s20")],
+        "decoys": [public[name].photos[0].image for name in ("s3", "s11", "s20")],
     }
     return Workbench(**{**parts, **changes})
 
@@ -221,7 +221,7 @@ def test_a_base_that_gives_nan_stops_it(name: str, tmp_path: Path, photos: np.nd
     broken = load_base(str(write_base(tmp_path)))
     with torch.no_grad():
         next(broken.vae.encoder.parameters()).fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="diverged"):
+    with pytest.raises(UserError, match=f"defense '{name}': protect failed: FloatingPointError: .*diverged"):
         configure(DEFENSES.get(name), SHORT[name]).protect(photos, bench_of(broken))
 
 

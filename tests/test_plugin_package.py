@@ -57,6 +57,94 @@ def test_it_works(installed: dict[str, str]) -> None:
     assert python(code, installed).split() == ["[1.", "1.", "1.]"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [("attacker", "my-pixels"), ("attacker", "my-edges"), ("defense", "my-blur")]
+)
+def test_the_documented_plugins_pass_their_checks(kind: str, name: str, installed: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "iddmbench", "check", kind, name]
+    done = subprocess.run(command, env=installed, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0 and "failed" not in done.stdout, done.stdout + done.stderr
+    if kind == "attacker":
+        assert re.search(
+            r"figures +recognition: EER 1\d\.\d% over 280 mated .* rank 1 8\d\.\d% of 84 photos", done.stdout
+        )
+
+
+BROKEN = """
+[project]
+name = "iddmbench-broken"
+version = "0.1.0"
+
+[project.entry-points."iddmbench.attackers"]
+syntax = "iddmbench_broken.syntax:X"
+library = "iddmbench_broken.library:X"
+number = "iddmbench_broken:NUMBER"
+untitled = "iddmbench_broken:Untitled"
+angry = "iddmbench_broken:Angry"
+dlib = "iddmbench_broken:Angry"
+
+[project.entry-points."iddmbench.defenses"]
+gone = "iddmbench_broken.gone:X"
+
+[tool.setuptools]
+packages = ["iddmbench_broken"]
+"""
+MODULE = """
+from iddmbench.attacker import Attacker
+
+NUMBER = 3
+
+class Untitled(Attacker):
+    name, dim, licence, source = "untitled", 2, "l", "s"
+
+class Angry(Attacker):
+    name, title, dim, licence, source = "angry", "t", 2, "l", "s"
+
+    def available(self):
+        raise RuntimeError("no luck\\nat all")
+
+    def _embed(self, images, faces): ...
+    def fingerprint(self): ...
+"""
+
+
+def test_broken_packages_are_one_line_each_and_hide_no_other(tmp_path: Path) -> None:
+    """A syntax error, a missing library, no class, no title, an error when asked, and the name of a built-in one."""
+    source, target = tmp_path / "source", tmp_path / "installed"
+    (source / "iddmbench_broken").mkdir(parents=True)
+    (source / "pyproject.toml").write_text(BROKEN)
+    (source / "iddmbench_broken" / "__init__.py").write_text(MODULE)
+    (source / "iddmbench_broken" / "syntax.py").write_text("def x(:\n")
+    (source / "iddmbench_broken" / "library.py").write_text("raise OSError('libGL.so.1: cannot open shared object')\n")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*command, "--target", str(target), str(source)], check=True, capture_output=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(target), os.environ.get("PYTHONPATH", "")])}
+    environment["COLUMNS"] = "600"
+
+    def iddmbench(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "iddmbench", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    for arguments in (("list",), ("doctor",)):
+        done = iddmbench(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        for text in ("SyntaxError", "libGL.so.1", "must be a subclass of Attacker", "`title` to a text", "no luck"):
+            assert len([line for line in done.stdout.splitlines() if text in line]) == 1, (arguments, text, done.stdout)
+        assert (
+            "attacker 'dlib' is defined twice, by iddmbench.attackers.dlib:Dlib and iddmbench_broken:Angry"
+            in done.stdout
+        )
+        assert "iddmbench_broken.gone" in done.stdout and "sface" in done.stdout
+    refused = iddmbench("check", "attacker", "library")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and "libGL.so.1" in refused.stderr
+    angry = iddmbench("check", "attacker", "angry")
+    assert angry.returncode == 2 and angry.stderr.count("\n") == 1 and "no luck" in angry.stderr, angry.stderr
+    twice = iddmbench("run", "--attacker", "dlib")
+    assert twice.returncode == 2 and "uninstall one" in twice.stderr
+
+
 def test_without_it_the_names_are_unknown() -> None:
     code = (
         "from iddmbench.defense import DEFENSES\n"
@@ -69,7 +157,7 @@ def test_without_it_the_names_are_unknown() -> None:
 def test_the_guide_shows_the_same_code() -> None:
     """docs/plugins.md is what is tested here, word for word."""
     blocks = re.findall(r"```(?:python|toml)\n(.*?)```", (ROOT / "docs" / "plugins.md").read_text(), re.DOTALL)
-    for name in ("pyproject.toml", "iddmbench_example/blur.py", "iddmbench_example/pixels.py"):
+    for name in ("pyproject.toml", *(f"iddmbench_example/{file}.py" for file in ("blur", "pixels", "edges"))):
         assert (PACKAGE / name).read_text() in blocks, name
 
 

@@ -1,3 +1,4 @@
+import sys
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -52,17 +53,49 @@ def points(monkeypatch, *entries):
 def test_entry_points_of_other_packages_are_found(known, monkeypatch):
     points(monkeypatch, ("thirdparty", "collections:OrderedDict"))
     assert "thirdparty" in known.names()
-    with pytest.raises(TypeError, match="subclass"):
+    with pytest.raises(UserError, match="must be a subclass of Base"):
         known.get("thirdparty")
 
 
-def test_two_packages_with_one_name_collide(known, monkeypatch):
-    points(monkeypatch, ("x", "a:B"), ("x", "c:D"))
-    with pytest.raises(UserError, match="defined twice"):
-        known.names()
+def test_two_packages_with_one_name_collide_and_hide_no_other(known, monkeypatch):
+    points(monkeypatch, ("x", "a:B"), ("x", "c:D"), ("good", "other:Good"))
+    assert known.names() == ["good", "x"]
+    with pytest.raises(UserError, match="'x' is defined twice, by a:B and c:D: uninstall one"):
+        known.get("x")
+    with pytest.raises(UserError, match=f"'good' is defined twice, by {__name__}:Good and other:Good"):
+        known.get("good")
 
 
-def test_a_plugin_that_cannot_be_imported_is_one_line(known, monkeypatch):
+BROKEN = {
+    "syntax": ("def broken(:\n", "SyntaxError"),
+    "absent library": ("raise OSError('libGL.so.1: no such file')", "OSError: libGL.so.1: no such file"),
+    "exit": ("import sys; sys.exit(3)", "SystemExit: 3"),
+    "other error": ("1 / 0", "ZeroDivisionError"),
+    "no such name": ("Y = 1", "AttributeError"),
+    "no class": ("X = 1", "must be a subclass of Base, got 1"),
+    "no title": (
+        "from test_registry import Base\nclass X(Base):\n    pass",
+        "must set its class variable `title` to a text",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_plugin_that_cannot_be_loaded_is_one_line(case, monkeypatch, tmp_path):
+    source, message = BROKEN[case]
+    module = "broken_" + case.replace(" ", "_")
+    (tmp_path / f"{module}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "test_registry", sys.modules[__name__])
+    things = Registry("thing", Base, {}, "iddmbench.tests", texts=("title",))
+    points(monkeypatch, ("broken", f"{module}:X"))
+    assert things.names() == ["broken"]
+    with pytest.raises(UserError) as raised:
+        things.get("broken")
+    assert message in str(raised.value) and f"{module}:X" in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_module_that_is_not_there_is_one_line(known, monkeypatch):
     points(monkeypatch, ("broken", "no_such_module_at_all:X"))
     with pytest.raises(UserError, match="can't be loaded from no_such_module_at_all:X"):
         known.get("broken")

@@ -4,21 +4,27 @@ import base64
 import json
 import re
 import shutil
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
+from scipy.stats import permutation_test
 from synthetic_run import write_run
 
 from iddmbench.errors import UserError
+from iddmbench.report.page import compared_table, privacy_table
 from iddmbench.report.terminal import print_summary
 from iddmbench.report.write import write_outputs
 from iddmbench.results.comparable import check_comparable
 from iddmbench.results.headline import headlines
+from iddmbench.results.paired import comparisons
 from iddmbench.results.reproduce import command, shell
 from iddmbench.results.run_folder import RunFolder
-from iddmbench.results.summary import Condition, Summary, number, written
+from iddmbench.results.summary import Condition, Summary, decimal, number, per_cent, threshold_text, written
 
 HOSTILE = '<script>alert("x")</script>'
 
@@ -115,13 +121,103 @@ def test_failed_cells_are_listed(html: str) -> None:
 
 def test_headline_says_what_the_table_says(written_run: RunFolder) -> None:
     summary = Summary(written_run)
-    before = summary.get(Condition("none", None), "rank1_hit", "dlib")
-    after = summary.get(Condition("iddm", 1.0), "rank1_hit", "dlib")
-    (sentence,) = [s for s in headlines(summary) if s.startswith("Undefended, dlib")]
-    assert f"{number('rank1_hit', before.value)} % of {before.images} images" in sentence
-    assert f"With iddm at strength 1: {number('rank1_hit', after.value)} %" in sentence
-    (white,) = [s for s in headlines(summary) if s.startswith("Undefended, sface")]
-    assert "optimized against it" in white
+    before = summary.get(Condition("none", None), "rank1_hit", "worst-case")
+    after = summary.get(Condition("iddm", 1.0), "rank1_hit", "worst-case")
+    (sentence,) = [s for s in headlines(summary) if s.startswith("Undefended, the strongest attacker")]
+    assert f"{number('rank1_hit', before.value)} % of {before.images} images" in sentence and before.by in sentence
+    assert f"With iddm at strength 1: {number('rank1_hit', after.value)} % ({after.by}" in sentence
+    (transfer,) = [s for s in headlines(summary) if "did not optimize against" in s]
+    assert "(dlib, 95 % CI" in transfer
+    (union,) = [s for s in headlines(summary) if s.startswith("Linked by any of 2 attackers")]
+    assert "by lucky guesses" in union
+    assert "One subject can't tell iddm 1.00 from the undefended model." in headlines(summary), (
+        "the other one's cell failed"
+    )
+
+
+def rewritten(path: Path, changes: Callable[[pd.DataFrame], None]) -> Summary:
+    table = pd.read_parquet(path / "summary.parquet")
+    changes(table)
+    table.to_parquet(path / "summary.parquet", index=False)
+    return Summary(RunFolder.open(path))
+
+
+def test_an_attacker_that_links_nobody_says_nothing(finished_run: Path, tmp_path: Path) -> None:
+    def blind(table: pd.DataFrame) -> None:
+        own = (table["attacker"] == "sface") & (table["metric"] == "rank1_hit")
+        table.loc[own, ["value", "low", "high"]] = 0.0, 0.0, 0.2
+
+    summary = rewritten(shutil.copytree(finished_run, tmp_path / "run"), blind)
+    assert summary.able == ["dlib"]
+    (sentence,) = [s for s in headlines(summary) if s.startswith("Nothing can be concluded from sface")]
+    assert "0 % [0, 20]" in sentence
+    rows = privacy_table(summary, summary.attackers).rows
+    assert any("sface" in row[1] and "says nothing" in row[1] for row in rows)
+    console = Console(record=True, width=120, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    print_summary(summary.run, console)
+    assert "? says nothing: it does not link the undefended model" in console.export_text()
+
+
+def test_intervals_that_say_little_are_named(finished_run: Path, tmp_path: Path) -> None:
+    def widen(table: pd.DataFrame) -> None:
+        own = (table["attacker"] == "worst-case") & (table["defense"] == "iddm")
+        table.loc[own, ["low", "high"]] = 0.1, 0.8
+
+    summary = rewritten(shutil.copytree(finished_run, tmp_path / "run"), widen)
+    assert any("wider than 60 points" in s for s in headlines(summary))
+    assert not any("wider than 60 points" in s for s in headlines(Summary(RunFolder.open(finished_run))))
+
+
+def test_thresholds_show_their_error(written_run: RunFolder, html: str) -> None:
+    value = Summary(written_run).get(Condition("iddm", 0.5), "psr@1e-2", "dlib")
+    assert threshold_text("psr@1e-2", value) in Page(html).text
+    assert value.threshold_low <= value.value <= value.threshold_high
+    assert threshold_text("r1u", Summary(written_run).get(Condition("iddm", 0.5), "r1u", "dlib")) == "–"
+
+
+def test_paired_comparisons_are_a_table(tmp_path: Path) -> None:
+    """Eight subjects: p values against scipy's test of the rates counted from the probes, Holm over the table."""
+    people = tuple(f"s{i}" for i in range(29, 37))
+    run = RunFolder.open(write_run(tmp_path / "run", subjects=people, per_prompt=1, strengths=(0.25, 1.0)))
+    shown = comparisons(Summary(run))
+    assert [(one.first.title, one.second.title) for one in shown] == [
+        ("iddm 1.00", "undefended"),
+        ("iddm 1.00", "iddm 0.25"),
+    ]
+    for one in shown:
+        rates = []
+        for condition, by in zip((one.first, one.second), one.by, strict=True):
+            own = condition.rows(run.probes)
+            own = own[(own["attacker"] == by) & own["acquired"]]
+            rates.append(own["rank"].eq(1).groupby(own["subject"]).mean().reindex(people).fillna(0).to_numpy())
+        theirs = permutation_test(
+            tuple(rates), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=np.inf
+        )
+        assert one.difference.p_value == pytest.approx(theirs.pvalue)
+        assert one.adjusted is not None and one.adjusted >= one.difference.p_value
+    assert shown[0].apart and "fewer linked" in compared_table(Summary(run)).rows[0]
+    sentence = next(s for s in headlines(Summary(run)) if s.startswith("With iddm 1.00 fewer images are linked"))
+    assert "sign-flip test over 8 subjects" in sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "share", "plain"),
+    [
+        (0.9991, "99.9", "0.999"),
+        (0.9996, ">99.9", ">0.999"),
+        (0.0004, "<0.1", "<0.001"),
+        (0.004, "0.4", "0.004"),
+        (0.0, "0", "0.00"),
+        (1.0, "100", "1.00"),
+        (0.995, "99.5", "0.99"),
+        (0.532, "53", "0.53"),
+        (123.4, "12340", "123"),
+    ],
+)
+def test_all_and_none_are_said_only_when_they_are_meant(value: float, share: str, plain: str) -> None:
+    assert per_cent(value) == share and decimal(value) == plain
+    for text, whole in ((per_cent(value), ("0", "100")), (decimal(value), ("0.00", "1.00"))):
+        assert (text in whole) == (value in (0.0, 1.0))
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
@@ -188,7 +284,7 @@ def test_command_is_one_that_run_takes(finished_run: Path) -> None:
     given = context.params
     assert given["defense"] == ["iddm"]
     assert given["strength"] == [0.25, 0.5, 1.0]
-    assert given["subjects"] == "s29,s30"
+    assert given["subject"] == ["s29", "s30"] and given["subjects"] is None
     assert given["attacker"] == ["dlib", "sface"]
     assert given["prompt"] == config["prompts"]
     assert given["images_per_prompt"] == 2

@@ -175,7 +175,7 @@ def test_failing_hanging_and_dying_cells_end_no_sweep(finished: Place, place: Pl
     text = place.sweep("--timeout", "60", "--set", "subjects=3", code=2, cache=finished.cache, **changes)
     assert "6 failed cell(s)" in text
     wanted = {
-        "echo": ("s29", "RuntimeError: no luck with s29"),
+        "echo": ("s29", "defense 'echo': release failed: RuntimeError: no luck with s29"),
         "hang": ("s30", "TimeoutError"),
         "die": ("s31", "died"),
     }

@@ -36,12 +36,17 @@ def test_runs_are_every_combination(tmp_path: Path) -> None:
     sweep = load_sweep(write(tmp_path, GOOD))
     assert list(sweep.runs) == ["all-fp32", "all-bf16", "other-fp32", "other-bf16"]
     first, last = sweep.runs["all-fp32"], sweep.runs["other-bf16"]
-    assert first.subjects == 0 and first.seeds == (0, 1) and first.strengths == (0.5, 1.0) and first.precision == "fp32"
+    assert (
+        first.subjects == "all"
+        and first.seeds == (0, 1)
+        and first.strengths == (0.5, 1.0)
+        and first.precision == "fp32"
+    )
     assert last.strengths == (1.0,) and last.defense_options == {"surrogate": "dlib"} and last.precision == "bf16"
 
 
 def test_settings_of_the_command_line_go_first(tmp_path: Path) -> None:
-    changes = parse_changes(["subjects=s29,s30", "strengths=[0.25]", "precision=fp16"])
+    changes = parse_changes(["subject=[s29,s30]", "strengths=[0.25]", "precision=fp16"])
     sweep = load_sweep(write(tmp_path, GOOD), changes)
     assert {c.subjects for c in sweep.runs.values()} == {("s29", "s30")}
     assert {c.strengths for c in sweep.runs.values()} == {(0.25,)}
@@ -108,8 +113,10 @@ def test_files_and_suites(tmp_path: Path) -> None:
 
 
 def test_changes_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--set subject: a run has no such setting: did you mean 'subjects'\?"):
-        load_sweep(write(tmp_path, GOOD), parse_changes(["subject=3"]))
+    with pytest.raises(UserError, match="--set: give a number or 'all' by subjects, or names by subject, not both"):
+        load_sweep(write(tmp_path, GOOD), parse_changes(["subjects=3", "subject=[s29]"]))
+    with pytest.raises(UserError, match=r"--set subjetcs: a run has no such setting: did you mean 'subjects'\?"):
+        load_sweep(write(tmp_path, GOOD), parse_changes(["subjetcs=3"]))
     with pytest.raises(UserError, match="--set subjects: write it as --set KEY=VALUE"):
         parse_changes(["subjects"])
     with pytest.raises(UserError, match="--set subjects=\\["):
@@ -126,7 +133,7 @@ def test_the_core_suite_has_every_defense() -> None:
 
     core = load_sweep("orl-core")
     planned = {d.name for d in core.runs["authorized"].plan()}
-    assert planned == {n for n in DEFENSES.names() if not n.startswith(("example", "my-"))}
+    assert planned == {n for n in DEFENSES.names() if not n.startswith(("example", "my-", "protected-photos"))}
 
 
 def test_the_papers_suite_needs_what_it_says(tmp_path: Path) -> None:
@@ -136,3 +143,48 @@ def test_the_papers_suite_needs_what_it_says(tmp_path: Path) -> None:
     sweep = load_sweep(write(tmp_path, yaml.safe_dump(content)))
     assert len(sweep.runs) == 3 * 2 * 2
     assert {c.dataset for c in sweep.runs.values()} == {"vggface2", "celebahq"}
+
+
+def test_people_by_number_or_by_name(tmp_path: Path) -> None:
+    """One meaning each, and every layer of a file goes before the next one."""
+    text = """
+subjects: 7
+runs:
+  shared: {}
+  all: {subjects: all}
+  named: {subject: ["7", "a, b", all]}
+  listed: {subjects: [s29, s30]}
+  alone: {subject: s29}
+"""
+    path = write(tmp_path, text)
+    found = {name: run.subjects for name, run in load_sweep(path).runs.items()}
+    assert found == {
+        "shared": 7,
+        "all": "all",
+        "named": ("7", "a, b", "all"),
+        "listed": ("s29", "s30"),
+        "alone": ("s29",),
+    }
+    named = load_sweep(path, parse_changes(["subject=['7']"]))
+    assert {run.subjects for run in named.runs.values()} == {("7",)}
+    one_each = load_sweep(write(tmp_path, "matrix: {subject: [s29, [s30, s31]]}\n"))
+    assert {name: run.subjects for name, run in one_each.runs.items()} == {
+        "table-s29": ("s29",),
+        "table-s30+s31": ("s30", "s31"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds: [0]\nsubjects: s29\n", "line 2: run 'table', subjects: 's29' is no number: .* in a file subject:"),
+        ("subjects: 0\n", "line 1: run 'table', subjects: 0 is too few: give at least 1, or 'all'"),
+        ("subjects: []\n", "give at least one name, a number, or 'all'"),
+        ("seeds: [0]\nsubject: [7]\n", "line 2: run 'table', subjects: a name is text: write '7' in quotes"),
+        ("subjects: 2\nsubject: [a]\n", "line 2: give a number or 'all' by subjects, or names by subject, not both"),
+        ("subjects: true\n", "give a number, or 'all'"),
+    ],
+)
+def test_what_is_no_choice_of_people(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_sweep(write(tmp_path, text))

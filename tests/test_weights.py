@@ -2,9 +2,12 @@
 
 import hashlib
 import io
+import json
+import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -177,12 +180,92 @@ def test_one_member_of_a_zip(server: Server) -> None:
         fetch(server.weights(member="other.onnx", url="pack.zip"))
 
 
+def tgz(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def test_two_members_of_a_tgz_in_one_download(server: Server) -> None:
+    """As npm packs them; a file that is there already is checked and kept."""
+    second = CONTENT[::-1]
+    server.files["pack.tgz"] = whole = tgz({"package/a.json": CONTENT, "package/b.bin": second, "../escape.txt": b"no"})
+    part = server.weights("b.bin", hashlib.sha256(second).hexdigest(), "b.bin", "pack.tgz")
+    weights = replace(server.weights("a.json", SHA, "a.json", "pack.tgz"), parts=(part,))
+    server.cut = 300_000
+    with pytest.raises(UserError, match="cut off"):
+        fetch(weights)
+    server.cut = None
+    assert fetch(weights).read_bytes() == CONTENT and part.path.read_bytes() == second
+    assert server.ranges == [None, "bytes=300000-"]
+    left = {p.name for p in weights.path.parent.iterdir()}
+    assert left == {"a.json", "b.bin", ".a.json.lock"} and not (weights.path.parent.parent / "escape.txt").exists()
+
+    part.path.unlink()
+    assert f"b.bin is not in {part.path.parent}" in str(weights.problem())
+    with pytest.raises(UserError, match=r"b\.bin is not in"):
+        weights.require()
+    fetch(weights)
+    assert weights.problem() is None and len(server.ranges) == 3
+    part.path.write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"b.bin is damaged or another file \(4 bytes"):
+        fetch(weights)
+    assert part.path.read_bytes() == b"mine" and len(server.ranges) == 3
+
+    weights.path.unlink()
+    part.path.unlink()
+    other = tgz({"package/a.json": CONTENT, "package/b.bin": b"another version"})
+    lacking = tgz({"package/a.json": CONTENT})
+    for content, complaint in (
+        (other, "wrong file .SHA-256"),
+        (lacking, "0 members named b.bin"),
+        (b"no archive", "no readable tgz"),
+        (whole[:-4000], "no readable tgz"),
+    ):
+        server.files["pack.tgz"] = content
+        with pytest.raises(UserError, match=rf"{complaint}.*put it at .*a\.json and b\.bin beside it") as error:
+            fetch(weights)
+        assert "\n" not in str(error.value)
+        assert {p.name for p in weights.path.parent.iterdir()} == {".a.json.lock"}, "nothing half done is left"
+
+
+def test_a_manifest_names_the_member(server: Server) -> None:
+    """As in insightface's packs."""
+
+    def packed(manifest: object) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("pack/manifest.json", json.dumps(manifest))
+            archive.writestr("pack/models/net.onnx", CONTENT)
+            archive.writestr("pack/other.onnx", b"a detector")
+        return buffer.getvalue()
+
+    weights = server.weights("mine.onnx", None, "recognition of manifest.json", "pack.zip")
+    server.files["pack.zip"] = packed({"tasks": {"recognition": {"file": "models/net.onnx"}}})
+    assert fetch(weights).read_bytes() == CONTENT and weights.pin.read_text().startswith(SHA)
+    weights.path.unlink()
+    for wrong in ([], {"tasks": {"detection": {"file": "other.onnx"}}}, {"tasks": {"recognition": {"file": 3}}}):
+        server.files["pack.zip"] = packed(wrong)
+        with pytest.raises(UserError, match=r"its manifest\.json names no file for recognition"):
+            fetch(weights)
+    server.files["pack.zip"] = packed({"tasks": {"recognition": {"file": "models/gone.onnx"}}})
+    with pytest.raises(UserError, match=r"0 members named gone\.onnx"):
+        fetch(weights)
+
+
 def test_what_can_go_wrong_is_one_line(server: Server, folder: Path) -> None:
     with pytest.raises(UserError, match=r"answers 404 Not Found; or get it elsewhere and put it at .*gone.onnx"):
         fetch(server.weights("gone.onnx"))
     closed = WeightFile("net.onnx", "http://127.0.0.1:9/net.onnx", "MIT", SHA)
     with pytest.raises(UserError, match="can't be fetched into"):
         fetch(closed)
+    elsewhere = WeightFile("b.bin", "https://example.org/other.tgz", "MIT", SHA, "b.bin")
+    with pytest.raises(ValueError, match=r"parts of a\.json must be members of"):
+        WeightFile("a.json", "https://example.org/pack.tgz", "MIT", SHA, "a.json", parts=(elsewhere,))
     for bad in ("../x", "a/b", ""):
         with pytest.raises(ValueError, match="no plain file name"):
             WeightFile(bad, "https://example.org/x", "MIT")

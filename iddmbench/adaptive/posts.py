@@ -17,7 +17,7 @@ class Posts:
     """What one subject's model posted under one defense, as the attacker's systems see it.
 
     Attributes:
-        subject: whose model it is.
+        subject: label of whose model it is, as in the gallery.
         views: embeddings of the same N images, one per view (`Adaptive.views`): by several systems, or purified first.
     """
 

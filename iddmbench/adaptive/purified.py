@@ -13,7 +13,7 @@ from iddmbench.faces.detect import Faces
 from iddmbench.models.base import BaseModel
 from iddmbench.perturb.purify import PURIFIERS, Purifier, purifier
 from iddmbench.seeds import Seeds
-from iddmbench.types import Embeddings
+from iddmbench.types import Embeddings, Image
 
 CODE = 1
 """Raised when a purifier's result changes."""
@@ -22,7 +22,6 @@ CODE = 1
 class Purified(Attacker):
     """An attacker that purifies what it is shown; images of one size only, as a model's outputs are."""
 
-    dim = 0  # of the wrapped one
     similarity = "cosine"
 
     def __init__(self, attacker: Attacker, change: Purifier, base: BaseModel):
@@ -34,8 +33,12 @@ class Purified(Attacker):
     def available(self) -> str | None:
         return self.attacker.available()
 
-    def embed(self, images: Sequence[np.ndarray] | np.ndarray, faces: Faces | None = None) -> Embeddings:
-        return self.attacker.embed(list(self.change(np.stack(list(images)), Seeds(0).child("attacker"), self.base)))
+    @property
+    def dim(self) -> int:  # type: ignore[override]
+        return self.attacker.dim
+
+    def _embed(self, images: list[Image], faces: Faces | None) -> Embeddings:
+        return self.attacker.embed(list(self.change(np.stack(images), Seeds(0).child("attacker"), self.base)))
 
     def fingerprint(self) -> str:
         parts = [self.attacker.fingerprint(), self.change.name, CODE]

@@ -6,7 +6,7 @@ Read `CellStages.outputs` for the main path: references -> model -> images that 
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from iddmbench.attacker import Attacker, build_attacker
-from iddmbench.defense import Defense, Workbench
+from iddmbench.defense import Defense, ExtraPhotos, Undeclared, Workbench
 from iddmbench.errors import UserError
 from iddmbench.faces.align import crop
 from iddmbench.faces.detect import YuNet
@@ -49,15 +49,28 @@ from iddmbench.store.files import (
     write_images,
     write_tensors,
 )
-from iddmbench.types import Embeddings, FaceData, Photo, Subject
+from iddmbench.types import Embeddings, FaceData, Person, Photo, Subject
 
-CODE = {"references": 1, "class": 1, "protect": 1, "model": 2, "images": 1, "release": 1, "embed": 1, "utility": 1}
-"""Raised by hand when a stage's code changes its result, so that older entries are not reused."""
+CODE = {
+    "references": 2,
+    "class": 1,
+    "protect": 1,
+    "personalize": 2,
+    "generate": 1,
+    "release": 1,
+    "embed": 1,
+    "features": 1,
+    "utility": 1,
+}
+"""Raised by hand when a stage's code changes its result, so that older entries are not reused. They decide; the package's
+version does not (docs/protocol.md, "Versions")."""
 
 PROTECTED = "protected references"
 ADAPTER = "adapter.safetensors"
 DECOY_PEOPLE = 5
 SER_FIQ_PASSES = 100
+AT_ONCE = 16
+"""Dataset photos that are in memory together."""
 
 log = logging.getLogger(__name__)
 
@@ -163,23 +176,25 @@ class CellStages:
         return self._cropped(subject, subject.references)
 
     def _cropped(self, subject: Subject, photos: tuple[Photo, ...]) -> Path:
-        key = self._photos_key(subject, photos)
         chosen = replace(subject, references=photos)
         return self.store.fetch(
-            "references", key, lambda out: write_images(out, crop_references(chosen, self.base, self.detector))
+            "references",
+            self._crop_key(photos),
+            lambda out: write_images(out, crop_references(chosen, self.base, self.detector)),
         )
 
-    def _photos_key(self, subject: Subject, photos: tuple[Photo, ...]) -> dict[str, Any]:
-        key: dict[str, Any] = {"data": self.data.fingerprint, "subject": subject.name, "side": self.base.side}
-        key |= {"photos": [p.name for p in photos], "gray": self.base.recipe.grayscale}
-        return key | {"code": CODE["references"]}
+    def _crop_key(self, photos: Sequence[Photo]) -> dict[str, Any]:
+        """What cropped photos depend on: their content, in order, and how the base wants them."""
+        recipe = self.base.recipe
+        key: dict[str, Any] = {"photos": [p.digest for p in photos], "detector": self.detector.fingerprint()}
+        return key | {"side": self.base.side, "gray": recipe.grayscale, "frame": recipe.frame, **code("references")}
 
     def _surrogate_photos(self, subject: Subject) -> np.ndarray:
         """The subject's surrogate set, cropped as the references are; logs when it shares photos with them."""
         if not subject.surrogate:
             return np.zeros((0, self.base.side, self.base.side, 3), np.uint8)
-        known = {p.image.tobytes() for p in subject.references}
-        shared = [p.name for p in subject.surrogate if p.image.tobytes() in known]
+        known = {p.digest for p in subject.references}
+        shared = [p.name for p in subject.surrogate if p.digest in known]
         if shared:
             log.warning("%s: the surrogate set shares photos with the references: %s", subject.name, ", ".join(shared))
         return read_images(self._cropped(subject, subject.surrogate))
@@ -188,7 +203,7 @@ class CellStages:
         """Latents of the class images, made once per base model; none where prior preservation is off."""
         if self.lora.prior_weight == 0:
             return torch.zeros(0)
-        key: dict[str, Any] = {"base": self.base.fingerprint, "count": self.lora.class_images, "code": CODE["class"]}
+        key: dict[str, Any] = {"base": self.base.fingerprint, "count": self.lora.class_images, **code("class")}
         key |= {"sampling": self._sampling_key, "versions": self.versions} | self._precision_key
 
         def compute(out: Path) -> None:
@@ -199,24 +214,25 @@ class CellStages:
 
     def protect_key(self, cell: Cell) -> dict[str, Any]:
         """What the protected photos depend on: whoever trains on them, and after whatever purification, shares them."""
-        return {**self._training_key(cell), "defense": self._defense_key(cell.defense), "code": CODE["protect"]}
+        return {**self._training_key(cell), "defense": self._defense_key(cell), **code("protect")}
 
     def model_key(self, cell: Cell) -> dict[str, Any]:
         """What the personalized model depends on. A defense that only acts on outputs shares the undefended model."""
         acts = cell.defense.acts_on
         plain = not (acts("protect") or (acts("personalize") and not self._stolen(cell)))
-        key = {**self._training_key(cell), "defense": None if plain else self._defense_key(cell.defense)}
+        key = {**self._training_key(cell), "defense": None if plain else self._defense_key(cell)}
         if self._stolen(cell) and self.thief and self.thief.purify:
             key["purify"] = self.thief.purify
-        return {**key, "code": CODE["model"]}
+        return {**key, **code("personalize")}
 
     def _stolen(self, cell: Cell) -> bool:
         """Whether a thief trains. The un-personalized control stays what it is, whoever asks for it."""
         return self.thief is not None and not (cell.defense.anchor and cell.defense.acts_on("personalize"))
 
     def _training_key(self, cell: Cell) -> dict[str, Any]:
+        """Of the photos, the cell's own references alone; the subject's name is in all seeds."""
         key = {
-            "data": self.data.fingerprint,
+            "references": self._crop_key(cell.subject.references),
             "subject": cell.subject.name,
             "base": self.base.fingerprint,
             "lora": self._lora_key,
@@ -233,13 +249,13 @@ class CellStages:
     def generated_key(self, cell: Cell) -> dict[str, Any]:
         """What the images depend on before the defense changes them for release."""
         key = {"model": self.model_key(cell), "prompts": self.prompts, "per_prompt": self.per_prompt}
-        return key | {"sampling": self._sampling_key, "code": CODE["images"]}
+        return key | {"sampling": self._sampling_key, **code("generate")}
 
     def image_key(self, cell: Cell) -> dict[str, Any]:
         """What the posted images depend on."""
         key = self.generated_key(cell)
         if self._releases(cell):
-            key |= {"release": self._defense_key(cell.defense), "release_code": CODE["release"]}
+            key |= {"release": self._defense_key(cell), **code("generate", "release")}
         return key
 
     def _releases(self, cell: Cell) -> bool:
@@ -260,6 +276,14 @@ class CellStages:
 
     def outputs(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> Outputs:
         """The main path of a cell: protect, personalize, generate, release. A thief does the last three his own way."""
+        stages = self._stages(cell, tick)
+        extras = {title: read_images(path) for title, path in self._extras_in(stages).items()}
+        prompts = [p for p in self.prompts for _ in range(self.per_prompt)]
+        costs = {stage: read_cost(folder) for stage, folder in stages.items()}
+        return Outputs(read_images(self._posted_in(stages)), prompts, self.image_key(cell), extras, costs)
+
+    def _stages(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> dict[str, Path]:
+        """Folders of the cell's stages, in order; each is computed where it is not there, or damaged."""
         stages: dict[str, Path] = {}
         shares = [tick, tick]
         if cell.defense.acts_on("protect"):
@@ -271,16 +295,21 @@ class CellStages:
         personalize = partial(self._personalize, cell, photos, shares[1])
         stages["personalize"] = self._timed("personalize", self.model_key(cell), personalize)
         make = partial(self._generate, cell, stages["personalize"])
-        posted = stages["generate"] = self._timed("generate", self.generated_key(cell), make)
+        stages["generate"] = self._timed("generate", self.generated_key(cell), make)
         if self._releases(cell):
             release = partial(self._release, cell, stages["generate"], tick)
-            posted = stages["release"] = self._timed("release", self.image_key(cell), release)
-        extras = {PROTECTED: photos} if "protect" in stages else {}
-        for path in sorted((stages["personalize"] / "extras").glob("*")):
-            extras[path.name] = read_images(path)
-        prompts = [p for p in self.prompts for _ in range(self.per_prompt)]
-        costs = {stage: read_cost(folder) for stage, folder in stages.items()}
-        return Outputs(read_images(posted), prompts, self.image_key(cell), extras, costs)
+            stages["release"] = self._timed("release", self.image_key(cell), release)
+        return stages
+
+    @staticmethod
+    def _posted_in(stages: dict[str, Path]) -> Path:
+        return stages.get("release", stages["generate"])
+
+    @staticmethod
+    def _extras_in(stages: dict[str, Path]) -> dict[str, Path]:
+        """Folders of further images, by title."""
+        found = {PROTECTED: stages["protect"]} if "protect" in stages else {}
+        return found | {path.name: path for path in sorted((stages["personalize"] / "extras").glob("*"))}
 
     def _protect(self, cell: Cell, tick: Callable[[float], None], out: Path) -> None:
         write_images(out, cell.defense.protect(self.references(cell.subject), self._bench(cell, tick)))
@@ -310,16 +339,13 @@ class CellStages:
 
     def pictures(self, cell: Cell) -> dict[str, Path]:
         """Where a finished cell's images are: the posted ones as "", others under their titles."""
-        stage = "release" if self._releases(cell) else "generate"
-        found = {"": self.store.path(stage, self.image_key(cell))}
-        if cell.defense.acts_on("protect"):
-            found[PROTECTED] = self.store.path("protect", self.protect_key(cell))
-        extras = (self.store.path("personalize", self.model_key(cell)) / "extras").glob("*")
-        return found | {path.name: path for path in sorted(extras)}
+        stages = self._stages(cell)
+        return {"": self._posted_in(stages), **self._extras_in(stages)}
 
     def adapter(self, cell: Cell) -> Path:
-        """The personalized model's weights; absent where the cell has not been computed, or trains nothing."""
-        return self.store.path("personalize", self.model_key(cell)) / ADAPTER
+        """The personalized model's weights; absent where the cell has not been computed, trains nothing, or is damaged."""
+        key = self.model_key(cell)
+        return (self.store.find("personalize", key) or self.store.path("personalize", key)) / ADAPTER
 
     def _purified(self, photos: np.ndarray, seeds: Seeds) -> np.ndarray:
         if self.thief is None or not self.thief.purify:
@@ -343,18 +369,18 @@ class CellStages:
 
     @staticmethod
     def _embed_key(attacker: Attacker, images: dict[str, Any]) -> dict[str, Any]:
-        return {"images": images, "attacker": attacker.fingerprint(), "code": CODE["embed"]}
+        return {"images": images, "attacker": attacker.fingerprint(), **code("embed")}
 
     def embed_photos(self, attacker: Attacker, photos: tuple[Photo, ...]) -> Embeddings:
-        """Embeddings of dataset photos (gallery and calibration), at their own size."""
-        key: dict[str, Any] = {"data": self.data.fingerprint, "photos": [p.name for p in photos]}
-        key |= {"attacker": attacker.fingerprint(), "code": CODE["embed"]}
-        folder = self.store.fetch(
-            "embed",
-            key,
-            lambda out: write_embeddings(out / "embeddings.npz", attacker.embed([p.image for p in photos])),
-        )
-        return read_embeddings(folder / "embeddings.npz")
+        """Embeddings of dataset photos (gallery and calibration), at their own size: one entry for a person's photos."""
+        key = {"photos": [p.digest for p in photos], "attacker": attacker.fingerprint(), **code("embed")}
+
+        def compute(out: Path) -> None:
+            parts = [attacker.embed([p.image for p in photos[i : i + AT_ONCE]]) for i in range(0, len(photos), AT_ONCE)]
+            vectors, acquired = (np.concatenate([getattr(p, name) for p in parts]) for name in ("vectors", "acquired"))
+            write_embeddings(out / "embeddings.npz", Embeddings(vectors, acquired))
+
+        return read_embeddings(self.store.fetch("embed", key, compute) / "embeddings.npz")
 
     # ---- utility ----------------------------------------------------------------------------------------------------
 
@@ -366,7 +392,7 @@ class CellStages:
 
     def reference_features(self, subject: Subject) -> np.ndarray:
         """`features` of the subject's references."""
-        key = {"references": self._photos_key(subject, subject.references), "code": CODE["utility"]}
+        key = {"references": self._crop_key(subject.references), **code("features")}
         compute = partial(self._write_features, subject)
         return read_arrays(self.store.fetch("features", key, compute) / "features.npz")["features"]
 
@@ -397,7 +423,7 @@ class CellStages:
         return self.store.has("utility", self._utility_key(images))
 
     def _utility_key(self, images: dict[str, Any]) -> dict[str, Any]:
-        return {"images": images, "code": CODE["utility"], "detector": self.detector.fingerprint()}
+        return {"images": images, "detector": self.detector.fingerprint(), **code("utility", "features")}
 
     def _ser_fiq(self, images: np.ndarray, found: np.ndarray) -> np.ndarray:
         """SER-FIQ by SFace's dropout; 0 where no face was found, the score's lower end."""
@@ -429,13 +455,13 @@ class CellStages:
     def _quality(self) -> Surrogate:
         return Surrogate(self._quality_net, self.detector)
 
-    def decoy_people(self, cell: Cell) -> list[str]:
+    def decoy_people(self, cell: Cell) -> list[Person]:
         """The public people whose mean is the cell's decoy identity; at least three, so that it is nobody's."""
-        names = sorted(self.data.public)
-        if len(names) < 3:
+        people = sorted(self.data.public, key=lambda person: person.label)
+        if len(people) < 3:
             raise UserError(f"dataset '{self.data.name}' has too few public people for a decoy identity")
         rng = Seeds(cell.seed).child("decoy", cell.subject.name).numpy()
-        return [names[i] for i in rng.permutation(len(names))[:DECOY_PEOPLE]]
+        return [people[i] for i in rng.permutation(len(people))[:DECOY_PEOPLE]]
 
     def _bench(self, cell: Cell, tick: Callable[[float], None]) -> Workbench:
         declared = cell.defense.surrogates()
@@ -445,6 +471,9 @@ class CellStages:
                 raise UserError(f"defense '{cell.defense.name}' asks for surrogate '{name}' but does not declare it")
             return load_surrogate(name, str(self.base.device))
 
+        def wanted(field: ExtraPhotos, load: Callable[[], Any]) -> Any:
+            return load() if field in cell.defense.extra_photos() else Undeclared(cell.defense.name, field)
+
         return Workbench(
             base=self.base,
             lora=self.lora,
@@ -452,14 +481,25 @@ class CellStages:
             seeds=Seeds(cell.seed).child("defense", cell.subject.name),
             detector=self.detector,
             surrogate=surrogate,
-            surrogate_photos=self._surrogate_photos(cell.subject),
-            decoys=[self.data.public[name][0].image for name in self.decoy_people(cell)],
+            surrogate_photos=wanted("surrogate_photos", lambda: self._surrogate_photos(cell.subject)),
+            decoys=wanted("decoys", lambda: [photo.image for photo in self._decoys(cell)]),
             tick=tick,
+            subject=cell.subject.name,
         )
 
-    @staticmethod
-    def _defense_key(defense: Defense) -> dict[str, Any]:
-        return {"name": defense.name, "version": defense.version, **defense.model_dump(mode="json")}
+    def _decoys(self, cell: Cell) -> list[Photo]:
+        return [person.photos[0] for person in self.decoy_people(cell)]
+
+    def _defense_key(self, cell: Cell) -> dict[str, Any]:
+        """The defense with its version and options, and the photos that it looks at besides the references."""
+        defense = cell.defense
+        key = {"name": defense.name, "version": defense.version, **defense.model_dump(mode="json")}
+        declared, photos = defense.extra_photos(), dict[str, Any]()
+        if "decoys" in declared:
+            photos["decoys"] = [photo.digest for photo in self._decoys(cell)]
+        if "surrogate_photos" in declared and cell.subject.surrogate:
+            photos["surrogate_photos"] = self._crop_key(cell.subject.surrogate)
+        return {**key, "extra photos": photos} if photos else key
 
     def _timed(self, stage: str, key: dict[str, Any], compute: Callable[[Path], None]) -> Path:
         """`Store.fetch` that notes the cost, so that a reused result still says what it was."""
@@ -473,8 +513,13 @@ class CellStages:
 
 @lru_cache
 def current_versions() -> dict[str, str]:
-    """Of the packages that can change a stage's result; part of the keys."""
-    return {name: version(name) for name in ("torch", "diffusers", "peft", "iddmbench")}
+    """Of other packages that can change a stage's result; part of the keys."""
+    return {name: version(name) for name in ("torch", "diffusers", "peft")}
+
+
+def code(*stages: str) -> dict[str, dict[str, int]]:
+    """The code numbers of stages, as part of a key."""
+    return {"code": {stage: CODE[stage] for stage in stages}}
 
 
 @lru_cache(maxsize=4)

@@ -5,10 +5,12 @@ from typing import Annotated
 import typer
 
 from iddmbench import __version__
+from iddmbench.cli.base import app as base
 from iddmbench.cli.cache import app as cache
 from iddmbench.cli.check import check
 from iddmbench.cli.doctor import doctor
 from iddmbench.cli.errors import Group
+from iddmbench.cli.export import export
 from iddmbench.cli.fetch import fetch
 from iddmbench.cli.leaderboard import app as leaderboard
 from iddmbench.cli.list import list_plugins
@@ -20,7 +22,9 @@ from iddmbench.cli.submit import submit, verify
 from iddmbench.cli.sweep import sweep
 from iddmbench.cli.train_base import train_base
 
-app = typer.Typer(cls=Group, pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    name="iddmbench", cls=Group, pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False
+)
 app.command("run")(run)
 app.command("sweep")(sweep)
 app.command("status")(status)
@@ -29,7 +33,9 @@ app.command("plot")(plot)
 app.command("submit")(submit)
 app.command("verify")(verify)
 app.add_typer(leaderboard, name="leaderboard")
+app.command("export")(export)
 app.add_typer(cache, name="cache")
+app.add_typer(base, name="base")
 app.command("list")(list_plugins)
 app.command("fetch")(fetch)
 app.command("new")(new)

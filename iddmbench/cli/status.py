@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, printable
 
 
 def status(
     folder: Annotated[Path, typer.Argument(help="Folder of a run or a sweep.")],
-    failures: Annotated[int, typer.Option(help="Failed cells to list.")] = 20,
+    failures: Annotated[int, typer.Option(min=0, help="Failed cells to list.")] = 20,
 ) -> None:
     """Show how far a run or sweep is: cells done, failed and left, seconds of a cell, whether a process is at work."""
     from rich.console import Console
@@ -54,7 +54,7 @@ def status(
     failed = [event for event in cells.values() if event["status"] != "ok"]
     for event in failed[:failures]:
         where = f"{event['run']} {event['name']}, {duration(event['seconds'])}: {event['error']}"
-        console.print(f"  [red]failed[/] {escape(where)}", no_wrap=True, overflow="ellipsis", crop=True)
+        console.print(f"  [red]failed[/] {escape(printable(where))}", no_wrap=True, overflow="ellipsis", crop=True)
     if len(failed) > failures:
         console.print(f"  and {len(failed) - failures} more (--failures)")
 

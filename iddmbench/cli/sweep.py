@@ -1,7 +1,7 @@
 """`iddmbench sweep`: many runs, on many workers, resumable."""
 
+import math
 import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,6 +46,8 @@ def sweep(
 
     if executor not in EXECUTORS:
         raise UserError(f"--executor {executor}: choose from {', '.join(EXECUTORS)}")
+    if not (math.isfinite(timeout) and timeout >= 0):
+        raise UserError(f"--timeout {timeout:g}: give seconds, or 0 for no limit")
     devices = devices_of(device, executor)
     workers, threads = share_of_cores(workers, threads, devices, executor)
     options = pairs(option, "--executor-option")
@@ -68,7 +70,6 @@ def sweep(
         str((folder / "devices").resolve()),
     )
     resources = Resources(setting, workers, folder.resolve(), timeout or None, options)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers and jobs end with the driver
     with live(wanted, workers) as watch:
         failed = run_sweep(wanted, plan, folder, lambda: make_executor(executor, resources), watch)
     if report:
@@ -79,6 +80,20 @@ def sweep(
             f"{failed} failed cell(s): `iddmbench status {folder}` lists them, failures.txt in each run has their tracebacks; "
             "the same command retries only them"
         )
+    if lost := _without_figures(folder):
+        raise UserError(
+            f"{len(lost)} time(s) an attacker has no figures (first: {lost[0]}), the others' stand: failures.txt in each run "
+            "says why; the same command retries only that"
+        )
+
+
+def _without_figures(folder: Path) -> list[str]:
+    """ "attacker 'mine' has no figures for iddm-0.50", of all runs."""
+    from iddmbench.results.run_folder import FAILURES, runs_of
+
+    files = [run / FAILURES for run in runs_of(folder) if (run / FAILURES).is_file()]
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [line.removeprefix("== ") for line in lines if line.startswith("== attacker ")]
 
 
 def devices_of(text: str, executor: str) -> tuple[str, ...]:
@@ -86,6 +101,8 @@ def devices_of(text: str, executor: str) -> tuple[str, ...]:
     import torch
 
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names:
+        raise UserError("--device is empty: give cpu, cuda, or cuda:0,cuda:1")
     if executor != "local" or names == ("cpu",):
         return names
     if names == ("cuda",):

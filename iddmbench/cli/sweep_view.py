@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from iddmbench.errors import printable
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.driver import Watch
 from iddmbench.sweep.estimate import estimate
@@ -56,7 +57,8 @@ def live(sweep: Sweep, workers: int) -> Iterator[Watch]:
         def result(result: Result) -> None:
             view.result(result)
             if result.status != "ok":
-                console.print(f"{result.task.run} {result.task.name}: {result.status}, {result.error}", markup=False)
+                said_of = f"{result.task.run} {result.task.name}: {result.status}, {result.error}"
+                console.print(printable(said_of), markup=False, soft_wrap=True)
             if time.monotonic() - said[0] > QUIET or view.left == 0:
                 said[0] = time.monotonic()
                 console.print(view.line())

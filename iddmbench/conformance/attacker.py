@@ -8,10 +8,12 @@ import torch
 
 from iddmbench.attacker import Attacker, NetworkAttacker
 from iddmbench.conformance import Skip, require
-from iddmbench.datasets.orl import photo
+from iddmbench.datasets.orl import PUBLIC, photo
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
-from iddmbench.metrics.verification import auc
+from iddmbench.guards import errors_of
+from iddmbench.metrics.identification import rank_k_hit, ranks
+from iddmbench.metrics.verification import auc, eer
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.types import Embeddings
 
@@ -34,8 +36,10 @@ class AttackerSubject:
 
     @cached_property
     def attacker(self) -> Attacker:
-        made = self.build()
-        if problem := made.available():
+        with errors_of(f"attacker '{self.name}'"):
+            made = self.build()
+            problem = made.available()
+        if problem:
             raise UserError(f"attacker '{self.name}' can't run here: {problem}")
         return made
 
@@ -184,10 +188,33 @@ def gradient_flows_if_differentiable(subject: AttackerSubject) -> None:
     crops = torch.rand(2, 3, network.size, network.size, generator=torch.Generator().manual_seed(0)).requires_grad_(
         True
     )
-    network(crops)[:, 0].sum().backward()
+    # Along a random direction: single entries of a sound network may be constant, as after a ReLU.
+    direction = torch.randn(network.dim, generator=torch.Generator().manual_seed(1))
+    (network(crops) @ direction).sum().backward()
     gradient = crops.grad
     require(gradient is not None and bool(torch.isfinite(gradient).all()), "the gradient must be finite")
     require(gradient is not None and float(gradient.abs().max()) > 0, "the gradient must not vanish")
+
+
+def figures(subject: AttackerSubject) -> str:
+    """How well it recognizes, in one line: EER and rank 1 on ORL's public people whom it was not trained on.
+
+    Five photos of each: every pair is compared for the EER; the mean of the first two is enrolled for rank 1, the others are
+    looked for.
+    """
+    people = [p for p in PUBLIC if not subject.attacker.trained_on & {f"s{p}/{k}" for k in range(1, 11)}]
+    found = subject.attacker.embed([photo(p, k).image for p in people for k in range(1, 6)])
+    label, shot = np.repeat(people, 5), np.tile(np.arange(5), len(people))
+    vectors, label, shot = found.vectors[found.acquired], label[found.acquired], shot[found.acquired]
+    first, second = np.triu_indices(len(label), 1)
+    pairs, same = (vectors @ vectors.T)[first, second], label[first] == label[second]
+    enrolled = shot < 2
+    probes = ~enrolled & np.isin(label, label[enrolled])
+    hits = rank_k_hit(ranks(vectors[probes], vectors[enrolled], label[enrolled], label[probes], "mean"))
+    return (
+        f"EER {eer(pairs[same], pairs[~same]):.1%} over {same.sum():,} mated and {(~same).sum():,} other pairs, "
+        f"rank 1 {hits.mean():.1%} of {len(hits)} photos, {len(people)} public people of ORL"
+    )
 
 
 CHECKS: list[Callable[[AttackerSubject], None]] = [

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from iddmbench.cells.stages import load_surrogate
 from iddmbench.conformance import Skip, require
 from iddmbench.conformance.tiny_base import same, state, write_base
 from iddmbench.datasets.orl import ORL
-from iddmbench.defense import Defense, Personalization, Workbench, configure
+from iddmbench.defense import Defense, ExtraPhotos, Personalization, Undeclared, Workbench, configure
 from iddmbench.defenses.none import NoDefense
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
@@ -47,7 +47,11 @@ class DefenseSubject:
         return crop_references(ORL().load().subjects[0], self.base, YuNet())[:2]
 
     def bench(self, **changes: Any) -> Workbench:
-        return workbench(self.base, self.build().surrogates(), **changes)
+        defense = self.build()
+        hidden = {
+            name: Undeclared(self.name, name) for name in get_args(ExtraPhotos) if name not in defense.extra_photos()
+        }
+        return workbench(self.base, defense.surrogates(), **{**hidden, **changes})
 
     def act(self, defense: Defense, bench: Workbench) -> tuple[np.ndarray, Personalization, np.ndarray]:
         """Protected references, model and released images (of images that are the references themselves)."""
@@ -80,7 +84,7 @@ def tiny_base() -> BaseModel:
 
 def workbench(base: BaseModel, declared: tuple[str, ...] | None, **changes: Any) -> Workbench:
     """As a run gives it: surrogates that the defense did not declare are refused (None: all are given)."""
-    public = ORL().load().public
+    public = {person.name: person for person in ORL().load().public}
 
     def surrogate(name: str) -> Any:
         if declared is not None and name not in declared:
@@ -94,7 +98,8 @@ def workbench(base: BaseModel, declared: tuple[str, ...] | None, **changes: Any)
         "seeds": Seeds(0).child("defense", "s29"),
         "detector": YuNet(),
         "surrogate": surrogate,
-        "decoys": [public[name][0].image for name in ("s3", "s11", "s20")],
+        "subject": "s29",
+        "decoys": [public[name].photos[0].image for name in ("s3", "s11", "s20")],
     }
     return Workbench(**{**parts, **changes})
 
@@ -134,7 +139,7 @@ def strength_zero_is_no_defense(subject: DefenseSubject) -> None:
     if subject.cls.anchor:
         raise Skip("a control has no strength")
     protected, result, released = subject.act(subject.build(strength=0), subject.bench())
-    plain = NoDefense().personalize(subject.references, subject.bench())
+    plain = configure(NoDefense, {}).personalize(subject.references, subject.bench())
     require(np.array_equal(protected, subject.references), "at strength 0 `protect` must change nothing")
     require(np.array_equal(released, subject.references), "at strength 0 `release` must change nothing")
     equal = same(result.model.weights or {}, plain.model.weights or {})

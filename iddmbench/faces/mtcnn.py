@@ -14,7 +14,7 @@ from iddmbench.faces.images import rgb_images
 from iddmbench.nets.wheel_files import sha256, wheel_file
 
 PACKAGE = "facenet_pytorch"
-INSTALL = "pip install --no-deps facenet-pytorch (its own pins ask for an old torch, which it does not need)"
+INSTALL = 'pip install "iddmbench[facenet]"'
 STAGES = ("PNet", "RNet", "ONet")
 
 

@@ -40,7 +40,7 @@ class AdaptiveLinker:
 
         Raises UserError when they are of fewer than three subjects.
         """
-        subjects = {cell.subject.name for cell in cells}
+        subjects = {cell.subject.label for cell in cells}
         if len(subjects) < FEWEST_SUBJECTS:
             raise UserError(f"attacker '{self.name}' learns on other people: it needs {FEWEST_SUBJECTS} subjects")
         everyone = [self._posts(cell) for cell in cells]
@@ -48,7 +48,7 @@ class AdaptiveLinker:
 
     def _posts(self, cell: Cell) -> Posts:
         outputs = self.lab.outputs(cell)
-        return Posts(cell.subject.name, tuple(self.lab.embed(view, outputs)[0] for view in self.views))
+        return Posts(cell.subject.label, tuple(self.lab.embed(view, outputs)[0] for view in self.views))
 
     def _link(self, posts: Posts, others: Others) -> Linkage:
         fitted = self.adaptive.fit(others)

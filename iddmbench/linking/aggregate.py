@@ -1,31 +1,37 @@
 """From scored cells to the summary table: every figure with its 95 % interval, policy and number of images."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
 from iddmbench.adaptive import links_people, parse, roots
+from iddmbench.attacker import same_network
 from iddmbench.cells.stages import Cell, Utility
 from iddmbench.linking.linker import Linkage
+from iddmbench.metrics.bootstrap import bootstrap, mean_interval, resampled_means
+from iddmbench.metrics.bootstrap import summarize as summarize_samples
 from iddmbench.metrics.distribution import frechet_distance, kernel_distance
-from iddmbench.metrics.estimate import Estimate, bootstrap, bootstrap_mean, bootstrap_ratio, resampled_means
-from iddmbench.metrics.estimate import summarize as summarize_samples
+from iddmbench.metrics.estimate import LEVEL, Estimate
 from iddmbench.metrics.identification import chance_level
-from iddmbench.metrics.policies import POLICIES, Policy, hits_under, most_pessimistic_policy
-from iddmbench.metrics.unlinkability import FEWEST, d_sys
+from iddmbench.metrics.policies import POLICIES, hits_under, most_pessimistic_policy
+from iddmbench.metrics.rates import Rate, rate_interval, rate_intervals
+from iddmbench.metrics.unlinkability import FEWEST, local_linkability
 from iddmbench.metrics.utility import Component, utility
-from iddmbench.metrics.verification import auc, d_prime, eer
+from iddmbench.metrics.verification import d_prime, eer_point, placements
+from iddmbench.results.ability import links_undefended
 from iddmbench.results.run_folder import (
     ADAPTIVE,
     ADAPTIVE_WHITE_BOX,
     TRANSFER,
+    UNION,
+    UNION_ADAPTIVE,
     WHITE_BOX,
     WORST_CASE,
     WORST_CASE_ADAPTIVE,
+    WORST_CASE_TRANSFER,
     label,
 )
 from iddmbench.seeds import Seeds
@@ -72,16 +78,16 @@ class Group:
 def summarize(groups: list[Group], attackers: Iterable[str], real: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """The summary table of several conditions: `summarize_group` of each, against the anchors among them."""
     attackers = list(attackers)
-    judges = worst_case_attackers(groups, attackers)
+    able = able_attackers(groups, attackers)
     anchors = {group.defense: group for group in groups if np.isnan(group.strength)}
-    rows = [row for group in groups for row in summarize_group(group, attackers, judges, anchors, real, seed)]
+    rows = [row for group in groups for row in summarize_group(group, attackers, able, anchors, real, seed)]
     return pd.DataFrame(rows)
 
 
 def summarize_group(
     group: Group,
     attackers: Sequence[str],
-    judges: Sequence[str],
+    able: Sequence[str],
     anchors: Mapping[str, Group],
     real: np.ndarray,
     seed: int = 0,
@@ -90,7 +96,7 @@ def summarize_group(
 
     Args:
         attackers: names, adaptive ones included.
-        judges: those that make the worst case, see `worst_case_attackers`.
+        able: those that count in the worst cases, see `able_attackers`.
         anchors: the conditions "none" and "generic", where there are any; of them the utility is enough.
         real: float [M, D] features of the subjects' references, which FID and KID compare with.
         seed: of the bootstrap.
@@ -98,8 +104,8 @@ def summarize_group(
     rows: list[dict[str, Any]] = []
     if group.cells:
         seeds = Seeds(seed).child("bootstrap", group.label)
-        rows += _privacy(group, attackers, judges, seeds)
-        rows += _utility(group, real, seeds)
+        rows += _privacy(group, attackers, able, seeds)
+        rows += _utility(group, real)
     rows.append(_index_row(group, anchors, seed))
     return [{**_context(group), **row} for row in rows]
 
@@ -109,7 +115,13 @@ def _context(group: Group) -> dict[str, Any]:
 
 
 def _row(
-    metric: str, estimate: Estimate | None, attacker: str = "", threat: str = "", policy: str = ""
+    metric: str,
+    estimate: Estimate | None,
+    attacker: str = "",
+    threat: str = "",
+    policy: str = "",
+    by: str = "",
+    ends: tuple[float, float] = (np.nan, np.nan),
 ) -> dict[str, Any]:
     e = estimate or Estimate(np.nan, np.nan, np.nan, 0, 0)
     return {
@@ -122,78 +134,142 @@ def _row(
         "high": e.high,
         "images": e.n,
         "subjects": e.groups,
+        "by": by,
+        "threshold_low": ends[0],
+        "threshold_high": ends[1],
     }
 
 
-class Knowing(Protocol):
-    """Anything that says which attackers a defense optimized against."""
+def able_attackers(groups: Iterable[Group], attackers: Sequence[str]) -> list[str]:
+    """Attackers that link the undefended model (`iddmbench.results.ability`): of the others nothing can be concluded.
 
-    @property
-    def white_box(self) -> tuple[str, ...]: ...
-
-
-def worst_case_attackers(groups: Iterable[Knowing], attackers: Sequence[str]) -> list[str]:
-    """Attackers that rest on no system that a defense of the run optimized against: over them the worst case compares all
-    conditions alike.
-
-    Where the defenses leave none in common, all attackers, of which each condition's own white-box ones are then left out.
+    Without undefended cells, all. An adaptive attacker that had too few of them to learn on is kept.
     """
-    used = systems_of(name for group in groups for name in group.white_box)
-    return [name for name in attackers if not used & set(roots(name))] or list(attackers)
+    anchors = {group.defense: group for group in groups if np.isnan(group.strength) and group.cells}
+    if "none" not in anchors:
+        return list(attackers)
+    found = []
+    for name in attackers:
+        undefended = _rank1(anchors["none"], name)
+        generic = _rank1(anchors["generic"], name) if "generic" in anchors else None
+        if undefended is None or links_undefended(undefended.value, undefended.low, generic.value if generic else None):
+            found.append(name)
+    return found
+
+
+def _rank1(group: Group, name: str) -> Estimate | None:
+    """Rank-1 hit rate under the policy least kind to a defense; None for an attacker without figures."""
+    if not has_figures(group, name):
+        return None
+    hits = next(iter(attacker_hits(group, name)))
+    acquired = group.per_subject(lambda s: s.linkage[name].acquired)
+    known = [e for e in rate_intervals(list(rates_under(hits, acquired).values())) if np.isfinite(e.value)]
+    return max(known, key=lambda e: e.value)
+
+
+def has_figures(group: Group, name: str) -> bool:
+    """False for an adaptive attacker that had too few finished cells to learn on; the log says so."""
+    return all(name in scored.linkage for cells in group.cells.values() for scored in cells)
 
 
 def systems_of(attackers: Iterable[str]) -> set[str]:
-    """All systems that some attackers rest on."""
-    return {root for name in attackers for root in roots(name)}
+    """All systems that some attackers rest on, and those that have the same network under another name."""
+    return {system for name in attackers for root in roots(name) for system in (root, same_network(root))}
 
 
 def threat_of(name: str, white_box: tuple[str, ...]) -> str:
     """What an attacker knows of a defense with those surrogates (docs/protocol.md)."""
-    known = bool(set(roots(name)) & systems_of(white_box))
+    known = bool(systems_of([name]) & systems_of(white_box))
     if parse(name) is None:
         return WHITE_BOX if known else TRANSFER
     return ADAPTIVE_WHITE_BOX if known else ADAPTIVE
 
 
-def _privacy(group: Group, attackers: Iterable[str], judges: Sequence[str], seeds: Seeds) -> Iterable[dict[str, Any]]:
-    unknown: dict[tuple[str, str], list[Hits]] = defaultdict(list)
-    seen: dict[tuple[str, str], list[list[np.ndarray]]] = defaultdict(list)
-    for name in attackers:
-        if any(name not in scored.linkage for cells in group.cells.values() for scored in cells):
-            continue  # an adaptive attacker that had too few finished cells to learn on; the log says so
+def _privacy(group: Group, attackers: Sequence[str], able: Sequence[str], seeds: Seeds) -> Iterable[dict[str, Any]]:
+    seen: dict[str, list[HitRates]] = {}
+    for name in (name for name in attackers if has_figures(group, name)):
         threat = threat_of(name, group.white_box)
         acquired = group.per_subject(lambda s, n=name: s.linkage[n].acquired)
-        for hits in attacker_hits(group, name):
-            shown = hits.acquired or acquired
-            for row in _under_policies(hits, shown, seeds.child(name, hits.metric)):
-                yield {**row, "attacker": name, "threat": threat}
-            if not hits.inverse:
-                continue
-            for worst in _worst_cases(name, threat, judges):
-                unknown[worst, hits.metric].append(hits)
-                seen[worst, hits.metric].append(shown)
-        lost_rate = bootstrap_mean(
-            [1.0 - a for a in acquired], seeds.child(name, "fta").numpy(), RESAMPLES, bounds=(0, 1)
-        )
-        yield _row("fta", lost_rate, name, threat)
+        seen[name] = [HitRates.of(hits, hits.acquired or acquired) for hits in attacker_hits(group, name)]
+        for one, estimates in zip(seen[name], _estimates(seen[name]), strict=True):
+            for policy in one.policies:
+                yield from _hit_rows(one, policy, estimates[policy], name, threat)
+        yield _row("fta", rate_interval([1.0 - a for a in acquired]), name, threat)
         yield from _score_metrics(group, name, threat, seeds)
-    for (worst, metric), several in unknown.items():
-        # Image by image: linked if any attacker that the defense did not optimize against links it, acquired if any finds
-        # a face on it.
-        joint = [np.any(per_attacker, axis=0) for per_attacker in zip(*(h.values for h in several), strict=True)]
-        hits = Hits(metric, joint, max(h.chance for h in several), several[0].inverse)
-        found = [np.any(per_attacker, axis=0) for per_attacker in zip(*seen[worst, metric], strict=True)]
-        for row in _under_policies(hits, found, seeds.child(worst, metric)):
-            yield {**row, "attacker": worst, "threat": TRANSFER if worst == WORST_CASE else ADAPTIVE}
+    for judge, names in members(able, group.white_box).items():
+        names = [name for name in names if name in seen]
+        if judge in (UNION, UNION_ADAPTIVE):
+            yield from _union({name: seen[name] for name in names}, judge)
+        else:
+            threats = {name: threat_of(name, group.white_box) for name in names}
+            yield from _strongest({name: seen[name] for name in names}, judge, threats)
 
 
-def _worst_cases(name: str, threat: str, judges: Sequence[str]) -> list[str]:
-    """The worst cases that an attacker counts in: over transfer attackers, and with the adaptive ones."""
-    if parse(name) is None and (threat == WHITE_BOX or name not in judges):
-        return []
-    if parse(name) and not links_people(name):
-        return []
-    return [WORST_CASE, WORST_CASE_ADAPTIVE] if threat == TRANSFER else [WORST_CASE_ADAPTIVE]
+def members(able: Sequence[str], white_box: tuple[str, ...]) -> dict[str, list[str]]:
+    """Worst case or union -> the attackers that it is over; those over nobody are left out.
+
+    Args:
+        able: as `able_attackers` gives them. white_box: systems that the defense optimized against.
+    """
+    plain = [name for name in able if parse(name) is None]
+    both = [name for name in able if parse(name) is None or links_people(name)]
+    transfer = [name for name in plain if threat_of(name, white_box) == TRANSFER]
+    found = {WORST_CASE: plain, WORST_CASE_ADAPTIVE: both, WORST_CASE_TRANSFER: transfer}
+    found |= {UNION: plain, UNION_ADAPTIVE: both}
+    return {judge: names for judge, names in found.items() if names}
+
+
+def _strongest(
+    seen: Mapping[str, Sequence["HitRates"]], judge: str, threats: Mapping[str, str]
+) -> Iterable[dict[str, Any]]:
+    """The single attacker with the highest hit rate, by metric and policy.
+
+    The interval is simultaneous over the attackers (Bonferroni): each has its ends at 1 - 5 % / attackers, and the highest
+    of their rates lies between the highest lower and the highest upper end.
+    """
+    level = 1 - (1 - LEVEL) / max(1, len(seen))
+    found: dict[str, list[tuple[str, HitRates, dict[str, Estimate]]]] = {}
+    for name, rates in seen.items():
+        counted = [one for one in rates if one.hits.inverse]
+        for one, estimates in zip(counted, _estimates(counted, level), strict=True):
+            found.setdefault(one.hits.metric, []).append((name, one, estimates))
+    for several in found.values():
+        for policy in several[0][1].policies:
+            known = [(n, one, e[policy]) for n, one, e in several if np.isfinite(e[policy].value)]
+            if not known:
+                continue
+            name, one, top = max(known, key=lambda item: item[2].value)
+            low, high = max(e.low for _, _, e in known), max(e.high for _, _, e in known)
+            estimate = Estimate(top.value, low, high, top.n, top.groups, LEVEL)
+            yield from _hit_rows(one, policy, estimate, judge, threats[name], name)
+
+
+def _union(seen: Mapping[str, Sequence["HitRates"]], judge: str) -> Iterable[dict[str, Any]]:
+    """Image by image: linked if any attacker links it, acquired if any finds a face on it."""
+    by_metric: dict[str, list[HitRates]] = {}
+    for rates in seen.values():
+        for one in rates:
+            if one.hits.inverse:
+                by_metric.setdefault(one.hits.metric, []).append(one)
+    joint = []
+    for metric, several in by_metric.items():
+        linked = [np.any(v, axis=0) for v in zip(*(one.hits.values for one in several), strict=True)]
+        found = [np.any(v, axis=0) for v in zip(*(one.acquired for one in several), strict=True)]
+        chance = max(one.hits.chance for one in several)
+        joint.append(HitRates.of(Hits(metric, linked, chance, several[0].hits.inverse), found))
+    for one, estimates in zip(joint, _estimates(joint), strict=True):
+        for policy in one.policies:
+            yield from _hit_rows(one, policy, estimates[policy], judge, "")
+
+
+def _hit_rows(
+    one: "HitRates", policy: str, estimate: Estimate, attacker: str, threat: str, by: str = ""
+) -> Iterable[dict[str, Any]]:
+    """The hit rate and, if it has a name, its complement."""
+    low, high = one.threshold_ends.get(policy, (np.nan, np.nan))
+    yield _row(one.hits.metric, estimate, attacker, threat, policy, by, (low, high))
+    if one.hits.inverse:
+        yield _row(one.hits.inverse, estimate.complement, attacker, threat, policy, by, (1 - high, 1 - low))
 
 
 @dataclass(frozen=True)
@@ -201,6 +277,7 @@ class Hits:
     """metric: name of the hit rate; values: bool [n_s] per subject; chance: a guess's hit rate; inverse: name of 1 - rate.
 
     acquired: bool [n_s] per subject where they are not the images' own (feeds).
+    ends: the values at the higher and at the lower end of the threshold's interval, where it is known.
     """
 
     metric: str
@@ -208,6 +285,52 @@ class Hits:
     chance: float
     inverse: str
     acquired: list[np.ndarray] | None = None
+    ends: tuple[list[np.ndarray], list[np.ndarray]] | None = None
+
+
+@dataclass(frozen=True)
+class HitRates:
+    """A hit rate of one attacker under each policy; "headline" is the one least kind to the defense.
+
+    threshold_ends: by policy, the rate at the ends of the threshold's interval, low and high.
+    """
+
+    hits: Hits
+    acquired: list[np.ndarray]
+    rates: dict[str, Rate]
+    headline: str
+    threshold_ends: dict[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, hits: Hits, acquired: list[np.ndarray]) -> "HitRates":
+        rates = rates_under(hits, acquired)
+        headline = most_pessimistic_policy({policy: 1 - rates[policy].value for policy in POLICIES})
+        ends = {}
+        if hits.ends is not None:
+            low, high = (rates_under(replace(hits, values=values), acquired) for values in hits.ends)
+            ends = {policy: (low[policy].value, high[policy].value) for policy in rates}
+            ends["headline"] = ends[headline]
+        return cls(hits, acquired, rates, headline, ends)
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        return (*self.rates, "headline")
+
+
+def rates_under(hits: Hits, acquired: list[np.ndarray]) -> dict[str, Rate]:
+    """The hit rate under each policy."""
+    pairs = list(zip(hits.values, acquired, strict=True))
+    return {policy: Rate.of([hits_under(policy, h, a, hits.chance) for h, a in pairs]) for policy in POLICIES}
+
+
+def _estimates(several: Sequence[HitRates], level: float = LEVEL) -> list[dict[str, Estimate]]:
+    """The estimates of each by policy, all computed together."""
+    every = iter(rate_intervals([rate for one in several for rate in one.rates.values()], level))
+    found = []
+    for one in several:
+        own: dict[str, Estimate] = {policy: next(every) for policy in one.rates}
+        found.append({**own, "headline": own[one.headline]})
+    return found
 
 
 def attacker_hits(group: Group, name: str) -> Iterable[Hits]:
@@ -220,7 +343,13 @@ def attacker_hits(group: Group, name: str) -> Iterable[Hits]:
     for far in _in_all([one.matched for one in seen]):
         hits = group.per_subject(lambda s, n=name, f=far: s.linkage[n].matched[f].hits)
         achieved = max(one.matched[far].threshold.achieved for one in seen)
-        yield Hits(f"match_rate@{far}", hits, achieved, f"psr@{far}")
+        ends = None
+        if all(one.matched[far].ends is not None for one in seen):
+            # A higher threshold matches less.
+            high = group.per_subject(lambda s, n=name, f=far: s.linkage[n].matched[f].ends[1])
+            low = group.per_subject(lambda s, n=name, f=far: s.linkage[n].matched[f].ends[0])
+            ends = high, low
+        yield Hits(f"match_rate@{far}", hits, achieved, f"psr@{far}", ends=ends)
     for fpir in _in_all([one.found for one in seen]):
         hits = group.per_subject(lambda s, n=name, f=fpir: s.linkage[n].found[f].hits)
         # A guess must name the right one of all identities, and pass the threshold as a stranger does.
@@ -240,30 +369,6 @@ def _in_all(tables: list[dict[K, V]]) -> list[K]:
     return [key for key in tables[0] if all(key in table for table in tables)]
 
 
-def _under_policies(hits: Hits, acquired: list[np.ndarray], seeds: Seeds) -> Iterable[dict[str, Any]]:
-    """The hit rate and (if it has a name) its complement under each policy, then the least kind one as headline."""
-    rates: dict[Policy, Estimate] = {}
-    for policy in POLICIES:
-        values = [hits_under(policy, h, a, hits.chance) for h, a in zip(hits.values, acquired, strict=True)]
-        rng = seeds.child(policy).numpy()
-        if policy == "acquired":
-            seen = [a.astype(float) for a in acquired]
-            known = [v[~np.isnan(v)] for v in values if not np.isnan(v).all()]
-            if known and np.ptp(np.concatenate(known)) == 0:
-                # No hit at all, or nothing but hits: resampling would give an interval of no width.
-                rates[policy] = bootstrap_mean(known, rng, RESAMPLES, bounds=(0, 1))
-            else:
-                rates[policy] = bootstrap_ratio([np.nan_to_num(v) for v in values], seen, rng, RESAMPLES)
-        else:
-            rates[policy] = bootstrap_mean(values, rng, RESAMPLES, bounds=(0, 1))
-    headline = most_pessimistic_policy({policy: 1 - e.value for policy, e in rates.items()})
-    named: dict[str, Estimate] = {**{str(k): v for k, v in rates.items()}, "headline": rates[headline]}
-    for name, e in named.items():
-        yield _row(hits.metric, e, policy=name)
-        if hits.inverse:
-            yield _row(hits.inverse, Estimate(1 - e.value, 1 - e.high, 1 - e.low, e.n, e.groups, e.level), policy=name)
-
-
 def _score_metrics(group: Group, name: str, threat: str, seeds: Seeds) -> Iterable[dict[str, Any]]:
     """Figures of the scores themselves, over acquired probes: ISM, EER, AUC, d', D_sys."""
     seen = [
@@ -274,41 +379,71 @@ def _score_metrics(group: Group, name: str, threat: str, seeds: Seeds) -> Iterab
             strict=True,
         )
     ]
-    seen = [rows for rows in seen if len(rows)]
+    every, seen = seen, [rows for rows in seen if len(rows)]
     mated = [rows[:, 0] for rows in seen]
     if parse(name) is None:  # an adaptive attacker's scores need not be cosines
-        ism = bootstrap_mean(mated, seeds.child(name, "ism").numpy(), RESAMPLES) if seen else None
-        yield _row("ism", ism, name, threat, "acquired")
+        yield _row("ism", mean_interval(mated) if seen else None, name, threat, "acquired")
     total = sum(map(len, seen))
-    smallest = len(seen) * min(map(len, seen), default=0)  # a resample may draw the subject with the fewest faces only
-    statistics = {"eer": eer, "auc": auc, "d_prime": d_prime, "d_sys": d_sys}
-    for metric, statistic in statistics.items():
-
-        def of(rows: list[np.ndarray], statistic: Any = statistic) -> float:
-            table = np.concatenate(rows)
-            return float(statistic(table[:, 0], table[:, 1:].ravel()))
-
-        # The value on all images; 200 resamples, as each sorts some thousands of scores.
-        estimate = None
-        if smallest >= FEWEST:
-            estimate = bootstrap(seen, of, seeds.child(name, metric).numpy(), 200)
-        elif total >= FEWEST:
-            estimate = Estimate(of(seen), np.nan, np.nan, total, len(seen))
+    bounded: dict[str, Estimate | None] = {"eer": None, "auc": None, "d_sys": None}
+    if total >= FEWEST:
+        # Each is a mean over the images of a value in [0, 1]: of false rejects, of the share of strangers' scores below, of
+        # local linkability. So they have the interval of a rate; what the strangers' far more numerous scores add to it is
+        # left out.
+        own, others = np.concatenate(mated), np.concatenate([rows[:, 1:].ravel() for rows in seen])
+        cuts, most = np.cumsum([len(rows) for rows in every])[:-1], _planned(group)
+        value, threshold = eer_point(own, others)
+        each = {
+            "eer": (own < threshold).astype(float),
+            "auc": placements(own, others),
+            "d_sys": local_linkability(own, others),
+        }
+        split = {metric: _with_lost(np.split(values, cuts), most) for metric, values in each.items()}
+        found = dict(zip(split, rate_intervals([Rate.of(values) for values in split.values()]), strict=True))
+        e = found["eer"]
+        bounded = {**found, "eer": replace(e, value=value, low=min(value, e.low), high=max(value, e.high))}
+    for metric, estimate in bounded.items():
         yield _row(metric, estimate, name, threat, "acquired")
+    smallest = len(seen) * min(map(len, seen), default=0)  # a resample may draw the subject with the fewest faces only
+    prime = None
+    if smallest >= FEWEST:
+        prime = bootstrap(seen, _d_prime, seeds.child(name, "d_prime").numpy(), 200)  # each takes thousands of scores
+    elif total >= FEWEST:
+        prime = Estimate(_d_prime(seen), np.nan, np.nan, total, len(seen))
+    yield _row("d_prime", prime, name, threat, "acquired")
 
 
-def _utility(group: Group, real: np.ndarray, seeds: Seeds) -> Iterable[dict[str, Any]]:
+def _d_prime(rows: list[np.ndarray]) -> float:
+    table = np.concatenate(rows)
+    return d_prime(table[:, 0], table[:, 1:].ravel())
+
+
+def _planned(group: Group) -> int:
+    """Images of the subject with most, lost ones included."""
+    return max(len(values) for values in group.per_subject(lambda s: s.utility.detected))
+
+
+def _with_lost(values: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
+    """The values of found faces, filled up with NaN for lost ones."""
+    return [np.concatenate([v, np.full(max(0, most - len(v)), np.nan)]) for v in values]
+
+
+SHARES = ("face_detection_rate", "adherence")
+"""Utility figures whose images have values in [0, 1]."""
+
+
+def _utility(group: Group, real: np.ndarray) -> Iterable[dict[str, Any]]:
     for metric, values in utility_values(group).items():
+        if metric in SHARES:
+            yield _row(metric, rate_interval(values))
+            continue
         known = [v[~np.isnan(v)] for v in values]
         known = [v for v in known if len(v)]
-        bounds = (0.0, 1.0) if metric == "face_detection_rate" else None
-        estimate = bootstrap_mean(known, seeds.child(metric).numpy(), RESAMPLES, bounds=bounds) if known else None
-        yield _row(metric, estimate)
+        yield _row(metric, mean_interval(known) if known else None)
     for metric in ("photo_linf", "photo_psnr", "photo_ssim"):
         changed = [np.concatenate([s.change[metric] for s in several]) for several in _changed(group)]
         finite = [v[np.isfinite(v)] for v in changed if np.isfinite(v).any()]
         if finite:
-            yield _row(metric, bootstrap_mean(finite, seeds.child(metric).numpy(), RESAMPLES))
+            yield _row(metric, mean_interval(finite))
     features = np.concatenate(group.per_subject(lambda s: s.utility.features))
     distances = {"fid_efficientnet_lite0": frechet_distance, "kid_efficientnet_lite0": kernel_distance}
     for metric, distance in distances.items():
@@ -350,7 +485,8 @@ def _index_row(group: Group, anchors: Mapping[str, Group], seed: int) -> dict[st
         used = informative(means)
         samples = np.array([index_of(m, used) for m in resampled_means(tables, rng, RESAMPLES)])
         samples = samples[np.isfinite(samples)]
-        estimate = summarize_samples(index_of(means, used), samples, sum(map(len, tables)), len(tables))
+        n = sum(map(len, tables))
+        estimate = summarize_samples(index_of(means, used), samples, n, len(tables), bounds=(0.0, 1.0))
     return _row("utility_index", estimate)
 
 

@@ -1,6 +1,7 @@
 """The linker: a gallery of enrolled people, a calibrated threshold, and what it makes of each posted image."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -9,8 +10,10 @@ from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.errors import UserError
 from iddmbench.metrics.feed import pooled_templates
 from iddmbench.metrics.identification import identity_scores, ranks_of, true_scores
+from iddmbench.metrics.threshold_error import threshold_interval
 from iddmbench.metrics.verification import Threshold, threshold_at_far
-from iddmbench.types import Embeddings
+from iddmbench.seeds import Seeds
+from iddmbench.types import Embeddings, Person
 
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
 FPIRS = {"5e-2": 5e-2}
@@ -18,6 +21,7 @@ FPIRS = {"5e-2": 5e-2}
 FEEDS = (4, 16)
 """Posts of one model that a linker fuses to one template."""
 DECOY = "decoy"
+"""Stands among the labels of a gallery. It is none itself: every label holds a slash."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,14 @@ class Linkage:
 
 @dataclass(frozen=True)
 class Matches:
-    """Which of N images match at a threshold (False where not acquired), and what strangers reach there: the achieved rate."""
+    """Which of N images match at a threshold (False where not acquired), and what strangers reach there: the achieved rate.
+
+    ends: bool [N] twice, which match at the lower and at the upper end of the threshold's interval; None where it is not known.
+    """
 
     hits: np.ndarray
     threshold: Threshold
+    ends: tuple[np.ndarray, np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,10 +80,12 @@ class Linker:
     people: every photo of each against the templates of all others, so no pair is mated. People whom
     the attacker was trained on are left out there.
 
-    Raises UserError when no face is found on any enrolment photo of a subject.
+    Raises UserError when no face is found on any enrolment photo of a subject, and when the attacker was the dataset's referee.
     """
 
     def __init__(self, attacker: Attacker, lab: CellStages):
+        if refusal := attacker.refusal(lab.data.name):
+            raise UserError(refusal)
         self.attacker, self.lab = attacker, lab
         vectors, labels = [], []
         for subject in lab.data.subjects:
@@ -83,15 +93,15 @@ class Linker:
             if not len(found):
                 raise UserError(f"attacker '{attacker.name}' finds no face on any enrolment photo of '{subject.name}'")
             vectors.append(found)
-            labels += [subject.name] * len(found)
-        public = {name: lab.embed_photos(attacker, photos) for name, photos in sorted(lab.data.public.items())}
-        self.public = {name: _acquired(e) for name, e in public.items() if e.acquired.any()}
-        for name, found in self.public.items():
+            labels += [subject.label] * len(found)
+        people = {person.label: person for person in sorted(lab.data.public, key=lambda person: person.label)}
+        public = {label: lab.embed_photos(attacker, person.photos) for label, person in people.items()}
+        self.public = {label: _acquired(e) for label, e in public.items() if e.acquired.any()}
+        for label, found in self.public.items():
             vectors.append(found)
-            labels += [name] * len(found)
+            labels += [label] * len(found)
         self.gallery, self.labels = np.concatenate(vectors), np.array(labels)
-        known = attacker.trained_on
-        self.unseen = {n: v for n, v in self.public.items() if not known & {p.name for p in lab.data.public[n]}}
+        self.unseen = {label: v for label, v in self.public.items() if not _is_known(attacker, people[label])}
         """Public people whom the attacker was not trained on: they calibrate."""
         if len(self.unseen) < 2:
             raise UserError(f"attacker '{attacker.name}' was trained on the people that would set its threshold")
@@ -108,7 +118,7 @@ class Linker:
 
     def link(self, cell: Cell, probes: Embeddings) -> Linkage:
         n, seen = len(probes), probes.acquired
-        subject = cell.subject.name
+        subject = cell.subject.label
         mated, rank, decoy_rank = np.full(n, np.nan), np.zeros(n, dtype=int), np.zeros(n, dtype=int)
         nonmated = np.full((n, self.identities - 1), np.nan)
         if seen.any():
@@ -118,7 +128,7 @@ class Linker:
             mated[seen] = true_scores(table, true)
             nonmated[seen] = table.scores[:, table.identities != subject]
             rank[seen] = ranks_of(table, true)
-            people = [p for p in self.lab.decoy_people(cell) if p in self.public]
+            people = [p.label for p in self.lab.decoy_people(cell) if p.label in self.public]
             decoy = np.stack([_mean(self.public[p]) for p in people])
             gallery = np.concatenate((self.gallery, _mean(decoy)[None]))
             table = identity_scores(vectors, gallery, np.append(self.labels, DECOY), "mean")
@@ -128,9 +138,27 @@ class Linker:
             templates, acquired = pooled_templates(probes.vectors, seen, posts)
             table = identity_scores(templates, self.gallery, self.labels, "mean")
             feeds[posts] = Feeds(ranks_of(table, np.repeat(subject, len(templates))) * acquired, acquired)
-        matched = {name: Matches(at_least(mated, t), t) for name, t in self.thresholds.items()}
+        matched = {}
+        for name, t in self.thresholds.items():
+            low, high = (reached(mated, end) for end in self.threshold_ends[name])
+            matched[name] = Matches(at_least(mated, t), t, (low, high))
         found = {name: Matches(at_least(mated, t) & (rank == 1), t) for name, t in self.strangers.items()}
         return Linkage(seen, mated, nonmated, rank, matched, found, feeds, decoy_rank)
+
+    @cached_property
+    def threshold_ends(self) -> dict[str, tuple[float, float]]:
+        """By FAR, the ends of the threshold when the people that it was calibrated on are resampled."""
+        people = np.concatenate([np.repeat(i, len(v)) for i, v in enumerate(self.unseen.values())])
+        # `_impostors` goes photo by photo, over the templates of all other people in the order of their names.
+        order = np.argsort(np.array(list(self.unseen)))
+        others = np.concatenate([order[order != i] for i in people])
+        seeds = Seeds(0).child("thresholds", self.attacker.name)
+        return {
+            name: threshold_interval(
+                self.impostors, np.repeat(people, len(order) - 1), others, t.far, seeds.child(name).numpy()
+            )
+            for name, t in self.thresholds.items()
+        }
 
     def _impostors(self) -> np.ndarray:
         labels = np.concatenate([np.repeat(name, len(v)) for name, v in self.unseen.items()])
@@ -152,7 +180,16 @@ def thresholds(scores: np.ndarray, rates: dict[str, float]) -> dict[str, Thresho
 
 def at_least(scores: np.ndarray, threshold: Threshold) -> np.ndarray:
     """bool [N]; False where a score is NaN."""
-    return np.nan_to_num(scores, nan=-np.inf) >= threshold.value
+    return reached(scores, threshold.value)
+
+
+def reached(scores: np.ndarray, value: float) -> np.ndarray:
+    """bool [N]; False where a score is NaN."""
+    return np.nan_to_num(scores, nan=-np.inf) >= value
+
+
+def _is_known(attacker: Attacker, person: Person) -> bool:
+    return any((person.source, photo.name) in attacker.trained_on for photo in person.photos)
 
 
 def _acquired(embeddings: Embeddings) -> np.ndarray:

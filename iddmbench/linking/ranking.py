@@ -1,37 +1,64 @@
 """One number for a defense's whole curve, with its interval: the area of (privacy, utility) that its strengths dominate.
 
-The points are those of the summary table: privacy is 1 - hit rate under the policy least kind to the defense, utility is the
-utility index. Intervals come from the same two-stage bootstrap, in which all strengths, all judges and both anchors share the
-drawn subjects and images.
+The points are those of the summary table: privacy is 1 - hit rate of the strongest attacker under the policy least kind to the
+defense, utility is the utility index. Its interval holds two: that of the two-stage bootstrap, widened for few subjects, in
+which all strengths, all attackers and both anchors share the drawn subjects and images; and the areas at the ends of the
+privacy rates' own intervals, without which a defense that nobody links would have an interval of no width.
+
+Defenses are compared subject by subject. As the area is no mean over subjects, a subject's share of it is the jackknife's
+pseudo-value (Tukey 1958): K times the area, less K - 1 times the area without the subject.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from iddmbench.adaptive import links_people, parse
+from iddmbench.adaptive import parse
 from iddmbench.errors import UserError
 from iddmbench.linking.aggregate import (
     RESAMPLES,
     Group,
     Hits,
+    able_attackers,
     attacker_hits,
+    has_figures,
     index_of,
     index_tables,
     informative,
+    members,
     systems_of,
-    worst_case_attackers,
 )
-from iddmbench.metrics.estimate import Estimate, resampled_means, summarize
+from iddmbench.metrics.bootstrap import resampled_means, summarize
+from iddmbench.metrics.estimate import LEVEL, Estimate
 from iddmbench.metrics.policies import POLICIES, Policy, most_pessimistic_policy
+from iddmbench.metrics.rates import Rate, rate_intervals
 from iddmbench.metrics.tradeoff import Point, hypervolume, privacy_at_utility, utility_at_privacy
-from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE
+from iddmbench.results.run_folder import UNION, UNION_ADAPTIVE
 from iddmbench.seeds import Seeds
 
 METRICS = ("psr@1e-2", "psr@1e-3", "r1u")
 """Privacy figures that can stand on the vertical axis; the first one ranks."""
 ENOUGH = 0.9
+STRONG = 2
+"""Fewest able attackers, none of them a surrogate, that a ranking needs."""
+
+
+@dataclass(frozen=True)
+class SubjectShare:
+    """What one subject contributes to a standing; sequences go by strength, as the standing's `strengths`.
+
+    Attributes:
+        area: its pseudo-value of the hypervolume; their mean is the hypervolume, but for the jackknife's bias.
+        hits, images: linked images and images with a face, for the strongest attacker at that strength.
+        utility: the subject's own utility index; None where it has none.
+    """
+
+    area: float
+    hits: tuple[int, ...]
+    images: tuple[int, ...]
+    utility: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -39,13 +66,16 @@ class Standing:
     """A defense's curve against one judge.
 
     Attributes:
-        judge: an attacker; "worst-case": any plain attacker that is not white-box; or "worst-case-adaptive": any of these and
-            of the adaptive ones that link people.
+        judge: an attacker; or the strongest single one: "worst-case" of the plain attackers, white-box ones included,
+            "worst-case-adaptive" of these and of the adaptive ones that link people, "worst-case-transfer" of the plain ones
+            that are not white-box. Attackers that do not link the undefended model do not count in these.
         metric: one of METRICS.
         strengths: the grid that the curve is taken on; strength 0, the undefended model, always belongs to it.
         hypervolume: area in [0, 1] that the points dominate, from (0, 0).
         privacy_at, utility_at: privacy at utility >= 0.9 and the reverse, on straight lines between strengths; None where the
             curve never gets there.
+        by: the strongest attacker at each strength.
+        per_subject: by subject.
     """
 
     judge: str
@@ -54,15 +84,44 @@ class Standing:
     hypervolume: Estimate
     privacy_at: float | None
     utility_at: float | None
+    by: tuple[str, ...]
+    per_subject: dict[str, SubjectShare]
+
+    def per_subject_json(self) -> dict[str, dict[str, Any]]:
+        """`per_subject` as a leaderboard entry holds it: subject -> area, hits, images, utility."""
+        return {
+            subject: {
+                "area": round(share.area, 6),
+                "hits": list(share.hits),
+                "images": list(share.images),
+                "utility": [None if u is None else round(u, 6) for u in share.utility],
+            }
+            for subject, share in self.per_subject.items()
+        }
+
+
+def strong_systems(groups: Sequence[Group], attackers: Sequence[str]) -> list[str]:
+    """Plain attackers that link the undefended model and that no defense among `groups` optimized against."""
+    known = systems_of(name for group in groups for name in group.white_box)
+    return [n for n in able_attackers(groups, attackers) if parse(n) is None and not known & systems_of([n])]
+
+
+def why_unranked(groups: Sequence[Group], attackers: Sequence[str]) -> str:
+    """Why these attackers can't rank a defense; empty if they can. Whoever declares every strong system a surrogate would
+    otherwise be judged by the weak rest."""
+    found = strong_systems(groups, attackers)
+    if len(found) >= STRONG:
+        return ""
+    names = f" ({', '.join(found)})" if found else ""
+    return f"{len(found)} strong attackers that were no surrogates{names}; a rank needs {STRONG}"
 
 
 def standings(
     groups: Sequence[Group], attackers: Sequence[str], grid: Sequence[float], seed: int = 0
 ) -> list[Standing]:
-    """The standings of the one defense among `groups` against the worst cases and each attacker.
+    """The standings of the one defense among `groups` against the strongest attackers and each attacker.
 
-    The worst case with adaptive attackers stands there if there are any. An attacker has no standing in a metric that its
-    calibration could not resolve in some condition.
+    An attacker has no standing, and is no strongest one, in a metric that its calibration could not resolve in some condition.
 
     Args:
         groups: the defense's conditions and both anchors.
@@ -86,66 +145,137 @@ def standings(
         raise UserError("the conditions do not hold the same subjects")
     ordered = [_only(g, subjects) for g in (*curve, anchors["generic"])]
     curve, generic = ordered[:-1], ordered[-1]
-    white_box = systems_of(name for g in curve for name in g.white_box)
-    unknown = worst_case_attackers(curve, list(attackers))
-    judges = {WORST_CASE: [n for n in unknown if not white_box & systems_of([n]) and parse(n) is None]}
-    if prepared := [n for n in attackers if links_people(n)]:
-        judges[WORST_CASE_ADAPTIVE] = [*judges[WORST_CASE], *prepared]
+    looked_up = {(name, metric): _hit_tables(curve, name, metric) for name in attackers for metric in METRICS}
+    tables = {key: table for key, table in looked_up.items() if table is not None}
+    white_box = tuple(dict.fromkeys(name for g in curve for name in g.white_box))
+    worst = members(able_attackers(groups, attackers), white_box)
+    judges = {judge: names for judge, names in worst.items() if judge not in (UNION, UNION_ADAPTIVE)}
     judges |= {name: [name] for name in attackers}
-    looked_up = [(j, m, _hit_tables(curve, names, m)) for j, names in judges.items() for m in METRICS]
-    privacy = [(j, m, table) for j, m, table in looked_up if table is not None]
     utility = [index_tables([g, curve[0], generic], subjects) for g in curve]
-    shortest = [min(len(t[s]) for t in (*utility, *(x for _, _, (x, _) in privacy))) for s in range(len(subjects))]
-    columns = [*utility, *(tables for _, _, (tables, _) in privacy)]
+    shortest = [min(len(t[s]) for t in (*utility, *(x.rows for x in tables.values()))) for s in range(len(subjects))]
+    columns = [*utility, *(x.rows for x in tables.values())]
     rows = [np.concatenate([t[s][:n] for t in columns], axis=1) for s, n in enumerate(shortest)]
+    width, n = utility[0][0].shape[1], sum(shortest)
     means = np.concatenate(rows).mean(0)
-    samples = resampled_means(rows, Seeds(seed).child("bootstrap", "standing").numpy(), RESAMPLES)
-    width = utility[0][0].shape[1]
     used = [informative(means[i * width : (i + 1) * width]) for i in range(len(curve))]
-    index = _indices(samples, used, width)
-    defined = np.isfinite(index).all(1)  # as for the index itself: a resample in which it has no value is left out
-    samples, index, own_index = samples[defined], index[defined], _indices(means[None], used, width)
+    own_index = _indices(means[None], used, width)
     if not np.isfinite(own_index).all():
         raise UserError("the utility index has no value")
+    samples = resampled_means(rows, Seeds(seed).child("bootstrap", "standing").numpy(), RESAMPLES)
+    index = _indices(samples, used, width)
+    defined = np.isfinite(index).all(1)  # as for the index itself: a resample in which it has no value is left out
+    samples, index = samples[defined], index[defined]
+    sums = np.stack([r.sum(0) for r in rows])
+    each = sums / np.array(shortest)[:, None]
+    alone = _indices(each, used, width)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        without = (sums.sum(0) - sums) / (n - np.array(shortest))[:, None]
+    index_without = _indices(without, used, width) if len(rows) > 1 else np.repeat(own_index, len(rows), 0)
+    index_without = np.where(np.isfinite(index_without), index_without, own_index)
+    sides, start = {}, width * len(curve)
+    for key, table in tables.items():
+        part = slice(start, start := start + table.rows[0].shape[1])
+        sides[key] = _Side(part, table.chance, _policies(means[part], table.chance))
     strengths = (0.0, *(float(s) for s in grid))
-    found, start = [], width * len(curve)
-    for judge, metric, (tables, chance) in privacy:
-        part = slice(start, start := start + tables[0].shape[1])
-        policies = _policies(means[part], chance)
-        value = _points(strengths, _protection(means[None, part], policies, chance), own_index)[0]
-        drawn = _points(strengths, _protection(samples[:, part], policies, chance), index)
-        area = summarize(hypervolume(value), np.array([hypervolume(p) for p in drawn]), sum(map(len, rows)), len(rows))
-        at = privacy_at_utility(value, ENOUGH), utility_at_privacy(value, ENOUGH)
-        found.append(Standing(judge, metric, strengths, area, *at))
+    found = []
+    for judge, metric in ((j, m) for j in judges for m in METRICS):
+        several = {name: sides[name, metric] for name in judges[judge] if (name, metric) in sides}
+        if not several:
+            continue
+        privacy = np.stack([side.protection(means[None]) for side in several.values()])[:, 0]
+        place = privacy.argmin(0)
+        points = _points(strengths, privacy.min(0)[None], own_index)[0]
+        area = hypervolume(points)
+        drawn = _areas(strengths, several, samples, index)
+        spread = summarize(area, drawn, n, len(rows), bounds=(0.0, 1.0))
+        low, high = _rate_ends(sums, np.array(shortest), list(several.values()), len(curve))
+        ends = [hypervolume(_points(strengths, p[None], own_index)[0]) for p in (low, high)]
+        estimate = Estimate(area, min(spread.low, ends[0]), max(spread.high, ends[1]), n, len(rows), LEVEL)
+        shares = np.full(len(rows), area)
+        if len(rows) > 1:
+            shares = len(rows) * area - (len(rows) - 1) * _areas(strengths, several, without, index_without)
+        names = list(several)
+        by = tuple(names[i] for i in place)
+        counts = [sums[:, several[name].part].reshape(len(rows), -1, 2)[:, i] for i, name in enumerate(by)]
+        per_subject = {
+            subject: SubjectShare(
+                float(shares[s]),
+                tuple(round(c[s, 0]) for c in counts),
+                tuple(round(c[s, 1]) for c in counts),
+                tuple(float(u) if np.isfinite(u) else None for u in alone[s]),
+            )
+            for s, subject in enumerate(subjects)
+        }
+        at = privacy_at_utility(points, ENOUGH), utility_at_privacy(points, ENOUGH)
+        found.append(Standing(judge, metric, strengths, estimate, *at, by, per_subject))
     return found
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Per subject float [n, 2 * conditions]: is the image linked, is a face found; and what a guess hits, [conditions]."""
+
+    rows: list[np.ndarray]
+    chance: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One attacker's columns among those of all, and the policy of each condition."""
+
+    part: slice
+    chance: np.ndarray
+    policies: list[Policy]
+
+    def protection(self, means: np.ndarray) -> np.ndarray:
+        """[B, conditions] from column means [B, all]."""
+        return _protection(means[:, self.part], self.policies, self.chance)
+
+
+def _areas(strengths: tuple[float, ...], several: dict[str, _Side], means: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Hypervolumes [B] against the strongest of the attackers."""
+    privacy = np.stack([side.protection(means) for side in several.values()]).min(0)
+    return np.array([hypervolume(p) for p in _points(strengths, privacy, index)])
+
+
+def _rate_ends(
+    sums: np.ndarray, images: np.ndarray, several: Sequence[_Side], conditions: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper ends [conditions] of the protection against the strongest attacker, simultaneous over attackers."""
+    rates = []
+    for side in several:
+        hits, seen = sums[:, side.part][:, 0::2], sums[:, side.part][:, 1::2]
+        for i, policy in enumerate(side.policies):
+            counted = seen[:, i] if policy == "acquired" else images.astype(float)
+            extra = (images - seen[:, i]) * side.chance[i] if policy == "chance" else 0.0
+            rates.append(Rate(np.minimum(hits[:, i] + extra, counted), counted, float(images.max())))
+    found = rate_intervals(rates, 1 - (1 - LEVEL) / len(several))
+    low, high = (np.array([getattr(e, k) for e in found]).reshape(len(several), conditions) for k in ("low", "high"))
+    return 1 - high.max(0), 1 - low.max(0)
 
 
 def _only(group: Group, subjects: list[str]) -> Group:
     return Group(group.defense, group.strength, group.white_box, {s: group.cells[s] for s in subjects}, group.missing)
 
 
-def _hit_tables(curve: list[Group], attackers: list[str], metric: str) -> tuple[list[np.ndarray], np.ndarray] | None:
-    """Per subject float [n, 2 * conditions]: is the image linked by any of the attackers, does any find a face; and what a
-    guess hits, float [conditions]. None where no attacker has the metric in some condition."""
+def _hit_tables(curve: list[Group], name: str, metric: str) -> _Table | None:
+    """None where the attacker does not have the metric in some condition."""
     parts, chance = [], []
     for group in curve:
-        have = [(name, hits) for name in attackers for hits in _of(group, name, metric)]
-        if not have:
+        found = _of(group, name, metric)
+        if found is None:
             return None
-        several = [hits for _, hits in have]
-        chance.append(max(hits.chance for hits in several))
-        linked = [np.any(v, axis=0) for v in zip(*(h.values for h in several), strict=True)]
-        found = [group.per_subject(lambda s, n=name: s.linkage[n].acquired) for name, _ in have]
-        seen = [np.any(v, axis=0) for v in zip(*found, strict=True)]
-        parts.append([np.column_stack((a & b, b)).astype(float) for a, b in zip(linked, seen, strict=True)])
+        chance.append(found.chance)
+        acquired = group.per_subject(lambda s: s.linkage[name].acquired)
+        parts.append([np.column_stack((a & b, b)).astype(float) for a, b in zip(found.values, acquired, strict=True)])
     lengths = [min(len(p[s]) for p in parts) for s in range(len(parts[0]))]
-    return [np.concatenate([p[s][:n] for p in parts], axis=1) for s, n in enumerate(lengths)], np.array(chance)
+    return _Table([np.concatenate([p[s][:n] for p in parts], axis=1) for s, n in enumerate(lengths)], np.array(chance))
 
 
-def _of(group: Group, name: str, metric: str) -> list[Hits]:
-    if any(name not in scored.linkage for cells in group.cells.values() for scored in cells):
-        return []  # an adaptive attacker that had too few finished cells to learn on
-    return [hits for hits in attacker_hits(group, name) if hits.inverse == metric]
+def _of(group: Group, name: str, metric: str) -> Hits | None:
+    if not has_figures(group, name):
+        return None
+    return next((hits for hits in attacker_hits(group, name) if hits.inverse == metric), None)
 
 
 def _rates(means: np.ndarray, chance: np.ndarray) -> dict[Policy, np.ndarray]:

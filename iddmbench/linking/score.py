@@ -1,7 +1,9 @@
 """Every attacker looks at the finished cells, condition by condition; the result is stored like that of any other stage."""
 
+import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,25 +11,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from iddmbench.adaptive import parse
 from iddmbench.attacker import Attacker
-from iddmbench.cells.stages import CODE as LAB_CODE
+from iddmbench.cells.stages import CODE as STAGES
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, one_line
 from iddmbench.linking.adaptive import AdaptiveLinker, Attackers, build_linkers
-from iddmbench.linking.aggregate import Group, Scored, summarize_group, threat_of, worst_case_attackers
+from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize_group, threat_of
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.results.run_folder import label, make_table, table_file
 from iddmbench.run.plan import Condition, conditions
-from iddmbench.store.cache import digest
+from iddmbench.store.cache import digest, stops
 from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table
 from iddmbench.types import Subject
 
-CODE = 1
+CODE = {"score": 3, "calibration": 2}
 """Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
+ABLE = "able.json"
 TABLES = ("cells", "images", "probes", "summary")
 QUALITY = ("detected", "ser_fiq", "brisque", "closeness", "adherence")
 
@@ -58,7 +62,8 @@ class Scoring:
         """The scoring of those cells; the others count as missing. The attackers stay loaded."""
         names = {cell.name for cell in finished}
         kept = replace(self, conditions=tuple(condition.only(names) for condition in self.conditions))
-        known = ("_attackers", "_built", "_views", "views", "_fingerprints", "_digests", "_real")
+        known: tuple[str, ...] = ("_attackers", "_built", "_views", "views", "_fingerprints", "_digests", "_real")
+        known += ("_present", "_failures")
         vars(kept).update({name: value for name, value in vars(self).items() if name in known})
         vars(kept)["_many_seeds"] = self._many_seeds
         return kept
@@ -98,7 +103,50 @@ class Scoring:
         outputs = self.lab.outputs(cell, tick)
         self.lab.utility(cell.subject, outputs)
         for view in self.views:
-            self.lab.embed(view, outputs)
+            self._embeds(view, cell, outputs)
+
+    # ---- attackers that fail --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _present(self) -> set[tuple[str, str]]:
+        """Fingerprints of views, and names of cells, whose embeddings are stored."""
+        return set()
+
+    @cached_property
+    def _failures(self) -> dict[tuple[str, str], str]:
+        """What a view raised on a cell; it is not asked again."""
+        return {}
+
+    def _embeds(self, view: Attacker, cell: Cell, outputs: Outputs | None = None) -> bool:
+        """Whether an attacker can embed a cell's images. One that fails loses its own figures, and nobody else's."""
+        place = (view.fingerprint(), cell.name)
+        if place in self._present or place in self._failures:
+            return place in self._present
+        try:
+            self.lab.embed(view, outputs or self.lab.outputs(cell))
+        except Exception as error:
+            if stops(error) or isinstance(error, MemoryError | torch.OutOfMemoryError):
+                raise
+            log.error("attacker '%s' fails on %s\n%s", view.name, cell.name, traceback.format_exc())
+            self._failures[place] = one_line(error)
+            return False
+        self._present.add(place)
+        return True
+
+    def lost(self, condition: Condition) -> dict[str, str]:
+        """Attackers that have no figures for a computed condition, as they failed on its images, with what they raised."""
+        found = {}
+        for cell in condition.cells:
+            for name, views in self._views.items():
+                for view, fingerprint in zip(views, self._fingerprints[name], strict=True):
+                    place = (fingerprint, cell.name)
+                    if place in self._present:
+                        continue
+                    if self.lab.has_embedding(view, self.lab.image_key(cell)):
+                        self._present.add(place)
+                    else:
+                        found[name] = self._failures.get(place, f"it failed on {cell.name}")
+        return found
 
     def is_computed(self, cell: Cell) -> bool:
         """Whether `compute` would find all that it looks for."""
@@ -115,7 +163,8 @@ class Scoring:
         outputs = self.lab.outputs(cell)
         linkage = {}
         for name, linker in self.linkers.items() if linked else ():
-            linkage[name] = linker.link(cell, self.lab.embed(linker.attacker, outputs)[0])
+            if self._embeds(linker.attacker, cell, outputs):
+                linkage[name] = linker.link(cell, self.lab.embed(linker.attacker, outputs)[0])
         change = photo_change(outputs.extras.get(PROTECTED), self.lab.references(cell.subject))
         return Scored(cell, linkage, self.lab.utility(cell.subject, outputs), change)
 
@@ -127,8 +176,10 @@ class Scoring:
         for cell in condition.cells:
             cells.setdefault(cell.subject.name, []).append(self.scored(cell, linked))
         group = Group(condition.defense.name, condition.strength, condition.white_box, cells, condition.missing)
+        lost = self.lost(condition) if linked else {}
         for linker in self.adaptive.values() if linked else ():
-            self._attack_adaptively(linker, group)
+            if linker.name not in lost:
+                self._attack_adaptively(linker, group)
         return group
 
     @cached_property
@@ -140,23 +191,37 @@ class Scoring:
         """Folder with the condition's rows of each of TABLES."""
 
         def compute(out: Path) -> None:
-            group = self.group(condition)
+            group = self._anchor_groups[condition.label] if condition.defense.anchor else self.group(condition)
             anchors = {c.defense.name: self.group(c, linked=False) for c in self._anchors if c.cells}
-            rows = summarize_group(group, self.attackers, self._judges, anchors, self._real)
+            rows = summarize_group(group, self.attackers, self.able, anchors, self._real)
             write_table(out / table_file("summary"), make_table("summary", rows))
             parts = [self._rows(scored, group) for several in group.cells.values() for scored in several]
             for name in ("cells", "images", "probes"):
                 write_table(out / table_file(name), make_table(name, [row for part in parts for row in part[name]]))
 
-        return self.lab.store.fetch("score", self._key(condition), compute)
+        if self.lost(condition):  # once more here: they may have failed in another process
+            for cell in condition.cells:
+                for view in self.views:
+                    self._embeds(view, cell)
+        return self.lab.store.fetch("score", self._key(condition, self.lost(condition), self.able), compute)
 
     def is_scored(self, condition: Condition) -> bool:
-        return self.lab.store.has("score", self._key(condition))
+        """Of a condition whose cells are computed."""
+        return self.lab.store.has("score", self._key(condition, self.lost(condition), self.able))
+
+    def is_scored_in_full(self, condition: Condition) -> bool:
+        """Whether it has been scored with every attacker; its cells need not be looked at."""
+        store, able, key = self.lab.store, list(self.attackers), self._able_key(self.attackers)
+        if any(self._anchor_keys.values()):
+            if not store.has("able", key):
+                return False
+            able = _read_able(store.path("able", key))
+        return store.has("score", self._key(condition, {}, able))
 
     def calibration(self) -> Path:
         """Folder with the plain attackers' thresholds."""
         attackers = {name: prints for name, prints in self._fingerprints.items() if parse(name) is None}
-        key = {"data": self.lab.data.fingerprint, "attackers": attackers, "code": CODE}
+        key = {"gallery": self.lab.data.gallery, "attackers": attackers, "code": {**CODE, "embed": STAGES["embed"]}}
 
         def compute(out: Path) -> None:
             rows = [row for name, linker in self.linkers.items() for row in calibration_rows(name, linker)]
@@ -164,21 +229,22 @@ class Scoring:
 
         return self.lab.store.fetch("calibration", key, compute)
 
-    def _key(self, condition: Condition) -> dict[str, Any]:
+    def _key(self, condition: Condition, lost: Mapping[str, str], able: Sequence[str]) -> dict[str, Any]:
         key = {
             "condition": [condition.defense.name, None if condition.defense.anchor else condition.strength],
             "cells": [self._cell_key(cell) for cell in condition.cells],
             "anchors": self._anchor_keys,
-            "subjects": [subject.name for subject in self.subjects],
+            "subjects": [[s.label, *(photo.digest for photo in s.references)] for s in self.subjects],
             "missing": condition.missing,
             "white_box": condition.white_box,
-            "judges": self._judges,
-            "attackers": self._fingerprints,
+            "able": able,
+            "attackers": {name: prints for name, prints in self._fingerprints.items() if name not in lost},
             "many_seeds": self._many_seeds,
-            "data": self.lab.data.fingerprint,
+            "dataset": self.lab.data.name,
+            "gallery": self.lab.data.gallery,
             "base": [self.lab.base.name, self.lab.base.fingerprint],
             "detector": self.lab.detector.fingerprint(),
-            "code": [CODE, LAB_CODE["utility"], LAB_CODE["embed"]],
+            "code": {**CODE, **STAGES},
             "versions": self.lab.versions,
         }
         return key
@@ -210,8 +276,35 @@ class Scoring:
         return [condition for condition in self.conditions if condition.defense.anchor]
 
     @cached_property
-    def _judges(self) -> list[str]:
-        return worst_case_attackers(self.conditions, self.attackers)
+    def able(self) -> list[str]:
+        """The attackers that link the undefended model, which make the worst cases; all where that was not run.
+
+        One that fails on some condition is left out everywhere: the worst case there would look kinder than elsewhere.
+        """
+        lost = {name for condition in self.conditions for name in self.lost(condition)}
+        names = [name for name in self.attackers if name not in lost] or list(self.attackers)
+
+        def compute(out: Path) -> None:
+            found = able_attackers(self._anchor_groups.values(), names)
+            (out / ABLE).write_text(json.dumps(found), encoding="utf-8")
+
+        if not any(self._anchor_keys.values()):
+            return names
+        return _read_able(self.lab.store.fetch("able", self._able_key(names), compute))
+
+    def _able_key(self, names: Sequence[str]) -> dict[str, Any]:
+        return {
+            "anchors": self._anchor_keys,
+            "attackers": {name: self._fingerprints[name] for name in names},
+            "gallery": self.lab.data.gallery,
+            "base": [self.lab.base.name, self.lab.base.fingerprint],
+            "code": {**CODE, "embed": STAGES["embed"]},
+        }
+
+    @cached_property
+    def _anchor_groups(self) -> dict[str, Group]:
+        """The undefended and the un-personalized condition as every attacker sees them."""
+        return {condition.label: self.group(condition) for condition in self._anchors}
 
     @cached_property
     def _many_seeds(self) -> bool:
@@ -262,9 +355,13 @@ class Scoring:
             images.append({**image, **{name: getattr(scored.utility, name)[i] for name in QUALITY}})
             probes += [{**image, **probe_row(name, group, seen, i)} for name, seen in scored.linkage.items()]
         change = {name: float(v.max() if name == "photo_linf" else v.mean()) for name, v in scored.change.items()}
-        costs = cost_columns(outputs, [lab.embed(view, outputs)[1] for view in self.views])
+        costs = cost_columns(outputs, [lab.embed(v, outputs)[1] for v in self.views if self._embeds(v, cell, outputs)])
         row = {**identity, "status": "ok", "error": "", "cached": True, **costs, **change}
         return {"cells": [row], "images": images, "probes": probes}
+
+
+def _read_able(folder: Path) -> list[str]:
+    return json.loads((folder / ABLE).read_text(encoding="utf-8"))
 
 
 def cell_identity(cell: Cell, lab: CellStages) -> dict[str, Any]:
@@ -324,6 +421,8 @@ def calibration_rows(name: str, linker: Linker) -> Iterator[dict[str, Any]]:
             "title": attacker.title,
             "far": float(far),
             "threshold": threshold.value,
+            "threshold_low": linker.threshold_ends[far][0],
+            "threshold_high": linker.threshold_ends[far][1],
             "achieved_far": threshold.achieved,
             "impostor_pairs": len(linker.impostors),
             "licence": attacker.licence,

@@ -31,8 +31,7 @@ def hits_under(policy: Policy, hits: np.ndarray, acquired: np.ndarray, chance: f
         chance: hit probability of a guess, in [0, 1]: k / I at rank k among I identities, the achieved FAR for a
             match at a threshold.
 
-    Returns: float [P]; "acquired" gives NaN for lost probes. Its interval is that of a ratio, hits to acquired probes:
-        `iddmbench.metrics.estimate.bootstrap_ratio`.
+    Returns: float [P]; "acquired" gives NaN for lost probes, which `iddmbench.metrics.rates.rate_interval` takes as lost.
 
     Raises ValueError for unequal lengths, hits or chance outside [0, 1], or an unknown policy.
     """

@@ -48,6 +48,19 @@ def d_sys(mated: np.ndarray, nonmated: np.ndarray, density: Literal["histogram",
     return _integrate(m, n)
 
 
+def local_linkability(mated: np.ndarray, nonmated: np.ndarray) -> np.ndarray:
+    """D(s) at each mated score, float [M] in [0, 1], by the histograms of `d_sys`, which is its mean."""
+    mated, nonmated = _scores(mated), _scores(nonmated)
+    low, high = min(mated.min(), nonmated.min()), max(mated.max(), nonmated.max())
+    if low == high:
+        return np.zeros(mated.size)
+    edges = np.linspace(low, high, min(mated.size // 10, 100) + 1)
+    m, n = (np.histogram(s, edges)[0] / s.size for s in (mated, nonmated))
+    local = np.maximum(m - n, 0) / np.where(m > n, m + n, 1.0)
+    # np.histogram closes the last bin on the right.
+    return local[np.clip(np.searchsorted(edges, mated, side="right") - 1, 0, len(local) - 1)]
+
+
 def d_sys_null(
     mated: np.ndarray,
     nonmated: np.ndarray,

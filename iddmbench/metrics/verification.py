@@ -112,12 +112,18 @@ def eer(genuine: np.ndarray, impostors: np.ndarray) -> float:
 
     0: told apart; 0.5: no better than chance; above 0.5: impostors score higher.
     """
+    return eer_point(genuine, impostors)[0]
+
+
+def eer_point(genuine: np.ndarray, impostors: np.ndarray) -> tuple[float, float]:
+    """The equal error rate and the first threshold, from above, at which FAR is no longer below FRR."""
     points = roc(genuine, impostors)
     gap = points.far - points.frr  # rises from -1 to 1
     after = int(np.argmax(gap >= 0))
     step = gap[after] - gap[after - 1]
     share = -gap[after - 1] / step
-    return float(points.far[after - 1] + share * (points.far[after] - points.far[after - 1]))
+    value = points.far[after - 1] + share * (points.far[after] - points.far[after - 1])
+    return float(value), float(points.thresholds[after])
 
 
 def auc(genuine: np.ndarray, impostors: np.ndarray) -> float:
@@ -125,11 +131,14 @@ def auc(genuine: np.ndarray, impostors: np.ndarray) -> float:
 
     0.5 is chance.
     """
-    from scipy.stats import rankdata
+    return float(placements(genuine, impostors).mean())
 
-    genuine, impostors = _scores(genuine, "genuine"), _scores(impostors, "impostor")
-    positions = rankdata(np.concatenate([genuine, impostors]))[: genuine.size]
-    return float((positions.sum() - genuine.size * (genuine.size + 1) / 2) / (genuine.size * impostors.size))
+
+def placements(genuine: np.ndarray, impostors: np.ndarray) -> np.ndarray:
+    """Share of impostor scores below each genuine one, equal ones by half: float [G] in [0, 1]. Their mean is the AUC."""
+    genuine, impostors = _scores(genuine, "genuine"), np.sort(_scores(impostors, "impostor"))
+    below, upto = (np.searchsorted(impostors, genuine, side=side) for side in ("left", "right"))
+    return (below + upto) / (2 * impostors.size)
 
 
 def d_prime(genuine: np.ndarray, impostors: np.ndarray) -> float:

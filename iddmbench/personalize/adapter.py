@@ -1,7 +1,8 @@
 """LoRA adapters on a shared base UNet: put on, trained or loaded, and taken off again (peft)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,18 +18,37 @@ if TYPE_CHECKING:
 NAME = "subject"
 
 
+@dataclass(frozen=True)
+class Layer:
+    """LoRA of one module: its update is scaled by alpha / rank."""
+
+    rank: int
+    alpha: float
+
+
 @contextmanager
-def adapter(base: BaseModel, settings: LoraSettings, generator: torch.Generator) -> Iterator["UNet2DConditionModel"]:
+def adapter(
+    base: BaseModel, settings: LoraSettings, generator: torch.Generator, layers: Mapping[str, Layer] | None = None
+) -> Iterator["UNet2DConditionModel"]:
     """The base's UNet with a fresh adapter: A is Kaiming-uniform from `generator`, B is zero, so it starts as the base.
 
     The adapter is removed on exit; the base's own weights are never written.
+
+    Args:
+        layers: exactly these modules of the UNet, by name, each with a rank of its own; by default what `settings` says.
+
     Raises UserError when the base has none of the target modules.
     """
     from peft import LoraConfig
 
     unet: Any = base.unet
     config = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, target_modules=list(settings.targets), init_lora_weights=True
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        target_modules=list(layers or settings.targets),
+        rank_pattern={name: layer.rank for name, layer in (layers or {}).items()},
+        alpha_pattern={name: layer.alpha for name, layer in (layers or {}).items()},
+        init_lora_weights=True,
     )
     try:
         unet.add_adapter(config, adapter_name=NAME)
@@ -46,6 +66,19 @@ def adapter(base: BaseModel, settings: LoraSettings, generator: torch.Generator)
         yield unet
     finally:
         unet.delete_adapters(NAME)
+
+
+def own_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """A network's own weights, under the names that they had before any adapter.
+
+    peft wraps a module to put an adapter on it; the wrapper stays when the adapter goes.
+    """
+    return {own_name(name): weight for name, weight in network.named_parameters() if ".lora_" not in name}
+
+
+def own_name(name: str) -> str:
+    """ "to_q.base_layer.weight" -> "to_q.weight"."""
+    return name.replace(".base_layer", "")
 
 
 def trainable(unet: nn.Module) -> list[nn.Parameter]:

@@ -1,6 +1,6 @@
 """Images of a base or personalized model, on noise that depends on subject, prompt and index only."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from iddmbench.models.base import BaseModel
 from iddmbench.models.recipe import Sampling
-from iddmbench.personalize.adapter import adapter, write_weights
+from iddmbench.personalize.adapter import adapter, own_parameters, write_weights
 from iddmbench.personalize.trainer import PersonalizedModel
 from iddmbench.seeds import Seeds
 
@@ -88,10 +88,29 @@ def class_latents(base: BaseModel, count: int, sampling: Sampling, seeds: Seeds)
 
 @contextmanager
 def applied(base: BaseModel, model: PersonalizedModel) -> Iterator[nn.Module]:
-    """The base's UNet with the model's adapter on it."""
-    if model.weights is None:
-        yield base.unet
-        return
-    with adapter(base, model.settings, torch.Generator().manual_seed(0)) as unet:
-        write_weights(unet, model.weights)
-        yield unet
+    """The base's UNet with the model's adapter on it, and the base's weights replaced that the model replaces."""
+    with _replaced(base, model.replaced):
+        if model.weights is None:
+            yield base.unet
+            return
+        with adapter(base, model.settings, torch.Generator().manual_seed(0), model.layers) as unet:
+            write_weights(unet, model.weights)
+            yield unet
+
+
+@contextmanager
+def _replaced(base: BaseModel, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Other weights in place of the base's own, by part and name; the base's come back on exit, the very same tensors."""
+    own: list[tuple[nn.Parameter, Tensor]] = []
+    try:
+        parts = {name.partition(".")[0] for name in weights}
+        parameters = {f"{p}.{name}": w for p in parts for name, w in own_parameters(getattr(base, p)).items()}
+        for name, weight in weights.items():
+            parameter = parameters[name]
+            own.append((parameter, parameter.data))
+            # In the base's own order in memory, so that the same weights give the same images to the last bit.
+            parameter.data = torch.empty_like(parameter.data).copy_(weight)
+        yield
+    finally:
+        for parameter, data in own:
+            parameter.data = data

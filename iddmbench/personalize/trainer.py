@@ -1,13 +1,14 @@
 """DreamBooth training of a LoRA adapter, in steps that a defense can interleave with its own."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from iddmbench.models.base import BaseModel
 from iddmbench.models.recipe import LoraSettings
-from iddmbench.personalize.adapter import adapter, read_weights, trainable
+from iddmbench.personalize.adapter import Layer, adapter, read_weights, trainable
 from iddmbench.seeds import Seeds
 
 
@@ -15,11 +16,15 @@ from iddmbench.seeds import Seeds
 class PersonalizedModel:
     """A base model with one subject's adapter; None is the base itself.
 
-    weights: adapter tensors by name; settings: what the adapter was built with.
+    weights: adapter tensors by name; settings: what the adapter was built with. Of a model that was trained elsewhere also
+    layers: rank and alpha by module, where they are not the same everywhere; replaced: weights that stand in for the base's
+    own, by part and name ("text_encoder.encoder.layers.0.mlp.fc1.weight").
     """
 
     weights: dict[str, Tensor] | None
     settings: LoraSettings
+    layers: Mapping[str, Layer] = field(default_factory=dict)
+    replaced: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

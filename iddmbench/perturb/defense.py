@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from iddmbench.defense import Defense, Workbench
+from iddmbench.defense import Defense, ExtraPhotos, Workbench
 from iddmbench.perturb.pgd import to_bytes, to_signed
 from iddmbench.perturb.victim import Training, Victim
 
@@ -47,6 +47,9 @@ class VictimPerturbation(Perturbation):
     variant: Literal["paper", "official"] = Field(
         "paper", description="official: with the released code's defects (docs/defenses.md)"
     )
+
+    def extra_photos(self) -> tuple[ExtraPhotos, ...]:
+        return ("surrogate_photos",)
 
     def training(self, bench: Workbench) -> Training:
         official = self.variant == "official"

@@ -1,11 +1,9 @@
 """The base class of dataset plugins (datasets/): where the photos come from and how they are split."""
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 
 from iddmbench.registry import Registry
-from iddmbench.types import FaceData, Photo
+from iddmbench.types import FaceData
 
 
 class FaceDataset(ABC):
@@ -20,15 +18,6 @@ class FaceDataset(ABC):
         """Read and split the photos. Raises UserError when they are missing or too few."""
 
 
-def fingerprint(photos: Iterable[Photo], salt: str = "") -> str:
-    """SHA-256 over names, sizes and pixels, in the given order."""
-    digest = hashlib.sha256(salt.encode())
-    for photo in photos:
-        digest.update(f"{photo.name}{photo.image.shape}".encode())
-        digest.update(photo.image.tobytes())
-    return digest.hexdigest()
-
-
 DATASETS: Registry[FaceDataset] = Registry(
     "dataset",
     FaceDataset,  # type: ignore[type-abstract]
@@ -40,4 +29,5 @@ DATASETS: Registry[FaceDataset] = Registry(
         "lfw": "iddmbench.datasets.lfw:LFW",
     },
     "iddmbench.datasets",
+    texts=("name", "title", "licence"),
 )

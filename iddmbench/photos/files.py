@@ -1,5 +1,6 @@
 """Photos as they lie on a disk: which files there are, how they are read, and why one is left out."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from iddmbench.errors import first_line
 from iddmbench.faces.detect import Detector
-from iddmbench.types import Photo, Skipped
+from iddmbench.types import Photo, Skipped, pixel_digest
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 LONGEST = 1024
@@ -25,14 +26,14 @@ def photo_files(folder: Path) -> list[Path]:
 
 
 def usable_photo(path: Path, name: str, detector: Detector) -> Photo | Skipped:
-    """The photo, if it can be read and at least one face is on it; else why it is left out."""
+    """The photo, if it can be read and at least one face is on it; else why it is left out. Its pixels are let go of."""
     try:
         image = read_photo(path)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         return Skipped(name, f"unreadable: {first_line(error)}")
     if not detector.detect([image]).found[0]:
         return Skipped(name, "no face found")
-    return Photo(name, image)
+    return Photo(name, pixel_digest(image), partial(read_photo, path))
 
 
 def read_photo(path: Path) -> np.ndarray:

@@ -1,20 +1,18 @@
 """The base class of published datasets that can't be shipped: the user points to a copy."""
 
-import hashlib
-import json
 import math
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
 from iddmbench.metrics.verification import finest_far
-from iddmbench.photos.dataset import FaceDataset, fingerprint
+from iddmbench.photos.dataset import FaceDataset
 from iddmbench.photos.files import folders, photo_files, usable_photo
-from iddmbench.types import FaceData, Photo, Skipped, Subject
+from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
 
 FINEST = 1e-3
 """The finest FAR of the protocol: public people must be so many that they resolve it."""
@@ -86,11 +84,9 @@ class LocalCopy(FaceDataset):
         except OSError:
             return False
 
-    def _face_data(
-        self, subjects: Sequence[Subject], public: Mapping[str, tuple[Photo, ...]], skipped: Sequence[Skipped]
-    ) -> FaceData:
+    def _face_data(self, subjects: Sequence[Subject], public: Sequence[Person], skipped: Sequence[Skipped]) -> FaceData:
         """Raises UserError when the public people are too few for the protocol's thresholds."""
-        photos = sum(map(len, public.values()))
+        photos = sum(len(person.photos) for person in public)
         pairs = photos * (len(public) - 1)
         if len(public) < 3 or finest_far(pairs) > FINEST:
             mean, needed = photos / len(public), finest_far(1) / FINEST
@@ -99,7 +95,7 @@ class LocalCopy(FaceDataset):
                 f"dataset '{self.name}': {len(public)} public people with {photos} photos make {pairs} impostor pairs; "
                 f"thresholds at FAR {FINEST:g} take {needed:.0f}: give public={enough} or more"
             )
-        return FaceData(self.name, tuple(subjects), dict(public), tuple(skipped), _fingerprint(subjects, public))
+        return FaceData(self.name, tuple(subjects), tuple(public), tuple(skipped))
 
 
 class Reader:
@@ -110,7 +106,7 @@ class Reader:
 
     def __init__(self, root: Path):
         self.root, self.skipped = root, list[Skipped]()
-        self._detector, self._seen = YuNet(), dict[bytes, str]()
+        self._detector, self._seen = YuNet(), dict[str, str]()
 
     def read(self, paths: Iterable[Path], most: int | None = None) -> tuple[Photo, ...]:
         """The usable ones of the files, or the first `most` of them; later files are not opened then."""
@@ -120,25 +116,12 @@ class Reader:
         name = path.relative_to(self.root).as_posix()
         found = usable_photo(path, name, self._detector)
         if isinstance(found, Photo):
-            pixels = hashlib.sha256(f"{found.image.shape}".encode() + found.image.tobytes()).digest()
-            first = self._seen.setdefault(pixels, name)
+            first = self._seen.setdefault(found.digest, name)
             if first == name:
                 return found
             found = Skipped(name, f"the same photo as {first}")
         self.skipped.append(found)
         return None
-
-
-def _fingerprint(subjects: Sequence[Subject], public: Mapping[str, tuple[Photo, ...]]) -> str:
-    """Over names and pixels of all photos, and who and what each is for."""
-    groups = {
-        f"{s.name} {role}": photos
-        for s in subjects
-        for role, photos in (("references", s.references), ("enrolment", s.enrolment), ("surrogate", s.surrogate))
-    }
-    groups |= {f"{name} public": photos for name, photos in public.items()}
-    roles = json.dumps({group: [p.name for p in photos] for group, photos in groups.items()})
-    return fingerprint([p for photos in groups.values() for p in photos], roles)
 
 
 def _below(root: Path, depth: int) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from iddmbench.errors import UserError
 from iddmbench.photos.files import photo_files
 from iddmbench.photos.local_copy import LocalCopy, Reader
 from iddmbench.seeds import Seeds
-from iddmbench.types import FaceData, Photo, Skipped, Subject
+from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
 
 REFERENCES, ENROLMENT, SURROGATE = "set_B", "set_C", "set_A"
 SETS = (SURROGATE, REFERENCES, ENROLMENT)
@@ -66,7 +66,7 @@ class SetFolders(LocalCopy):
             for name, sets in usable.items()
             if name not in held_out
         ]
-        public = {n: tuple(p for name in SETS for p in usable[n][name]) for n in sorted(held_out)}
+        public = [Person(n, tuple(p for name in SETS for p in usable[n][name])) for n in sorted(held_out)]
         return self._face_data(subjects, public, reader.skipped)
 
     def _problem(self, sets: dict[str, tuple[Photo, ...]]) -> str:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from iddmbench.report.figures import short
 from iddmbench.results import selection
-from iddmbench.results.run_folder import EXTRAS, REFERENCES, TRANSFER, RunFolder
+from iddmbench.results.run_folder import EXTRAS, REFERENCES, WORST_CASE, RunFolder
 from iddmbench.results.summary import Condition, Summary
 
 SUBJECTS = 6
@@ -45,7 +45,7 @@ def contact_sheet(run: RunFolder) -> Image.Image:
 
     Rows are subjects (six at most), column groups the references, what a defense made of them, undefended outputs, each
     defense and strength, and the generic model. Every group shows the same prompts and noise. A bar below an image says
-    that an attacker which the defense did not optimize against links it at rank 1, a dotted one that no face is found.
+    that the strongest attacker of its condition links it at rank 1, a dotted one that no attacker finds a face.
     Of many conditions a part is shown, without what the defenses made of the references.
     """
     summary = Summary(run)
@@ -54,7 +54,7 @@ def contact_sheet(run: RunFolder) -> Image.Image:
     width = int(np.clip((COLUMNS - 2) // max(1, len(conditions)), 1, 4))
     groups = [Group("references", 2, {s: _tiles(run.pictures(REFERENCES, s), 2) for s in subjects})]
     groups += _extras(run, conditions, subjects, 2) if not left_out else []
-    groups += [Group(c.title, width, {s: _outputs(run, c, s, width) for s in subjects}) for c in conditions]
+    groups += [Group(c.title, width, {s: _outputs(summary, c, s, width) for s in subjects}) for c in conditions]
     return _draw(groups, subjects, _footnote(run, len(dict.fromkeys(run.cells["subject"])), len(subjects), left_out))
 
 
@@ -75,23 +75,23 @@ def _extras(run: RunFolder, conditions: Sequence[Condition], subjects: Sequence[
     return groups
 
 
-def _outputs(run: RunFolder, condition: Condition, subject: str, count: int) -> list[Tile]:
+def _outputs(summary: Summary, condition: Condition, subject: str, count: int) -> list[Tile]:
+    run, attacker = summary.run, summary.strongest(condition, WORST_CASE)
     rows = condition.rows(run.images)
     rows = rows[rows["subject"] == subject]
     rows = rows[rows["seed"] == rows["seed"].min()] if len(rows) else rows
     # Evenly over the rows, so that different prompts are seen.
     rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, count).round().astype(int))] if len(rows) else rows
     probes = run.probes[run.probes["subject"] == subject]
-    return [Tile(run.picture(path), _mark(probes[probes["image"] == path])) for path in rows["image"].astype(str)]
+    return [
+        Tile(run.picture(path), _mark(probes[probes["image"] == path], attacker)) for path in rows["image"].astype(str)
+    ]
 
 
-def _mark(probes: pd.DataFrame) -> str:
-    unknown = probes[probes["threat"] == TRANSFER]
-    if unknown.empty:
-        return ""
-    if (unknown["rank"] == 1).any():
+def _mark(probes: pd.DataFrame, attacker: str) -> str:
+    if (probes.loc[probes["attacker"] == attacker, "rank"] == 1).any():
         return "linked"
-    return "" if unknown["acquired"].any() else "no face"
+    return "" if probes.empty or probes["acquired"].any() else "no face"
 
 
 def _footnote(run: RunFolder, subjects: int, rows: int, left_out: str) -> str:
@@ -155,7 +155,7 @@ def _bar(draw: ImageDraw.ImageDraw, x: float, y: float, width: int, mark: str) -
 def _legend(draw: ImageDraw.ImageDraw, place: tuple[int, int], footnote: str, font: ImageFont.FreeTypeFont) -> None:
     x, y = place
     for mark, text in (
-        ("linked", "linked at rank 1 by a plain attacker that is not white-box"),
+        ("linked", "linked at rank 1 by the strongest plain attacker"),
         ("no face", "no face found"),
     ):
         _bar(draw, x, y + 6, 28, mark)

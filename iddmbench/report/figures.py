@@ -100,8 +100,8 @@ class View:
 def tradeoff(*runs: RunFolder) -> Figure:
     """Privacy against utility: R1-U and PSR at FAR 1e-2 over the utility index, one line per defense over its strengths.
 
-    Thick: the worst case over attackers that the defense did not optimize against; thin: each attacker, dashed where it
-    is white-box, as long as they are few. Where adaptive attackers were run, they have a row of panels of their own, and where
+    Thick: the strongest single attacker of each condition; thin: each attacker, dashed where it is white-box, as long as they
+    are few. Where adaptive attackers were run, they have a row of panels of their own, and where
     many points lie near utility 1 beside others that do not, so have these points. Points carry their strength, or in a
     crowd each curve its defense's name; bars are 95 % intervals. Several runs are overlaid; their defenses keep their colours
     and differ by marker. A figure without any value says so instead of raising.
@@ -260,7 +260,7 @@ def _without_line(summaries: Sequence[Summary], views: Sequence[View], curves: i
     drawn = {name for s in summaries for view in views for name in _thin(s, view, curves)}
     left = dict.fromkeys(name for s in summaries for name in s.attackers if name not in drawn)
     if left and not drawn:
-        return "Worst cases only; single attackers stand in the tables."
+        return "Strongest attackers only; all stand in the tables."
     return f"No line of its own: {', '.join(map(short, left))}." if left else ""
 
 
@@ -282,13 +282,12 @@ def _curve(
     conditions = summary.curve(defense)
     undefended = [c for c in summary.conditions if c.defense == UNDEFENDED]
     tint, drawn = color(defense), []
-    lone = all(summary.transfer(c) == summary.transfer(conditions[0]) for c in conditions)
-    only = summary.transfer(conditions[0]) if lone else []
+    only = {summary.strongest(c, view.judge, name) for c in conditions}
     thin = _thin(summary, view, curves)
     for attacker in thin:
-        # With one unknown attacker the worst case is that attacker.
+        # Where one attacker is the strongest throughout, the thick line is its own.
         points = _points(summary, conditions, name, attacker)
-        if points and [attacker] != only:
+        if points and {attacker} != only:
             known = all(summary.white_box(c, attacker) for c, _, _ in points)
             x, y = [p[1].value for p in points], [p[2].value for p in points]
             ax.plot(x, y, color=tint, lw=1, ls=(0, (4, 2)) if known else "-", alpha=0.75, marker=".", ms=4, zorder=2)
@@ -390,7 +389,7 @@ def _legend(curves: Sequence[tuple[int, Summary, str]], several: bool, views: Se
         size = 10 if marker == "*" else 7
         handles.append(Line2D([], [], color=color(defense), lw=2.4, marker=marker, ms=size, mec="white", label=text))
         for condition in summary.curve(defense):
-            thin = thin or len(set(names) & set(summary.transfer(condition))) > 1
+            thin = thin or len({*names} - {summary.strongest(condition, views[0].judge)}) > 0
             dashed = dashed or any(summary.white_box(condition, name) for name in names)
     handles.append(Line2D([], [], color=INK, lw=2.4, label=_worst_case(curves)))
     if thin:
@@ -403,10 +402,9 @@ def _legend(curves: Sequence[tuple[int, Summary, str]], several: bool, views: Se
 
 
 def _worst_case(curves: Sequence[tuple[int, Summary, str]]) -> str:
-    over = {tuple(s.transfer(c)) for _, s, d in curves for c in s.curve(d)}
-    if len(over) == 1 and 0 < len(names := next(iter(over))) <= 3:
-        return f"worst case ({short(', '.join(names))})"
-    return "worst case (attackers not white-box)"
+    by = {s.strongest(c, WORST_CASE) for _, s, d in curves for c in s.curve(d)} - {""}
+    names = f" ({short(', '.join(sorted(by)))})" if 0 < len(by) <= 3 else ""
+    return f"strongest attacker{names}"
 
 
 def _names(curves: Sequence[tuple[int, Summary, str]]) -> str:

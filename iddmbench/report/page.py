@@ -12,12 +12,28 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from iddmbench.results import selection
 from iddmbench.results.headline import FEW, headlines
 from iddmbench.results.metric_info import metric
+from iddmbench.results.paired import comparisons
 from iddmbench.results.reproduce import command, shell
-from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
-from iddmbench.results.summary import Condition, Summary, written
+from iddmbench.results.run_folder import (
+    UNION,
+    UNION_ADAPTIVE,
+    WORST_CASE,
+    WORST_CASE_ADAPTIVE,
+    WORST_CASE_TRANSFER,
+    WORST_CASES,
+    RunFolder,
+)
+from iddmbench.results.summary import Condition, Summary, per_cent, threshold_text, written
 
 SHOWN = ("r1u", "psr@1e-2", "psr@1e-3")
 """Privacy figures of the main table; all others are in the full one."""
+TITLES = {
+    WORST_CASE: "strongest",
+    WORST_CASE_ADAPTIVE: "strongest, adaptive too",
+    WORST_CASE_TRANSFER: "strongest not white-box",
+    UNION: "any of them (no single attacker)",
+    UNION_ADAPTIVE: "any, adaptive too (no single attacker)",
+}
 POLICIES = ("acquired", "miss", "chance", "headline")
 MANY, COLUMNS, MOST = 60, 24, 4000
 """Rows from which on a table is closed at first, columns from which on subjects are the columns, and rows from which on the
@@ -65,6 +81,7 @@ def report(run: RunFolder, drawings: Drawings) -> str:
         worst=privacy_table(summary, []),
         many=MANY,
         utility=utility_table(summary),
+        compared=compared_table(summary),
         policies=policy_table(summary),
         subjects=subject_table(summary),
         calibration=calibration_table(run),
@@ -103,27 +120,56 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
 
 
 def privacy_table(summary: Summary, single: Sequence[str]) -> Table:
-    """Condition x attacker: the main privacy figures under the headline policy, of single attackers and of worst cases.
-
-    A worst case over one attacker is that attacker: where it has a row, the row says so instead.
-    """
+    """Condition x attacker: the main privacy figures under the headline policy, of single attackers, then of the strongest one
+    (its interval simultaneous over the attackers) and of all together; without single ones the strongest alone."""
     names = [name for name in SHOWN if name in summary.metrics("privacy")]
     some_failed = len(summary.run.failed) > 0
     rows = []
     for condition in summary.conditions:
-        lone = len(summary.transfer(condition)) == 1 and summary.transfer(condition)[0] in single
-        attackers = [*single, *(judge for judge in selection.judges(summary) if not (lone and judge == WORST_CASE))]
+        attackers = [*single, *selection.judges(summary), *(selection.beside(summary) if single else [])]
         found = [(a, [summary.get(condition, name, a) for name in names]) for a in attackers]
         found = [(a, values) for a, values in found if any(values)] or [("", [None] * len(names))]
         for i, (attacker, values) in enumerate(found):
             images = next((str(v.images) for v in values if v), "0")
             failed = [str(summary.failed(condition) or "") if i == 0 else ""] if some_failed else []
-            cells = [written(name, value) for name, value in zip(names, values, strict=True)]
+            cells = []
+            for name, value in zip(names, values, strict=True):
+                cells += [written(name, value), *([threshold_text(name, value)] if "@" in name else [])]
             who = _attacker(summary, condition, attacker) if attacker else "–"
-            who += ", the worst case" if lone and attacker in summary.transfer(condition) else ""
             rows.append([condition.title, who, *cells, images, *failed])
-    heads = ["Condition", "Attacker", *(_arrow(n) for n in names), "Images"]
-    return Table(heads + (["Failed cells"] if some_failed else []), rows)
+    heads = ["Condition", "Attacker"]
+    for name in names:
+        heads += [_arrow(name), *(["by threshold"] if "@" in name else [])]
+    return Table([*heads, "Images", *(["Failed cells"] if some_failed else [])], rows)
+
+
+def compared_table(summary: Summary) -> Table:
+    """Paired differences of the share linked at rank 1 by the strongest attacker."""
+    rows = []
+    for one in comparisons(summary):
+        d = one.difference
+        span = f"{_signed(d.low)} to {_signed(d.high)}" if math.isfinite(d.low) else "not bounded by so few"
+        p = "–" if d.p_value is None else f"{d.p_value:.2g}"
+        adjusted = "–" if one.adjusted is None else f"{one.adjusted:.2g}"
+        verdict = ("fewer linked" if d.value < 0 else "more linked") if one.apart else "not told apart"
+        sides = [one.first.title, one.second.title, " / ".join(dict.fromkeys(one.by))]
+        rows.append([*sides, _signed(d.value), span, p, adjusted, verdict, str(d.subjects)])
+    heads = [
+        "Condition",
+        "Compared with",
+        "Strongest attackers",
+        "Difference, points",
+        "95 %",
+        "p",
+        "p, Holm",
+        "Verdict",
+    ]
+    return Table([*heads, "Subjects"], rows)
+
+
+def _signed(share: float) -> str:
+    sign = "\u2212" if share < 0 else "+"
+    return f"{sign}{per_cent(min(abs(share), 1.0))}"
 
 
 def utility_table(summary: Summary) -> Table:
@@ -152,18 +198,18 @@ def policy_table(summary: Summary) -> Table:
 def subject_table(summary: Summary) -> Table:
     """Linked at rank 1 / images of each subject; images without a face are counted apart.
 
-    Where the columns would be too many, subjects are the columns, and an image is linked if any attacker that is not white-box
-    links it.
+    Where the columns would be too many, subjects are the columns, and the rows the strongest attacker of each condition.
     """
     probes, conditions, attackers = summary.run.probes, summary.conditions, summary.attackers
     names = [str(subject) for subject in dict.fromkeys(summary.run.cells["subject"])]
     if len(conditions) * len(attackers) > COLUMNS:
         rows = []
         for condition in conditions:
-            for judge, members in _members(summary, condition).items():
-                part = condition.rows(probes)
-                joint = _joint(part[part["attacker"].isin(members)])
-                rows.append([condition.title, judge, *(_linked(joint[joint["subject"] == s], "") for s in names)])
+            for judge in selection.judges(summary):
+                if attacker := summary.strongest(condition, judge):
+                    part = condition.rows(probes)
+                    counts = [_linked(part[part["subject"] == s], attacker) for s in names]
+                    rows.append([condition.title, _attacker(summary, condition, judge), *counts])
         return Table(["Condition", "Linked by", *names], rows)
     rows = []
     for subject in names:
@@ -174,22 +220,6 @@ def subject_table(summary: Summary) -> Table:
     return Table(["Subject", *attackers * len(conditions)], rows, groups if attackers else [])
 
 
-def _members(summary: Summary, condition: Condition) -> dict[str, list[str]]:
-    """Worst case -> its attackers, for those that there are."""
-    plain = [name for name in summary.transfer(condition) if name in selection.plain(summary)]
-    found = {"worst case": plain}
-    if prepared := selection.adaptive(summary):
-        found["adaptive too"] = [*plain, *prepared]
-    return {judge: members for judge, members in found.items() if members}
-
-
-def _joint(probes: pd.DataFrame) -> pd.DataFrame:
-    """One row an image: linked at rank 1 by any of the attackers, a face found by any; the attacker is ""."""
-    linked = probes.assign(rank=(probes["rank"] != 1).astype(int) + 1)
-    found = linked.groupby(["cell", "image", "subject"], as_index=False).agg({"rank": "min", "acquired": "max"})
-    return found.assign(attacker="")
-
-
 def calibration_table(run: RunFolder) -> Table:
     rows = [
         [
@@ -197,6 +227,7 @@ def calibration_table(run: RunFolder) -> Table:
             str(row["title"]),
             f"{row['far']:g}",
             f"{row['threshold']:.4f}",
+            f"{row['threshold_low']:.4f} to {row['threshold_high']:.4f}",
             f"{row['achieved_far']:.2e}",
             str(row["impostor_pairs"]),
             str(row["licence"]),
@@ -210,6 +241,7 @@ def calibration_table(run: RunFolder) -> Table:
         "System",
         "FAR",
         "Threshold",
+        "95 %, by its people",
         "Achieved FAR",
         "Impostor pairs",
         "Licence",
@@ -235,9 +267,21 @@ def full_table(summary: Summary) -> Table:
         strength = float(row["strength"])
         condition = Condition(str(row["defense"]), None if math.isnan(strength) else strength)
         figures = ["–" if not math.isfinite(row[k]) else f"{row[k]:.4g}" for k in ("value", "low", "high")]
-        names = [str(row[k]) for k in ("attacker", "threat", "policy")]
+        names = [str(row[k]) for k in ("attacker", "by", "threat", "policy")]
         rows.append([condition.title, str(row["metric"]), *names, *figures, str(row["images"]), str(row["missing"])])
-    heads = ["Condition", "Metric", "Attacker", "Threat", "Policy", "Value", "Low", "High", "Images", "Failed cells"]
+    heads = [
+        "Condition",
+        "Metric",
+        "Attacker",
+        "By",
+        "Threat",
+        "Policy",
+        "Value",
+        "Low",
+        "High",
+        "Images",
+        "Failed cells",
+    ]
     return Table(heads, rows)
 
 
@@ -260,11 +304,12 @@ def duration(seconds: float) -> str:
 
 
 def _attacker(summary: Summary, condition: Condition, attacker: str) -> str:
-    if attacker == WORST_CASE:
-        return f"worst case of {', '.join(summary.transfer(condition))}"
-    if attacker == WORST_CASE_ADAPTIVE:
-        return "worst case, adaptive attackers included"
-    return f"{attacker} (white-box)" if summary.white_box(condition, attacker) else attacker
+    if attacker in WORST_CASES:
+        by = summary.strongest(condition, attacker)
+        return TITLES[attacker] + (f": {by}" if by else "")
+    notes = ["white-box"] if summary.white_box(condition, attacker) else []
+    notes += [] if attacker in summary.able else ["says nothing: does not link the undefended model"]
+    return f"{attacker} ({', '.join(notes)})" if notes else attacker
 
 
 def _arrow(name: str) -> str:

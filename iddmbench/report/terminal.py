@@ -1,5 +1,7 @@
 """What `iddmbench run` prints when it is done."""
 
+import math
+
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -9,15 +11,16 @@ from iddmbench.results import selection
 from iddmbench.results.headline import headlines
 from iddmbench.results.metric_info import metric
 from iddmbench.results.run_folder import FIGURES, REPORT, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
-from iddmbench.results.summary import Condition, Summary, written
+from iddmbench.results.summary import Condition, Summary, threshold_text, written
 
 SHOWN = ("r1u", "psr@1e-2")
-JUDGES = {WORST_CASE: "worst case", WORST_CASE_ADAPTIVE: "adaptive too"}
+JUDGES = {WORST_CASE: "strongest", WORST_CASE_ADAPTIVE: "adaptive too"}
+THRESHOLD = "psr@1e-2"
 
 
 def print_summary(run: RunFolder, console: Console) -> None:
     """Per condition and attacker R1-U and PSR at FAR 1e-2 with intervals; per condition faces found, utility index and
-    failed cells; then where report and curve lie. Of many attackers or conditions, worst cases alone."""
+    failed cells; then where report and curve lie. Of many attackers or conditions, the strongest alone."""
     summary = Summary(run)
     some_failed = len(run.failed) > 0
     table = Table(
@@ -28,9 +31,11 @@ def print_summary(run: RunFolder, console: Console) -> None:
         pad_edge=False,
     )
     table.add_column("Condition", no_wrap=True)
-    table.add_column("Attacker", overflow="fold", min_width=min(22, max(map(len, [*_judges(summary), "Attacker"]))))
+    table.add_column("Attacker", overflow="fold", min_width=min(22, max(map(len, [*summary.attackers, "Attacker"]))))
     for name in SHOWN:
         table.add_column(metric(name).title, justify="right")
+    if _has_thresholds(summary):
+        table.add_column("by threshold", justify="right")
     table.add_column("Faces", justify="right")
     table.add_column("Utility index", justify="right")
     if some_failed:
@@ -42,14 +47,23 @@ def print_summary(run: RunFolder, console: Console) -> None:
     console.print(table)
     if _judges(summary) != summary.attackers and summary.attackers:
         console.print(f"Single attackers ({', '.join(summary.attackers)}): see the report", markup=False, style="dim")
-    if any(summary.white_box(c, a) for c in summary.conditions for a in _judges(summary)):
+    if any(summary.white_box(c, summary.strongest(c, a) or a) for c in summary.conditions for a in _judges(summary)):
         console.print("* white-box: the defense optimized against this attacker", style="dim")
+    if any(a in summary.attackers and a not in summary.able for a in _judges(summary)):
+        console.print("? says nothing: it does not link the undefended model", style="dim")
+    if _has_thresholds(summary):
+        console.print("by threshold: PSR when the people that set the threshold are resampled", style="dim")
     for sentence in headlines(summary):
         console.print(sentence, markup=False, highlight=False)
     console.print()
     # Paths are for copying: no wrapping, no colours.
     for title, path in (("Report", run.path / REPORT), ("Curve ", run.path / FIGURES / "tradeoff.png")):
         console.print(f"{title}  {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _has_thresholds(summary: Summary) -> bool:
+    found = (summary.get(c, THRESHOLD, a) for c in summary.conditions for a in _judges(summary))
+    return any(value is not None and math.isfinite(value.threshold_low) for value in found)
 
 
 def _tight(text: str) -> str:
@@ -66,12 +80,16 @@ def _rows(summary: Summary, condition: Condition, some_failed: bool) -> list[lis
     rows: list[list[str]] = []
     for attacker in _judges(summary):
         figures = [written(name, summary.get(condition, name, attacker)) for name in SHOWN]
-        mark = "*" if summary.white_box(condition, attacker) else ""
+        if _has_thresholds(summary):
+            figures.append(threshold_text(THRESHOLD, summary.get(condition, THRESHOLD, attacker)).removesuffix(" %"))
+        by = summary.strongest(condition, attacker)
+        mark = "*" if summary.white_box(condition, by or attacker) else ""
+        mark += "?" if attacker in summary.attackers and attacker not in summary.able else ""
         first = not rows
         rows.append(
             [
                 condition.title if first else "",
-                JUDGES.get(attacker, attacker) + mark,
+                (f"{JUDGES[attacker]}: {by}" if by else JUDGES.get(attacker, attacker)) + mark,
                 *figures,
                 *(shared if first else [""] * len(shared)),
             ]

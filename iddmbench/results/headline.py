@@ -1,31 +1,53 @@
 """What a run found, in plain sentences."""
 
-from iddmbench.adaptive import KINDS, parse
+import math
+
+from iddmbench.adaptive import links_people, parse
 from iddmbench.results import selection
-from iddmbench.results.run_folder import WORST_CASE
-from iddmbench.results.summary import GENERIC, UNDEFENDED, Condition, Summary, Value, number, written
+from iddmbench.results.paired import Comparison, adjusted, against_undefended, compare, comparisons
+from iddmbench.results.run_folder import UNION, UNION_ADAPTIVE, WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER
+from iddmbench.results.summary import (
+    GENERIC,
+    UNDEFENDED,
+    WIDE,
+    Condition,
+    Summary,
+    Value,
+    decimal,
+    number,
+    per_cent,
+    written,
+)
 
 FEW = 4
-"""Most defenses, and most plain attackers, that have sentences of their own."""
+"""Most defenses that have sentences of their own."""
+WHO = {
+    WORST_CASE: "the strongest attacker",
+    WORST_CASE_ADAPTIVE: "the strongest attacker, those that prepare for the defense included,",
+}
 
 
 def headlines(summary: Summary) -> list[str]:
-    """One sentence per attacker and defense at its highest strength, one on what that costs, one on failed cells.
+    """What the strongest single attacker links, what a paired test says of it, what a defense costs; then what limits all this:
+    attackers of which nothing can be concluded, intervals that say little, failed cells.
 
-    Of many attackers only the worst case, and of many defenses only the ends of the scale.
+    Of many defenses only the ends of the scale.
     """
     sentences = []
     undefended = next((c for c in summary.conditions if c.defense == UNDEFENDED), None)
     generic = next((c for c in summary.conditions if c.defense == GENERIC), None)
-    plain = [attacker for attacker in summary.attackers if parse(attacker) is None]
     if len(summary.defenses) > FEW:
         sentences += _ends(summary, undefended, generic)
     else:
-        for attacker in plain if len(plain) <= FEW else [WORST_CASE]:
-            sentences += _attacker(summary, attacker, undefended, generic)
-        sentences += _adaptive(summary, [attacker for attacker in summary.attackers if attacker not in plain])
+        for judge in selection.judges(summary):
+            sentences += _strongest(summary, judge, undefended, generic)
+        sentences += _compared(summary)
+        sentences += _transfer(summary)
+        sentences += _union(summary, generic)
         for defense in summary.defenses:
             sentences += _utility(summary, summary.curve(defense)[-1])
+    sentences += _unable(summary, undefended)
+    sentences += _wide(summary)
     if not sentences:
         sentences.append("No cell finished, so there is nothing to report yet.")
     if failed := len(summary.run.failed):
@@ -33,96 +55,193 @@ def headlines(summary: Summary) -> list[str]:
     return sentences
 
 
+def _strongest(summary: Summary, judge: str, undefended: Condition | None, generic: Condition | None) -> list[str]:
+    parts = []
+    before = summary.get(undefended, "rank1_hit", judge) if undefended else None
+    if before:
+        parts.append(
+            f"Undefended, {WHO[judge]} links {_share(before)} of {before.images} images to the right person at rank 1 "
+            f"({before.by}{_interval(before, ', ')})."
+        )
+    for defense in summary.defenses:
+        condition = summary.curve(defense)[-1]
+        after = summary.get(condition, "rank1_hit", judge)
+        if after:
+            known = ", which it optimized against" if summary.white_box(condition, after.by) else ""
+            lead = "" if before else f"Of {after.images} images {WHO[judge]} links at rank 1: "
+            parts.append(
+                f"{lead}{'W' if before or not lead else 'w'}ith {defense} at strength {condition.strength:g}: "
+                f"{_share(after)} ({after.by}{known}{_interval(after, ', ')})."
+            )
+    floor = summary.get(generic, "rank1_hit", judge) if generic else None
+    if floor and parts:
+        parts.append(f"Without personalization: {_share(floor)} ({floor.by}).")
+    return [" ".join(parts)] if parts else []
+
+
+def _compared(summary: Summary) -> list[str]:
+    """Each defense with the undefended model, and defenses with each other."""
+    shown = comparisons(summary)
+    anchored = [one for one in shown if one.second.defense == UNDEFENDED]
+    sentences = [_difference(one) for one in anchored]
+    between = [one for one in shown if UNDEFENDED != one.second.defense != one.first.defense]
+    return sentences + [_difference(one) for one in between]
+
+
+def _difference(one: Comparison) -> str:
+    first, second = one.first.title, "the undefended model" if one.second.defense == UNDEFENDED else one.second.title
+    if one.adjusted is None:
+        return f"One subject can't tell {first} from {second}."
+    found = one.difference
+    p = "p < 0.001" if one.adjusted < 0.001 else f"p = {one.adjusted:.2g}"
+    span = ""
+    if math.isfinite(found.low):
+        span = f", 95 % CI {_points(found.low)} to {_points(found.high)}"
+    test = f"sign-flip test over {found.subjects} subjects, {p}"
+    if not one.apart:
+        return f"{first} can't be told from {second} by what is linked ({_points(found.value)} points{span}; {test})."
+    word = "fewer" if found.value < 0 else "more"
+    return f"With {first} {word} images are linked than with {second}: {_points(found.value)} points{span} ({test})."
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.0f}".replace("-", "\u2212")
+
+
+def _transfer(summary: Summary) -> list[str]:
+    """How far protection carries to systems that the defense did not see, where it saw some."""
+    sentences = []
+    for defense in summary.defenses:
+        condition = summary.curve(defense)[-1]
+        if not any(summary.white_box(condition, name) for name in selection.plain(summary)):
+            continue
+        found = summary.get(condition, "rank1_hit", WORST_CASE_TRANSFER)
+        if found:
+            sentences.append(
+                f"The strongest attacker that {defense} did not optimize against links {_share(found)} "
+                f"({found.by}{_interval(found, ', ')})."
+            )
+        else:
+            sentences.append(
+                f"{defense} optimized against every attacker that links the undefended model, so how far it protects from "
+                "others is not measured."
+            )
+    return sentences
+
+
+def _union(summary: Summary, generic: Condition | None) -> list[str]:
+    sentences = []
+    for judge in (name for name in selection.beside(summary) if name in (UNION, UNION_ADAPTIVE)):
+        who = [n for n in summary.able if parse(n) is None or (judge == UNION_ADAPTIVE and links_people(n))]
+        floor = summary.get(generic, "rank1_hit", judge) if generic else None
+        for defense in summary.defenses:
+            condition = summary.curve(defense)[-1]
+            found = summary.get(condition, "rank1_hit", judge)
+            if found and len(who) > 1:
+                text = f"Linked by any of {len(who)} attackers with {condition.title}: {_share(found)}"
+                if floor:
+                    text += f"; without personalization {_share(floor)}, by lucky guesses"
+                sentences.append(f"{text}.")
+    return sentences
+
+
+def _unable(summary: Summary, undefended: Condition | None) -> list[str]:
+    sentences = []
+    for name in summary.attackers:
+        counts = parse(name) is None or links_people(name)
+        if name not in summary.able and counts and undefended:
+            before = summary.get(undefended, "rank1_hit", name)
+            sentences.append(
+                f"Nothing can be concluded from {name}: it links {written('rank1_hit', before)} of undefended images, hardly "
+                "more than a guess would. It is in no worst case."
+            )
+    if undefended and summary.attackers and not summary.able:
+        sentences.append("No attacker of this run links the undefended model: the run says nothing about protection.")
+    return sentences
+
+
+def _wide(summary: Summary) -> list[str]:
+    found = [
+        value
+        for defense in summary.defenses
+        for judge in selection.judges(summary)
+        if (value := summary.get(summary.curve(defense)[-1], "rank1_hit", judge)) and value.says_little
+    ]
+    if not found:
+        return []
+    subjects = min(value.subjects for value in found)
+    people = "1 subject" if subjects == 1 else f"{subjects} subjects"
+    return [
+        f"With {people} intervals are wider than {100 * WIDE:.0f} points and say next to nothing about other people: "
+        "run more subjects."
+    ]
+
+
 def _ends(summary: Summary, undefended: Condition | None, generic: Condition | None) -> list[str]:
     """Many defenses: the ones that leave the fewest and the most images linked, and the range of the utility index."""
     sentences = []
     strongest = [summary.curve(defense)[-1] for defense in summary.defenses]
     for judge in selection.judges(summary):
-        who = "the worst case" if judge == WORST_CASE else "the worst case with attackers that prepare for the defense"
         before, floor = (summary.get(c, "rank1_hit", judge) if c else None for c in (undefended, generic))
         after = [(c, value) for c in strongest if (value := summary.get(c, "rank1_hit", judge))]
-        parts = [f"undefended {_share(before)}"] if before else []
+        parts = [f"undefended {_share(before)} ({before.by})"] if before else []
         if after:
             best, least = min(after, key=lambda item: item[1].value)
             worst, most = max(after, key=lambda item: item[1].value)
-            parts.append(f"with {best.defense} {_share(least)}{_interval(least)}, the fewest of {len(after)} defenses")
-            parts.append(f"with {worst.defense} {_share(most)}, the most")
+            parts.append(
+                f"with {best.defense} {_share(least)} ({least.by}{_interval(least, ', ')}), the fewest of {len(after)} "
+                f"defenses{_ties(summary, best, [c for c, _ in after if c != best], judge)}"
+            )
+            parts.append(f"with {worst.defense} {_share(most)} ({most.by}), the most")
         parts += [f"without personalization {_share(floor)}"] if floor else []
         if parts:
+            who = WHO[judge].rstrip(",")
             sentences.append(
                 f"Images linked at rank 1 by {who}, each defense at its highest strength: {'; '.join(parts)}."
+            )
+    if undefended:
+        found = adjusted(compare((summary, a), (summary, b)) for a, b in against_undefended(summary))
+        fewer = [one.first.defense for one in found if one.apart and one.difference.value < 0]
+        if found:
+            sentences.append(
+                f"{len(fewer)} of {len(found)} defenses are told from the undefended model by fewer linked images "
+                f"(sign-flip tests over subjects, Holm){': ' if fewer else ''}{', '.join(fewer)}."
             )
     index = [(c, value) for c in strongest if (value := summary.get(c, "utility_index"))]
     if index:
         low, least = min(index, key=lambda item: item[1].value)
         high, most = max(index, key=lambda item: item[1].value)
         sentences.append(
-            f"The utility index, where 1 is undefended, is between {least.value:.2f} ({low.defense}) and "
-            f"{most.value:.2f} ({high.defense})."
+            f"The utility index, where 1 is undefended, is between {decimal(least.value)} ({low.defense}) and "
+            f"{decimal(most.value)} ({high.defense})."
         )
     return sentences
 
 
-def _attacker(summary: Summary, attacker: str, undefended: Condition | None, generic: Condition | None) -> list[str]:
-    parts = []
-    before = summary.get(undefended, "rank1_hit", attacker) if undefended else None
-    name = "the worst case" if attacker == WORST_CASE else attacker
-    if before:
-        parts.append(
-            f"Undefended, {name} links {_share(before)} of {before.images} images to the right person at rank 1."
-        )
-    for defense in summary.defenses:
-        condition = summary.curve(defense)[-1]
-        after = summary.get(condition, "rank1_hit", attacker)
-        if after:
-            known = ", which optimized against it" if summary.white_box(condition, attacker) else ""
-            parts.append(
-                f"With {defense} at strength {condition.strength:g}{known}: {_share(after)}{_interval(after)}."
-            )
-    floor = summary.get(generic, "rank1_hit", attacker) if generic else None
-    if floor:
-        parts.append(f"Without personalization: {_share(floor)}.")
-    return [" ".join(parts)] if parts else []
-
-
-def _adaptive(summary: Summary, attackers: list[str]) -> list[str]:
-    """Of each defense at its highest strength, the attacker that prepared for it and links most people."""
-    people = [name for name in attackers if (how := parse(name)) and KINDS[how.kind].links_person]
-    sentences = []
-    for defense in summary.defenses:
-        condition = summary.curve(defense)[-1]
-        found = {name: value for name in people if (value := summary.get(condition, "rank1_hit", name))}
-        if found:
-            name, value = max(found.items(), key=lambda item: item[1].value)
-            sentences.append(
-                f"An attacker that knows {defense} and prepares for it links up to {_share(value)}{_interval(value)} at "
-                f"strength {condition.strength:g} ({name})."
-            )
-    return sentences
+def _ties(summary: Summary, best: Condition, others: list[Condition], judge: str) -> str:
+    found = adjusted(compare((summary, best), (summary, c), judge) for c in others)
+    same = sum(not one.apart for one in found)
+    return f" (not told from {same} of the others)" if same else ""
 
 
 def _utility(summary: Summary, condition: Condition) -> list[str]:
     index, faces = summary.get(condition, "utility_index"), summary.get(condition, "face_detection_rate")
-    worst = summary.get(condition, "r1u", WORST_CASE)
     if index is None:
         return []
-    text = f"At strength {condition.strength:g}, {condition.defense} keeps a utility index of {index.value:.2f}"
+    text = f"At strength {condition.strength:g}, {condition.defense} keeps a utility index of {decimal(index.value)}"
     if index.bounded:
-        text += f" (95 % CI {index.low:.2f} to {index.high:.2f})"
+        text += f" (95 % CI {decimal(index.low)} to {decimal(index.high)})"
     text += ", where 1 is undefended"
     if faces:
         text += f", and a face is found in {written('face_detection_rate', faces, interval=False)} of its images"
-    text += "."
-    if worst is None:
-        text += " Every attacker of this run is one it optimized against, so protection from others is not measured."
-    return [text]
+    return [text + "."]
 
 
 def _share(value: Value) -> str:
-    return written("rank1_hit", value, interval=False)
+    return f"{per_cent(value.value)} %"
 
 
-def _interval(value: Value) -> str:
+def _interval(value: Value, before: str = "") -> str:
     if not value.bounded:
         return ""
-    return f" (95 % CI {number('rank1_hit', value.low)} % to {number('rank1_hit', value.high)} %)"
+    return f"{before}95 % CI {number('rank1_hit', value.low)} % to {number('rank1_hit', value.high)} %"

@@ -7,7 +7,8 @@ from typing import Any
 def command(config: dict[str, Any]) -> list[str]:
     """Arguments of `iddmbench run` with every setting spelled out, so that later defaults do not change the result.
 
-    A folder of photos is named PHOTOS: its path says nothing to others, and may say too much.
+    A folder of photos is named PHOTOS, one of protected photos PROTECTED: a path says nothing to others, and may say
+    too much.
     """
     arguments = ["iddmbench", "run"]
     arguments += [x for name in _list(config, "defenses") for x in ("--defense", str(name))]
@@ -17,14 +18,14 @@ def command(config: dict[str, Any]) -> list[str]:
             arguments += [f"--{option}", str(config[option])]
     for name, value in config.get("dataset_options", {}).items():
         arguments += ["--root", "PHOTOS"] if name == "root" else ["--data", f"{name}={value}"]
-    if subjects := _list(config, "subjects"):
-        arguments += ["--subjects", ",".join(map(str, subjects))]
-    for key, option in (("attackers", "attacker"), ("seeds", "seed"), ("prompts", "prompt")):
+    for key, option in (("subjects", "subject"), ("attackers", "attacker"), ("seeds", "seed"), ("prompts", "prompt")):
         arguments += [x for value in _list(config, key) for x in (f"--{option}", str(value))]
     if "images_per_prompt" in config:
         arguments += ["--images-per-prompt", str(config["images_per_prompt"])]
     for key, option in (("defense_options", "set"), ("lora", "lora"), ("sampling", "sampling")):
         for name, value in config.get(key, {}).items():
+            if (option, name) == ("set", "folder"):  # of protected photos
+                value = "PROTECTED"
             if isinstance(value, str | int | float):
                 arguments += [f"--{option}", f"{name}={value}"]
     for option, usual in (("preset", ""), ("threat", "authorized"), ("purify", ""), ("precision", "fp32")):

@@ -26,7 +26,7 @@ from PIL import Image
 
 from iddmbench.errors import UserError, first_line
 
-SCHEMA = 3
+SCHEMA = 4
 CONFIG, ENVIRONMENT, FAILURES, REPORT = "config.json", "environment.json", "failures.txt", "report.html"
 SWEEP_RUNS = "runs"
 """Folder of a sweep's runs."""
@@ -35,9 +35,13 @@ IMAGES, REFERENCES, ENROLMENT, EXTRAS, FIGURES = "images", "references", "enrolm
 WHITE_BOX, TRANSFER = "white-box", "transfer"
 ADAPTIVE, ADAPTIVE_WHITE_BOX = "adaptive", "adaptive white-box"
 """An attacker that prepared for the defense; resting on a system that the defense optimized against, or not."""
-WORST_CASE, WORST_CASE_ADAPTIVE = "worst-case", "worst-case-adaptive"
-WORST_CASES = (WORST_CASE, WORST_CASE_ADAPTIVE)
-"""The `attacker` of summary rows that hold the worst over the transfer attackers, and over these and all adaptive ones."""
+WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER = "worst-case", "worst-case-adaptive", "worst-case-transfer"
+"""The `attacker` of summary rows that hold the strongest single attacker, named by `by`: of the plain ones (white-box
+included), of these and of all that prepare for the defense, of the plain ones that the defense did not optimize against."""
+UNION, UNION_ADAPTIVE = "union", "union-adaptive"
+"""Linked by any of the plain attackers; by any of these and of the adaptive ones. Its floor is the un-personalized model's."""
+WORST_CASES = (WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER, UNION, UNION_ADAPTIVE)
+"""All that stands in the `attacker` column and is no attacker."""
 
 IMAGE_COLUMNS: dict[str, type] = {
     "cell": str,
@@ -96,6 +100,8 @@ TABLES: dict[str, dict[str, type]] = {
         "source": str,
         "fingerprint": str,
         "title": str,
+        "threshold_low": float,
+        "threshold_high": float,
     },
     "summary": {
         "defense": str,
@@ -110,9 +116,15 @@ TABLES: dict[str, dict[str, type]] = {
         "images": int,
         "subjects": int,
         "missing": int,
+        "by": str,
+        "threshold_low": float,
+        "threshold_high": float,
     },
 }
-"""Table -> column -> type, in order. `strength` is NaN for the anchors, which have none."""
+"""Table -> column -> type, in order. `strength` is NaN for the anchors, which have none. Of a row of `summary`: `by` names the
+attacker that attains a worst case; `threshold_low` and `threshold_high` are the figure itself at the ends of the interval of
+the calibrated threshold, for rates at a threshold (NaN elsewhere). The interval `low` to `high` is about the subjects; these
+two are about the people that the threshold was calibrated on. In `calibration` they are ends of the threshold."""
 
 
 def table_file(name: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from iddmbench.adaptive import links_people, parse
-from iddmbench.results.run_folder import WORST_CASE, WORST_CASES
+from iddmbench.results.run_folder import UNION, UNION_ADAPTIVE, WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER
 from iddmbench.results.summary import Condition, Summary
 
 CONDITIONS = 12
@@ -26,7 +26,16 @@ def adaptive(summary: Summary) -> list[str]:
 
 def judges(summary: Summary) -> list[str]:
     """The worst cases to show: the one with adaptive attackers only where some were run, as it says the same without."""
-    return list(WORST_CASES) if adaptive(summary) else [WORST_CASE]
+    return [WORST_CASE, WORST_CASE_ADAPTIVE] if adaptive(summary) else [WORST_CASE]
+
+
+def beside(summary: Summary) -> list[str]:
+    """What stands beside the worst cases, without a rank or a goal: the strongest transfer attacker where some attackers are
+    white-box, and the unions where there are several attackers."""
+    white = any(summary.white_box(c, a) for c in summary.conditions for a in plain(summary))
+    found = [WORST_CASE_TRANSFER] if white else []
+    found += [UNION] if len([name for name in plain(summary) if name in summary.able]) > 1 else []
+    return found + ([UNION_ADAPTIVE] if adaptive(summary) else [])
 
 
 def conditions(summary: Summary, most: int = CONDITIONS, lines: int = LINES) -> tuple[list[Condition], str]:

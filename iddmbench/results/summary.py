@@ -7,10 +7,10 @@ from functools import cached_property
 
 import pandas as pd
 
+from iddmbench.results.ability import links_undefended
 from iddmbench.results.metric_info import METRICS, metric
 from iddmbench.results.run_folder import (
     ADAPTIVE_WHITE_BOX,
-    TRANSFER,
     WHITE_BOX,
     WORST_CASES,
     RunFolder,
@@ -18,6 +18,8 @@ from iddmbench.results.run_folder import (
 )
 
 UNDEFENDED, GENERIC = "none", "generic"
+WIDE = 0.6
+"""Width of an interval of a share from which on it says next to nothing."""
 TITLES = {UNDEFENDED: "undefended", GENERIC: "generic"}
 
 
@@ -49,7 +51,11 @@ class Condition:
 
 @dataclass(frozen=True)
 class Value:
-    """A figure of the summary table: value and 95 % interval (NaN where unknown), and what it rests on."""
+    """A figure of the summary table: value and 95 % interval (NaN where unknown), and what it rests on.
+
+    by: of a worst case, the attacker that attains it. threshold_low, threshold_high: the figure at the ends of the calibrated
+    threshold's interval; NaN where it has no threshold.
+    """
 
     value: float
     low: float
@@ -57,6 +63,9 @@ class Value:
     images: int
     subjects: int
     missing: int
+    by: str = ""
+    threshold_low: float = math.nan
+    threshold_high: float = math.nan
 
     @property
     def n(self) -> int:
@@ -70,6 +79,11 @@ class Value:
     @property
     def bounded(self) -> bool:
         return math.isfinite(self.low) and math.isfinite(self.high)
+
+    @property
+    def says_little(self) -> bool:
+        """Whether the interval is so wide that next to nothing can be concluded."""
+        return self.bounded and self.high - self.low > WIDE
 
 
 class Summary:
@@ -110,11 +124,24 @@ class Summary:
         """Did the defense optimize against this attacker?"""
         return self._threats.get((condition, attacker)) in (WHITE_BOX, ADAPTIVE_WHITE_BOX)
 
-    def transfer(self, condition: Condition) -> list[str]:
-        """The attackers that the worst case is over: where defenses of the run optimized against different systems, those
-        that none of them knows, as `iddmbench.linking.aggregate.worst_case_attackers` has it."""
-        found = [a for a in self.attackers if self._threats.get((condition, a)) == TRANSFER]
-        return [a for a in found if a not in self._known] or found
+    @cached_property
+    def able(self) -> list[str]:
+        """The attackers that link the undefended model (`iddmbench.results.ability`); all where that was not run. Of the others
+        nothing can be concluded, and they are in no worst case."""
+        undefended = next((c for c in self.conditions if c.defense == UNDEFENDED), None)
+        generic = next((c for c in self.conditions if c.defense == GENERIC), None)
+        found = []
+        for name in self.attackers:
+            before = self.get(undefended, "rank1_hit", name) if undefended else None
+            floor = self.get(generic, "rank1_hit", name) if generic else None
+            if before is None or links_undefended(before.value, before.low, floor.value if floor else None):
+                found.append(name)
+        return found
+
+    def strongest(self, condition: Condition, judge: str, name: str = "r1u") -> str:
+        """The attacker that attains a worst case; empty where there is none."""
+        found = self.get(condition, name, judge)
+        return found.by if found else ""
 
     def get(self, condition: Condition, name: str, attacker: str = "", policy: str = "headline") -> Value | None:
         """A figure under a policy; those that know only one policy are found under any."""
@@ -148,14 +175,9 @@ class Summary:
             key = (_condition(row), str(row["metric"]), str(row["attacker"]), str(row["policy"]))
             low, high = float(row["low"]), float(row["high"])
             counts = int(row["images"]), int(row["subjects"]), int(row["missing"])
-            values[key] = Value(float(row["value"]), low, high, *counts)
+            ends = float(row["threshold_low"]), float(row["threshold_high"])
+            values[key] = Value(float(row["value"]), low, high, *counts, str(row["by"]), *ends)
         return values
-
-    @cached_property
-    def _known(self) -> set[str]:
-        """Attackers that are white-box for some condition; empty if all of them are."""
-        known = {a for (_, a), threat in self._threats.items() if threat in (WHITE_BOX, ADAPTIVE_WHITE_BOX)}
-        return known if set(self.attackers) - known else set()
 
     @cached_property
     def _threats(self) -> dict[tuple[Condition, str], str]:
@@ -170,20 +192,43 @@ def _condition(row: dict) -> Condition:
 
 def written(name: str, value: Value | None, interval: bool = True) -> str:
     """A figure as text: "12 % [6, 20]", "0.34 [0.30, 0.39]", "–" when there is none."""
-    if value is None:
-        return "–"
-    text = number(name, value.value) + (" %" if metric(name).share else "")
-    if interval and value.bounded:
-        text += f" [{number(name, value.low)}, {number(name, value.high)}]"
+    return "–" if value is None else figure_text(name, value.value, *((value.low, value.high) if interval else ()))
+
+
+def figure_text(name: str, value: float, low: float | None = None, high: float | None = None) -> str:
+    """As `written`, from numbers; an end that is None or no number leaves the interval out."""
+    text = number(name, value) + (" %" if metric(name).share else "")
+    if low is not None and high is not None and math.isfinite(low) and math.isfinite(high):
+        text += f" [{number(name, low)}, {number(name, high)}]"
     return text
+
+
+def threshold_text(name: str, value: Value | None) -> str:
+    """The figure at the ends of its threshold's interval: "34–41 %"; "–" where it has no threshold."""
+    if value is None or not math.isfinite(value.threshold_low):
+        return "–"
+    return f"{number(name, value.threshold_low)}–{number(name, value.threshold_high)} %"
 
 
 def number(name: str, value: float) -> str:
     """One number in the metric's unit (per cent for rates), without the sign of the unit."""
-    if metric(name).share:
-        value = round(100 * value, 6)
-        if 0 < value < 1 or 99 < value < 100:
-            # 99.96 % is not 100 %: "all" and "none" are said only when they are meant.
-            return {"0.0": "<0.1", "100.0": ">99.9"}.get(f"{value:.1f}", f"{value:.1f}")
-        return f"{value:.0f}"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    return per_cent(value) if metric(name).share else decimal(value)
+
+
+def per_cent(share: float) -> str:
+    """A share in per cent, without the sign. All and none are said only when they are meant: .9996 is ">99.9", .995 "99.5"."""
+    value = round(100 * share, 6)
+    if 0 < value < 1 or 99 < value < 100:
+        return {"0.0": "<0.1", "100.0": ">99.9"}.get(f"{value:.1f}", f"{value:.1f}")
+    return f"{value:.0f}"
+
+
+def decimal(value: float) -> str:
+    """A plain number; one that is no 0, 1 or -1 is not rounded to it."""
+    text = f"{value:.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    if text in ("0.00", "-0.00", "1.00", "-1.00") and abs(value - float(text)) > 1e-9:
+        text = f"{value:.3f}"
+        if text in ("0.000", "-0.000", "1.000", "-1.000"):
+            text = {"0.000": "<0.001", "-0.000": ">-0.001"}.get(text) or (">0.999" if abs(value) < 1 else "1.00")
+            text = f"-{text}" if value < -0.5 and not text.startswith("-") else text
+    return text

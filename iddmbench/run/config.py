@@ -1,21 +1,32 @@
 """What a run is asked to do, validated before anything starts."""
 
+from functools import lru_cache
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from iddmbench.adaptive import roots
 from iddmbench.attacker import build_attacker
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.guards import errors_of
 from iddmbench.models.recipe import LoraSettings, Recipe, Sampling
 from iddmbench.perturb.purify import purifier
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.results.run_folder import label
+from iddmbench.yaml_text import read_value
 
 ANCHORS = ("none", "generic")
 PAPER = "paper"
@@ -29,8 +40,8 @@ class RunConfig(BaseModel):
 
     dataset: str = Field("orl", description="dataset plugin")
     dataset_options: dict[str, Any] = Field(default_factory=dict, description="its options")
-    subjects: tuple[str, ...] | int = Field(
-        2, description="how many subjects (the first ones), or their names; 0 = all"
+    subjects: tuple[str, ...] | PositiveInt | Literal["all"] = Field(
+        2, description="how many subjects (the first ones), 'all', or a list of names"
     )
     base: str = Field("micro", description="base model: micro, sd15, sd21, a folder or a hub id")
     defenses: tuple[str, ...] = Field(("iddm",), description="defense plugins")
@@ -45,7 +56,9 @@ class RunConfig(BaseModel):
     )
     purify: str = Field("", description="what the thief does to the photos first (unauthorized); empty = nothing")
     attackers: tuple[str, ...] = Field(("dlib", "sface"), description="attacker plugins")
-    seeds: tuple[int, ...] = Field((0,), description="training and sampling seeds; each is a full repetition")
+    seeds: tuple[Annotated[int, Field(ge=0, le=2**31)], ...] = Field(
+        (0,), min_length=1, description="training and sampling seeds; each is a full repetition"
+    )
     images_per_prompt: int = Field(4, ge=1, le=1000, description="generated images per evaluation prompt")
     prompts: tuple[str, ...] = Field((), description="evaluation prompts; empty = the base's own")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
@@ -54,18 +67,48 @@ class RunConfig(BaseModel):
     lora: dict[str, Any] = Field(default_factory=dict, description="changes to the base's LoRA settings")
     sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the base's sampling settings")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _subject(cls, values: object) -> object:
+        return by_name(values) if isinstance(values, dict) else values
+
     @field_validator("subjects", mode="before")
     @classmethod
     def _subjects(cls, value: object) -> object:
-        """ "all", "3" and "s29,s30" as they are written on the command line."""
-        if not isinstance(value, str):
-            return value
-        if value.strip() == "all":
-            return 0
-        try:
-            return int(value)
-        except ValueError:
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+        """A number may be text, as the command line gives it; a name is never one of a list, whatever it looks like."""
+        if isinstance(value, list | tuple):
+            if not value:
+                raise ValueError("give at least one name, a number, or 'all'")
+            if wrong := [part for part in value if not isinstance(part, str)]:
+                raise ValueError(f"a name is text: write '{wrong[0]}' in quotes")
+            return tuple(dict.fromkeys(value))
+        if isinstance(value, str) and value != "all":
+            if not value.strip().lstrip("+-").isdecimal():
+                raise ValueError(
+                    f"{value!r} is no number: people by name are --subject NAME, in a file subject: [NAME]"
+                )
+            value = int(value)
+        if isinstance(value, bool) or not (isinstance(value, int) or value == "all"):
+            raise ValueError("give a number, or 'all'; people by name are --subject NAME, in a file subject: [NAME]")
+        if isinstance(value, int) and value < 1:
+            raise ValueError(f"{value} is too few: give at least 1, or 'all'")
+        return value
+
+    @field_validator("dataset", "base", "defenses", "preset", "purify", "attackers", "prompts")
+    @classmethod
+    def _texts(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        """What ends in names, folders and tables must be readable there."""
+        for text in (value,) if isinstance(value, str) else value:
+            if not text.isprintable():
+                raise ValueError(f"{text!r} holds a control character")
+        return value
+
+    @field_validator("prompts")
+    @classmethod
+    def _prompts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not prompt.strip() for prompt in value):
+            raise ValueError("a prompt is empty")
+        return value
 
     @field_validator("strengths")
     @classmethod
@@ -98,32 +141,33 @@ class RunConfig(BaseModel):
         return planned
 
     def _preset_of(self, cls: type[Defense]) -> dict[str, Any]:
-        """Raises UserError when a preset is asked for that the defense does not have."""
+        """Raises UserError when a preset is asked for that the defense does not have, or none of the run's if it has none."""
         if not self.preset:
             return cls.presets.get(self.base, {})
-        if self.preset == PAPER or not cls.presets:
+        if self.preset == PAPER:
             return {}
-        if self.preset not in cls.presets:
+        known = cls.presets or {name for other in self.defenses for name in DEFENSES.get(other).presets}
+        if self.preset not in known:
             raise UserError(
-                f"preset: defense '{cls.name}' has none '{self.preset}': {did_you_mean(self.preset, [PAPER, *cls.presets])}"
+                f"preset: defense '{cls.name}' has none '{self.preset}': {did_you_mean(self.preset, [PAPER, *known])}"
             )
-        return cls.presets[self.preset]
+        return cls.presets.get(self.preset, {})
 
     def check(self) -> None:
         """Raises UserError for an unknown plugin, option or value, before anything is computed."""
-        known = signature(DATASETS.get(self.dataset)).parameters
-        for option in self.dataset_options:
-            if option not in known:
-                raise UserError(f"dataset '{self.dataset}' has no option '{option}': {did_you_mean(option, known)}")
+        check_options(self.dataset, self.dataset_options)
         for attacker in dict.fromkeys(root for name in self.attackers for root in roots(name)):
-            problem = build_attacker(attacker).available()
+            with errors_of(f"attacker '{attacker}'"):
+                problem = build_attacker(attacker).available()
             if problem:
                 raise UserError(f"attacker '{attacker}' can't run: {problem}")
         if not self.attackers:
             raise UserError("give at least one attacker")
         for defense in self.plan():
-            for name in defense.surrogates():
-                build_attacker(name)
+            with errors_of(f"defense '{defense.name}'"):
+                surrogates = defense.surrogates()
+            for name in surrogates:
+                _check_surrogate(name)
             if self.threat == "unauthorized" and not (defense.anchor or defense.acts_on("protect")):
                 raise UserError(
                     f"defense '{defense.name}' does not act on the photos, so it does nothing in the unauthorized setting: "
@@ -141,29 +185,74 @@ class RunConfig(BaseModel):
         return _changed(recipe.sampling, self.sampling, "--sampling")
 
 
+def by_name(values: dict[Any, Any]) -> dict[Any, Any]:
+    """Settings as `RunConfig` has them: people named by `subject` are `subjects` too, a list. Raises ValueError for both."""
+    if "subject" not in values:
+        return values
+    if "subjects" in values:
+        raise ValueError("give a number or 'all' by subjects, or names by subject, not both")
+    names = values["subject"]
+    changed = {key: value for key, value in values.items() if key != "subject"}
+    return {**changed, "subjects": [names] if isinstance(names, str) else names}
+
+
 def make_config(options: dict[str, Any]) -> RunConfig:
     """Raises UserError naming the first option that is wrong."""
     try:
         return RunConfig.model_validate(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{'.'.join(str(p) for p in first['loc'])}: {message}") from error
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise UserError(": ".join([*filter(None, [where]), first_of(error)])) from error
+
+
+def first_of(error: ValidationError) -> str:
+    """What is wrong with the first value that is."""
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
+
+
+@lru_cache
+def _check_surrogate(name: str) -> None:
+    """Raises UserError for an attacker that can't be a surrogate, or not here."""
+    with errors_of(f"surrogate '{name}'"):
+        attacker = build_attacker(name)
+        if problem := attacker.available():
+            raise UserError(f"surrogate '{name}' can't run: {problem}")
+        attacker.network()
+
+
+def check_options(dataset: str, options: dict[str, Any]) -> None:
+    """Raises UserError for an option that the dataset does not have, or a value of another type than it takes."""
+    cls = DATASETS.get(dataset)
+    known = signature(cls).parameters
+    hints = get_type_hints(cls.__init__)
+    for option, value in options.items():
+        if option not in known:
+            raise UserError(f"dataset '{dataset}' has no option '{option}': {did_you_mean(option, known)}")
+        try:
+            TypeAdapter(hints.get(option, Any)).validate_python(value)
+        except ValidationError as error:
+            raise UserError(f"dataset '{dataset}': {option}={value!r}: {first_of(error).lower()}") from error
 
 
 def dataset_options(root: Path | None, options: dict[str, Any] | None = None) -> dict[str, Any]:
     """Options of a dataset as the command line gives them: a root, and KEY=VALUE whose numbers are numbers."""
-    given = {key: yaml.safe_load(value) for key, value in (options or {}).items()}
+    given = {key: read_value(value, f"--data {key}={value}") for key, value in (options or {}).items()}
     return given if root is None else {**given, "root": str(root.resolve())}
 
 
 def _changed(settings: Any, changes: dict[str, Any], option: str) -> Any:
     fields = type(settings).model_fields
-    for key in changes:
+    given = {}
+    for key, value in changes.items():
         if key not in fields:
             raise UserError(f"{option} has no setting '{key}': {did_you_mean(key, fields)}")
+        several = isinstance(getattr(settings, key), tuple)
+        split = several and isinstance(value, str)
+        given[key] = tuple(part.strip() for part in value.split(",") if part.strip()) if split else value
+        if several and not given[key]:
+            raise UserError(f"{option} {key} is empty: give at least one, several with commas")
     try:
-        return type(settings).model_validate({**settings.model_dump(), **changes})
+        return type(settings).model_validate({**settings.model_dump(), **given})
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{option} {first['loc'][0]}={first['input']!r}: {first['msg'].lower()}") from error

@@ -20,25 +20,41 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """What a caller may watch: `start(cells)`, then for each `cell(name, cached)`, `share(x)` in [0, 1] and `done(outcome)`."""
+    """What a caller may watch: `start(cells)`, then for each `cell(name, cached)`, `share(x)` in [0, 1] and `done(outcome)`.
+
+    `done` is called once more for a cell that turns out to have failed when it is scored; `lost(attacker, condition, error)`
+    for each attacker without figures there.
+    """
 
     start: Callable[[int], None] = lambda cells: None
     cell: Callable[[str, bool], None] = lambda name, cached: None
     share: Callable[[float], None] = lambda share: None
     done: Callable[[CellResult], None] = lambda outcome: None
+    lost: Callable[[str, str, str], None] = lambda attacker, condition, error: None
 
 
 def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress: Progress | None = None) -> int:
     """Do what `config` asks and fill `out`; returns the number of failed cells.
 
-    A cell that raises is recorded as failed, with its traceback in the folder, and the others go on; a full disk stops the run.
+    A cell that raises is recorded as failed, with its traceback in the folder, and the others go on. An attacker that raises
+    has no figures for that condition, and the others have theirs. A full disk stops the run.
     Everything computed is in `cache`, so the same call resumes and recomputes nothing.
     Raises UserError before anything is computed when the configuration or the data are wrong, or `out` is another run's.
     """
     study = RunPlan.of(config, cache, device)
     with begin(study, out), Journal(out) as journal:
         journal.begin({out.name: len(study.cells)})
-        watched = replace(progress or Progress(), done=lambda outcome: journal.cell(out.name, outcome))
+        progress = progress or Progress()
+
+        def done(outcome: CellResult) -> None:
+            journal.cell(out.name, outcome)
+            progress.done(outcome)
+
+        def lost(attacker: str, condition: str, error: str) -> None:
+            journal.note("lost", run=out.name, attacker=attacker, condition=condition, error=error)
+            progress.lost(attacker, condition, error)
+
+        watched = replace(progress, done=done, lost=lost)
         _, outcomes = measure(study.cells, study.lab, config.attackers, out, watched)
         failed = sum(not outcome.ok for outcome in outcomes)
         journal.end(failed)
@@ -60,7 +76,14 @@ def measure(
         progress.cell(cell.name, lab.is_cached(cell))
         outcomes.append(attempt(cell, scoring, progress.share))
         progress.done(outcomes[-1])
-    return write_run(out, scoring, outcomes)
+    scoring, final = write_run(out, scoring, outcomes)
+    for before, after in zip(outcomes, final, strict=True):
+        if before.ok and not after.ok:
+            progress.done(after)
+    for condition in scoring.conditions:
+        for attacker, error in scoring.lost(condition).items() if condition.cells else ():
+            progress.lost(attacker, condition.label, error)
+    return scoring, final
 
 
 def attempt(cell: Cell, scoring: Scoring, tick: Callable[[float], None] = lambda share: None) -> CellResult:

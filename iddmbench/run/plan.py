@@ -11,6 +11,7 @@ from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer, streng
 from iddmbench.defense import Defense
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.models.base import BaseModel, open_base
+from iddmbench.models.check import check_targets
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.results.run_folder import SCHEMA, label
 from iddmbench.run.config import RunConfig
@@ -79,13 +80,18 @@ class RunPlan:
         parts = parts or ResourceCache()
         data = parts.data(config)
         subjects = choose(data, config.subjects)
+        for defense in config.plan():
+            defense.check(subjects)
         learning = [name for name in config.attackers if parse(name)]
         if learning and len(subjects) < FEWEST_SUBJECTS:
             raise UserError(
                 f"attacker '{learning[0]}' learns on other people: give at least {FEWEST_SUBJECTS} --subjects"
             )
         base = parts.base(config, device)
+        base.check_parts()
         lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
+        if "targets" in config.lora:
+            check_targets(lora.targets, base.folder)
         thief = UnauthorizedTrainer.of(config.threat, config.purify)
         lab = CellStages(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt, thief)
         cells = tuple(Cell(s, d, seed) for seed in config.seeds for d in config.plan() for s in subjects)
@@ -135,12 +141,17 @@ class ResourceCache:
         return self._bases[key]
 
 
-def choose(data: FaceData, wanted: tuple[str, ...] | int) -> list[Subject]:
-    """The first `wanted` subjects (0: all), or those of the given names. Raises UserError for an unknown name."""
+def choose(data: FaceData, wanted: tuple[str, ...] | int | str) -> list[Subject]:
+    """The first `wanted` subjects, "all", or those of the given names. Raises UserError for too many, or an unknown name."""
+    if isinstance(wanted, str):
+        return list(data.subjects)
     if isinstance(wanted, int):
-        if wanted < 0:
-            raise UserError(f"subjects: {wanted} is negative; give a number, names, or 0 for all")
-        return list(data.subjects[: wanted or None])
+        if wanted > len(data.subjects):
+            there = f"{len(data.subjects)} subject{'s' if len(data.subjects) > 1 else ''}"
+            raise UserError(
+                f"dataset '{data.name}' has {there}, {wanted} asked for: give at most {len(data.subjects)}, or 'all'"
+            )
+        return list(data.subjects[:wanted])
     known = {subject.name: subject for subject in data.subjects}
     for name in wanted:
         if name not in known:

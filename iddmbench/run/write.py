@@ -1,6 +1,5 @@
 """Writing a run folder (iddmbench.results.run_folder says what is in it)."""
 
-import errno
 import json
 import logging
 import traceback
@@ -31,10 +30,9 @@ from iddmbench.results.run_folder import (
 )
 from iddmbench.run.environment import environment
 from iddmbench.run.plan import RunPlan
-from iddmbench.store.cache import UnwritableCache
+from iddmbench.store.cache import stops
 from iddmbench.store.files import copy_images, write_table, write_text
 
-STOPS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 WAYS_OUT = "give another --out, or remove that folder"
 TOLD = {"iddmbench", "notes"}
 """ResourceCache of a configuration that change no figure by themselves."""
@@ -156,7 +154,8 @@ def write_run(
                 reason = one_line(error), traceback.format_exc()
         failed |= {cell.name: CellResult(cell, False, f"scoring: {reason[0]}", reason[1]) for cell in condition.cells}
     outcomes = [failed.get(outcome.cell.name, outcome) for outcome in outcomes]
-    _write_failures(out, [outcome for outcome in outcomes if not outcome.ok])
+    lost = {condition.label: done.lost(condition) for condition in done.conditions if condition.cells}
+    _write_failures(out, [outcome for outcome in outcomes if not outcome.ok], lost)
     for outcome in outcomes:
         if outcome.ok:
             _copy_pictures(out, done, outcome.cell)
@@ -201,17 +200,18 @@ def _copy_pictures(out: Path, scoring: Scoring, cell: Cell) -> None:
         copy_images(source, out.joinpath(*target))
 
 
-def _write_failures(out: Path, failed: Sequence[CellResult]) -> None:
+def _write_failures(out: Path, failed: Sequence[CellResult], lost: Mapping[str, Mapping[str, str]]) -> None:
+    """Cells that failed, and attackers that have no figures for a condition."""
     path = out / FAILURES
-    if failed:
-        write_text(path, "\n".join(f"== {o.cell.name}\n{o.error}\n\n{o.traceback}" for o in failed))
+    parts = [f"== {o.cell.name}\n{o.error}\n\n{o.traceback}" for o in failed]
+    for condition, attackers in lost.items():
+        parts += [
+            f"== attacker '{name}' has no figures for {condition}\n{error}\n" for name, error in attackers.items()
+        ]
+    if parts:
+        write_text(path, "\n".join(parts))
     else:
         path.unlink(missing_ok=True)
-
-
-def stops(error: BaseException) -> bool:
-    """Whether no other cell would fare better: a full or read-only disk."""
-    return isinstance(error, UnwritableCache) or (isinstance(error, OSError) and error.errno in STOPS)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,12 +1,14 @@
 """Reading and writing of stage results: images, arrays, adapters. Nothing is pickled."""
 
 import os
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -59,7 +61,14 @@ def read_embeddings(path: Path) -> Embeddings:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        # Its own error hides the operating system's: "I/O error: No space left on device (os error 28)".
+        if found := re.search(r"\(os error (\d+)\)", str(error)):
+            number = int(found[1])
+            raise OSError(number, os.strerror(number), str(path)) from error
+        raise
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from iddmbench.store.cache import FILES, LOCKS, RECORD, TMP, Store, checksums, digest
+from iddmbench.store.cache import DAMAGED, LOCKS, RECORD, TMP, Store, problem_of
 
 IN_USE = 3600.0
 """Seconds after its last use within which an entry stays: a run at work may be about to read it."""
@@ -64,45 +64,33 @@ def overview(store: Store) -> list[Stage]:
 
 
 def leftovers(store: Store) -> list[Path]:
-    """What killed processes left: parts of entries that nobody is computing."""
+    """What killed processes left, parts of entries that nobody is computing; and damaged entries that were set aside."""
     parts = (store.root / TMP).glob("*")
-    return [path for path in parts if not store.is_computing(path.name.partition(".")[0])]
+    left = [path for path in parts if not store.is_computing(path.name.partition(".")[0])]
+    return left + sorted((store.root / DAMAGED).glob("*"))
 
 
 def check(store: Store) -> Iterator[tuple[Path, str | None]]:
     """Every entry, and what is wrong with it: its name against its key, its files against their checksums."""
     for path in sorted(store.root.glob("*/*/*")):
-        if path.parents[1].name not in (LOCKS, TMP) and path.is_dir():
+        if path.parents[1].name not in (LOCKS, TMP, DAMAGED) and path.is_dir():
             yield path, problem_of(path)
-
-
-def problem_of(entry: Path) -> str | None:
-    try:
-        key = json.loads((entry / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return f"{RECORD} can't be read"
-    if digest({"stage": entry.parents[1].name, **key}) != entry.name:
-        return "its key is another entry's"
-    try:
-        wanted = json.loads((entry / FILES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return f"{FILES} can't be read"
-    found = checksums(entry)
-    if changed := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
-        return f"changed or missing: {', '.join(changed[:3])}"
-    return None
 
 
 def is_stale(entry: Path) -> bool:
     """Whether versions or code numbers in the entry's key differ from those here: it is not looked up any more."""
-    from iddmbench.cells.stages import current_versions
+    from iddmbench.cells.stages import CODE, current_versions
+    from iddmbench.linking.score import CODE as SCORE
 
     try:
         key = json.loads((entry / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return True
-    here = current_versions()
-    return any(versions != here for versions in _all("versions", key))
+    versions, numbers = current_versions(), CODE | SCORE
+    return any(found != versions for found in _all("versions", key)) or any(
+        not isinstance(found, dict) or found != {stage: numbers.get(stage) for stage in found}
+        for found in _all("code", key)
+    )
 
 
 def _all(name: str, value: Any) -> Iterator[Any]:

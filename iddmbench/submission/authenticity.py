@@ -189,6 +189,8 @@ def _others(own: dict[str, np.ndarray], one: Posted) -> dict[str, np.ndarray]:
     return {f"references of {name}": bits for name, bits in own.items() if name != one.cell.subject}
 
 
+FRAMES = (1.2, 1.6)
+"""How bases cut references (`Recipe.frame`)."""
 _HASHED: dict[tuple[str, int], tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]] = {}
 
 
@@ -199,16 +201,18 @@ def _dataset_hashes(data: FaceData, side: int) -> tuple[dict[str, np.ndarray], d
         _HASHED[key] = (
             {s.name: _photo_hashes(s.references, side) for s in data.subjects},
             {s.name: _photo_hashes((*s.enrolment, *s.surrogate), side) for s in data.subjects},
-            _photo_hashes([p for photos in data.public.values() for p in photos], side),
+            _photo_hashes([p for person in data.public for p in person.photos], side),
         )
     return _HASHED[key]
 
 
 def _photo_hashes(photos: Sequence[Photo], side: int) -> np.ndarray:
-    images = [photo.image for photo in photos]
-    faces = YuNet().detect(images)
-    squares = [
-        resize(face_square(x, b), side) for x, b, found in zip(images, faces.boxes, faces.found, strict=True) if found
-    ]
-    views = [*images, *squares]
-    return np.stack([perceptual_hash(v) for x in views for v in (x, x[:, ::-1])]) if views else np.zeros((0, 256), bool)
+    """Whole photos, then squares; each also mirrored. One photo is in memory at a time."""
+    detector, whole, squares = YuNet(), list[np.ndarray](), list[np.ndarray]()
+    for photo in photos:
+        image = photo.image
+        faces = detector.detect([image])
+        cut = [resize(face_square(image, faces.boxes[0], f), side) for f in FRAMES] if faces.found[0] else []
+        whole += [perceptual_hash(v) for v in (image, image[:, ::-1])]
+        squares += [perceptual_hash(v) for x in cut for v in (x, x[:, ::-1])]
+    return np.stack(whole + squares) if whole else np.zeros((0, 256), bool)

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,8 @@ from safetensors.torch import save
 
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
-from iddmbench.linking.aggregate import worst_case_attackers
 from iddmbench.models.base import ALIASES
-from iddmbench.results.run_folder import WORST_CASES, RunFolder
+from iddmbench.results.run_folder import RunFolder
 from iddmbench.submission.images import png
 from iddmbench.submission.names import public_name, public_options
 from iddmbench.submission.schema import ANCHORS, MEMBER, SUBMISSION_SCHEMA, CellFacts, Submission, parse_submission
@@ -68,8 +67,6 @@ def write_bundle(
     fingerprints = dict(zip(run.calibration["attacker"], run.calibration["fingerprint"], strict=True))
     white_box = about.white_box or _surrogates(run, name)
     claimed = run.summary[run.summary["defense"].isin(keep)]
-    if not _judged_alone(run, white_box):
-        claimed = claimed[~claimed["attacker"].isin(WORST_CASES)]
     content = {
         "schema": SUBMISSION_SCHEMA,
         "name": about.name,
@@ -143,9 +140,10 @@ def _run_facts(run: RunFolder, name: str) -> dict[str, Any]:
     same += ["defense_options", "lora", "sampling", "lora_settings", "sampling_settings"]
     facts = {key: config[key] for key in (*same, "data_fingerprint", "base_fingerprint")}
     facts |= {key: config[key] for key in ("preset", "threat", "purify", "precision") if key in config}
+    # A folder's path (of protected photos) says nothing to others, and may say too much.
+    facts["defense_options"] = {k: v for k, v in config["defense_options"].items() if k != "folder"}
     own = [entry for entry in config["plan"] if entry["name"] == name]
     facts["resolved_options"] = {k: v for k, v in own[-1].items() if k not in ("name", "strength")} if own else {}
-    # A folder's path says nothing to others, and may say too much.
     return facts | {"base": config["base"] if config["base"] in ("micro", *ALIASES) else "custom"}
 
 
@@ -165,19 +163,6 @@ def _surrogates(run: RunFolder, name: str) -> tuple[str, ...]:
         return configure(DEFENSES.get(name), options).surrogates()
     rows = run.summary[(run.summary["defense"] == name) & (run.summary["threat"] == "white-box")]
     return tuple(sorted({str(a) for a in rows["attacker"]}))
-
-
-class _Knowing(NamedTuple):
-    white_box: tuple[str, ...]
-
-
-def _judged_alone(run: RunFolder, white_box: tuple[str, ...]) -> bool:
-    """Whether the run's worst cases are over the same attackers as in a run of that defense alone. Beside a defense that knows
-    other systems they are over fewer, and say nothing of the bundle."""
-    attackers = [str(a) for a in run.summary["attacker"].unique() if a and a not in WORST_CASES]
-    defenses = sorted({str(d) for d in run.cells["defense"]} - set(ANCHORS))
-    beside = [_Knowing(_surrogates(run, other)) for other in defenses]
-    return worst_case_attackers(beside, attackers) == worst_case_attackers([_Knowing(white_box)], attackers)
 
 
 def _claims(summary: pd.DataFrame, fingerprints: Mapping[str, str]) -> list[dict[str, Any]]:

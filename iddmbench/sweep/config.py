@@ -1,7 +1,7 @@
 """A sweep: several runs from one file, checked before anything starts.
 
     name: my-table
-    subjects: all                # any setting of a run (RunConfig), for all runs
+    subjects: all                # any setting of a run (RunConfig), for all runs; people by name: subject: [s29, s30]
     strengths: [0.5, 1]
     matrix:                      # every combination of these, for every run
       base: [sd15, sd21]
@@ -19,15 +19,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from iddmbench.errors import UserError, did_you_mean, first_line
-from iddmbench.run.config import RunConfig
+from iddmbench.errors import UserError, did_you_mean
+from iddmbench.run.config import RunConfig, by_name
 from iddmbench.store.cache import digest
-from iddmbench.sweep.yaml_lines import Lines, read_yaml_file
+from iddmbench.yaml_text import Lines, read_value, read_yaml_file
 
 OWN = ("name", "description", "matrix", "runs")
+SETTINGS = {*RunConfig.model_fields, "subject"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -62,7 +62,7 @@ def load_sweep(source: str, changes: dict[str, Any] | None = None) -> Sweep:
     """
     known = suites()
     path = known.get(source) or Path(source)
-    if not path.is_file():
+    if len(path.name) > 255 or not path.is_file():
         if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
             raise UserError(f"no such file: {source}")
         raise UserError(f"no suite or file '{source}': {did_you_mean(source, known)}")
@@ -73,28 +73,36 @@ def load_sweep(source: str, changes: dict[str, Any] | None = None) -> Sweep:
 def build_sweep(content: dict[str, Any], lines: Lines, path: Path, changes: dict[str, Any]) -> Sweep:
     """See `load_sweep`; `lines` as `read_yaml` gives them."""
     file = _File(path.name, lines)
-    settings = set(RunConfig.model_fields)
+    settings = SETTINGS
     for key in content:
         if key not in settings and key not in OWN:
             raise file.error((key,), f"unknown key '{key}': {did_you_mean(str(key), [*OWN, *settings])}")
     name = str(content.get("name", path.stem))
     file.check_name(name, ("name",))
-    shared = {key: value for key, value in content.items() if key in settings}
+    shared = file.by_name({key: value for key, value in content.items() if key in settings}, ())
+    for key in changes:
+        if key not in settings:
+            raise UserError(f"--set {key}: a run has no such setting: {did_you_mean(key, settings)}")
+    try:
+        changes = by_name(changes)
+    except ValueError as error:
+        raise UserError(f"--set: {error}") from error
     runs = file.mapping(content, ("runs",)) or {name: {}}
     matrix = file.mapping(content, ("matrix",))
     for key, values in matrix.items():
         file.check_setting(key, ("matrix", key))
         if not isinstance(values, list) or not values:
             raise file.error(("matrix", key), f"matrix.{key}: give a list of values, one run for each")
-    for key in changes:
-        if key not in settings:
-            raise UserError(f"--set {key}: a run has no such setting: {did_you_mean(key, settings)}")
+    if "subject" in matrix:
+        matrix = {**matrix, "subject": [[v] if isinstance(v, str) else v for v in matrix["subject"]]}
+    matrix = file.by_name(matrix, ("matrix",))
     made: dict[str, RunConfig] = {}
     for run, own in runs.items():
         file.check_name(str(run), ("runs", run))
         own = file.mapping(runs, ("runs", run))
         for key in own:
             file.check_setting(key, ("runs", run, key))
+        own = file.by_name(own, ("runs", run))
         for combination in itertools.product(*matrix.values()):
             cell = dict(zip(matrix, combination, strict=True))
             full = "-".join([str(run), *(_slug(value) for value in combination)])
@@ -116,10 +124,7 @@ def parse_changes(options: list[str] | None) -> dict[str, Any]:
         key, equals, value = option.partition("=")
         if not equals or not key.strip():
             raise UserError(f"--set {option}: write it as --set KEY=VALUE")
-        try:
-            changes[key.strip().replace("-", "_")] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {option}: {first_line(error)}") from error
+        changes[key.strip().replace("-", "_")] = read_value(value, f"--set {option}")
     return changes
 
 
@@ -133,7 +138,8 @@ class _File:
     def error(self, path: tuple[Any, ...], message: str) -> UserError:
         keys = tuple(k if isinstance(k, int) else str(k) for k in path)
         while keys and keys not in self.lines:
-            keys = keys[:-1]
+            subject = (*keys[:-1], "subject")  # what its file may call `subjects`
+            keys = subject if keys[-1] == "subjects" and subject in self.lines else keys[:-1]
         line = self.lines.get(keys)
         return UserError(f"{self.name}{f', line {line}' if line else ''}: {message}")
 
@@ -142,8 +148,15 @@ class _File:
             raise self.error(path, f"'{name}' is no name of a folder: use letters, digits and . _ + -")
 
     def check_setting(self, key: Any, path: tuple[Any, ...]) -> None:
-        if key not in RunConfig.model_fields:
-            raise self.error(path, f"unknown key '{key}': {did_you_mean(str(key), RunConfig.model_fields)}")
+        if key not in SETTINGS:
+            raise self.error(path, f"unknown key '{key}': {did_you_mean(str(key), SETTINGS)}")
+
+    def by_name(self, settings: dict[Any, Any], path: tuple[Any, ...]) -> dict[Any, Any]:
+        """People named by `subject`, as `RunConfig` has them: so that each layer of a file goes before the next one."""
+        try:
+            return by_name(settings)
+        except ValueError as error:
+            raise self.error((*path, "subject"), str(error)) from error
 
     def mapping(self, content: dict[Any, Any], path: tuple[Any, ...]) -> dict[Any, Any]:
         value = content.get(path[-1])

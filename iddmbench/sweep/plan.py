@@ -36,7 +36,7 @@ class Run:
         """Note the cells that are all computed. Where a whole condition has been scored, its cells need no look."""
         index = {id(cell): i for i, cell in enumerate(self.study.cells)}
         for condition in self.scoring.conditions:
-            scored = self.scoring.is_scored(condition)
+            scored = self.scoring.is_scored_in_full(condition)
             for cell in condition.cells:
                 if scored or self.scoring.is_computed(cell):
                     self.outcomes[index[id(cell)]] = CellResult(cell, cached=True)

@@ -6,9 +6,12 @@
   const holder = byId("data");
   const data = holder ? JSON.parse(holder.textContent) : null;
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-  const two = (x) => (x === null || x === undefined ? "–" : x.toFixed(2));
+  // 0.9991 is not 1.00: all and none are said only when they are meant.
+  const plain = (x) => (x > 0 && x < 0.005 ? (x < 0.0005 ? "<0.001" : x.toFixed(3)) : x < 1 && x >= 0.995 ? (x >= 0.9995 ? ">0.999" : x.toFixed(3)) : x.toFixed(2));
+  const two = (x) => (x === null || x === undefined ? "–" : plain(x));
+  const rate = (x) => { const v = 100 * x, one = v.toFixed(1); return (v > 0 && v < 1) || (v > 99 && v < 100) ? (one === "0.0" ? "<0.1" : one === "100.0" ? ">99.9" : one) : v.toFixed(0); };
   const WORST = "worst-case";
-  const JOINT = { [WORST]: "all but white-box", [`${WORST}-adaptive`]: "these and all adaptive" };
+  const JOINT = { [WORST]: "strongest plain attacker", [`${WORST}-adaptive`]: "strongest of all, adaptive too", [`${WORST}-transfer`]: "strongest that is not white-box" };
 
   // ---- theme --------------------------------------------------------------------------------------------------------
 
@@ -237,7 +240,7 @@
     ["Hypervolume", null, "number"],
     ["Privacy at utility ≥ 0.9", (r) => two(r.privacy_at), "number"],
     ["Utility at privacy ≥ 0.9", (r) => two(r.utility_at), "number"],
-    ["Privacy, strongest", (r) => (r.privacy === null ? "–" : `${(100 * r.privacy).toFixed(0)} %`), "number"],
+    ["Privacy, strongest", (r) => (r.privacy === null ? "–" : `${rate(r.privacy)} %`), "number"],
     ["Utility, strongest", (r) => two(r.utility), "number"],
     ["Judged by", (r) => r.over || "–", ""],
     ["Cells retrained", (r) => String(data.entries[r.id].retrained), "number"],

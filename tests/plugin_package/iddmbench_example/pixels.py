@@ -15,13 +15,13 @@ class Pixels(Attacker):
     name, title, dim = "my-pixels", "gray values of the face", 256
     licence, source = "none", "none"
 
-    def embed(self, images, faces=None):
+    def _embed(self, images, faces):
         faces = faces or YuNet().detect(images)
         vectors = np.zeros((len(images), self.dim), np.float32)
         for i in np.flatnonzero(faces.found):
-            face = cv2.cvtColor(resize(face_square(images[i], faces.boxes[i]), 16), cv2.COLOR_RGB2GRAY)
+            face = cv2.cvtColor(resize(face_square(images[i], faces.boxes[i], 1.6), 16), cv2.COLOR_RGB2GRAY)
             v = face.ravel() - face.mean()
-            vectors[i] = v / max(np.linalg.norm(v), 1e-6)
+            vectors[i] = v / np.linalg.norm(v)
         return Embeddings(vectors, faces.found.copy())
 
     def fingerprint(self) -> str:

@@ -1,0 +1,110 @@
+"""Photos that somebody else has protected already, in place of the references: any tool's, without its code."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pydantic import Field, model_validator
+
+from iddmbench.defense import Defense, Workbench
+from iddmbench.errors import UserError, did_you_mean, first_line
+from iddmbench.faces.detect import Detector
+from iddmbench.photos.files import folders, photo_files, read_photo
+from iddmbench.photos.references import face_square, resize
+from iddmbench.types import Subject
+
+
+class ProtectedPhotos(Defense):
+    """FOLDER/PERSON/*.png in place of the person's references, as many as these and in the order of their file names.
+
+    A photo of the base's own size is taken as it is; any other one is cropped around its face as references are. Photos are
+    what they are, so there are no strengths between none (0) and theirs (1).
+    """
+
+    name = "protected-photos"
+    title = "photos protected by somebody else"
+
+    # The path is not part of what a result depends on; the photos' content is.
+    folder: str = Field("", exclude=True, description="folder of protected photos, PERSON/*.png|jpg; required")
+    content: str = Field("", description="SHA-256 of the photos; computed, not to be given")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_content(cls, given: Any) -> Any:
+        """Raises UserError when the folder holds no photos of people, or others than `content` says."""
+        if not given.get("folder"):
+            return given
+        found = content_of(Path(given["folder"]))
+        if given.get("content", found) != found:
+            raise UserError(f"the photos in {given['folder']} are not those that this configuration was made with")
+        return {**given, "content": found}
+
+    def check(self, subjects: Sequence[Subject]) -> None:
+        """Raises UserError when a person has no photos, or another number of them than references."""
+        if self.strength not in (0, 1):
+            raise UserError("defense 'protected-photos' takes photos as they are: give --strength 1")
+        for subject in subjects:
+            self._files(subject.name, len(subject.references))
+
+    def protect(self, references: np.ndarray, bench: Workbench) -> np.ndarray:
+        if self.strength == 0:
+            return references
+        files = self._files(bench.subject, len(references))
+        if content_of(Path(self.folder)) != self.content:
+            raise UserError(f"the photos in {self.folder} have changed since the run began")
+        photos = np.stack([_fitted(file, references.shape[1], bench.detector) for file in files])
+        if bench.base.recipe.grayscale:
+            gray = np.stack([cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY) for photo in photos])
+            photos = np.repeat(gray[..., None], 3, axis=3)
+        return photos
+
+    def _files(self, person: str, count: int) -> list[Path]:
+        if not self.folder:
+            raise UserError("defense 'protected-photos' needs --set folder=DIR, with DIR/PERSON/*.png")
+        where = Path(self.folder)
+        if not (where / person).is_dir():
+            raise UserError(
+                f"{where} has no folder of protected photos for '{person}': {did_you_mean(person, people(where))}"
+            )
+        files = photo_files(where / person)
+        if len(files) != count:
+            raise UserError(
+                f"{where / person} holds {len(files)} photos, but {person} has {count} references: give as many"
+            )
+        return files
+
+
+def people(folder: Path) -> list[str]:
+    return [path.name for path in folders(folder)]
+
+
+def content_of(folder: Path) -> str:
+    """SHA-256 over every person, file name and file. Raises UserError when there is none."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: give one with PERSON/*.png of protected photos")
+    digest, count = hashlib.sha256(), 0
+    for person in folders(folder):
+        for file in photo_files(person):
+            digest.update(f"{person.name}/{file.name}\n".encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            count += 1
+    if not count:
+        raise UserError(f"{folder} holds no protected photos: they are expected as PERSON/*.png")
+    return digest.hexdigest()
+
+
+def _fitted(file: Path, side: int, detector: Detector) -> np.ndarray:
+    """uint8 [side, side, 3] of a photo."""
+    try:
+        photo = read_photo(file)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"protected photo {file} can't be read: {first_line(error)}") from error
+    if photo.shape[:2] == (side, side):
+        return photo
+    faces = detector.detect([photo])
+    if not faces.found[0]:
+        raise UserError(f"no face found in protected photo {file}: crop it to {side} x {side} pixels yourself")
+    return resize(face_square(photo, faces.boxes[0]), side)

@@ -1,0 +1,22 @@
+"""`iddmbench base`: where a base model lies."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Base models, for use outside the suite.")
+
+
+@app.command("path")
+def path(
+    name: Annotated[str, typer.Argument(help="micro, sd15, sd21, a folder, or a hub id.")] = "micro",
+) -> None:
+    """Print the folder of a base model: what diffusers' `from_pretrained` takes."""
+    from iddmbench.models.base import base_folder
+
+    typer.echo(base_folder(name))
+
+
+@app.callback()
+def _group() -> None:
+    """A group, though it has one command."""

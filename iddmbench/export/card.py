@@ -1,0 +1,224 @@
+"""The model card of an exported adapter: how to load it, what was measured, against whom, and what that does not say."""
+
+import math
+
+from iddmbench import __version__
+from iddmbench.export.find import FoundModel
+from iddmbench.models.recipe import Prompts
+from iddmbench.results.metric_info import metric
+from iddmbench.results.summary import UNDEFENDED, Condition, Summary, Value, written
+
+PRIVACY = ("rank1_hit", "match_rate@1e-3", "ism")
+UTILITY = ("utility_index", "face_detection_rate", "closeness_efficientnet_lite0", "adherence")
+WORST = {"worst-case": "worst case over attackers that no defense of the run knows"}
+
+DIFFUSERS = """from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+pipe = StableDiffusionPipeline.from_pretrained({base!r})
+pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, algorithm_type="dpmsolver++")
+pipe.load_lora_weights("FOLDER", weight_name={file!r})
+pipe({prompt!r}, num_inference_steps={steps}, guidance_scale={guidance:g}).images[0]"""
+
+CARD = """---
+library_name: diffusers
+pipeline_tag: text-to-image
+tags: [lora, text-to-image]
+---
+
+# LoRA of one person, {title}
+
+Exported by iddmbench {version} from the run `{run}`. **It is no guarantee of anonymity.** It lowers, or does not lower, how
+often the face-recognition systems named below link this model's images to the person; other systems, other prompts, other
+gallery photos and an attacker who prepares for this defense may do better.
+
+- Base model: `{base}`; the adapter works on no other one
+- Rank {rank}, alpha {alpha:g}; {tensors} tensors of the UNet, none of the text encoder
+- Trigger words: `{trigger}`; prompts are like `{prompt}`
+- Trained on {references} photos of one person, {steps_trained} steps, by {trainer}; seed {seed}
+
+## Load it
+
+```python
+{snippet}
+```
+
+{location}{ui}## What was measured
+
+{scope}
+
+| attacker | kind | {privacy_titles} |
+|---|---|{columns}
+{privacy_rows}
+
+Brackets are 95 % intervals{bootstrap}. Lower is more private. {threat}
+
+{own}| utility of the images | this condition | undefended |
+|---|---|---|
+{utility_rows}
+
+## What that does not say
+
+- {method}
+- The figures are of the conditions of that run as a whole, over {subjects}; one person's model may leak more or less.
+- Rates fall with the number of people that a linker has to choose from: here {gallery}. A small gallery makes it easy.
+- The adapter can be trained further, merged or used with other prompts; nothing was measured for any of these.
+- Whoever has the training photos can train an undefended model of this person.
+"""
+
+
+def model_card(model: FoundModel, file: str, form: str) -> str:
+    """README.md of a folder that holds `file`. It does not name the person: the card goes where the model goes."""
+    run, cell, recipe = model.run, model.cell, model.stages.base.recipe
+    summary, lora = Summary(run), model.stages.lora
+    sampling, base = model.stages.sampling, str(run.config["base"])
+    prompts = run.config["prompts"]
+    snippet = DIFFUSERS.format(
+        base="BASE" if base == "micro" else base,
+        file=file,
+        prompt=prompts[0],
+        steps=sampling.steps,
+        guidance=sampling.guidance,
+    )
+    undefended = next((c for c in summary.conditions if c.defense == UNDEFENDED), None)
+    return CARD.format(
+        title=_title(model),
+        version=__version__,
+        run=run.name,
+        base=base,
+        rank=lora.rank,
+        alpha=lora.alpha,
+        tensors=len(model.weights),
+        trigger=", ".join(trigger_words(recipe.prompts)) or recipe.prompts.instance,
+        prompt=prompts[0],
+        references=len(cell.subject.references),
+        steps_trained=lora.steps,
+        trainer=_trainer(model),
+        seed=cell.seed,
+        snippet=snippet,
+        location="`iddmbench base path micro` prints BASE, the folder of the base model.\n\n"
+        if base == "micro"
+        else "",
+        ui=_ui(file, form),
+        scope=_scope(model, summary),
+        privacy_titles=" | ".join(f"{metric(name).title}, this condition | undefended" for name in PRIVACY),
+        columns="---|" * 2 * len(PRIVACY),
+        privacy_rows="\n".join(_privacy(summary, model.condition, undefended)) or "| not measured | |" + " |" * 6,
+        bootstrap=" of the mean over people" if len(run.config["subjects"]) > 1 else "; those of one person say little",
+        threat=_threat(model),
+        own=_own(model),
+        utility_rows="\n".join(_utility(summary, model.condition, undefended)),
+        method=_method(model),
+        subjects=_count(len(run.config["subjects"]), "person", "people"),
+        gallery=_gallery(model),
+    )
+
+
+def trigger_words(prompts: Prompts) -> list[str]:
+    """The words of the instance prompt that the class prompt lacks: "a photo of sks person" -> sks."""
+    known = set(prompts.class_.split())
+    return [word for word in prompts.instance.split() if word not in known]
+
+
+def _title(model: FoundModel) -> str:
+    if model.condition.defense == UNDEFENDED:
+        return "undefended"
+    return f"trained under {model.condition.defense} at strength {model.condition.strength:g}"
+
+
+def _trainer(model: FoundModel) -> str:
+    if model.stages.thief is None:
+        return "the owner"
+    cleaned = f" after purification by {model.stages.thief.purify}" if model.stages.thief.purify else ""
+    return f"somebody unauthorized, on protected photos{cleaned}"
+
+
+def _ui(file: str, form: str) -> str:
+    if form != "kohya":
+        return ""
+    name = file.removesuffix(".safetensors")
+    return f"In a web UI: put `{file}` into its folder of LoRAs and write `<lora:{name}:1>` into the prompt.\n\n"
+
+
+def _scope(model: FoundModel, summary: Summary) -> str:
+    config = model.run.config
+    people, prompts = len(config["subjects"]), len(config["prompts"])
+    images = prompts * config["images_per_prompt"] * len(config["seeds"])
+    return (
+        f"Dataset `{config['dataset']}`, {_count(people, 'person', 'people')}, {images} images of each "
+        f"({_count(prompts, 'prompt')} x {config['images_per_prompt']} images x {_count(len(config['seeds']), 'seed')}). Each "
+        f"attacker compares every image with {_gallery(model)}. Attackers: {', '.join(_attackers(model, summary))}."
+    )
+
+
+def _attackers(model: FoundModel, summary: Summary) -> list[str]:
+    table = model.run.calibration.drop_duplicates("attacker").set_index("attacker")
+    titles = {str(name): str(table.loc[name, "title"]) for name in table.index}
+    return [f"`{name}` ({titles[name]})" if titles.get(name) else f"`{name}`" for name in summary.attackers]
+
+
+def _gallery(model: FoundModel) -> str:
+    data = model.stages.data
+    return f"{len(data.subjects) + len(data.public)} people"
+
+
+def _privacy(summary: Summary, condition: Condition, undefended: Condition | None) -> list[str]:
+    rows = []
+    worst = [name for name in WORST if summary.get(condition, PRIVACY[0], name)]
+    for name in [*summary.attackers, *worst]:
+        kind = "white-box" if summary.white_box(condition, name) else "-" if name in WORST else "transfer"
+        cells = []
+        for figure in PRIVACY:
+            cells += [written(figure, _get(summary, c, figure, name)) for c in (condition, undefended)]
+        rows.append(f"| {WORST.get(name, name)} | {kind} | {' | '.join(cells)} |")
+    return rows
+
+
+def _utility(summary: Summary, condition: Condition, undefended: Condition | None) -> list[str]:
+    rows = []
+    for name in UTILITY:
+        cells = [written(name, _get(summary, c, name)) for c in (condition, undefended)]
+        rows.append(f"| {metric(name).title}: {metric(name).meaning} | {' | '.join(cells)} |")
+    return rows
+
+
+def _get(summary: Summary, condition: Condition | None, name: str, attacker: str = "") -> Value | None:
+    return summary.get(condition, name, attacker) if condition else None
+
+
+def _threat(model: FoundModel) -> str:
+    known = model.cell.defense.surrogates()
+    if not known:
+        return "The defense optimized against none of these systems." if model.condition.strength is not None else ""
+    return f"The defense optimized against {', '.join(known)} (white-box): its figures there say least about other systems."
+
+
+def _own(model: FoundModel) -> str:
+    """How the images of this very model fared, without an interval: they are one model's."""
+    probes = model.run.probes
+    own = model.condition.rows(probes)
+    own = own[(own["subject"] == model.cell.subject.name) & (own["seed"] == model.cell.seed)]
+    if own.empty:
+        return ""
+    hits = (own["rank"] == 1) & own["acquired"]
+    parts = [
+        f"{name} {int(hits[rows.index].sum())} of {len(rows)}" for name, rows in own.groupby("attacker", sort=False)
+    ]
+    return f"Of this model's own images, linked to the person at rank 1: {'; '.join(parts)}.\n\n"
+
+
+def _method(model: FoundModel) -> str:
+    name = model.condition.defense
+    if name == "iddm":
+        return (
+            "IDDM (arXiv 2604.00903) has no released code: the method and its figures are our reconstruction from the abstract "
+            "and the outline of v2, and may differ from the authors'."
+        )
+    if name == UNDEFENDED:
+        return "Nothing protects the person here: this is the undefended model."
+    paper = f" ({model.cell.defense.paper})" if model.cell.defense.paper else ""
+    return f"The defense is iddmbench's own implementation of {name}{paper}."
+
+
+def _count(number: float, one: str, many: str = "") -> str:
+    assert not math.isnan(number)
+    return f"{number:g} {one if number == 1 else many or one + 's'}"
