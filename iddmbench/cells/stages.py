@@ -108,7 +108,7 @@ def strength_of(defense: Defense) -> float:
 class Outputs:
     """What a cell posted.
 
-    images: uint8 [N, S, S, 3]; prompts: N; key: identifies them for what is computed on them; extras: images by title;
+    images: uint8 [N, S, S, 3] (given ones may differ in size: N of them as objects); prompts: N; key: identifies them for what is computed on them; extras: images by title;
     costs: by stage, as measured when it was computed.
     """
 
@@ -403,20 +403,23 @@ class CellStages:
         """Image quality, closeness to the references and prompt adherence of a cell's images."""
 
         def compute(out: Path) -> None:
-            faces = self.detector.detect(list(outputs.images))
-            features = self.features(outputs.images)
-            write_arrays(
-                out / "utility.npz",
-                detected=faces.found,
-                ser_fiq=self._ser_fiq(outputs.images, faces.found),
-                brisque=brisque(outputs.images),
-                closeness=closeness(features, self.reference_features(subject)),
-                adherence=adherence(outputs.prompts, outputs.images, faces),
-                features=features,
-            )
+            write_arrays(out / "utility.npz", **self._utility(subject, outputs.prompts, outputs.images))
 
         folder = self.store.fetch("utility", self._utility_key(outputs.key), compute)
         return Utility(**read_arrays(folder / "utility.npz"))
+
+    def _utility(self, subject: Subject, prompts: list[str], images: np.ndarray) -> dict[str, np.ndarray]:
+        """The fields of `Utility`. Closeness is NaN where there is no reference."""
+        faces = self.detector.detect(list(images))
+        features, references = self.features(images), self.reference_features(subject)
+        return {
+            "detected": faces.found,
+            "ser_fiq": self._ser_fiq(images, faces.found),
+            "brisque": brisque(images),
+            "closeness": closeness(features, references) if len(references) else np.full(len(images), np.nan),
+            "adherence": adherence(prompts, images, faces),
+            "features": features,
+        }
 
     def has_utility(self, images: dict[str, Any]) -> bool:
         """images: `image_key` of a cell."""

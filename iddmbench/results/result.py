@@ -4,14 +4,14 @@ import shutil
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
 
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.results.headline import headlines
 from iddmbench.results.metric_info import METRICS
-from iddmbench.results.run_folder import RunFolder
+from iddmbench.results.run_folder import FAILURES, RunFolder, label
 from iddmbench.results.summary import Condition, Summary, Value
 
 if TYPE_CHECKING:
@@ -147,6 +147,18 @@ class Result:
         return self.folder.cells
 
     @property
+    def notes(self) -> list[str]:
+        """What a reader should know of the images and photos: what was left out, copies, what could not be measured."""
+        lost = [name for name in self.folder.config.get("attackers", []) if name not in self.attackers]
+        without = [f"no figures of attacker '{name}': see {self.folder.path / FAILURES}" for name in lost]
+        return [str(note) for note in self.folder.config.get("notes", [])] + without + faceless(self.folder)
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """The rows of `cells` that have no figures, with the error."""
+        return self.folder.failed
+
+    @property
     def headline(self) -> list[str]:
         """What was found, in sentences."""
         return headlines(self._summary)
@@ -160,7 +172,9 @@ class Result:
             return together[kind](self.folder, *(other.folder for other in others))
         if kind == "histograms" and not others:
             return figures.histograms(self.folder)
-        raise UserError(f"plot: no kind '{kind}' of {1 + len(others)} results: {did_you_mean(kind, [*together, 'histograms'])}")
+        raise UserError(
+            f"plot: no kind '{kind}' of {1 + len(others)} results: {did_you_mean(kind, [*together, 'histograms'])}"
+        )
 
     def save(self, path: Path | str) -> "Result":
         """Copy the run folder, with figures and report, to `path`. Raises UserError when something is there."""
@@ -196,11 +210,24 @@ class Result:
         from iddmbench.report.terminal import print_summary
 
         console = Console(record=form == "html", file=StringIO(), width=120, force_jupyter=False)
-        print_summary(self.folder, console)
+        print_summary(self.folder, console, paths=self._kept is None)
         if form == "html":
             code = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
             return console.export_html(inline_styles=True, code_format=code)
         return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def faceless(run: RunFolder) -> list[str]:
+    """A line for each condition and person with images on which no face was found."""
+    found = []
+    for key, rows in run.images.groupby(["defense", "strength", "subject"], dropna=False):
+        defense, strength, subject = cast(tuple[str, float, str], key)
+        lost = rows[~rows["detected"]]
+        if len(lost):
+            which = label(defense, strength)
+            first = f", the first is {lost['image'].iloc[0]}"
+            found.append(f"no face on {len(lost)} of {len(rows)} images of '{subject}' ({which}){first}")
+    return found
 
 
 def result_of(path: Path | str, **kept: Any) -> Result:

@@ -16,6 +16,7 @@ import pandas as pd
 from iddmbench import __version__
 from iddmbench.adaptive import FEWEST_SUBJECTS, parse, roots
 from iddmbench.attacker import ATTACKERS, build_attacker
+from iddmbench.cells.given import GivenStages
 from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError
@@ -35,7 +36,7 @@ from iddmbench.submission.names import own_names, public_name
 from iddmbench.submission.read import Bundle, open_bundle
 from iddmbench.submission.retrain import Retrained, pick, retrain
 from iddmbench.submission.schema import CellFacts, Submission
-from iddmbench.submission.stages import SubmittedStages, load_parts, posted_by, stated_defense, white_box_of
+from iddmbench.submission.stages import load_parts, posted_by, stated_defense, white_box_of
 from iddmbench.types import FaceData
 
 GRID = (0.5, 1.0)
@@ -128,7 +129,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     sources = [trusted, bundle] if trusted is not None and whole else [bundle]
     posted = [Posted.of(c, bundle.images(c, base.side)) for c in meta.cells if c.status == "ok"]
 
-    lab = SubmittedStages(posted_by(sources, base.side), *parts)
+    lab = GivenStages(posted_by(sources, base.side), *parts)
     if (found := protocol(lab)) != meta.protocol.model_dump():
         raise UserError(
             f"bundle {path.name} refused: it states protocol {meta.protocol.version}/{meta.protocol.hash[:12]}, its own "
