@@ -13,6 +13,7 @@ from iddmbench.cells.stages import Cell, CellStages, Outputs
 from iddmbench.errors import UserError
 from iddmbench.models.recipe import Recipe
 from iddmbench.nets.efficientnet import HEAD
+from iddmbench.results.reproduce import UNKNOWN
 from iddmbench.store.files import write_images
 from iddmbench.types import Subject
 
@@ -22,7 +23,7 @@ class UnknownBase:
     """Stands where a base model is asked for, when nobody says which one made the images. References are cropped for it as for
     Stable Diffusion."""
 
-    name: str = "unknown"
+    name: str = UNKNOWN
     fingerprint: str = "unknown base model"
     side: int = 512
     precision: str = "fp32"

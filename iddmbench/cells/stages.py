@@ -108,8 +108,8 @@ def strength_of(defense: Defense) -> float:
 class Outputs:
     """What a cell posted.
 
-    images: uint8 [N, S, S, 3] (given ones may differ in size: N of them as objects); prompts: N; key: identifies them for what is computed on them; extras: images by title;
-    costs: by stage, as measured when it was computed.
+    images: uint8 [N, S, S, 3], or N objects where given ones differ in size; prompts: N; key: identifies them for what is
+    computed on them; extras: images by title; costs: by stage, as measured when it was computed.
     """
 
     images: np.ndarray

@@ -16,7 +16,8 @@ from iddmbench.photos.files import folders, photo_files, read_photo
 from iddmbench.types import Photo, Skipped
 
 Given = Path | str | Mapping[str, Sequence[Any] | np.ndarray]
-"""ROOT, which holds ROOT/PERSON/*.png|jpg, or {person: images}; an image is a uint8 array [H, W, 3] or [H, W], a path, or PIL's."""
+"""ROOT, which holds ROOT/PERSON/*.png|jpg, or {person: images}; an image is a uint8 array [H, W, 3] or [H, W], a path or
+PIL's."""
 SMALLEST = 16
 """Pixels a side that image quality takes."""
 

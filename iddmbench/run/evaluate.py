@@ -18,7 +18,7 @@ from iddmbench.guards import errors_of
 from iddmbench.models.base import open_base
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.photos.given import Given, People, read_people
-from iddmbench.results.run_folder import SCHEMA
+from iddmbench.results.run_folder import EVALUATION, SCHEMA
 from iddmbench.run.config import check_options
 from iddmbench.run.pipeline import Progress, measure
 from iddmbench.run.plan import protocol
@@ -28,6 +28,7 @@ from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
 
 OWN = "own photos"
 """Name of the dataset where the photos are the caller's."""
+ROLES = ("gallery", "dataset", "public", "references", "baseline", "generic")
 FEWEST_PUBLIC = 3
 """As a decoy identity takes."""
 
@@ -118,9 +119,11 @@ class Evaluation:
         return {
             "schema": SCHEMA,
             "iddmbench": __version__,
-            "kind": "evaluate",
+            "kind": EVALUATION,
+            "given": [role for role in ROLES if getattr(request, role) is not None],
             "protocol": protocol(lab),
             "dataset": lab.data.name,
+            "given_dataset": request.dataset or "",
             "subjects": list(dict.fromkeys(cell.subject.name for cell in self.cells)),
             "base": lab.base.name,
             "defenses": [request.name],
@@ -156,11 +159,11 @@ def _check(request: Request) -> None:
     for name in request.attackers:
         if parse(name) is not None and request.base is None:
             raise UserError(f"attacker '{name}' is adaptive and may need the base model: name it with base")
-    for name in dict.fromkeys(root for name in request.attackers for root in roots(name)):
-        with errors_of(f"attacker '{name}'"):
-            problem = build_attacker(name).available()
+    for system in dict.fromkeys(root for name in request.attackers for root in roots(name)):
+        with errors_of(f"attacker '{system}'"):
+            problem = build_attacker(system).available()
         if problem:
-            raise UserError(f"attacker '{name}' can't run: {problem}")
+            raise UserError(f"attacker '{system}' can't run: {problem}")
     for name in request.white_box:
         if name.partition(":")[0] not in ATTACKERS.names():
             raise UserError(f"white_box: unknown attacker '{name}': {did_you_mean(name, ATTACKERS.names())}")
@@ -208,7 +211,7 @@ def _data(request: Request) -> tuple[FaceData, list[Skipped]]:
         )
     if len(subjects) + len(public) < 2:
         raise UserError(
-            "one person is enrolled and nobody else: a rank says nothing; add people, or public ones (--dataset orl)"
+            "one person is enrolled and nobody else, so a rank says nothing: add people, or a dataset's (orl)"
         )
     name = loaded.name if loaded is not None and request.gallery is None else OWN
     return FaceData(name, subjects, public, complete=False), skipped
