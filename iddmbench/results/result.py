@@ -38,10 +38,11 @@ class Figures:
     def __init__(self, summary: Summary, condition: Condition, attacker: str):
         self._summary, self.condition, self.attacker = summary, condition, attacker
         kind = "privacy" if attacker else "utility"
-        self._names = {attribute(name): name for name in summary.metrics(kind)}
+        known = [metric.name for metric in METRICS if metric.kind == kind]
+        self._names = {attribute(name): name for name in dict.fromkeys([*known, *summary.metrics(kind)])}
 
     def __getitem__(self, metric: str) -> Value | None:
-        """A figure under the headline policy. Raises KeyError for a metric that the run does not have."""
+        """A figure under the headline policy. Raises KeyError for what is no metric."""
         return self.under(metric)
 
     def under(self, metric: str, policy: str = "headline") -> Value | None:
