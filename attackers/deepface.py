@@ -66,6 +66,7 @@ class _DeepFace(NetworkAttacker):
     """Module below deepface's PyTorch folder, and what makes the network there."""
     side: int
     """Of its square input, in pixels."""
+    # trained_on_datasets: as deepface's maintainer or the models' own authors say.
     package = ("deepface", INSTALL)
     licence = "MIT (deepface); the training data's own terms"
 
@@ -89,18 +90,21 @@ class ArcFace(_DeepFace, file="arcface_weights.pth"):
     """ArcFace ResNet-34."""
 
     model, dim, side, maker = "ArcFace", 512, 112, ("ArcFace", "base_model")
+    trained_on_datasets = ("casia-webface",)
 
 
 class Facenet(_DeepFace, file="facenet_weights.pth"):
     """FaceNet, 128-D."""
 
     model, dim, side, maker = "Facenet", 128, 160, ("Facenet", "InceptionResNetV1")
+    trained_on_datasets = ("ms1m",)
 
 
 class Facenet512(_DeepFace, file="facenet512_weights.pth"):
     """FaceNet, 512-D."""
 
     model, dim, side, maker = "Facenet512", 512, 160, ("Facenet", "InceptionResNetV1")
+    trained_on_datasets = ("vggface2",)
 
     @classmethod
     def build(cls) -> nn.Module:
@@ -111,18 +115,21 @@ class VGGFace(_DeepFace, file="vgg_face_weights.pth"):
     """VGG-Face (Parkhi et al. 2015)."""
 
     model, dim, side, maker = "VGG-Face", 4096, 224, ("VGGFace", "base_model")
+    trained_on_datasets = ("vggface",)
 
 
 class GhostFaceNet(_DeepFace, file="ghostfacenet_v1.pth"):
     """GhostFaceNet V1."""
 
     model, dim, side, maker = "GhostFaceNet", 512, 112, ("GhostFaceNet", "base_model")
+    trained_on_datasets = ("ms1m",)
 
 
 class OpenFace(_DeepFace, file="openface_weights.pth"):
     """OpenFace nn4.small2."""
 
     model, dim, side, maker = "OpenFace", 128, 96, ("OpenFace", "OpenFaceNet")
+    trained_on_datasets = ("casia-webface", "facescrub")
 
 
 class SFaceNet(OnnxFace):
@@ -139,6 +146,7 @@ class SFace(NetworkAttacker):
     dim = 128
     licence = "Apache-2.0"
     source = "OpenCV Zoo, face_recognition_sface_2021dec.onnx"
+    trained_on_datasets = ("casia-webface", "ms1m", "vggface2")  # as of `sface`
     same_as = "sface"
     file = WeightFile(
         "face_recognition_sface_2021dec.onnx",

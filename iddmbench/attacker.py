@@ -61,6 +61,9 @@ class Attacker(ABC):
     trained_on: ClassVar[frozenset[tuple[str, str]]] = frozenset()
     """Photos that it was trained on, by dataset and name ("orl", "s1/1"): public people on them are left out where
     thresholds are calibrated, because a system knows its training people too well."""
+    trained_on_datasets: ClassVar[tuple[str, ...]] = ()
+    """Names of the datasets that it was trained on, or may have been, in lower case ("vggface2", "casia-webface"): a run on
+    one of them says so. Empty where nothing was trained, or nothing is known."""
     file: ClassVar[WeightFile | None] = None
     """Weights that `iddmbench fetch NAME` downloads; None when there is nothing to download."""
 

@@ -150,6 +150,8 @@ class Defense(BaseModel, ABC):
     """Raised when the algorithm changes: it is part of a cell's key, so stale results are not reused."""
     anchor: ClassVar[bool] = False
     """True for controls without a strength (`none`, `generic`): they run once, not per strength."""
+    differentiates: ClassVar[bool] = True
+    """Whether it needs gradients of its surrogates; False for one that only looks at their embeddings."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Options by the name of a preset. The defaults are the preset "paper"; a base's recipe names the one it wants."""
 

@@ -1,11 +1,28 @@
 """The one exception that a user's mistake raises, and what is said of others: the command line prints one line of each."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
     """A mistake that the user can mend. The message says what is wrong and how to mend it, in one line."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What to print, a line each."""
+        return (str(self),)
+
+
+class UserErrors(UserError):
+    """Several mistakes at once, one line each."""
+
+    def __init__(self, lines: Sequence[str]):
+        super().__init__("; ".join(lines))
+        self._lines = tuple(lines)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return self._lines
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -106,7 +106,7 @@ def known_images(board: Path) -> dict[str, Known]:
         except (ValueError, TypeError, AttributeError) as error:
             raise UserError(f"{path} does not hold hashes of images: add that entry again") from error
         entry = read_entry(path.parent)
-        found[entry.id] = Known(entry.defense, entry.track, cells)
+        found[entry.id] = Known(entry.defense, entry.track, cells, entry.authors)
     return found
 
 

@@ -35,7 +35,7 @@ from iddmbench.results.run_folder import (
     WORST_CASE_TRANSFER,
 )
 from iddmbench.results.summary import TITLES
-from iddmbench.submission import authenticity, compare, read, retrain, verify
+from iddmbench.submission import authenticity, compare, read, repeats, retrain, verify
 
 THREATS = {
     WORST_CASE: "the strongest single attacker of all plain ones, white-box ones included",
@@ -295,8 +295,12 @@ def methodology() -> dict[str, Any]:
         "rate": compare.RATE,
         "images": compare.IMAGES,
         "relative": compare.RELATIVE,
-        "gray": retrain.GRAY,
-        "cosine": retrain.COSINE,
+        "score": retrain.SCORE,
+        "retrained_rate": retrain.RATE,
+        "quality": retrain.QUALITY,
+        "cell_images": retrain.IMAGES,
+        "most_undefended": repeats.MOST,
+        "repeated": repeats.REPEATED,
         "copy": authenticity.COPY,
         "twin": authenticity.TWIN,
         "same": authenticity.SAME,
@@ -304,7 +308,7 @@ def methodology() -> dict[str, Any]:
         "least": authenticity.LEAST_DEPENDENCE,
         "credited": verify.CREDITED,
         "least_subjects": verify.LEAST_SUBJECTS,
-        "limits": (read.MOST_MEMBERS, read.MOST_JSON, read.MOST_IMAGE, read.MOST_BYTES),
+        "limits": (read.MOST_MEMBERS, read.MOST_JSON, read.MOST_IMAGE, read.MOST_BYTES, read.MOST_VALUES),
         "glossary": CATALOGUE,
         "threats": THREATS,
     }

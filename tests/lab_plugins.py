@@ -99,6 +99,7 @@ class Echo(Defense):
 
     name = "echo"
     title = "photos instead of generated images"
+    differentiates = False
 
     surrogate: str = ""
     fails: str = ""

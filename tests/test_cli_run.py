@@ -14,6 +14,7 @@ from iddmbench.cli import app
 from iddmbench.cli.run import pairs
 from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
+from iddmbench.results.run_folder import SCHEMA
 from iddmbench.run.config import make_config
 
 runner = CliRunner()
@@ -123,7 +124,7 @@ def test_a_run_and_what_may_follow_in_its_folder(base: Path, here: Path) -> None
         invoke(base, "--defense", "echo", "--out", "mine", "--seed", "5"), "holds another run", "give another --out"
     )
     config = here / "mine" / "config.json"
-    config.write_text(config.read_text().replace('"schema": 3', '"schema": 0'))
+    config.write_text(config.read_text().replace(f'"schema": {SCHEMA}', '"schema": 0'))
     refused(invoke(base, "--defense", "echo", "--out", "mine"), "schema version 0", "remove that folder")
     assert (here / "mine" / "summary.parquet").read_bytes() == summary
 

@@ -27,7 +27,7 @@ from iddmbench.metrics.policies import most_pessimistic_policy
 from iddmbench.models.base import load_base
 from iddmbench.report.write import write_outputs
 from iddmbench.results.headline import headlines
-from iddmbench.results.run_folder import TABLES, WORST_CASES, RunFolder, table_file
+from iddmbench.results.run_folder import SCHEMA, TABLES, WORST_CASES, RunFolder, table_file
 from iddmbench.results.summary import Summary
 from iddmbench.run import pipeline
 from iddmbench.run.config import RunConfig, make_config
@@ -267,8 +267,8 @@ def test_another_runs_folder_is_refused(finished: Finished, tmp_path: Path, monk
     with pytest.raises(UserError, match=r"holds another run \(.*seeds.*\): give another --out, or remove that folder"):
         finished.again(out, seeds=(3,))
     assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
-    (out / "config.json").write_text((out / "config.json").read_text().replace('"schema": 3', '"schema": 99'))
-    with pytest.raises(UserError, match=r"schema version 99, this one writes 3: give another --out, or remove"):
+    (out / "config.json").write_text((out / "config.json").read_text().replace(f'"schema": {SCHEMA}', '"schema": 99'))
+    with pytest.raises(UserError, match=rf"schema version 99, this one writes {SCHEMA}: give another --out, or remove"):
         finished.again(out)
     (out / "config.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):

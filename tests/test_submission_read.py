@@ -4,6 +4,8 @@ import io
 import json
 import stat
 import struct
+import time
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -124,6 +126,61 @@ def test_zip_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "at most 5" in refusal(valid(tmp_path / "many.zip"))
 
 
+def test_something_in_front_of_or_behind_the_archive(tmp_path: Path) -> None:
+    """Two files in one: another program would see the script."""
+    whole = valid(tmp_path / "whole.zip").read_bytes()
+    (tmp_path / "script.zip").write_bytes(b"#!/bin/sh\nexit 1\n" + whole)
+    assert "in front of the archive" in refusal(tmp_path / "script.zip")
+    with zipfile.ZipFile(tmp_path / "whole.zip", "a") as archive:
+        archive.comment = b"<script>"
+    assert "behind the archive" in refusal(tmp_path / "whole.zip")
+
+
+@pytest.mark.parametrize(
+    ("field", "item", "count", "hint"),
+    [
+        ("cells", "{}", 10_900_000, "more than 600000 values"),
+        ("claims", "0", 16_000_000, "more than 600000 values"),
+        ("cells", "{}", 250_000, "at most 20000"),
+        ("claims", "[]", 250_000, "at most 40000"),
+        ("white_box", '""', 250_000, "at most 2000"),
+        ("cells", "{}", 20_000, "cells.0.defense"),
+        ("claims", "0", 40_000, "claims.0"),
+    ],
+)
+def test_lists_of_very_many(tmp_path: Path, field: str, item: str, count: int, hint: str) -> None:
+    """Half a megabyte of zip, which took 14 GB while an error was collected for each element."""
+    meta = content()
+    meta["files"] = bundles.facts(members_of(meta, lambda cell: b""))
+    text = json.dumps(meta | {field: ["@"]}).replace('["@"]', "[" + ",".join([item] * count) + "]")
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("submission.json", text)
+    size = len(text)
+    del text
+    start = time.process_time()
+    tracemalloc.start()
+    try:
+        assert hint in refusal(path)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 3 * size + (120 << 20), f"{most >> 20} MiB for {size >> 20} MiB of JSON"
+    assert time.process_time() - start < 20, "tracing slows it; without an early end it would be minutes"
+
+
+def test_json_that_is_deep_or_whose_files_are_none() -> None:
+    deep: Any = 1
+    for _ in range(30):
+        deep = [deep]
+    with pytest.raises(UserError, match="deep"):
+        parsed(machine={"packages": deep})
+    meta = content()
+    for wrong in (0, {}, {"size": 1}, {"size": 1, "sha256": "a" * 64, "more": 1}):
+        with pytest.raises(UserError, match="files"):
+            parse_submission(meta | {"files": {IMAGE: wrong}})
+
+
 def test_no_zip_damaged_encrypted_or_oddly_packed(tmp_path: Path) -> None:
     assert "no such bundle" in refusal(tmp_path / "absent.zip")
     (tmp_path / "text.zip").write_text("hello")
@@ -218,6 +275,11 @@ def parsed(**changes: Any) -> None:
         "\ufeffbom",
         "a" + "\u0300" * 20,
         "private \ue000",
+        "\u3164",
+        "\u2800\u2800",
+        "a\u115fb",
+        "two\u00a0words",
+        "\u0301",
         " leading",
         "trailing ",
         "",
@@ -277,7 +339,15 @@ def test_an_attacker_is_a_name_and_never_a_path() -> None:
             with pytest.raises(UserError):
                 parsed(**change)
     for name in ("onnx:a-0123abcd", "fuse:dlib+onnx:a-0123abcd:mtcnn"):
-        parsed(attackers={name: "d" * 64}, white_box=[name], claims=[claim | {"attacker": name}])
+        parsed(attackers={name: "d" * 64}, claims=[claim | {"attacker": name}])
+    parsed(white_box=["onnx:a-0123abcd:mtcnn"])
+
+
+@pytest.mark.parametrize("name", ["finetune:", "onnx:", "sface::mtcnn", "finetune:sface", "fuse:dlib+sface", ":"])
+def test_a_surrogate_is_a_system(name: str) -> None:
+    """An empty name, or an adaptive attacker, would leave no attacker that may judge."""
+    with pytest.raises(UserError, match="white_box"):
+        parsed(white_box=[name])
 
 
 def test_a_base_is_a_name_and_never_a_path() -> None:
@@ -334,6 +404,14 @@ def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return stream.getvalue()
 
 
+def deep(image: np.ndarray) -> bytes:
+    """A PNG of 16 bits a channel, which Pillow opens as if it were of 8."""
+    rows = b"".join(b"\x00" + (row.astype(">u2") * 257).tobytes() for row in image)
+    header = struct.pack(">IIBBBBB", image.shape[1], image.shape[0], 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
 def test_images_that_are_none() -> None:
     face = Image.fromarray(picture())
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
@@ -355,6 +433,7 @@ def test_images_that_are_none() -> None:
         "large": png(picture(side=128)),
         "palette": saved(face.convert("P")),
         "16 bit": saved(Image.fromarray(np.zeros((64, 64), np.uint16))),
+        "16 bit RGB": deep(picture()),
         "transparent": saved(face.convert("RGBA")),
         "animated": frames,
         "text bomb": text,

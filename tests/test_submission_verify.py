@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ import bundles
 import numpy as np
 import pandas as pd
 import pytest
+from blend_case import Case, install_blend, make_case, rename
 from bundles import Members, forge, png
-from lab_plugins import install, square
-from tiny_base import write_base
+from lab_plugins import square
 from typer.testing import CliRunner
 
 from iddmbench.attacker import ATTACKERS, build_attacker
@@ -25,7 +24,7 @@ from iddmbench.leaderboard import board as boards
 from iddmbench.linking.aggregate import Group, Scored
 from iddmbench.nets import sface as sface_net
 from iddmbench.nets.wheel_files import wheel_file
-from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASES, RunFolder
+from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER, WORST_CASES, RunFolder
 from iddmbench.run import pipeline
 from iddmbench.run.config import make_config
 from iddmbench.submission import verify as module
@@ -34,26 +33,10 @@ from iddmbench.submission.bundle import About, write_bundle
 from iddmbench.submission.images import perceptual_hash
 from iddmbench.submission.names import own_names, public_name, public_options
 from iddmbench.submission.stages import white_box_of
-from iddmbench.submission.verify import Options, Verification, verify
+from iddmbench.submission.verify import Verification
 
 runner = CliRunner()
 SUBJECTS = ("s29", "s30", "s31")
-
-
-class Blend(Defense):
-    """Posts views of the subject's photos, shifted by what no hash follows; strength blends in the next subject's."""
-
-    name = "blend"
-    title = "views of photos instead of generated images"
-
-    surrogate: str = "coarse"
-
-    def surrogates(self) -> tuple[str, ...]:
-        return (self.surrogate,)
-
-    def release(self, images: np.ndarray, bench: Any) -> np.ndarray:
-        person = int(bench.seeds.path[-1][1:])
-        return np.stack([blend(person, i, 0.6 * self.strength) for i in range(len(images))])
 
 
 class Veil(Defense):
@@ -66,47 +49,17 @@ class Veil(Defense):
         return np.clip(references + np.uint8(40 * self.strength), 40, 255).astype(np.uint8)
 
 
-def blend(person: int, index: int, share: float) -> np.ndarray:
-    own = np.roll(square(person, 5 + index % 3), (5 + index, 6 - 2 * index), (0, 1)).astype(float)
-    other = np.roll(square(20 + person % 5, 4), (7, 9), (0, 1)).astype(float)
-    ramp = np.linspace(-25, 25, 64)[None, :, None]
-    return np.clip((1 - share) * own + share * other + ramp, 0, 255).astype(np.uint8)
-
-
-@dataclass(frozen=True)
-class Case:
-    root: Path
-    run: Path
-    bundle: Path
-    base: Path
-
-    def options(self, **changes: Any) -> Options:
-        usual = Options(cache=self.root / "cache", attackers=("coarse", "fine"), base=str(self.base))
-        return replace(usual, **changes)
-
-    def verify(self, bundle: Path, out: Path, **changes: Any) -> Verification:
-        return verify(bundle, out, self.options(**changes))
-
-
 @pytest.fixture(scope="module", autouse=True)
 def plugins() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        install(patch)
-        patch.setitem(DEFENSES._added, "blend", Blend)
+        install_blend(patch)
         patch.setitem(DEFENSES._added, "veil", Veil)
         yield
 
 
 @pytest.fixture(scope="module")
 def case(plugins: None, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    root = tmp_path_factory.mktemp("submission")
-    base = write_base(root / "base")
-    options = {"dataset": "tiny-orl", "subjects": 3, "base": str(base), "defenses": ("blend",)}
-    config = make_config(options | {"strengths": (0.5, 1.0), "attackers": ("coarse", "fine"), "images_per_prompt": 2})
-    assert pipeline.run(config, root / "run", root / "cache") == 0
-    about = About("Blend", ("A. Author",), "https://example.org/paper", "https://example.org/code", "A test.")
-    write_bundle(RunFolder.open(root / "run"), None, about, root / "blend.zip", adapters=root / "cache")
-    return Case(root, root / "run", root / "blend.zip", base)
+    return make_case(tmp_path_factory.mktemp("submission"))
 
 
 @pytest.fixture(scope="module")
@@ -164,16 +117,16 @@ def test_adaptive_attackers_are_verified(case: Case, tmp_path: Path) -> None:
     assert found.attackers == names and not found.differences
     assert any("chosen by the verifier: cross-post:fine, finetune:fine, threshold:coarse" in n for n in found.notes)
     areas = {s.judge: s.hypervolume.value for s in found.standings if s.metric == "r1u"}
-    assert set(areas) == {WORST_CASE, WORST_CASE_ADAPTIVE, "worst-case-transfer", *names}
-    assert areas["worst-case-transfer"] == areas["fine"], "the only plain one that is not white-box"
-    assert areas[WORST_CASE] <= min(areas["fine"], areas["coarse"])
-    assert areas[WORST_CASE_ADAPTIVE] <= min(areas["fine"], areas["finetune:fine"], areas["threshold:coarse"])
+    assert set(areas) == {WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER, *names}
+    assert areas[WORST_CASE_TRANSFER] == areas["fine"], "the only plain one that is not white-box"
+    assert areas[WORST_CASE] <= min(areas["coarse"], areas["fine"]), "white-box ones count"
+    assert areas[WORST_CASE_ADAPTIVE] <= areas[WORST_CASE]
     boards.add(tmp_path / "board", found, "blend")
     (entry,) = boards.read_entries(tmp_path / "board")
     threats = {a.name: a.threat for a in entry.attackers}
     assert threats["finetune:fine"] == threats["cross-post:fine"] == "adaptive"
     assert threats["threshold:coarse"] == "adaptive white-box" and threats["coarse"] == "white-box"
-    assert entry.judged_by("worst-case-transfer") == ["fine"]
+    assert entry.judged_by(WORST_CASE_TRANSFER) == ["fine"]
     assert set(entry.judged_by(WORST_CASE)) <= {"coarse", "fine"}
     assert {s.threat for s in entry.standings if s.judge == WORST_CASE_ADAPTIVE} == {WORST_CASE_ADAPTIVE}
 
@@ -206,7 +159,7 @@ def test_a_claim_on_the_adaptive_worst_case_needs_the_same_attackers(case: Case,
 def test_retrained_cells_agree(case: Case, tmp_path: Path) -> None:
     found = case.verify(case.bundle, tmp_path / "out", retrain=2, seed=3)
     assert [r.agrees for r in found.retrained] == [True, True]
-    assert all(r.gray == 0 for r in found.retrained), "same machine, same bits"
+    assert all(r.gray == 0 and r.equal == r.images for r in found.retrained), "same machine, same bits"
     assert len({r.cell.folder for r in found.retrained}) == 2
 
 
@@ -356,7 +309,9 @@ def test_the_same_defense_in_another_track(case: Case, verified: Verification, t
     thief = forge(case.bundle, tmp_path / "thief.zip", steals)
     found = case.verify(thief, tmp_path / "out", known=boards.known_images(board))
     assert not found.refused and found.track != verified.track
-    assert any("those of submission 'blend', of the same defense in another track" in note for note in found.notes)
+    assert any(
+        "those of submission 'blend', of the same defense and authors in another track" in note for note in found.notes
+    )
 
     def renamed(meta: dict[str, Any], members: Members) -> None:
         steals(meta, members)
@@ -405,15 +360,6 @@ def test_its_own_lora_settings_are_another_track(case: Case, verified: Verificat
     assert found.track != verified.track and "own LoRA settings" in found.unranked
 
 
-def rename(meta: dict[str, Any], members: Members) -> None:
-    """As if the defense were one that the verifier does not know."""
-    text = str(meta).replace("'blend'", "'theirs'")
-    meta.clear()
-    meta.update(eval(text))
-    for name in list(members):
-        members[name.replace("/blend-", "/theirs-")] = members.pop(name)
-
-
 def test_a_defense_that_is_not_installed(case: Case, tmp_path: Path) -> None:
     """Its figures are recomputed, its list of surrogates is its word, and nothing of it is run."""
 
@@ -459,7 +405,7 @@ def test_the_verifiers_copy_of_a_surrogate_is_white_box(case: Case, tmp_path: Pa
 
 
 def test_calling_the_better_attacker_white_box_is_noted(case: Case, verified: Verification) -> None:
-    """The worst case leaves white-box attackers out: calling one so that links well is a way to hide it."""
+    """What is said of unknown systems leaves white-box attackers out: calling one so that links well is a way to hide it."""
     summary = verified.run.summary.copy()
     assert not module._white_box_notes("blend", ("coarse",), summary.assign(value=0.5))
     low = summary.assign(value=np.where(summary["attacker"] == "coarse", 0.2, 0.5))
@@ -600,14 +546,14 @@ def test_posted_knows_flat_images() -> None:
 
 
 def test_one_defense_of_a_run_of_several(case: Case, tmp_path: Path) -> None:
-    """Whom another defense of the run knows does not change a worst case: each bundle claims its own."""
+    """A defense's worst cases are over the same attackers beside another defense as alone."""
     options = {"dataset": "tiny-orl", "subjects": 3, "base": str(case.base), "defenses": ("blend", "pixelate")}
     options |= {"strengths": (0.5, 1.0), "attackers": ("coarse", "fine"), "images_per_prompt": 2, "anchors": True}
     run = tmp_path / "run"
     assert pipeline.run(make_config(options), run, case.root / "cache") == 0
     for name in ("pixelate", "blend"):
         meta = write_bundle(RunFolder.open(run), name, About(name), tmp_path / f"{name}.zip")
-        assert WORST_CASE in {claim.attacker for claim in meta.claims}
+        assert set(WORST_CASES) <= {claim.attacker for claim in meta.claims}
         found = case.verify(tmp_path / f"{name}.zip", tmp_path / name)
         assert not found.differences
 

@@ -1,24 +1,27 @@
 """Training of the embedded base from scratch, on four photos and for two steps."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from iddmbench.datasets.orl import photo
 from iddmbench.micro import build
+from iddmbench.micro.domain import Original
+from iddmbench.micro.gray import GRAY
+from iddmbench.micro.text import name_word
 from iddmbench.models.base import load_base
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("base")
-    with pytest.MonkeyPatch.context() as patch:
-        squares = {p: [photo(p, k).image[10:102] for k in (1, 2)] for p in (1, 2)}
-        patch.setattr(build, "public_photos", lambda: squares)
-        lines: list[str] = []
-        for steps in (1, 2):
-            build.train_base(
-                folder / f"out{steps}", folder / "work", 60, 60, views=1, max_steps=steps, log=lines.append
-            )
+    photos = [Original((p, k), photo(p, k).image[10:102], name_word(p)) for p in (1, 2) for k in (1, 2)]
+    domain = replace(GRAY, originals=lambda faces: photos, views=1)
+    lines: list[str] = []
+    for steps in (1, 2):
+        out, work = folder / f"out{steps}", folder / "work"
+        build.train_base(out, work, 60, 60, domain=domain, max_steps=steps, log=lines.append)
     return folder, lines
 
 

@@ -30,7 +30,9 @@ class Group(TyperGroup):
             with terminable():
                 return super().invoke(ctx)
         except UserError as error:
-            raise _stop(f"error: {error}", USER_ERROR) from error
+            for line in error.lines[:-1]:
+                _say(f"error: {line}")
+            raise _stop(f"error: {error.lines[-1]}", USER_ERROR) from error
         except UsageError as error:
             if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command shows its help
                 raise
@@ -74,8 +76,12 @@ def terminable() -> Iterator[None]:
 
 
 def _stop(message: str, status: int) -> typer.Exit:
-    typer.echo(printable(message), err=True)
+    _say(message)
     return typer.Exit(status)
+
+
+def _say(message: str) -> None:
+    typer.echo(printable(message), err=True)
 
 
 def _where(error: OSError) -> str:

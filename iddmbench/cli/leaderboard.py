@@ -5,10 +5,8 @@ from typing import Annotated
 
 import typer
 
-from iddmbench.cli.submit import outcome, random_seed, slug
+from iddmbench.cli.submit import BOARD, outcome, random_seed, slug
 from iddmbench.errors import UserError
-
-BOARD = Path("leaderboard")
 
 app = typer.Typer(no_args_is_help=True, help="Verified submissions: add one, build the site, look at it.")
 
@@ -43,17 +41,19 @@ def add(
     from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
     from iddmbench.submission.read import open_bundle
-    from iddmbench.submission.verify import GRID, Options, verify
+    from iddmbench.submission.verify import GRID, Options, check_attackers, verify
 
+    check_attackers(attacker or ())
     name = id_ or slug(open_bundle(bundle).meta.name)
     if slug(name) != name:
         raise UserError(f"--id {name}: use small letters, digits and dashes, for example {slug(name)}")
+    _check_board(board)
     set_up_torch(device, threads)
     drawn = seed if seed is not None else random_seed()
     options = Options(
         cache=cache or default_cache(),
         attackers=tuple(attacker or ()),
-        anchors=board / boards.ANCHORS,
+        anchors=anchors if (anchors := board / boards.ANCHORS).is_dir() else None,
         retrain=retrain,
         seed=drawn,
         device=device,
@@ -73,6 +73,11 @@ def add(
     typer.echo(board / boards.ENTRIES / name)
 
 
+def _check_board(board: Path) -> None:
+    if not board.is_dir():
+        raise UserError(f"--board {board}: no such folder; make it for a new leaderboard")
+
+
 @app.command("build")
 def build(
     board: Annotated[Path, typer.Option(help="Leaderboard folder.")] = BOARD,
@@ -82,6 +87,8 @@ def build(
     """Write the static site: open index.html, or put the folder on any web server."""
     from iddmbench.leaderboard.site import build_site
 
+    if not url or url.startswith(("https://", "http://")):  # else `build_site` says what is wrong with it
+        _check_board(board)
     pages = build_site(board, out, url)
     typer.echo(f"{pages} pages: {out / 'index.html'}")
 

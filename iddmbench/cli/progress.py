@@ -1,14 +1,22 @@
 """The progress bar of `run`, with the time that is left."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from iddmbench.errors import printable
+from iddmbench.results.findings import FILE, Finding, lines
 from iddmbench.run.pipeline import Progress as Hooks
 from iddmbench.run.write import CellResult
+
+
+def say_findings(findings: Sequence[Finding], console: Console, where: str = FILE) -> None:
+    """A line each, the warnings first, after a few of them a count."""
+    for line in lines(findings, where=where):
+        style = "yellow" if line.startswith("warning: ") else "dim"
+        console.print(printable(line), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -56,6 +64,7 @@ def bar(lost: set[str] | None = None) -> Iterator[Hooks]:
         progress.update(task, total=cells, completed=0)
 
     hooks = Hooks(
+        premise=lambda findings: say_findings(findings, progress.console),
         start=start,
         cell=cell,
         share=lambda share: progress.update(task, completed=begun + min(share, 1.0) * 0.9),

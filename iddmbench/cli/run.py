@@ -54,6 +54,9 @@ def run(
     precision: Annotated[
         str, typer.Option(help="fp32, bf16 or fp16: of the base model's networks (autocast).")
     ] = "fp32",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Doubts about the photos are errors: nothing is trained then.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/DATASET-DEFENSE-HASH.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
@@ -104,7 +107,7 @@ def run(
     lost: set[str] = set()
     with bar(lost) as progress:
         _log_from_start(progress, folder / "log.txt")
-        failed = run_pipeline(config, folder, cache or default_cache(), device, progress)
+        failed = run_pipeline(config, folder, cache or default_cache(), device, progress, strict)
     print_summary(write_outputs(folder), Console())
     if failed:
         raise UserError(f"{failed} failed cell(s); see {folder / 'failures.txt'}; the same command retries only them")

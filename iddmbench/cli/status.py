@@ -17,7 +17,10 @@ def status(
     from rich.console import Console
     from rich.markup import escape
 
+    from iddmbench.cli.progress import say_findings
     from iddmbench.cli.sweep_view import duration
+    from iddmbench.results.findings import read_findings
+    from iddmbench.results.run_folder import runs_of
     from iddmbench.run.journal import read_journal
     from iddmbench.run.write import is_claimed
 
@@ -51,6 +54,7 @@ def status(
         console.print("  the same command resumes it")
     for memory in peak_memory(folder):
         console.print(memory)
+    say_findings([f for path in runs_of(folder) for f in read_findings(path)], console)
     failed = [event for event in cells.values() if event["status"] != "ok"]
     for event in failed[:failures]:
         where = f"{event['run']} {event['name']}, {duration(event['seconds'])}: {event['error']}"

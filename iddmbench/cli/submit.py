@@ -7,6 +7,8 @@ import typer
 
 from iddmbench.errors import UserError
 
+BOARD = Path("leaderboard")
+
 
 def submit(
     run: Annotated[Path, typer.Argument(help="Finished run folder.")],
@@ -46,8 +48,12 @@ def verify(
     attacker: Annotated[
         list[str] | None, typer.Option(help="Attacker to look with; by default all plain ones that run here.")
     ] = None,
-    anchors: Annotated[Path, typer.Option(help="Folder of trusted anchor bundles.")] = Path("leaderboard/anchors"),
-    board: Annotated[Path, typer.Option(help="Leaderboard whose images must not be copied.")] = Path("leaderboard"),
+    anchors: Annotated[
+        Path | None, typer.Option(help="Folder of trusted anchor bundles; by default leaderboard/anchors.")
+    ] = None,
+    board: Annotated[
+        Path | None, typer.Option(help="Leaderboard whose images must not be copied; by default leaderboard.")
+    ] = None,
     retrain: Annotated[int, typer.Option(min=0, help="How many random cells to train again.")] = 0,
     seed: Annotated[int | None, typer.Option(help="Draws those cells; by default at random, and printed.")] = None,
     root: Annotated[Path | None, typer.Option(help="Your copy of the dataset, where it is not embedded.")] = None,
@@ -57,7 +63,9 @@ def verify(
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of embeddings.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads; 0 leaves it to torch. Cells are trained again on the bundle's own number.")
+    ] = 0,
 ) -> None:
     """Recompute every figure of a bundle from its images, and say what differs. Exit status 1 when it can't be accepted."""
     from iddmbench.cli.progress import bar
@@ -66,9 +74,11 @@ def verify(
     from iddmbench.run.config import dataset_options
     from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
-    from iddmbench.submission.verify import Options, write_verification
+    from iddmbench.submission.verify import Options, check_attackers, write_verification
     from iddmbench.submission.verify import verify as check
 
+    check_attackers(attacker or ())
+    board, anchors = usual(board, BOARD, "--board"), usual(anchors, BOARD / "anchors", "--anchors")
     set_up_torch(device, threads)
     drawn = seed if seed is not None else random_seed()
     options = Options(
@@ -80,7 +90,7 @@ def verify(
         device=device,
         base=base,
         dataset_options=dataset_options(root),
-        known=known_images(board),
+        known=known_images(board) if board else {},
     )
     folder = out or Path("runs") / f"verified-{bundle.stem}"
     with bar() as progress:
@@ -96,6 +106,19 @@ def verify(
         raise typer.Exit(1)
 
 
+def usual(given: Path | None, place: Path, option: str) -> Path | None:
+    """The folder that was named, which must exist, or the usual one; None, with a warning, where there is none.
+
+    Raises UserError for a mistyped one: its checks would be left out without a word.
+    """
+    if given is not None and not given.is_dir():
+        raise UserError(f"{option} {given}: no such folder")
+    if given is None and not place.is_dir():
+        typer.echo(f"warning: no folder {place} here, so nothing is compared with it: name one with {option}", err=True)
+        return None
+    return given or place
+
+
 def outcome(found) -> list[str]:
     """The verdict, then everything that was found, a line each."""
     lines = [f"{'accepted' if found.accepted else 'NOT accepted'}: {found.bundle.meta.name}"]
@@ -107,7 +130,7 @@ def outcome(found) -> list[str]:
         lines.append(f"not ranked: {found.unranked}")
     for one in found.standings:
         if one.judge == "worst-case":
-            lines.append(f"hypervolume, {one.metric} against the worst case: {one.hypervolume}")
+            lines.append(f"hypervolume, {one.metric} against the strongest attacker: {one.hypervolume}")
     return lines
 
 

@@ -27,6 +27,9 @@ def sweep(
     option: Annotated[
         list[str] | None, typer.Option("--executor-option", help="Of Ray or Slurm, KEY=VALUE (slurm_partition=gpu).")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Doubts about the photos are errors: nothing is trained then.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder; by default runs/NAME-HASH.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
     report: Annotated[bool, typer.Option(help="Draw figures and write report.html of every run.")] = True,
@@ -71,7 +74,7 @@ def sweep(
     )
     resources = Resources(setting, workers, folder.resolve(), timeout or None, options)
     with live(wanted, workers) as watch:
-        failed = run_sweep(wanted, plan, folder, lambda: make_executor(executor, resources), watch)
+        failed = run_sweep(wanted, plan, folder, lambda: make_executor(executor, resources), watch, strict)
     if report:
         _reports(folder)
     typer.echo(f"{plan.cells - failed} of {plan.cells} cells, in {folder}")

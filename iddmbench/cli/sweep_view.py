@@ -12,7 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from iddmbench.cli.progress import say_findings
 from iddmbench.errors import printable
+from iddmbench.results.findings import Finding
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.driver import Watch
 from iddmbench.sweep.estimate import estimate
@@ -48,8 +50,13 @@ def live(sweep: Sweep, workers: int) -> Iterator[Watch]:
     """Hooks that keep a table on stderr up to date; where that is no terminal, a line now and then."""
     console = Console(stderr=True)
     view = _View(sweep, workers)
+
+    def premise(findings: list[Finding]) -> None:
+        say_findings(findings, console, "premise.parquet of each run")
+
     if console.is_terminal:
         with Live(view, console=console, refresh_per_second=2):
+            view.watch.premise = premise
             yield view.watch
     else:
         said = [time.monotonic()]
@@ -67,7 +74,7 @@ def live(sweep: Sweep, workers: int) -> Iterator[Watch]:
             view.phase(name)
             console.print(view.line())
 
-        yield Watch(view.planned, result, view.flying, phase)
+        yield Watch(view.planned, result, view.flying, phase, premise)
 
 
 class _View:
@@ -92,6 +99,8 @@ class _View:
     def result(self, result: Result) -> None:
         if result.task.kind == "score":
             self.scored += 1
+        elif result.task.kind == "premise":
+            pass  # of no cell
         elif result.status == "ok":
             self.done[result.task.run] += 1
         else:

@@ -127,7 +127,11 @@ class YuNet(Detector):
         self._lock = threading.Lock()  # the network holds the input size as state
 
     def detect(self, images: Sequence[np.ndarray] | np.ndarray) -> Faces:
-        return largest_faces([self._detect(image) for image in rgb_images(images)])
+        return largest_faces(self.candidates(images))
+
+    def candidates(self, images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
+        """All faces of each image, float32 [faces, 15] in its pixels: box, landmarks (x, y), score, as in `Faces`."""
+        return [self._detect(image) for image in rgb_images(images)]
 
     def fingerprint(self) -> str:
         return f"yunet-{self._hash[:16]}-{self.threshold}-{self.smallest}-{self.largest}-{self.border}"

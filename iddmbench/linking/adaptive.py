@@ -30,6 +30,7 @@ class AdaptiveLinker:
         if parsed is None:
             raise ValueError(f"'{name}' is no adaptive attacker")
         self.name, self.lab = name, lab
+        self.linkers = tuple(linkers)
         self.attackers = [linker.attacker for linker in linkers]
         kind = KINDS[parsed.kind]
         self.adaptive: Adaptive = kind([Gallery.of(linker.gallery, linker.labels) for linker in linkers])

@@ -20,6 +20,8 @@ from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError, one_line
 from iddmbench.linking.adaptive import AdaptiveLinker, Attackers, build_linkers
 from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize_group, threat_of
+from iddmbench.linking.doubts import CODE as PREMISE_CODE
+from iddmbench.linking.doubts import all_findings
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.results.run_folder import label, make_table, table_file
@@ -82,6 +84,16 @@ class Scoring:
     def linkers(self) -> dict[str, Linker]:
         """The plain attackers with their galleries, by name. Raises UserError when one can't work on these photos."""
         return self._built[0]
+
+    @property
+    def systems(self) -> dict[str, Linker]:
+        """All plain systems by name, those that only adaptive attackers wrap included."""
+        wrapped = {
+            system: inner
+            for name, how in self._attackers.adaptive.items()
+            for system, inner in zip(how.bases, self.adaptive[name].linkers, strict=True)
+        }
+        return {**self.linkers, **wrapped}
 
     @property
     def adaptive(self) -> dict[str, AdaptiveLinker]:
@@ -228,6 +240,34 @@ class Scoring:
             write_table(out / table_file("calibration"), make_table("calibration", rows))
 
         return self.lab.store.fetch("calibration", key, compute)
+
+    def premise(self) -> Path:
+        """Folder with what is doubtful about the photos and the systems (results/findings.py), found before any training."""
+
+        def compute(out: Path) -> None:
+            found = all_findings(self.lab, self.subjects, self.systems)
+            write_table(out / table_file("premise"), make_table("premise", [finding.row for finding in found]))
+
+        return self.lab.store.fetch("premise", self._premise_key, compute)
+
+    def has_premise(self) -> bool:
+        return self.lab.store.has("premise", self._premise_key)
+
+    def premise_digest(self) -> str:
+        return digest(self._premise_key)
+
+    @cached_property
+    def _premise_key(self) -> dict[str, Any]:
+        systems = self._attackers.systems
+        return {
+            "data": self.lab.data.fingerprint,
+            "skipped": [[skipped.name, skipped.reason] for skipped in self.lab.data.skipped],
+            "subjects": [subject.name for subject in self.subjects],
+            "attackers": {name: [a.fingerprint(), list(a.trained_on_datasets)] for name, a in systems.items()},
+            "base": [self.lab.base.name, self.lab.base.recipe.model_dump(mode="json")["trained_on"]],
+            "detector": self.lab.detector.fingerprint(),
+            "code": [PREMISE_CODE, STAGES["embed"]],
+        }
 
     def _key(self, condition: Condition, lost: Mapping[str, str], able: Sequence[str]) -> dict[str, Any]:
         key = {

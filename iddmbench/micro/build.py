@@ -1,21 +1,21 @@
-"""Train the embedded base model from scratch and save it as a Stable-Diffusion-shaped folder."""
+"""Train an embedded base model and save it as a Stable-Diffusion-shaped folder."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from iddmbench.faces.detect import YuNet
-from iddmbench.micro.card import RECIPE, write_card
+from iddmbench.micro.card import write_card
+from iddmbench.micro.domain import Domain, get_domain
+from iddmbench.micro.start import Start
 from iddmbench.micro.text import save_tokenizer
-from iddmbench.micro.train_unet import encode_views, new_scheduler, train_unet
+from iddmbench.micro.train_unet import new_scheduler, train_unet
 from iddmbench.micro.train_vae import train_vae
-from iddmbench.models.recipe import Recipe
-from iddmbench.photos.references import face_square
+from iddmbench.micro.views import views_once
+from iddmbench.models.base import open_base
 
 
 def assemble(
@@ -44,41 +44,57 @@ def assemble(
     config.write_text(re.sub(r'"dtype": "\w+"', '"dtype": "float32"', config.read_text()))
 
 
-def public_photos() -> dict[int, list[np.ndarray]]:
-    """Face squares of ORL people 1-28, all ten photos of each; the subjects under test are never seen."""
-    from iddmbench.datasets.orl import PUBLIC, photo
-
-    detector = YuNet()
-    people = {p: [photo(p, k).image for k in range(1, 11)] for p in PUBLIC}
-    boxes = {p: detector.detect(images).boxes for p, images in people.items()}
-    frame = Recipe.model_validate(RECIPE).frame
-    return {
-        p: [face_square(x, b, frame) for x, b in zip(images, boxes[p], strict=True)] for p, images in people.items()
-    }
-
-
 def train_base(
     out: Path,
     work: Path,
     vae_minutes: float,
     unet_minutes: float,
     seed: int = 0,
-    views: int = 24,
+    domain: Domain | None = None,
+    faces: Path | None = None,
     max_steps: int = 1_000_000,
     log: Callable[[str], None] = print,
 ) -> None:
-    """Train both stages within the given times and write the model to `out`; checkpoints in `work` let it resume."""
+    """Train both stages within the given times and write the model to `out`; checkpoints in `work` let it resume.
+
+    Raises UserError when the training photos of `domain` (by default the gray base's) are not there.
+    """
+    domain = domain or get_domain("micro")
     work.mkdir(parents=True, exist_ok=True)
-    photos = public_photos()
-    vae = train_vae([x for group in photos.values() for x in group], work, vae_minutes, seed, log, max_steps=max_steps)
-    save_tokenizer(work / "tokenizer")
+    originals = domain.originals(faces)
+    start = Start(open_base(domain.start)) if domain.start else None
+    vae = train_vae(
+        [original.square for original in originals],
+        work,
+        vae_minutes,
+        seed,
+        log,
+        domain.wide,
+        domain.blended,
+        max_steps=max_steps,
+        start=start.vae if start else None,
+    )
+    save_tokenizer(work / "tokenizer", domain.words)
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    data = encode_views(photos, vae, views, seed)
-    log(f"{len(data.people)} views encoded, scaling factor {data.scaling_factor:.4f}")
-    unet, text = train_unet(data, tokenizer, work, unet_minutes, seed, log, max_steps=max_steps)
+    data = views_once(work / "views.pt", originals, domain, vae, steps_done(work / "vae.pt"), seed, log)
+    log(f"{len(data.names)} views encoded, scaling factor {data.scaling_factor:.4f}")
+    del originals
+    unet, text = train_unet(
+        data,
+        tokenizer,
+        work,
+        unet_minutes,
+        seed,
+        log,
+        max_steps=max_steps,
+        average_decay=domain.average,
+        start=(lambda u, t: start.unet(u, t, tokenizer)) if start else None,
+    )
     assemble(vae, unet, text, tokenizer, data.scaling_factor, out)
     command = f"iddmbench train-base OUT --vae-minutes {vae_minutes:g} --unet-minutes {unet_minutes:g} --seed {seed}"
-    write_card(out, command, steps_done(work / "vae.pt"), steps_done(work / "unet.pt"), seed)
+    if domain.name != "micro":
+        command = command.replace("OUT", f"OUT --recipe {domain.name} --faces WORK")
+    write_card(out, domain, command, steps_done(work / "vae.pt"), steps_done(work / "unet.pt"), seed)
 
 
 def steps_done(checkpoint: Path) -> int:

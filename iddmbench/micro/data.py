@@ -1,4 +1,4 @@
-"""Training images of the embedded base model: ORL's public people, augmented."""
+"""Random views of the training photos of an embedded base."""
 
 from dataclasses import dataclass
 
@@ -20,13 +20,6 @@ class Spread:
     shift: float
     angle: float
     light: float
-
-
-WIDE = Spread(zoom=0.1, shift=0.03, angle=3.0, light=0.12)
-"""For the autoencoder, which should encode any face."""
-
-NARROW = Spread(zoom=0.04, shift=0.012, angle=1.2, light=0.06)
-"""For the diffusion model: 280 photos teach the face distribution sooner when the framing varies little."""
 
 
 def augment(image: np.ndarray, rng: np.random.Generator, spread: Spread) -> np.ndarray:

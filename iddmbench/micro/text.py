@@ -1,7 +1,8 @@
-"""Captions and tokenizer of the embedded base model.
+"""Captions and tokenizer of the embedded base models.
 
 The captions name what can be computed from an image (`iddmbench.faces.attributes`), so that the text condition means
-something and prompt adherence can be measured with the same functions, plus one word per public person.
+something and prompt adherence can be measured with the same functions, plus one word per public person where a person has
+many photos.
 """
 
 import json
@@ -11,10 +12,15 @@ from pathlib import Path
 import numpy as np
 from tokenizers import pre_tokenizers
 
-from iddmbench.faces.attributes import FRAMINGS, LIGHTS, POSES, caption
+from iddmbench.faces.attributes import caption
 
 RARE = ("sks", "zwx", "qyv", "hlt", "bnd", "xkj", "ohwx", "vrt")
 """Words that never name anyone: personalization binds a new person to one of them."""
+
+COMMON = tuple(
+    ["portrait", "dslr", "selfie", "image", "picture", "face", "man", "woman", "the", "in", "with", "at", "studio"]
+)
+"""Further words that prompts may hold."""
 
 MAX_TOKENS = 32
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -26,14 +32,14 @@ def name_word(person: int) -> str:
     return consonants[person % 13] + vowels[person % 5] + consonants[(person * 7 + 3) % 13] + vowels[(person // 5) % 5]
 
 
-def random_caption(person: int, parts: Sequence[str], rng: np.random.Generator) -> str:
-    """A training caption: the name or not, each attribute or not; empty in one of ten, for guidance."""
+def random_caption(name: str, parts: Sequence[str], rng: np.random.Generator) -> str:
+    """A training caption: the name ("": there is none) or not, each part or not; empty in one of ten, for guidance."""
     if rng.random() < 0.1:
         return ""
     draw = rng.random()
-    if draw < 0.6:
-        who = f"{name_word(person)} person"
-    elif draw < 0.7:
+    if name and draw < 0.6:
+        who = f"{name} person"
+    elif draw < 0.7 if name else draw < 0.25:
         who = f"{RARE[rng.integers(len(RARE))]} person"
     else:
         who = "person"
@@ -61,35 +67,19 @@ def word_merges(words: Sequence[str]) -> list[tuple[str, str]]:
     return merges
 
 
-def save_tokenizer(folder: Path) -> None:
-    """Write vocab.json and merges.txt of a byte-level BPE in CLIP's format, trained on the captions' words.
+def save_tokenizer(folder: Path, words: Sequence[str] = COMMON) -> None:
+    """Write vocab.json and merges.txt of a byte-level BPE in CLIP's format, in which each of `words` is one token.
 
     Every byte is in the vocabulary, alone and at a word's end, so any prompt can be encoded.
     """
-    corpus = ["a", "photo", "of", "person", *RARE, *(name_word(p) for p in range(1, 29))]
-    corpus += " ".join((*POSES, *FRAMINGS, *LIGHTS)).replace("-", " ").split()
-    corpus += [
-        "portrait",
-        "dslr",
-        "selfie",
-        "image",
-        "picture",
-        "face",
-        "man",
-        "woman",
-        "the",
-        "in",
-        "with",
-        "at",
-        "studio",
-    ]
+    corpus = list(dict.fromkeys(["a", "photo", "of", "person", *RARE, *words]))
     merges = word_merges(corpus)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, *(c + "</w>" for c in alphabet), *("".join(m) for m in merges)]
-    words = [*dict.fromkeys(tokens), START, END]
+    vocabulary = [*dict.fromkeys(tokens), START, END]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(
-        json.dumps(dict(zip(words, range(len(words)), strict=True)), ensure_ascii=False), encoding="utf-8"
+        json.dumps({token: k for k, token in enumerate(vocabulary)}, ensure_ascii=False), encoding="utf-8"
     )
     lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,22 +1,18 @@
-"""Second stage of the embedded base: a text-conditioned latent diffusion model of faces."""
+"""Second stage of an embedded base: a text-conditioned latent diffusion model of faces."""
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
-from torch import Tensor, nn
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from iddmbench.faces.attributes import attributes
-from iddmbench.faces.detect import YuNet
-from iddmbench.micro.data import NARROW, augment, to_tensor
 from iddmbench.micro.text import MAX_TOKENS, random_caption
+from iddmbench.micro.views import Views
 from iddmbench.seeds import Seeds
 
 TEXT_WIDTH = 128
@@ -32,43 +28,6 @@ UNET = {
     "attention_head_dim": 4,  # the number of heads, by diffusers' historic naming
     "norm_num_groups": 16,
 }
-
-
-@dataclass(frozen=True)
-class Views:
-    """Augmented views of the public people, encoded once.
-
-    latents: float32 [N, 16, 8, 8], scaled to unit variance; people: int [N]; parts: pose, framing and light of each.
-    """
-
-    latents: Tensor
-    people: list[int]
-    parts: list[tuple[str, str, str]]
-    scaling_factor: float
-
-
-def encode_views(photos: dict[int, list[np.ndarray]], vae: AutoencoderKL, views: int, seed: int) -> Views:
-    """`views` augmented views of every photo; a view in which no face is found is drawn again (at most five times)."""
-    detector = YuNet()
-    images, people, parts = [], [], []
-    for person, originals in photos.items():
-        for k, original in enumerate(originals):
-            for v in range(views):
-                for attempt in range(5):
-                    view = augment(original, Seeds(seed).child("view", person, k, v, attempt).numpy(), NARROW)
-                    face = detector.detect([view])
-                    if face.found[0]:
-                        images.append(view)
-                        people.append(person)
-                        parts.append(attributes(view, face.landmarks[0]))
-                        break
-    latents = []
-    with torch.inference_mode():
-        for start in range(0, len(images), 64):
-            latents.append(vae.encode(to_tensor(np.stack(images[start : start + 64]))).latent_dist.mean)
-    z = torch.cat(latents).clone()
-    factor = 1 / float(z.std())
-    return Views(z * factor, people, parts, factor)
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -108,14 +67,19 @@ def train_unet(
     log: Callable[[str], None],
     batch_size: int = 16,
     max_steps: int = 1_000_000,
+    average_decay: float = 0.9995,
+    start: Callable[[UNet2DConditionModel, CLIPTextModel], None] | None = None,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """Train UNet and text encoder together until the time or the steps are spent; resumes from `folder/unet.pt`.
+    `start` fills the fresh networks with other weights than random ones.
 
     Velocity prediction (Salimans and Ho 2022, arXiv 2202.00512), AdamW, cosine rate from 5e-4, averaged weights.
     """
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(**UNET).to(memory_format=torch.channels_last)
     text = new_text_encoder(tokenizer)
+    if start is not None:
+        start(unet, text)
     modules = nn.ModuleDict({"unet": unet, "text_encoder": text}).train()
     average = {name: p.detach().clone() for name, p in modules.named_parameters()}
     optimizer = torch.optim.AdamW(modules.parameters(), lr=5e-4, betas=(0.9, 0.99), weight_decay=1e-2)
@@ -136,10 +100,10 @@ def train_unet(
             group["lr"] = 5e-4 * min(1, (step + 1) / 200) * (0.52 + 0.48 * math.cos(math.pi * progress))
         seeds = Seeds(seed).child("unet", step)
         rng, generator = seeds.numpy(), seeds.child("noise").torch()
-        chosen = rng.integers(len(data.people), size=batch_size)
-        captions = [random_caption(data.people[i], data.parts[i], rng) for i in chosen]
+        chosen = rng.integers(len(data.names), size=batch_size)
+        captions = [random_caption(data.names[i], data.parts[i], rng) for i in chosen]
         tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        z = data.latents[torch.from_numpy(chosen)]
+        z = data.latents[torch.from_numpy(chosen)].float()
         noise = torch.randn(z.shape, generator=generator)
         t = torch.randint(0, 1000, (batch_size,), generator=generator)
         noisy = scheduler.add_noise(z, noise, t).to(memory_format=torch.channels_last)
@@ -149,7 +113,7 @@ def train_unet(
         loss.backward()
         nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
         optimizer.step()
-        decay = min(0.9995, (step + 1) / (step + 10))
+        decay = min(average_decay, (step + 1) / (step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(average.values()), list(modules.parameters()), 1 - decay)
         step += 1

@@ -1,4 +1,4 @@
-"""First stage of the embedded base: an autoencoder of 64x64 faces with 8x8x16 latents."""
+"""First stage of an embedded base: an autoencoder of 64x64 faces with 8x8x16 latents."""
 
 import math
 import time
@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional as F
 
-from iddmbench.micro.data import SIDE, WIDE, augment, to_tensor
+from iddmbench.micro.data import SIDE, Spread, augment, to_tensor
 from iddmbench.nets.efficientnet import EfficientNetLite0
 from iddmbench.seeds import Seeds
 
@@ -30,18 +30,20 @@ CONFIG = {
 
 
 def blend(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A soft mixture of two views, so that the autoencoder does not only know the public people's faces."""
+    """A soft mixture of two views, so that the autoencoder does not only know a few people's faces."""
     ramp = cv2.resize(rng.random((3, 3)).astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)[..., None]
     weight = np.clip(ramp, 0, 1)
     return (weight * a + (1 - weight) * b).astype(np.uint8)
 
 
-def batch(photos: list[np.ndarray], size: int, rng: np.random.Generator) -> torch.Tensor:
+def batch(
+    photos: list[np.ndarray], size: int, rng: np.random.Generator, spread: Spread, blended: float
+) -> torch.Tensor:
     views = []
     for _ in range(size):
-        view = augment(photos[rng.integers(len(photos))], rng, WIDE)
-        if rng.random() < 0.3:
-            view = blend(view, augment(photos[rng.integers(len(photos))], rng, WIDE), rng)
+        view = augment(photos[rng.integers(len(photos))], rng, spread)
+        if rng.random() < blended:
+            view = blend(view, augment(photos[rng.integers(len(photos))], rng, spread), rng)
         views.append(view)
     return to_tensor(np.stack(views))
 
@@ -58,15 +60,21 @@ def train_vae(
     minutes: float,
     seed: int,
     log: Callable[[str], None],
+    spread: Spread,
+    blended: float = 0.0,
     batch_size: int = 8,
     max_steps: int = 1_000_000,
+    start: Callable[[AutoencoderKL], None] | None = None,
 ) -> AutoencoderKL:
     """Train until the time or the steps are spent; resumes from `folder/vae.pt`; returns the averaged weights.
+    `start` fills the fresh network with other weights than random ones.
 
     Loss: L1 + 0.5 * L1 of differences + 0.05 * EfficientNet feature distance + 1e-4 * KL.
     """
     torch.manual_seed(seed)
     model = AutoencoderKL(**CONFIG).to(memory_format=torch.channels_last)
+    if start is not None:
+        start(model)
     average = AutoencoderKL(**CONFIG).requires_grad_(False)
     average.load_state_dict(model.state_dict())
     features = EfficientNetLite0(map_size=64)
@@ -86,7 +94,7 @@ def train_vae(
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * min(1, progress)))
         rng = Seeds(seed).child("vae", step).numpy()
-        x = batch(photos, batch_size, rng).to(memory_format=torch.channels_last)
+        x = batch(photos, batch_size, rng, spread, blended).to(memory_format=torch.channels_last)
         posterior = model.encode(x).latent_dist
         z = posterior.mean + posterior.std * torch.randn(posterior.mean.shape)
         y = model.decode(z).sample

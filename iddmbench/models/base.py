@@ -15,6 +15,7 @@ from torch import Tensor
 
 from iddmbench.errors import UserError, first_line
 from iddmbench.models.check import check_name, check_parts
+from iddmbench.models.recipe import FILE as RECIPE
 from iddmbench.models.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
@@ -220,16 +221,29 @@ def _fingerprint(folder: Path) -> str:
 
 
 def _content_hash(path: Path) -> bytes:
-    """SHA-256 of a file; of a configuration, as it would be if its dtype were that of the weights beside it.
+    """SHA-256 of a file; of a configuration, as it would be if its dtype were that of the weights beside it; of a recipe,
+    without what it says of whom the base was trained on, which changes no image.
 
     transformers loads a part in the dtype that its configuration names, diffusers one without in float32. Which it is changes
     nothing here, where every part is made float32: a base is the same one whether plain diffusers can mix its parts or not.
     """
+    if path.name == RECIPE:
+        return hashlib.sha256(_without_declaration(path.read_bytes())).digest()
     stored = _stored_dtype(path.with_name("model.safetensors")) if path.name == "config.json" else ""
     if not stored:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     return hashlib.sha256(re.sub(rb'"dtype": "\w+"', f'"dtype": "{stored}"'.encode(), path.read_bytes())).digest()
+
+
+def _without_declaration(content: bytes) -> bytes:
+    """A recipe's file without `trained_on`; as it is where it has none, or is damaged, of which `read_recipe` tells."""
+    try:
+        recipe = json.loads(content)
+        del recipe["trained_on"]
+    except (ValueError, KeyError, TypeError):
+        return content
+    return (json.dumps(recipe, indent=2) + "\n").encode()
 
 
 def _stored_dtype(weights: Path) -> str:

@@ -22,9 +22,10 @@ class Prompts(BaseModel):
 
     instance: str = Field("a photo of sks person", description="names the subject in training")
     class_: str = Field("a photo of person", alias="class", description="names the class in prior preservation")
-    captions: Literal["instance", "attributes"] = Field(
+    captions: Literal["instance", "attributes", "portrait"] = Field(
         "instance",
-        description="reference photos are captioned by the instance prompt alone, or with their pose, framing and light",
+        description="reference photos are captioned by the instance prompt alone, or with their pose, framing and light, "
+        "or with their pose, smile, light and backdrop",
     )
     evaluation: tuple[str, ...] = Field(
         (
@@ -71,6 +72,10 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     grayscale: bool = Field(False, description="the base knows gray photos only: references are converted")
+    trained_on: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="datasets whose people it was trained on, with their names; no names: all of them",
+    )
     frame: float = Field(
         1.6,  # the whole head; Stable Diffusion was trained on photos of every framing
         ge=1,

@@ -1,6 +1,8 @@
 """The base class of dataset plugins (datasets/): where the photos come from and how they are split."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar
 
 from iddmbench.registry import Registry
 from iddmbench.types import FaceData
@@ -12,6 +14,8 @@ class FaceDataset(ABC):
     name: str
     title: str
     licence: str
+    referees: ClassVar[Mapping[str, str]] = {}
+    """SHA-256 of the weights of recognition systems that can't be attackers on these photos, and why."""
 
     @abstractmethod
     def load(self) -> FaceData:
@@ -23,6 +27,7 @@ DATASETS: Registry[FaceDataset] = Registry(
     FaceDataset,  # type: ignore[type-abstract]
     {
         "orl": "iddmbench.datasets.orl:ORL",
+        "synthetic": "iddmbench.datasets.synthetic:Synthetic",
         "folder": "iddmbench.datasets.folder:Folder",
         "vggface2": "iddmbench.datasets.vggface2:VGGFace2",
         "celebahq": "iddmbench.datasets.celebahq:CelebAHQ",

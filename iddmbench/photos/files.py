@@ -8,9 +8,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from iddmbench.errors import first_line
 from iddmbench.faces.detect import Detector
+from iddmbench.photos.faults import turned_by
 from iddmbench.types import Photo, Skipped, pixel_digest
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+TURNED = "no face found, but there is one after a turn by"
 LONGEST = 1024
 """Longest side kept in pixels; larger photos are reduced, which bounds memory and costs the linker nothing."""
 
@@ -32,7 +34,8 @@ def usable_photo(path: Path, name: str, detector: Detector) -> Photo | Skipped:
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
         return Skipped(name, f"unreadable: {first_line(error)}")
     if not detector.detect([image]).found[0]:
-        return Skipped(name, "no face found")
+        turned = turned_by(image, detector)
+        return Skipped(name, f"{TURNED} {turned}: turn it upright" if turned else "no face found")
     return Photo(name, pixel_digest(image), partial(read_photo, path))
 
 

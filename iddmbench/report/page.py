@@ -10,6 +10,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from iddmbench.results import selection
+from iddmbench.results.findings import from_rows, in_order
 from iddmbench.results.headline import FEW, headlines
 from iddmbench.results.metric_info import metric
 from iddmbench.results.paired import comparisons
@@ -36,6 +37,7 @@ TITLES = {
 }
 POLICIES = ("acquired", "miss", "chance", "headline")
 MANY, COLUMNS, MOST = 60, 24, 4000
+MOST_DOUBTS = 40
 """Rows from which on a table is closed at first, columns from which on subjects are the columns, and rows from which on the
 table of every figure stays in its file."""
 
@@ -76,10 +78,12 @@ def report(run: RunFolder, drawings: Drawings) -> str:
         run=run,
         facts=facts(run),
         headlines=headlines(summary),
+        doubts=in_order(from_rows(run.premise.to_dict("records"))),
         failed=failed_table(run),
         privacy=privacy_table(summary, summary.attackers),
         worst=privacy_table(summary, []),
         many=MANY,
+        most_doubts=MOST_DOUBTS,
         utility=utility_table(summary),
         compared=compared_table(summary),
         policies=policy_table(summary),

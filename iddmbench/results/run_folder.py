@@ -1,6 +1,7 @@
 """A run folder: what it holds, and read access to it. The writer takes file names and columns from here.
 
 config.json, environment.json      how the run was made
+premise.parquet                    one row per doubt about photos and systems (results/findings.py), written first
 failures.txt                       tracebacks of the cells that failed; absent when none did
 cells.parquet                      one row per cell: subject x defense x strength x seed
 probes.parquet                     one row per generated image x attacker
@@ -105,6 +106,7 @@ TABLES: dict[str, dict[str, type]] = {
         "threshold_low": float,
         "threshold_high": float,
     },
+    "premise": {"kind": str, "severity": str, "subject": str, "photo": str, "attacker": str, "text": str},
     "summary": {
         "defense": str,
         "strength": float,
@@ -212,6 +214,10 @@ class RunFolder:
     @cached_property
     def calibration(self) -> pd.DataFrame:
         return self._table("calibration")
+
+    @cached_property
+    def premise(self) -> pd.DataFrame:
+        return self._table("premise")
 
     @cached_property
     def summary(self) -> pd.DataFrame:

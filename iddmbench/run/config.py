@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from iddmbench.adaptive import roots
-from iddmbench.attacker import build_attacker
+from iddmbench.attacker import NetworkAttacker, build_attacker
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.guards import errors_of
@@ -157,18 +157,22 @@ class RunConfig(BaseModel):
     def check(self) -> None:
         """Raises UserError for an unknown plugin, option or value, before anything is computed."""
         check_options(self.dataset, self.dataset_options)
+        referees = DATASETS.get(self.dataset).referees
         for attacker in dict.fromkeys(root for name in self.attackers for root in roots(name)):
             with errors_of(f"attacker '{attacker}'"):
-                problem = build_attacker(attacker).available()
+                built = build_attacker(attacker)
+                problem = built.available()
             if problem:
                 raise UserError(f"attacker '{attacker}' can't run: {problem}")
+            if isinstance(built, NetworkAttacker) and (reason := referees.get(built.weights_hash())):
+                raise UserError(f"attacker '{attacker}' can't judge dataset '{self.dataset}': {reason}")
         if not self.attackers:
             raise UserError("give at least one attacker")
         for defense in self.plan():
             with errors_of(f"defense '{defense.name}'"):
                 surrogates = defense.surrogates()
             for name in surrogates:
-                _check_surrogate(name)
+                _check_surrogate(name, defense.differentiates)
             if self.threat == "unauthorized" and not (defense.anchor or defense.acts_on("protect")):
                 raise UserError(
                     f"defense '{defense.name}' does not act on the photos, so it does nothing in the unauthorized setting: "
@@ -218,13 +222,14 @@ def first_of(error: ValidationError) -> str:
 
 
 @lru_cache
-def _check_surrogate(name: str) -> None:
+def _check_surrogate(name: str, differentiates: bool) -> None:
     """Raises UserError for an attacker that can't be a surrogate, or not here."""
     with errors_of(f"surrogate '{name}'"):
         attacker = build_attacker(name)
         if problem := attacker.available():
             raise UserError(f"surrogate '{name}' can't run: {problem}")
-        attacker.network()
+        if differentiates:
+            attacker.network()
 
 
 def check_options(dataset: str, options: dict[str, Any]) -> None:

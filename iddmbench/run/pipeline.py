@@ -10,22 +10,26 @@ from pathlib import Path
 from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.errors import one_line
 from iddmbench.linking.score import Scoring
+from iddmbench.results.findings import Finding, check_strict
+from iddmbench.results.run_folder import table_file
 from iddmbench.run.config import RunConfig
 from iddmbench.run.journal import Journal
 from iddmbench.run.plan import RunPlan
-from iddmbench.run.write import CellResult, begin, stops, write_run
+from iddmbench.run.write import CellResult, begin, stops, write_premise, write_run
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Progress:
-    """What a caller may watch: `start(cells)`, then for each `cell(name, cached)`, `share(x)` in [0, 1] and `done(outcome)`.
+    """What a caller may watch: `premise(findings)` before anything is trained, `start(cells)`, then for each cell
+    `cell(name, cached)`, `share(x)` in [0, 1] and `done(outcome)`.
 
     `done` is called once more for a cell that turns out to have failed when it is scored; `lost(attacker, condition, error)`
     for each attacker without figures there.
     """
 
+    premise: Callable[[list[Finding]], None] = lambda findings: None
     start: Callable[[int], None] = lambda cells: None
     cell: Callable[[str, bool], None] = lambda name, cached: None
     share: Callable[[float], None] = lambda share: None
@@ -33,12 +37,20 @@ class Progress:
     lost: Callable[[str, str, str], None] = lambda attacker, condition, error: None
 
 
-def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress: Progress | None = None) -> int:
+def run(
+    config: RunConfig,
+    out: Path,
+    cache: Path,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    strict: bool = False,
+) -> int:
     """Do what `config` asks and fill `out`; returns the number of failed cells.
 
     A cell that raises is recorded as failed, with its traceback in the folder, and the others go on. An attacker that raises
     has no figures for that condition, and the others have theirs. A full disk stops the run.
     Everything computed is in `cache`, so the same call resumes and recomputes nothing.
+    strict: doubts about the photos (results/findings.py) are errors. Raises UserErrors for them, before anything is trained.
     Raises UserError before anything is computed when the configuration or the data are wrong, or `out` is another run's.
     """
     study = RunPlan.of(config, cache, device)
@@ -55,18 +67,27 @@ def run(config: RunConfig, out: Path, cache: Path, device: str = "cpu", progress
             progress.lost(attacker, condition, error)
 
         watched = replace(progress, done=done, lost=lost)
-        _, outcomes = measure(study.cells, study.lab, config.attackers, out, watched)
+        _, outcomes = measure(study.cells, study.lab, config.attackers, out, watched, strict)
         failed = sum(not outcome.ok for outcome in outcomes)
         journal.end(failed)
     return failed
 
 
 def measure(
-    cells: Sequence[Cell], lab: CellStages, attackers: Sequence[str], out: Path, progress: Progress
+    cells: Sequence[Cell],
+    lab: CellStages,
+    attackers: Sequence[str],
+    out: Path,
+    progress: Progress,
+    strict: bool = False,
 ) -> tuple[Scoring, list[CellResult]]:
-    """Compute every cell, and write `out` with its images and all tables."""
+    """Look at the photos, compute every cell, and write `out` with its images and all tables. strict: see `run`."""
     scoring = Scoring.of(lab, attackers, cells)
     _ = scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
+    findings = write_premise(out, scoring)
+    if strict:
+        check_strict(findings, str(out / table_file("premise")))
+    progress.premise(findings)
     if not all(map(lab.is_cached, cells)):
         lab.base.load()
         lab.store.check_writable()

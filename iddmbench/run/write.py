@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from iddmbench.cells.stages import Cell
 from iddmbench.errors import UserError, one_line
 from iddmbench.linking.score import Scoring, cell_identity, read_rows
+from iddmbench.results.findings import Finding, from_rows
 from iddmbench.results.run_folder import (
     CONFIG,
     ENVIRONMENT,
@@ -130,6 +131,13 @@ def written(out: Path, file: str) -> dict[str, Any] | None:
     if not isinstance(found, dict):
         raise UserError(f"{out / file} is damaged: {WAYS_OUT}")
     return found
+
+
+def write_premise(out: Path, scoring: Scoring) -> list[Finding]:
+    """Look at the photos before anything is trained, and keep what is doubtful in `out`."""
+    table = read_rows(scoring.premise(), "premise")
+    write_table(out / table_file("premise"), table)
+    return from_rows(table.to_dict("records"))
 
 
 def write_run(

@@ -54,7 +54,7 @@ def copies_of_photos(posted: Sequence[Posted], data: FaceData, side: int) -> lis
     as references are, and mirrored."""
     own, unseen, public = _dataset_hashes(data, side)
     problems = []
-    for title, cells in _by_condition(posted):
+    for title, cells in by_condition(posted):
         near = total = 0
         for one in cells:
             strangers = np.concatenate([public, *(h for n, h in {**_others(own, one), **unseen}.items() if len(h))])
@@ -72,7 +72,7 @@ def copies_of_photos(posted: Sequence[Posted], data: FaceData, side: int) -> lis
 def copies_between_subjects(posted: Sequence[Posted]) -> list[str]:
     """Conditions that post one image for several subjects. The un-personalized anchor is no condition of that kind."""
     problems = []
-    for title, cells in _by_condition(posted):
+    for title, cells in by_condition(posted):
         if cells[0].cell.defense == "generic":
             continue
         bits = np.concatenate([one.bits[~one.flat] for one in cells])
@@ -96,6 +96,11 @@ class Known:
     defense: str
     track: str
     cells: Mapping[str, Sequence[np.ndarray]]
+    authors: tuple[str, ...] = ()
+
+    def by(self, authors: Sequence[str]) -> bool:
+        """Whether it has the same authors; of one that names none nobody can say."""
+        return bool(self.authors) and {a.casefold() for a in self.authors} == {a.casefold() for a in authors}
 
 
 def copies_of_submissions(
@@ -111,7 +116,7 @@ def copies_of_submissions(
         others: by the submissions' names.
     """
     problems = []
-    for title, cells in _by_condition(posted):
+    for title, cells in by_condition(posted):
         if cells[0].cell.strength is None:
             continue
         for name, known in others.items():
@@ -132,7 +137,7 @@ def copies_of_submissions(
 
 def flat_images(posted: Sequence[Posted]) -> list[str]:
     problems = []
-    for title, cells in _by_condition(posted):
+    for title, cells in by_condition(posted):
         if count := sum(int(one.flat.sum()) for one in cells):
             problems.append(f"{title}: {count} of {sum(len(one.flat) for one in cells)} images show nothing")
     return problems
@@ -168,7 +173,7 @@ def dependence(group: Group, references: Mapping[str, np.ndarray], seed: int = 0
     return Dependence(value, float((1 + (drawn >= value - 1e-12).sum()) / (1 + PERMUTATIONS)))
 
 
-def _by_condition(posted: Sequence[Posted]) -> list[tuple[str, list[Posted]]]:
+def by_condition(posted: Sequence[Posted]) -> list[tuple[str, list[Posted]]]:
     found: dict[tuple[str, float | None], list[Posted]] = {}
     for one in posted:
         found.setdefault((one.cell.defense, one.cell.strength), []).append(one)

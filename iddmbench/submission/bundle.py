@@ -17,7 +17,7 @@ from safetensors.torch import save
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES
-from iddmbench.results.run_folder import RunFolder
+from iddmbench.results.run_folder import WORST_CASE_TRANSFER, RunFolder
 from iddmbench.submission.images import png
 from iddmbench.submission.names import public_name, public_options
 from iddmbench.submission.schema import ANCHORS, MEMBER, SUBMISSION_SCHEMA, CellFacts, Submission, parse_submission
@@ -68,6 +68,10 @@ def write_bundle(
     fingerprints = dict(zip(run.calibration["attacker"], run.calibration["fingerprint"], strict=True))
     white_box = about.white_box or _surrogates(run, name)
     claimed = run.summary[run.summary["defense"].isin(keep)]
+    if set(white_box) != set(
+        _surrogates(run, name)
+    ):  # the run took other attackers for unknown ones than the bundle says
+        claimed = claimed[claimed["attacker"] != WORST_CASE_TRANSFER]
     content = {
         "schema": SUBMISSION_SCHEMA,
         "name": about.name,

@@ -22,6 +22,9 @@ def decode(content: bytes, side: int, name: str) -> np.ndarray:
     """
     if not content.startswith(SIGNATURE):
         raise UserError(f"{name} is no PNG image")
+    # Pillow turns 16 bits a channel into 8 without a word; depth and colour type are bytes 24 and 25, in the first chunk.
+    if len(content) > 25 and content[12:16] == b"IHDR" and (content[24] != 8 or content[25] not in (0, 2)):
+        raise UserError(f"{name} is not a still 8-bit RGB or gray PNG")
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             if image.size != (side, side) or side > LARGEST_SIDE:

@@ -23,10 +23,12 @@ from iddmbench.submission.schema import MEMBER, CellFacts, Submission, parse_sub
 
 MOST_MEMBERS = 100_000
 MOST_JSON = 32 << 20
+MOST_VALUES = 600_000
 MOST_IMAGE = 16 << 20
 MOST_ADAPTER = 1 << 30
 MOST_BYTES = 4 << 30
-"""Limits on what a bundle may hold once unpacked, in bytes (and members); docs/leaderboard.md states them."""
+"""Limits on what a bundle may hold once unpacked, in bytes (and members, and values of its JSON); docs/leaderboard.md states
+them."""
 NAME = re.compile(
     r"submission\.json|images/[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*/[0-9]{4}\.png"
     r"|adapters/[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors"
@@ -72,6 +74,7 @@ def open_bundle(path: Path) -> Bundle:
     try:
         with zipfile.ZipFile(path) as archive:
             members = _members(archive)
+            _nothing_besides(archive, members)
             if MEMBER not in members:
                 raise UserError(f"it holds no {MEMBER}: make it with `iddmbench submit`")
             meta = parse_submission(strict_json(read_member(archive, members[MEMBER], MOST_JSON), MEMBER))
@@ -102,14 +105,17 @@ def limit_of(name: str) -> int:
 
 def strict_json(content: bytes, what: str) -> dict[str, Any]:
     """A JSON object. Raises UserError for NaN and infinity, also by overflow (1e999), a key that stands twice, endless
-    nesting, numbers of absurd length, bytes that are no UTF-8, and anything that is no object."""
+    nesting, numbers of absurd length, bytes that are no UTF-8, more than MOST_VALUES values, and anything that is no object."""
 
     def refuse(problem: str) -> NoReturn:
         raise UserError(f"{what}: {problem}")
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        twice = [key for key, count in Counter(key for key, _ in items).items() if count > 1]
-        return refuse(f"the key {printable(twice[0], 60)!r} stands twice") if twice else dict(items)
+        found = dict(items)
+        if len(found) == len(items):
+            return found
+        twice = next(key for key, count in Counter(key for key, _ in items).items() if count > 1)
+        return refuse(f"the key {printable(twice, 60)!r} stands twice")
 
     def finite(text: str) -> float:
         value = float(text)
@@ -118,6 +124,10 @@ def strict_json(content: bytes, what: str) -> dict[str, Any]:
     def whole(text: str) -> int:
         return int(text) if len(text) <= 20 else refuse(f"the number {printable(text, 30)} is too long")
 
+    # Counted before anything is built: a list of empty objects takes fifty times its text in memory. Each value of a list or
+    # object but the first has a comma before it; commas inside texts only make the count larger.
+    if sum(content.count(mark) for mark in (b",", b"{", b"[")) > MOST_VALUES:
+        refuse(f"it holds more than {MOST_VALUES} values")
     try:
         value = json.loads(
             content.decode("utf-8"),
@@ -159,6 +169,15 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             raise UserError(f"it unpacks to more than {MOST_BYTES >> 30} GiB")
         found[info.filename] = info
     return found
+
+
+def _nothing_besides(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> None:
+    """The file begins with its first member and ends with the directory: something else in front of it (a script, an image)
+    would make it two files in one."""
+    if members and min(info.header_offset for info in members.values()) != 0:
+        raise UserError("something stands in front of the archive")
+    if archive.comment:
+        raise UserError("something stands behind the archive")
 
 
 def _check_files(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], meta: Submission) -> None:

@@ -11,8 +11,9 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, field_validator, model_validator
 
+from iddmbench.adaptive import KINDS
 from iddmbench.errors import UserError
 from iddmbench.results.run_folder import label
 from iddmbench.submission.text import AttackerName, Hash, Line, Paragraph, Slug, Title, Url
@@ -20,7 +21,11 @@ from iddmbench.submission.text import AttackerName, Hash, Line, Paragraph, Slug,
 SUBMISSION_SCHEMA = 1
 MEMBER = "submission.json"
 ANCHORS = ("none", "generic")
-MOST_CELLS = 20_000
+MOST_CELLS, MOST_CLAIMS, MOST_FILES = 20_000, 40_000, 100_000
+MOST_ITEMS = 2_000
+"""Of any other list or object."""
+MOST_DEPTH = 6
+"""Of lists and objects in each other."""
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -118,7 +123,9 @@ class Machine(Frozen):
     platform: Line = "unknown"
     processor: Line = "unknown"
     cpu_count: Count = 0
-    torch_threads: Count = 0
+    torch_threads: Count = Field(
+        0, description="CPU threads of the training; cells are trained again with as many; 0: unknown"
+    )
     gpu: Line | None = None
     packages: Annotated[dict[Slug, Line], Field(max_length=64)] = {}
     git: Line | None = None
@@ -144,10 +151,19 @@ class Submission(Frozen):
     attackers: Annotated[dict[AttackerName, Hash], Field(max_length=64)] = Field(
         description="attackers of the submitter's run and their fingerprints; a file is named without its path"
     )
-    cells: Annotated[tuple[CellFacts, ...], Field(min_length=1, max_length=MOST_CELLS)]
-    claims: Annotated[tuple[Claim, ...], Field(max_length=100_000)]
-    files: Annotated[dict[str, FileFacts], Field(max_length=1_000_000)]
+    cells: Annotated[tuple[CellFacts, ...], Field(min_length=1, max_length=MOST_CELLS), FailFast()]
+    claims: Annotated[tuple[Claim, ...], Field(max_length=MOST_CLAIMS), FailFast()]
+    files: Annotated[dict[str, FileFacts], Field(max_length=MOST_FILES)]
     adapters: bool = Field(False, description="the bundle holds the LoRA adapters too")
+
+    @field_validator("white_box")
+    @classmethod
+    def _systems(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        """A defense optimizes against networks; an adaptive attacker is none, and white-box where its network is."""
+        for name in names:
+            if name.partition(":")[0] in KINDS:
+                raise ValueError(f"'{name:.80}' is an adaptive attacker: name the system that it rests on")
+        return names
 
     @model_validator(mode="after")
     def _consistent(self) -> "Submission":
@@ -197,10 +213,14 @@ class Submission(Frozen):
 
 
 def parse_submission(content: dict[str, Any]) -> Submission:
-    """Raises UserError that names the first field that is wrong; what the field holds is shown cut and quoted."""
+    """Raises UserError that names the first field that is wrong; what the field holds is shown cut and quoted.
+
+    Lengths come first: a validator that collects one error for each of millions of elements would not end.
+    """
     if content.get("schema") != SUBMISSION_SCHEMA:
         found = f"{content.get('schema')!r:.20}"
         raise UserError(f"{MEMBER}: schema version {found}, this iddmbench reads {SUBMISSION_SCHEMA}")
+    check_lengths(content)
     try:
         return Submission.model_validate(content)
     except ValidationError as error:
@@ -208,6 +228,29 @@ def parse_submission(content: dict[str, Any]) -> Submission:
         where = ".".join(f"{part!s:.80}" for part in first["loc"]) or "submission"
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(printable(f"{MEMBER}: {where}: {message[0].lower()}{message[1:]}")) from error
+
+
+def check_lengths(content: dict[str, Any]) -> None:
+    """Raises UserError for lists and objects that are too long or too deep in each other, and for a file that is no size and
+    hash."""
+    limits = {"cells": MOST_CELLS, "claims": MOST_CLAIMS, "files": MOST_FILES}
+
+    def look(value: Any, where: str, depth: int) -> None:
+        if not isinstance(value, list | dict):
+            return
+        limit = limits.get(where, MOST_ITEMS)
+        if len(value) > limit:
+            raise UserError(printable(f"{MEMBER}: {where[:80]}: {len(value)} elements, at most {limit} are allowed"))
+        if depth > MOST_DEPTH:
+            raise UserError(printable(f"{MEMBER}: {where[:80]}: lists and objects are more than {MOST_DEPTH} deep"))
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            look(inner, f"{where}.{key}" if where else str(key), depth + 1)
+
+    look(content, "", 0)
+    files = content.get("files")
+    for name, facts in files.items() if isinstance(files, dict) else ():
+        if not isinstance(facts, dict) or set(facts) != {"size", "sha256"}:
+            raise UserError(printable(f"{MEMBER}: files: {name[:80]} has no size and sha256, or more than these"))
 
 
 def printable(text: str, limit: int = 400) -> str:

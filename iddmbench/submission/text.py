@@ -9,6 +9,11 @@ from pydantic import AfterValidator, StringConstraints
 MARKS_IN_A_ROW = 2
 """Combining marks that may follow a character; more of them cover the lines above and below."""
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:@$^=\"'])")
+IGNORED = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters, marks and symbols that show nothing (Unicode's Default_Ignorable_Code_Point beyond the categories below, and the
+empty Braille pattern)."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """First characters that make a spreadsheet read a cell as a formula."""
 
@@ -17,6 +22,12 @@ def plain(text: str) -> str:
     """`text` itself, if it is one line of visible characters. Raises ValueError for line breaks, control, invisible and
     direction-changing characters, code points that stand for nothing, and piles of combining marks."""
     marks = 0
+    if found := IGNORED.search(text):
+        raise ValueError(f"holds the character U+{ord(found[0]):04X}, which shows nothing: write plain text")
+    if any(unicodedata.category(c) == "Zs" and c != " " for c in text):
+        raise ValueError("holds a space of another width than the usual one: write plain text")
+    if text and not any(unicodedata.category(c)[0] in "LNPS" for c in text):
+        raise ValueError("holds no visible character")
     for character in text:
         category = unicodedata.category(character)
         if category in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
@@ -31,7 +42,9 @@ def plain(text: str) -> str:
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """A name that is safe in a path, a URL and a shell."""
-AttackerName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+-]{0,159}$")]
+AttackerName = Annotated[
+    str, StringConstraints(max_length=160, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*(:[A-Za-z0-9][A-Za-z0-9._+-]*)*$")
+]
 """A plain or adaptive attacker's public name (`names.public_name`), or a worst case."""
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(plain)]
 Title = Annotated[str, StringConstraints(min_length=1, max_length=80), AfterValidator(plain)]

@@ -22,19 +22,22 @@ from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError
 from iddmbench.linking.aggregate import Group
 from iddmbench.linking.linker import Linker
-from iddmbench.linking.ranking import Standing, standings
-from iddmbench.results.run_folder import SCHEMA, WORST_CASE, WORST_CASES, RunFolder
+from iddmbench.linking.ranking import Standing, standings, why_unranked
+from iddmbench.results.run_folder import SCHEMA, UNION, WORST_CASE, WORST_CASE_TRANSFER, WORST_CASES, RunFolder
 from iddmbench.run.environment import environment
 from iddmbench.run.pipeline import Progress, measure
 from iddmbench.run.plan import protocol
 from iddmbench.run.write import write_json
-from iddmbench.store.cache import Store, digest
-from iddmbench.submission import authenticity
+from iddmbench.store.cache import Store
+from iddmbench.submission import authenticity, repeats
+from iddmbench.submission.adapters import check_adapters
+from iddmbench.submission.anchors import anchor_notes, covers, find_anchors, track_of
 from iddmbench.submission.authenticity import LEAST_DEPENDENCE, Dependence, Known, Posted, title
 from iddmbench.submission.compare import Difference, differences
+from iddmbench.submission.declared import check_options, false_surrogates
 from iddmbench.submission.names import own_names, public_name
 from iddmbench.submission.read import Bundle, open_bundle
-from iddmbench.submission.retrain import Retrained, pick, retrain
+from iddmbench.submission.retrain import Retrained, pick, retrain, score_unit
 from iddmbench.submission.schema import CellFacts, Submission
 from iddmbench.submission.stages import load_parts, posted_by, stated_defense, white_box_of
 from iddmbench.types import FaceData
@@ -43,8 +46,6 @@ GRID = (0.5, 1.0)
 """Strengths that count for the hypervolume, beside 0: it grows with the number of strengths, so all are ranked on the same."""
 LEAST_SUBJECTS = 4
 """Intervals of fewer say nothing about other people."""
-ANCHOR_GRAY = 1.5
-"""Mean gray-level difference up to which a bundle's anchor images are those of the trusted anchors."""
 CREDITED = 0.2
 """Utility index above which images that do not depend on the subject are an attack on the index, not a weak method."""
 
@@ -115,8 +116,17 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     or an attacker. What is wrong with a well-formed bundle is in the result.
     """
     progress = progress or Progress()
+    check_attackers(options.attackers)
     bundle = open_bundle(path)
     meta = bundle.meta
+    if not any(c.status == "ok" and c.defense == meta.defense for c in meta.cells):
+        raise UserError(
+            f"bundle {path.name} refused: every cell of '{meta.defense}' failed, so there is nothing to look at"
+        )
+    try:
+        check_options(meta)
+    except UserError as error:
+        raise UserError(f"bundle {path.name} refused: {error}") from error
     data, base, lora, sampling, thief = load_parts(
         meta.run, dict(options.dataset_options), options.base, options.device
     )
@@ -128,6 +138,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     whole = trusted is not None and covers(trusted.meta, meta)
     sources = [trusted, bundle] if trusted is not None and whole else [bundle]
     posted = [Posted.of(c, bundle.images(c, base.side)) for c in meta.cells if c.status == "ok"]
+    undefended = _undefended(trusted, bundle, base.side)
 
     lab = GivenStages(posted_by(sources, base.side), *parts)
     if (found := protocol(lab)) != meta.protocol.model_dump():
@@ -148,7 +159,11 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     linkers, groups = scoring.linkers, scoring.groups
     run = RunFolder.open(out)
 
-    refused, notes = _images(meta, posted, data, base.side, trusted if whole else None, options)
+    refused, notes = _images(bundle, posted, data, base.side, undefended, options)
+    refused += check_adapters(bundle, base, lora)
+    units = {name: score_unit(linker) for name, linker in linkers.items()}
+    false, unknown = false_surrogates(groups, white_box, units)
+    refused, notes = refused + false + _unscored(meta, run.summary), notes + unknown
     depends = _dependence(groups, lab, cells)
     for one, text in _independent(groups, run.summary, depends):
         (refused if one else notes).append(text)
@@ -158,7 +173,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     notes += (
         _attacker_notes(meta, {names[name]: linker for name, linker in linkers.items()}, list(names.values()))
         + _white_box_notes(meta.defense, white_box, run.summary)
-        + _anchor_notes(bundle, trusted if whole else None, base.side)
+        + anchor_notes(bundle, trusted if whole else None, base.side)
     )
     again: list[Retrained] = []
     if options.retrain:
@@ -183,34 +198,11 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     )
 
 
-def setting_of(meta: Submission) -> str:
-    """Hash of what an undefended model depends on, but for subject and seed: protocol and personalization, and what a thief
-    does to the photos."""
-    parts = {"protocol": meta.protocol.model_dump(), "lora": meta.run.lora_settings, "by": meta.run.personalizer}
-    own = {"purify": meta.run.purify or None, "precision": None if meta.run.precision == "fp32" else meta.run.precision}
-    return digest(parts | {key: value for key, value in own.items() if value})
-
-
-def track_of(meta: Submission) -> str:
-    """What must agree for two submissions to be compared: protocol (photos, prompts, sampling, base), personalization, who
-    personalizes, subjects and seeds."""
-    parts = {"setting": setting_of(meta), "subjects": sorted(meta.run.subjects), "seeds": sorted(meta.run.seeds)}
-    parts |= {"threat": meta.run.threat, "purify": meta.run.purify}
-    return f"{meta.run.dataset}-{meta.run.base}-{len(meta.run.subjects)}-{digest(parts)[:12]}"
-
-
-def find_anchors(folder: Path | None, meta: Submission) -> Bundle | None:
-    """The trusted bundle of the same setting. Utility is relative to the anchors: a submitter's own could be bad on purpose."""
-    for path in sorted(folder.glob("*.zip")) if folder is not None and folder.is_dir() else []:
-        bundle = open_bundle(path)
-        if bundle.meta.defense == "none" and setting_of(bundle.meta) == setting_of(meta):
-            return bundle
-    return None
-
-
-def covers(anchors: Submission, meta: Submission) -> bool:
-    held = {(c.defense, c.subject, c.seed) for c in anchors.cells if c.status == "ok" and c.strength is None}
-    return all((a, s, d) in held for a in ("none", "generic") for s in meta.run.subjects for d in meta.run.seeds)
+def check_attackers(wanted: Sequence[str]) -> None:
+    """Raises UserError for a named attacker that is unknown or can't run, before anything is read or computed."""
+    for root in dict.fromkeys(root for name in wanted for root in roots(name)):
+        if problem := build_attacker(root).available():
+            raise UserError(f"attacker '{root}' can't run: {problem}")
 
 
 def choose_attackers(wanted: Sequence[str], subjects: int) -> list[str]:
@@ -223,10 +215,8 @@ def choose_attackers(wanted: Sequence[str], subjects: int) -> list[str]:
         if not found:
             raise UserError("no attacker can run here: see `iddmbench list attackers`")
         return found
+    check_attackers(wanted)
     names = list(dict.fromkeys(wanted))
-    for root in dict.fromkeys(root for name in names for root in roots(name)):
-        if problem := build_attacker(root).available():
-            raise UserError(f"attacker '{root}' can't run: {problem}")
     learning = [name for name in names if parse(name)]
     if len(learning) == len(names):
         raise UserError(f"attacker '{names[0]}' is adaptive: name a plain one too, the worst case is over those")
@@ -265,23 +255,53 @@ def _config(meta: Submission, lab: CellStages, attackers: tuple[str, ...], cells
     }
 
 
+def _undefended(trusted: Bundle | None, bundle: Bundle, side: int) -> dict[tuple[str, int], np.ndarray]:
+    """Images of the undefended model, uint8 [N, S, S, 3] by (subject, seed): trusted ones, else the submitter's own."""
+    found: dict[tuple[str, int], np.ndarray] = {}
+    wanted = {(c.subject, c.seed) for c in bundle.meta.cells}
+    for source in (trusted, bundle):
+        for c in source.meta.cells if source is not None else ():
+            if c.defense == "none" and c.status == "ok" and (c.subject, c.seed) in wanted - set(found):
+                found[c.subject, c.seed] = source.images(c, side)  # type: ignore[union-attr]
+    return found
+
+
 def _images(
-    meta: Submission, posted: list[Posted], data: FaceData, side: int, trusted: Bundle | None, options: Options
+    bundle: Bundle,
+    posted: list[Posted],
+    data: FaceData,
+    side: int,
+    undefended: Mapping[tuple[str, int], np.ndarray],
+    options: Options,
 ) -> tuple[list[str], list[str]]:
     """(why the images are refused, notes)."""
-    undefended = {}
-    if trusted is not None:
-        cells = [c for c in trusted.meta.cells if c.defense == "none" and c.status == "ok"]
-        undefended = {(c.subject, c.seed): authenticity.hashes(trusted.images(c, side)) for c in cells}
+    meta = bundle.meta
+    plain = {key: authenticity.hashes(images) for key, images in undefended.items()}
     refused = authenticity.copies_of_photos(posted, data, side)
     refused += authenticity.copies_between_subjects(posted)
-    # The same defense in another track has images in common with itself: some of the people, or the owner's and the thief's.
-    kin = {k: v for k, v in options.known.items() if v.defense == meta.defense and v.track != track_of(meta)}
+    refused += repeats.undefended_images(posted, lambda cell: bundle.images(cell, side), undefended)
+    refused += repeats.repeated_images(posted, plain)
+    # A defense in another track has images in common with itself: some of the people, or the owner's and the thief's.
+    kin = {
+        k: v
+        for k, v in options.known.items()
+        if v.defense == meta.defense and v.track != track_of(meta) and v.by(meta.authors)
+    }
     others = {k: v for k, v in options.known.items() if k not in kin}
-    refused += authenticity.copies_of_submissions(posted, undefended, others)
-    shared = authenticity.copies_of_submissions(posted, undefended, kin)
-    notes = [f"{text}, of the same defense in another track" for text in shared]
+    refused += authenticity.copies_of_submissions(posted, plain, others)
+    shared = authenticity.copies_of_submissions(posted, plain, kin)
+    notes = [f"{text}, of the same defense and authors in another track" for text in shared]
     return refused, notes + authenticity.flat_images(posted)
+
+
+def _unscored(meta: Submission, summary: pd.DataFrame) -> list[str]:
+    """Conditions of which no attacker has a figure: nothing is known of them, good or bad."""
+    rows = summary[(summary["attacker"] != "") & summary["value"].notna()]
+    scored = {
+        (str(d), None if np.isnan(s) else float(s)) for d, s in zip(rows["defense"], rows["strength"], strict=True)
+    }
+    done = {(c.defense, c.strength) for c in meta.cells if c.status == "ok" and c.strength is not None}
+    return [f"{title(*key)}: no attacker could judge its images" for key in sorted(done - scored)]
 
 
 def _dependence(groups: Mapping[str, Group], lab: CellStages, cells: Sequence[Cell]) -> dict[str, Dependence]:
@@ -324,7 +344,7 @@ def _same_worst_cases(meta: Submission, attackers: Sequence[str]) -> set[str]:
     if plain != set(meta.attackers):
         return set()
     same = set(attackers) == plain | _claimed(meta)
-    return set(WORST_CASES) if same else {WORST_CASE}
+    return set(WORST_CASES) if same else {WORST_CASE, WORST_CASE_TRANSFER, UNION}
 
 
 def _claimed(meta: Submission) -> set[str]:
@@ -347,38 +367,15 @@ def _attacker_notes(meta: Submission, linkers: Mapping[str, Linker], attackers: 
 
 def _white_box_notes(defense: str, white_box: tuple[str, ...], summary: pd.DataFrame) -> list[str]:
     """An attacker that the defense optimized against should link less than others. One that links more may have been called
-    white-box to keep it out of the worst case."""
+    white-box to keep it out of what is said of systems that the defense does not know."""
     rows = summary[(summary["metric"] == "r1u") & (summary["policy"] == "headline") & (summary["defense"] == defense)]
-    worst = rows[rows["attacker"] == WORST_CASE].set_index("strength")["value"]
+    worst = rows[rows["attacker"] == WORST_CASE_TRANSFER].set_index("strength")["value"]
     notes = []
     for name in white_box:
         own = rows[rows["attacker"] == name].set_index("strength")["value"]
         if (own < worst.reindex(own.index)).any():
-            notes.append(f"'{name}' is white-box and yet links more images than the worst case, which leaves it out")
+            notes.append(f"'{name}' is white-box and yet links more images than any attacker that is not")
     return notes
-
-
-def _anchor_notes(bundle: Bundle, trusted: Bundle | None, side: int) -> list[str]:
-    own = [c for c in bundle.meta.cells if c.strength is None and c.status == "ok"]
-    if trusted is None:
-        return (
-            ["there are no trusted anchors for these subjects and seeds: utility rests on the submitter's own"]
-            if own
-            else []
-        )
-    theirs = {(c.defense, c.subject, c.seed): c for c in trusted.meta.cells if c.status == "ok"}
-    other = []
-    for cell in own:
-        pair = theirs.get((cell.defense, cell.subject, cell.seed))
-        if pair is not None:
-            images = [x.astype(int) for x in (bundle.images(cell, side), trusted.images(pair, side))]
-            if float(np.median(np.abs(images[0] - images[1]).mean((1, 2, 3)))) > ANCHOR_GRAY:
-                other.append(f"{cell.defense} {cell.subject}")
-    if not other:
-        return []
-    return [
-        f"the bundle's anchors are not the trusted ones ({len(other)} of {len(own)} cells, first {other[0]}); those were used"
-    ]
 
 
 def _retrain(
@@ -413,8 +410,8 @@ def _standings(
         reasons.append(f"fewer than {LEAST_SUBJECTS} subjects")
     if meta.run.lora:
         reasons.append("its own LoRA settings")
-    if not any(s.judge == WORST_CASE for s in found):
-        reasons.append("every attacker is white-box")
+    if few := why_unranked(list(groups.values()), attackers):
+        reasons.append(few)
     return found, ", ".join(reasons)
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iddmbench.errors import UserError
+from iddmbench.results.findings import Finding, check_strict, in_order
 from iddmbench.results.run_folder import SWEEP_RUNS
 from iddmbench.run.journal import Journal
-from iddmbench.run.write import WAYS_OUT, CellResult, begin, claimed, write_json, write_run, written
+from iddmbench.run.write import WAYS_OUT, CellResult, begin, claimed, write_json, write_premise, write_run, written
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.executors import Executor
 from iddmbench.sweep.plan import Plan, Run
@@ -30,12 +31,16 @@ class Watch:
     result: Callable[[Result], None] = lambda result: None
     flying: Callable[[list[Task]], None] = lambda tasks: None
     phase: Callable[[str], None] = lambda name: None
+    premise: Callable[[list[Finding]], None] = lambda findings: None
 
 
-def run_sweep(sweep: Sweep, plan: Plan, out: Path, executor: Callable[[], Executor], watch: Watch) -> int:
+def run_sweep(
+    sweep: Sweep, plan: Plan, out: Path, executor: Callable[[], Executor], watch: Watch, strict: bool = False
+) -> int:
     """Do what is left of a planned sweep and write `out`; returns the number of failed cells.
 
     Everything computed is in the cache: the same call resumes, whatever ended the last one.
+    strict: doubts about the photos (results/findings.py) are errors. Raises UserErrors for them, before anything is trained.
     Raises UserError when `out` holds another sweep or another process writes it, and when a disk is full.
     """
     check_sweep_folder(out, sweep)
@@ -48,7 +53,7 @@ def run_sweep(sweep: Sweep, plan: Plan, out: Path, executor: Callable[[], Execut
         journal = stack.enter_context(Journal(out))
         journal.begin({run.name: len(run.study.cells) for run in plan.runs}, cached=plan.cached)
         watch.planned(plan)
-        given_up = compute(plan, executor, journal, watch)
+        given_up = compute(plan, executor, journal, watch, out, strict)
         watch.phase("writing")
         failed = sum(_write(run, out, given_up.get(run.name, {})) for run in plan.runs)
         journal.end(failed)
@@ -56,9 +61,9 @@ def run_sweep(sweep: Sweep, plan: Plan, out: Path, executor: Callable[[], Execut
 
 
 def compute(
-    plan: Plan, executor: Callable[[], Executor], journal: Journal, watch: Watch
+    plan: Plan, executor: Callable[[], Executor], journal: Journal, watch: Watch, out: Path, strict: bool = False
 ) -> dict[str, dict[str, tuple[str, str]]]:
-    """All open cells, then what the attackers make of each condition.
+    """What is doubtful about the photos, all open cells, then what the attackers make of each condition.
 
     Fills the runs' outcomes; returns error and traceback of the conditions that can't be scored, by run and label.
     """
@@ -73,6 +78,7 @@ def compute(
                 started.append(stack.enter_context(executor()))
             return started[0]
 
+        look_at_photos(plan, engine, journal, watch, out, strict)
         watch.phase("computing")
         # What another run computes too comes last: it is found in the cache then.
         for tasks in (plan.first, plan.again):
@@ -91,6 +97,26 @@ def compute(
                 "score", run=result.task.run, name=result.task.name, seconds=result.seconds, error=result.error
             )
     return given_up
+
+
+def look_at_photos(
+    plan: Plan, engine: Callable[[], Executor], journal: Journal, watch: Watch, out: Path, strict: bool
+) -> None:
+    """Find what is doubtful about each run's photos, keep it in the run's folder, and say each thing once.
+
+    Where that fails, so will the run's cells, and say why.
+    """
+    watch.phase("looking at the photos")
+    tasks = {run.scoring.premise_digest(): run.premise_task for run in plan.runs if not run.scoring.has_premise()}
+    for result in carry_out(list(tasks.values()), engine, watch.flying):
+        journal.note("premise", run=result.task.run, seconds=round(result.seconds, 3), error=result.error)
+    found: dict[Finding, None] = {}
+    for run in plan.runs:
+        if run.scoring.has_premise():
+            found |= dict.fromkeys(write_premise(out / SWEEP_RUNS / run.name, run.scoring))
+    if strict:
+        check_strict(list(found), f"premise.parquet of each run in {out / SWEEP_RUNS}")
+    watch.premise(in_order(found))
 
 
 def carry_out(

@@ -50,6 +50,10 @@ class Run:
             cell = self.study.cells[i]
             yield Task("cell", self.name, cell.name, i, self.scoring.cell_digest(cell))
 
+    @property
+    def premise_task(self) -> Task:
+        return Task("premise", self.name, "photos", 0, self.scoring.premise_digest())
+
     def score_tasks(self) -> Iterator[Task]:
         """Conditions that have not been scored with the cells that finished."""
         missing = tuple(i for i, outcome in enumerate(self.outcomes) if outcome is None or not outcome.ok)

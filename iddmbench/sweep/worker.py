@@ -42,6 +42,10 @@ def work(setting: Setting, task: Task) -> Result:
 def _do(setting: Setting, task: Task) -> tuple[bool, tuple[str, ...]]:
     _set_up_torch(setting.threads)
     opened = _open(_Run(setting, task.run))
+    if task.kind == "premise":
+        cached = opened.scoring.has_premise()
+        opened.scoring.premise()
+        return cached, ()
     if task.kind == "score":
         lost = {opened.study.cells[i].name for i in task.missing}
         scoring = opened.scoring.only([cell for cell in opened.study.cells if cell.name not in lost])

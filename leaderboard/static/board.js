@@ -7,8 +7,8 @@
   const data = holder ? JSON.parse(holder.textContent) : null;
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   // 0.9991 is not 1.00: all and none are said only when they are meant.
-  const plain = (x) => (x > 0 && x < 0.005 ? (x < 0.0005 ? "<0.001" : x.toFixed(3)) : x < 1 && x >= 0.995 ? (x >= 0.9995 ? ">0.999" : x.toFixed(3)) : x.toFixed(2));
-  const two = (x) => (x === null || x === undefined ? "–" : plain(x));
+  const decimal = (x) => (x > 0 && x < 0.005 ? (x < 0.0005 ? "<0.001" : x.toFixed(3)) : x < 1 && x >= 0.995 ? (x >= 0.9995 ? ">0.999" : x.toFixed(3)) : x.toFixed(2));
+  const two = (x) => (x === null || x === undefined ? "–" : decimal(x));
   const rate = (x) => { const v = 100 * x, one = v.toFixed(1); return (v > 0 && v < 1) || (v > 99 && v < 100) ? (one === "0.0" ? "<0.1" : one === "100.0" ? ">99.9" : one) : v.toFixed(0); };
   const WORST = "worst-case";
   const JOINT = { [WORST]: "strongest plain attacker", [`${WORST}-adaptive`]: "strongest of all, adaptive too", [`${WORST}-transfer`]: "strongest that is not white-box" };

@@ -1,0 +1,56 @@
+"""Declared training data: systems and base models that know these people too well, and distractors of another kind."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from iddmbench.attacker import Attacker
+from iddmbench.models.recipe import Recipe
+from iddmbench.results.findings import FACT, NOTE, WARNING, Finding
+
+
+@dataclass(frozen=True)
+class People:
+    """Whom a run shows to its attackers: dataset -> names of people in it.
+
+    subjects: under test. public: distractors, who calibrate too.
+    """
+
+    subjects: Mapping[str, Sequence[str]]
+    public: Mapping[str, Sequence[str]]
+
+
+def foreign(people: People) -> Iterator[Finding]:
+    """Distractors and thresholds from another dataset than the subjects."""
+    others = sorted(set(people.public) - set(people.subjects))
+    if others:
+        text = (
+            f"distractors and thresholds come from {', '.join(others)}, the subjects from {', '.join(people.subjects)}: "
+            "the real FAR may differ from the one printed (0.2 to 0.5 % was measured where 1 % is printed), rank 1 is easier"
+        )
+        yield Finding("foreign", NOTE, "", "", "", text)
+
+
+def base_training(base: str, recipe: Recipe, people: People) -> Iterator[Finding]:
+    """The base model has seen subjects (a warning) or public people (a fact: a known property of the base)."""
+    for dataset, names in recipe.trained_on.items():
+        seen = [n for n in people.subjects.get(dataset, ()) if not names or n in names]
+        if seen:
+            text = (
+                f"the base model '{base}' was trained on {len(seen)} of the subjects ({dataset}): {', '.join(seen[:5])}"
+            )
+            yield Finding("trained-on", WARNING, "", "", "", text)
+        known = [n for n in people.public.get(dataset, ()) if not names or n in names]
+        if known:
+            text = f"the base model '{base}' was trained on the distractors ({len(known)} people of {dataset})"
+            yield Finding("trained-on", FACT, "", "", "", text)
+
+
+def attacker_training(name: str, attacker: Attacker, people: People) -> Iterator[Finding]:
+    """The attacker was trained on the subjects' dataset (a warning) or the public people's (a note: they calibrate it)."""
+    for dataset in attacker.trained_on_datasets:
+        if dataset in people.subjects:
+            text = f"{name} declares the subjects' dataset, {dataset}, among its training data: it knows them too well"
+            yield Finding("trained-on", WARNING, "", "", name, text)
+        elif dataset in people.public:
+            text = f"{name} declares the distractors' dataset, {dataset}, among its training data: its threshold is off"
+            yield Finding("trained-on", NOTE, "", "", name, text)
