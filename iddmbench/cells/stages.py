@@ -373,6 +373,8 @@ class CellStages:
 
     def embed_photos(self, attacker: Attacker, photos: tuple[Photo, ...]) -> Embeddings:
         """Embeddings of dataset photos (gallery and calibration), at their own size: one entry for a person's photos."""
+        if not photos:
+            return Embeddings(np.zeros((0, attacker.dim), np.float32), np.zeros(0, bool))
         key = {"photos": [p.digest for p in photos], "attacker": attacker.fingerprint(), **code("embed")}
 
         def compute(out: Path) -> None:
