@@ -20,6 +20,7 @@ class FaceResAttacker(NetworkAttacker):
 
     name = "faceres"
     title = "FaceRes MobileNet-v1, VGGFace2 (1024-D, with age and sex)"
+    trained_on_datasets = ("vggface2",)
     dim = 1024
     licence = LICENCE
     source = "npm @vladmandic/human 3.3.6, models/faceres.json and .bin"

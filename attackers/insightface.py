@@ -84,6 +84,7 @@ class RaccoonL(_Pack):
 
     name = "raccoon_l"
     title = "insightface 2.1 raccoon_l (512-D); by its documentation buffalo_l's network"
+    trained_on_datasets = ("webface600k",)  # as of the pack that it repeats
     source = "insightface model-zoo, raccoon_l.zip: the recognition file of its manifest"
     file = WeightFile("raccoon_l.onnx", f"{MODEL_ZOO}/raccoon_l.zip", LICENCE, member=RECOGNITION, bytes=255_100_000)
     same_as = "buffalo_l"
@@ -94,6 +95,7 @@ class RaccoonS(_Pack):
 
     name = "raccoon_s"
     title = "insightface 2.1 raccoon_s (512-D); by its documentation buffalo_s's network"
+    trained_on_datasets = ("webface600k",)  # as of the pack that it repeats
     source = "insightface model-zoo, raccoon_s.zip: the recognition file of its manifest"
     file = WeightFile("raccoon_s.onnx", f"{MODEL_ZOO}/raccoon_s.zip", LICENCE, member=RECOGNITION, bytes=36_600_000)
     same_as = "buffalo_s"
