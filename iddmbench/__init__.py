@@ -1,6 +1,22 @@
 """IDDM-Bench: how well can face recognition link the outputs of a personalized diffusion model to a person?"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from iddmbench.api import (
+        Result,
+        check,
+        compare,
+        evaluate,
+        list_attackers,
+        list_datasets,
+        list_defenses,
+        load_dataset,
+        open_run,
+        register,
+        run,
+    )
 
 __version__ = "0.1.0"
 
@@ -10,3 +26,33 @@ _root = Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file():
     __path__.append(str(_root))
 del _root
+
+__all__ = [
+    "Result",
+    "__version__",
+    "check",
+    "compare",
+    "evaluate",
+    "list_attackers",
+    "list_datasets",
+    "list_defenses",
+    "load_dataset",
+    "open_run",
+    "register",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What `import iddmbench` offers is loaded when it is first asked for."""
+    from importlib import import_module
+
+    if name == "run":
+        return import_module("iddmbench.run")
+    if name not in __all__:
+        raise AttributeError(f"module 'iddmbench' has no attribute '{name}'")
+    return getattr(import_module("iddmbench.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -126,12 +126,15 @@ class FaceData:
         public: people who are no subjects: distractors of the gallery, impostors that calibrate each attacker's
             threshold, and (ORL) what the embedded base model was trained on.
         skipped: what was left out, and why.
+        complete: False for photos that somebody gives for images made elsewhere: there may be no references and no public
+            people, and what needs them is not measured.
     """
 
     name: str
     subjects: tuple[Subject, ...]
     public: tuple[Person, ...]
     skipped: tuple[Skipped, ...] = ()
+    complete: bool = True
 
     def __post_init__(self) -> None:
         def own(person: Any) -> Any:
@@ -140,7 +143,7 @@ class FaceData:
         object.__setattr__(self, "subjects", tuple(map(own, self.subjects)))
         object.__setattr__(self, "public", tuple(map(own, self.public)))
         for subject in self.subjects:
-            if not subject.references or not subject.enrolment:
+            if not subject.enrolment or (self.complete and not subject.references):
                 raise UserError(f"dataset '{self.name}': subject '{subject.name}' lacks references or enrolment photos")
         for person in self.public:
             if not person.photos:

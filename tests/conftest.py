@@ -8,6 +8,7 @@ import pytest
 
 SLOW = {
     "adaptive",
+    "api",
     "attackers",
     "attacker_files",
     "cli_new_check",

@@ -108,8 +108,8 @@ def strength_of(defense: Defense) -> float:
 class Outputs:
     """What a cell posted.
 
-    images: uint8 [N, S, S, 3]; prompts: N; key: identifies them for what is computed on them; extras: images by title;
-    costs: by stage, as measured when it was computed.
+    images: uint8 [N, S, S, 3], or N objects where given ones differ in size; prompts: N; key: identifies them for what is
+    computed on them; extras: images by title; costs: by stage, as measured when it was computed.
     """
 
     images: np.ndarray
@@ -373,6 +373,8 @@ class CellStages:
 
     def embed_photos(self, attacker: Attacker, photos: tuple[Photo, ...]) -> Embeddings:
         """Embeddings of dataset photos (gallery and calibration), at their own size: one entry for a person's photos."""
+        if not photos:
+            return Embeddings(np.zeros((0, attacker.dim), np.float32), np.zeros(0, bool))
         key = {"photos": [p.digest for p in photos], "attacker": attacker.fingerprint(), **code("embed")}
 
         def compute(out: Path) -> None:
@@ -403,20 +405,23 @@ class CellStages:
         """Image quality, closeness to the references and prompt adherence of a cell's images."""
 
         def compute(out: Path) -> None:
-            faces = self.detector.detect(list(outputs.images))
-            features = self.features(outputs.images)
-            write_arrays(
-                out / "utility.npz",
-                detected=faces.found,
-                ser_fiq=self._ser_fiq(outputs.images, faces.found),
-                brisque=brisque(outputs.images),
-                closeness=closeness(features, self.reference_features(subject)),
-                adherence=adherence(outputs.prompts, outputs.images, faces),
-                features=features,
-            )
+            write_arrays(out / "utility.npz", **self._utility(subject, outputs.prompts, outputs.images))
 
         folder = self.store.fetch("utility", self._utility_key(outputs.key), compute)
         return Utility(**read_arrays(folder / "utility.npz"))
+
+    def _utility(self, subject: Subject, prompts: list[str], images: np.ndarray) -> dict[str, np.ndarray]:
+        """The fields of `Utility`. Closeness is NaN where there is no reference."""
+        faces = self.detector.detect(list(images))
+        features, references = self.features(images), self.reference_features(subject)
+        return {
+            "detected": faces.found,
+            "ser_fiq": self._ser_fiq(images, faces.found),
+            "brisque": brisque(images),
+            "closeness": closeness(features, references) if len(references) else np.full(len(images), np.nan),
+            "adherence": adherence(prompts, images, faces),
+            "features": features,
+        }
 
     def has_utility(self, images: dict[str, Any]) -> bool:
         """images: `image_key` of a cell."""

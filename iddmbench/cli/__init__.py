@@ -10,6 +10,7 @@ from iddmbench.cli.cache import app as cache
 from iddmbench.cli.check import check
 from iddmbench.cli.doctor import doctor
 from iddmbench.cli.errors import Group
+from iddmbench.cli.evaluate import evaluate
 from iddmbench.cli.export import export
 from iddmbench.cli.fetch import fetch
 from iddmbench.cli.leaderboard import app as leaderboard
@@ -26,6 +27,7 @@ app = typer.Typer(
     name="iddmbench", cls=Group, pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False
 )
 app.command("run")(run)
+app.command("evaluate")(evaluate)
 app.command("sweep")(sweep)
 app.command("status")(status)
 app.command("report")(report)

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iddmbench.errors import UserError, one_line, printable
+from iddmbench.errors import UserError, printable
 
 if TYPE_CHECKING:
     from iddmbench.conformance import Outcome
-    from iddmbench.conformance.attacker import AttackerSubject
 
 COLORS = {"figures": "cyan", "ok": "green", "skipped": "yellow", "failed": "red"}
 
@@ -42,34 +41,14 @@ def check(
 
 def outcomes(kind: Plugin, name: str, options: list[str] | None) -> Iterator["Outcome"]:
     """Raises UserError for an unknown plugin or option, or one that can't run here, before the first check."""
+    from iddmbench.attacker import build_attacker
     from iddmbench.cli.run import pairs
-    from iddmbench.conformance import run_checks
+    from iddmbench.conformance.plugin import attacker_outcomes, defense_outcomes
+    from iddmbench.defense import DEFENSES
 
     if kind is Plugin.attacker:
-        from iddmbench.attacker import build_attacker
-        from iddmbench.conformance import attacker as attackers
-
         if options:
             raise UserError("--set is for defenses: an attacker has no options here")
-        subject = attackers.AttackerSubject(lambda: build_attacker(name), name)
-        _ = subject.attacker
-        yield from run_checks(attackers.CHECKS, subject)
-        yield recognition(subject)
+        yield from attacker_outcomes(lambda: build_attacker(name), name)
     else:
-        from iddmbench.conformance import defense as defenses
-        from iddmbench.defense import DEFENSES
-
-        made = defenses.DefenseSubject(DEFENSES.get(name), name, pairs(options, "--set"))
-        made.build()
-        yield from run_checks(defenses.CHECKS, made)
-
-
-def recognition(subject: "AttackerSubject") -> "Outcome":
-    """EER and rank 1 on public people, as a last line: no pass or fail."""
-    from iddmbench.conformance import Outcome
-    from iddmbench.conformance.attacker import figures
-
-    try:
-        return Outcome("recognition", "figures", figures(subject))
-    except Exception as error:  # a check above says what is wrong with it
-        return Outcome("recognition", "skipped", f"no figures: {one_line(error)}")
+        yield from defense_outcomes(DEFENSES.get(name), name, pairs(options, "--set"))

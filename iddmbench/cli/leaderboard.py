@@ -36,9 +36,9 @@ def add(
     import tempfile
 
     from iddmbench.cli.progress import bar
-    from iddmbench.cli.run import _set_up_torch
     from iddmbench.leaderboard import board as boards
     from iddmbench.run.config import dataset_options
+    from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
     from iddmbench.submission.read import open_bundle
     from iddmbench.submission.verify import GRID, Options, check_attackers, verify
@@ -48,7 +48,7 @@ def add(
     if slug(name) != name:
         raise UserError(f"--id {name}: use small letters, digits and dashes, for example {slug(name)}")
     _check_board(board)
-    _set_up_torch(device, threads)
+    set_up_torch(device, threads)
     drawn = seed if seed is not None else random_seed()
     options = Options(
         cache=cache or default_cache(),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from iddmbench.errors import UserError, first_line
+from iddmbench.errors import UserError
 
 if TYPE_CHECKING:
     from iddmbench.run.pipeline import Progress
@@ -68,9 +68,10 @@ def run(
     from iddmbench.cli.progress import bar
     from iddmbench.report.terminal import print_summary
     from iddmbench.report.write import write_outputs
-    from iddmbench.run.config import dataset_options, make_config
+    from iddmbench.run.config import dataset_options, default_folder, make_config
     from iddmbench.run.pipeline import run as run_pipeline
-    from iddmbench.store.cache import default_cache, digest
+    from iddmbench.run.torch_setup import set_up_torch
+    from iddmbench.store.cache import default_cache
 
     options = pairs(set_, "--set")
     if references_protected is not None:
@@ -101,9 +102,8 @@ def run(
         }
     )
     config.check()
-    _set_up_torch(device, threads)
-    name = f"{dataset}-{'+'.join(defense)}-{digest(config.model_dump(mode='json'))[:8]}"
-    folder = out or Path("runs") / name
+    set_up_torch(device, threads)
+    folder = out or default_folder(config)
     lost: set[str] = set()
     with bar(lost) as progress:
         _log_from_start(progress, folder / "log.txt")
@@ -153,17 +153,3 @@ def pairs(options: list[str] | None, flag: str) -> dict[str, Any]:
             raise UserError(f"{flag} {option}: write it as {flag} KEY=VALUE")
         parsed[key.strip().replace("-", "_")] = value.strip()
     return parsed
-
-
-def _set_up_torch(device: str, threads: int) -> None:
-    import torch
-
-    if threads < 0:
-        raise UserError(f"--threads {threads}: give a positive number, or 0 to leave it to torch")
-    try:
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"device '{device}' can't be used: {first_line(error)}") from error
-    if threads:
-        torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)

@@ -69,17 +69,17 @@ def verify(
 ) -> None:
     """Recompute every figure of a bundle from its images, and say what differs. Exit status 1 when it can't be accepted."""
     from iddmbench.cli.progress import bar
-    from iddmbench.cli.run import _set_up_torch
     from iddmbench.leaderboard.board import known_images
     from iddmbench.report.write import write_outputs
     from iddmbench.run.config import dataset_options
+    from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
     from iddmbench.submission.verify import Options, check_attackers, write_verification
     from iddmbench.submission.verify import verify as check
 
     check_attackers(attacker or ())
     board, anchors = usual(board, BOARD, "--board"), usual(anchors, BOARD / "anchors", "--anchors")
-    _set_up_torch(device, threads)
+    set_up_torch(device, threads)
     drawn = seed if seed is not None else random_seed()
     options = Options(
         cache=cache or default_cache(),

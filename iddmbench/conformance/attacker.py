@@ -202,7 +202,7 @@ def figures(subject: AttackerSubject) -> str:
     Five photos of each: every pair is compared for the EER; the mean of the first two is enrolled for rank 1, the others are
     looked for.
     """
-    people = [p for p in PUBLIC if not subject.attacker.trained_on & {f"s{p}/{k}" for k in range(1, 11)}]
+    people = [p for p in PUBLIC if not subject.attacker.trained_on & {("orl", f"s{p}/{k}") for k in range(1, 11)}]
     found = subject.attacker.embed([photo(p, k).image for p in people for k in range(1, 6)])
     label, shot = np.repeat(people, 5), np.tile(np.arange(5), len(people))
     vectors, label, shot = found.vectors[found.acquired], label[found.acquired], shot[found.acquired]

@@ -38,6 +38,7 @@ def find_model(run: RunFolder, subject: str, condition: str, seed: int | None, c
     Raises UserError when the run has no such person, condition or seed, when that cell failed or trains nothing of its own,
     and, with the command that makes it again, when the cache no longer has the model.
     """
+    run.check_made()
     chosen = _condition(run, condition)
     rows = chosen.rows(run.cells)
     _check_subject(run, subject)

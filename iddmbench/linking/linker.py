@@ -78,7 +78,7 @@ class Linker:
 
     An identity's score is the cosine to the normalized mean of its photos' unit vectors. Thresholds come from the public
     people: every photo of each against the templates of all others, so no pair is mated. People whom
-    the attacker was trained on are left out there.
+    the attacker was trained on are left out there. Without public people there is neither a threshold nor a decoy.
 
     Raises UserError when no face is found on any enrolment photo of a subject, and when the attacker was the dataset's referee.
     """
@@ -103,10 +103,10 @@ class Linker:
         self.gallery, self.labels = np.concatenate(vectors), np.array(labels)
         self.unseen = {label: v for label, v in self.public.items() if not _is_known(attacker, people[label])}
         """Public people whom the attacker was not trained on: they calibrate."""
-        if len(self.unseen) < 2:
+        if len(self.unseen) < 2 and lab.data.public:
             raise UserError(f"attacker '{attacker.name}' was trained on the people that would set its threshold")
         self.impostors = self._impostors()
-        if len(self.unseen) == len(self.public):  # refuses a rate that the dataset can't resolve
+        if lab.data.complete and len(self.unseen) == len(self.public):  # refuses a rate that the dataset can't resolve
             self.thresholds = {name: threshold_at_far(self.impostors, far) for name, far in FARS.items()}
         else:
             self.thresholds = thresholds(self.impostors, FARS)
@@ -128,6 +128,7 @@ class Linker:
             mated[seen] = true_scores(table, true)
             nonmated[seen] = table.scores[:, table.identities != subject]
             rank[seen] = ranks_of(table, true)
+        if seen.any() and self.public:
             people = [p.label for p in self.lab.decoy_people(cell) if p.label in self.public]
             decoy = np.stack([_mean(self.public[p]) for p in people])
             gallery = np.concatenate((self.gallery, _mean(decoy)[None]))
@@ -143,11 +144,13 @@ class Linker:
             low, high = (reached(mated, end) for end in self.threshold_ends[name])
             matched[name] = Matches(at_least(mated, t), t, (low, high))
         found = {name: Matches(at_least(mated, t) & (rank == 1), t) for name, t in self.strangers.items()}
-        return Linkage(seen, mated, nonmated, rank, matched, found, feeds, decoy_rank)
+        return Linkage(seen, mated, nonmated, rank, matched, found, feeds, decoy_rank if self.public else None)
 
     @cached_property
     def threshold_ends(self) -> dict[str, tuple[float, float]]:
         """By FAR, the ends of the threshold when the people that it was calibrated on are resampled."""
+        if not self.thresholds:
+            return {}
         people = np.concatenate([np.repeat(i, len(v)) for i, v in enumerate(self.unseen.values())])
         # `_impostors` goes photo by photo, over the templates of all other people in the order of their names.
         order = np.argsort(np.array(list(self.unseen)))
@@ -161,6 +164,8 @@ class Linker:
         }
 
     def _impostors(self) -> np.ndarray:
+        if not self.unseen:
+            return np.zeros(0)
         labels = np.concatenate([np.repeat(name, len(v)) for name, v in self.unseen.items()])
         photos = np.concatenate(list(self.unseen.values()))
         table = identity_scores(photos, photos, labels, "mean")
@@ -168,6 +173,8 @@ class Linker:
 
     def _strangers(self) -> np.ndarray:
         """Best score over the gallery of each public photo, its own person not being enrolled."""
+        if not self.unseen:
+            return np.zeros(0)
         labels = np.concatenate([np.repeat(name, len(v)) for name, v in self.unseen.items()])
         table = identity_scores(np.concatenate(list(self.unseen.values())), self.gallery, self.labels, "mean")
         return np.where(labels[:, None] == table.identities[None], -np.inf, table.scores).max(1)

@@ -18,9 +18,9 @@ JUDGES = {WORST_CASE: "strongest", WORST_CASE_ADAPTIVE: "adaptive too"}
 THRESHOLD = "psr@1e-2"
 
 
-def print_summary(run: RunFolder, console: Console) -> None:
+def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
     """Per condition and attacker R1-U and PSR at FAR 1e-2 with intervals; per condition faces found, utility index and
-    failed cells; then where report and curve lie. Of many attackers or conditions, the strongest alone."""
+    failed cells; then (`paths`) where report and curve lie. Of many attackers or conditions, the strongest alone."""
     summary = Summary(run)
     some_failed = len(run.failed) > 0
     table = Table(
@@ -55,6 +55,8 @@ def print_summary(run: RunFolder, console: Console) -> None:
         console.print("by threshold: PSR when the people that set the threshold are resampled", style="dim")
     for sentence in headlines(summary):
         console.print(sentence, markup=False, highlight=False)
+    if not paths:
+        return
     console.print()
     # Paths are for copying: no wrapping, no colours.
     for title, path in (("Report", run.path / REPORT), ("Curve ", run.path / FIGURES / "tradeoff.png")):

@@ -27,6 +27,13 @@ def write_outputs(path: Path | str) -> RunFolder:
     return run
 
 
+def page_of(run: RunFolder) -> str:
+    """The report of a finished run as text, its figures drawn for it; nothing is written."""
+    sheet = io.BytesIO()
+    contact_sheet(run).save(sheet, format="PNG")
+    return report(run, Drawings(render(tradeoff(run), "svg"), render(histograms(run), "svg"), sheet.getvalue()))
+
+
 def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png", "svg")) -> dict[str, bytes]:
     """Write `name` in each of the formats that `render` knows; returns the files' contents by format."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,13 +3,21 @@
 import shlex
 from typing import Any
 
+from iddmbench.results.run_folder import EVALUATION
+
+UNKNOWN = "unknown"
+"""Name of a base model that nobody named."""
+OPTIONS = {"baseline": "undefended"}
+
 
 def command(config: dict[str, Any]) -> list[str]:
     """Arguments of `iddmbench run` with every setting spelled out, so that later defaults do not change the result.
 
     A folder of photos is named PHOTOS, one of protected photos PROTECTED: a path says nothing to others, and may say
-    too much.
+    too much. Of an evaluation, the images are IMAGES, and each further folder is called as its option.
     """
+    if config.get("kind") == EVALUATION:
+        return _evaluate(config)
     arguments = ["iddmbench", "run"]
     arguments += [x for name in _list(config, "defenses") for x in ("--defense", str(name))]
     arguments += [x for value in _list(config, "strengths") for x in ("--strength", f"{value:g}")]
@@ -33,6 +41,21 @@ def command(config: dict[str, Any]) -> list[str]:
             arguments += [f"--{option}", str(config[option])]
     if config.get("anchors") is False:
         arguments.append("--no-anchors")
+    return arguments
+
+
+def _evaluate(config: dict[str, Any]) -> list[str]:
+    arguments = ["iddmbench", "evaluate", "IMAGES"]
+    for role in map(str, _list(config, "given")):
+        option = OPTIONS.get(role, role)
+        arguments += [f"--{option}", str(config.get("given_dataset", "")) if role == "dataset" else option.upper()]
+    if config.get("base", UNKNOWN) != UNKNOWN:
+        arguments += ["--base", str(config["base"])]
+    for key, option in (("attackers", "attacker"), ("white_box", "white-box"), ("prompts", "prompt")):
+        arguments += [x for value in _list(config, key) for x in (f"--{option}", str(value))]
+    arguments += ["--name", str(config.get("defense", ""))]
+    for key, option in (("strengths", "strength"), ("seeds", "seed")):
+        arguments += [x for value in _list(config, key) for x in (f"--{option}", f"{value:g}")]
     return arguments
 
 

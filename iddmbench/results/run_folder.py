@@ -29,6 +29,8 @@ from iddmbench.errors import UserError, first_line
 
 SCHEMA = 4
 CONFIG, ENVIRONMENT, FAILURES, REPORT = "config.json", "environment.json", "failures.txt", "report.html"
+EVALUATION = "evaluate"
+"""The `kind` in the config of a folder that `iddmbench evaluate` wrote; a run's has none."""
 SWEEP_RUNS = "runs"
 """Folder of a sweep's runs."""
 IMAGES, REFERENCES, ENROLMENT, EXTRAS, FIGURES = "images", "references", "enrolment", "extras", "figures"
@@ -220,6 +222,11 @@ class RunFolder:
     @cached_property
     def summary(self) -> pd.DataFrame:
         return self._table("summary")
+
+    def check_made(self) -> None:
+        """Raises UserError for an evaluation of given images, in which no model was made."""
+        if self.config.get("kind") == EVALUATION:
+            raise UserError(f"{self.path} holds an evaluation of images, with no model behind it: name a run's folder")
 
     @property
     def failed(self) -> pd.DataFrame:

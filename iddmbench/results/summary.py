@@ -68,6 +68,11 @@ class Value:
     threshold_high: float = math.nan
 
     @property
+    def n(self) -> int:
+        """Images behind the figure."""
+        return self.images
+
+    @property
     def known(self) -> bool:
         return math.isfinite(self.value)
 

@@ -26,6 +26,7 @@ from iddmbench.models.recipe import LoraSettings, Recipe, Sampling
 from iddmbench.perturb.purify import purifier
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.results.run_folder import label
+from iddmbench.store.cache import digest
 from iddmbench.yaml_text import read_value
 
 ANCHORS = ("none", "generic")
@@ -207,6 +208,12 @@ def make_config(options: dict[str, Any]) -> RunConfig:
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise UserError(": ".join([*filter(None, [where]), first_of(error)])) from error
+
+
+def default_folder(config: RunConfig) -> Path:
+    """Where a run goes that names no folder: the same settings, the same folder, so that it resumes."""
+    settings = digest(config.model_dump(mode="json"))[:8]
+    return Path("runs") / f"{config.dataset}-{'+'.join(config.defenses)}-{settings}"
 
 
 def first_of(error: ValidationError) -> str:

@@ -62,7 +62,13 @@ def begin(study: RunPlan, out: Path) -> Iterator[None]:
 
     Raises UserError when `out` holds another run, or another process is writing it.
     """
-    config = study.resolved()
+    with opened(out, study.resolved()):
+        yield
+
+
+@contextmanager
+def opened(out: Path, config: dict[str, Any]) -> Iterator[None]:
+    """`begin` for what is no study: `config` is written as it is."""
     check_folder(out, config)
     with claimed(out):
         check_folder(out, config)

@@ -51,6 +51,7 @@ def write_bundle(
 
     Raises UserError when the run is of a private dataset, lacks an image, or has several defenses and none is named.
     """
+    run.check_made()
     config = run.config
     if config.get("dataset") in PRIVATE:
         raise UserError(f"runs on the dataset '{config['dataset']}' can't be submitted: nobody else has its photos")

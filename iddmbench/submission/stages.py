@@ -1,6 +1,5 @@
-"""Labs for verification: one whose cells are the images of a bundle, and one that trains them again."""
+"""What verification is made in: the verifier's own photos and base, a finished run's, and a bundle's images by cell."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from iddmbench.cells.stages import Cell, CellStages, Outputs, UnauthorizedTrainer
+from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES, BaseModel, load_base, open_base
@@ -18,39 +17,10 @@ from iddmbench.photos.dataset import DATASETS
 from iddmbench.results.run_folder import RunFolder
 from iddmbench.run.config import make_config
 from iddmbench.store.cache import Store
-from iddmbench.store.files import write_images
 from iddmbench.submission.read import Bundle
 from iddmbench.submission.schema import ANCHORS, CellFacts, RunFacts, Submission
 from iddmbench.submission.text import AttackerName
 from iddmbench.types import FaceData, Subject
-
-
-class SubmittedStages(CellStages):
-    """A lab that computes no image: its cells' images come from bundles. All that looks at images is the usual code."""
-
-    def __init__(self, posted: Callable[[Cell], np.ndarray], *parts: Any):
-        super().__init__(*parts)
-        self._posted = posted
-
-    def is_cached(self, cell: Cell, key: dict[str, Any] | None = None) -> bool:
-        return False
-
-    def image_key(self, cell: Cell) -> dict[str, Any]:
-        """By content: what was computed on the same pixels of the same subject is the same, whoever sent them."""
-        try:
-            images = self._posted(cell)
-            digest = hashlib.sha256(f"{images.shape}".encode() + images.tobytes()).hexdigest()
-        except UserError:
-            digest = f"none: {cell.label}"  # a cell that failed has a name too
-        key = {"pixels": digest, "subject": cell.subject.name, "prompts": self.prompts, "per_prompt": self.per_prompt}
-        return key | {"data": self.data.fingerprint, "base": self.base.fingerprint}
-
-    def outputs(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> Outputs:
-        prompts = [p for p in self.prompts for _ in range(self.per_prompt)]
-        return Outputs(self._posted(cell), prompts, self.image_key(cell), {}, {})
-
-    def pictures(self, cell: Cell) -> dict[str, Path]:
-        return {"": self.store.fetch("posted", self.image_key(cell), lambda out: write_images(out, self._posted(cell)))}
 
 
 def load_parts(

@@ -16,6 +16,7 @@ import pandas as pd
 from iddmbench import __version__
 from iddmbench.adaptive import FEWEST_SUBJECTS, parse, roots
 from iddmbench.attacker import ATTACKERS, build_attacker
+from iddmbench.cells.given import GivenStages
 from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError
@@ -38,7 +39,7 @@ from iddmbench.submission.names import own_names, public_name
 from iddmbench.submission.read import Bundle, open_bundle
 from iddmbench.submission.retrain import Retrained, pick, retrain, score_unit
 from iddmbench.submission.schema import CellFacts, Submission
-from iddmbench.submission.stages import SubmittedStages, load_parts, posted_by, stated_defense, white_box_of
+from iddmbench.submission.stages import load_parts, posted_by, stated_defense, white_box_of
 from iddmbench.types import FaceData
 
 GRID = (0.5, 1.0)
@@ -139,7 +140,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     posted = [Posted.of(c, bundle.images(c, base.side)) for c in meta.cells if c.status == "ok"]
     undefended = _undefended(trusted, bundle, base.side)
 
-    lab = SubmittedStages(posted_by(sources, base.side), *parts)
+    lab = GivenStages(posted_by(sources, base.side), *parts)
     if (found := protocol(lab)) != meta.protocol.model_dump():
         raise UserError(
             f"bundle {path.name} refused: it states protocol {meta.protocol.version}/{meta.protocol.hash[:12]}, its own "

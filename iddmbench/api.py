@@ -1,0 +1,240 @@
+"""The functions of `import iddmbench`: what the command line does, from Python."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from iddmbench.attacker import ATTACKERS, Attacker, build_attacker
+from iddmbench.conformance import Outcome
+from iddmbench.defense import DEFENSES, Defense
+from iddmbench.errors import UserError
+from iddmbench.photos.dataset import DATASETS, FaceDataset
+from iddmbench.photos.given import Given
+from iddmbench.results import paired
+from iddmbench.results.comparable import check_comparable
+from iddmbench.results.result import Result, result_of
+from iddmbench.results.run_folder import WORST_CASE
+from iddmbench.results.summary import Summary
+from iddmbench.types import FaceData
+
+__all__ = [
+    "Result",
+    "check",
+    "compare",
+    "evaluate",
+    "list_attackers",
+    "list_datasets",
+    "list_defenses",
+    "load_dataset",
+    "open_run",
+    "register",
+    "run",
+]
+
+
+def evaluate(
+    images: Given,
+    gallery: Given | None = None,
+    *,
+    dataset: str | None = None,
+    dataset_options: Mapping[str, Any] | None = None,
+    public: Given | None = None,
+    attackers: str | Sequence[str] = ("dlib", "sface"),
+    references: Given | None = None,
+    baseline: Given | None = None,
+    generic: Given | None = None,
+    white_box: str | Sequence[str] = (),
+    prompts: Sequence[str] | None = None,
+    base: str | None = None,
+    name: str = "images",
+    strength: float = 1.0,
+    seed: int = 0,
+    out: Path | str | None = None,
+    cache: Path | str | None = None,
+    threads: int = 0,
+) -> Result:
+    """Privacy and utility of images that exist already, from any generator; nothing is trained.
+
+    The images of a finished run give that run's figures, when data, base, prompts, name and strength are the run's.
+
+    Args:
+        images: {person: images} or a folder IMAGES/PERSON/*.png; an image is a uint8 array [H, W, 3], a path or PIL's, of any
+            size from 16 pixels on.
+        gallery: enrolment photos, in the same form; by default those of `dataset`. All its people are enrolled.
+        dataset: name of a dataset, whose public people are distractors and set the thresholds; without a gallery, its
+            subjects are the people.
+        dataset_options: of it, as `load_dataset` takes them.
+        public: public people, in place of the dataset's: at least three, who are none of the gallery's.
+            Without any, what takes a threshold is not measured.
+        references: what personalized the model. Without them closeness, FID and KID are not measured.
+        baseline: images of the undefended model; generic: of the un-personalized one. Both are needed for the utility index.
+        white_box: attackers that the defense behind the images optimized against.
+        prompts: the images' prompts, if everybody's images are as many for each, in order. Adherence is measured by them.
+        base: name or folder of the model behind the images; it says how references are cropped. No weights are read.
+        name, strength: what the images are called in tables: condition "images-1.00".
+        seed: what draws depend on that a run makes by its seed.
+        out: run folder, with report and figures; by default a temporary one, which lives as long as the result.
+        cache: of what networks computed, IDDMBENCH_CACHE by default.
+
+    Raises UserError, in one line, for what can't be used. What is merely worth knowing is in the result's `notes`.
+    """
+    from iddmbench.report.write import write_outputs
+    from iddmbench.run.evaluate import Evaluation, Request
+    from iddmbench.run.torch_setup import set_up_torch
+    from iddmbench.store.cache import default_cache
+
+    set_up_torch("cpu", threads)
+    request = Request(
+        images,
+        gallery,
+        dataset,
+        dataset_options,
+        public,
+        tuple(dict.fromkeys(_several(attackers))),
+        references,
+        baseline,
+        generic,
+        tuple(_several(white_box)),
+        tuple(prompts or ()),
+        base,
+        name,
+        strength,
+        seed,
+    )
+    evaluation = Evaluation.of(request, Path(cache).expanduser() if cache else default_cache())
+    if out is not None:
+        folder = Path(out).expanduser()
+        evaluation.measure(folder)
+        return Result(write_outputs(folder))
+    kept = TemporaryDirectory(prefix="iddmbench-")
+    evaluation.measure(Path(kept.name))
+    return result_of(kept.name, kept=kept)
+
+
+def run(
+    defense: str | Sequence[str] = "iddm",
+    *,
+    strengths: Sequence[float] = (0.5, 1.0),
+    subjects: int | str | Sequence[str] = 2,
+    attackers: str | Sequence[str] = ("dlib", "sface"),
+    seeds: Sequence[int] = (0,),
+    out: Path | str | None = None,
+    cache: Path | str | None = None,
+    device: str = "cpu",
+    threads: int = 0,
+    **settings: Any,
+) -> Result:
+    """Personalize models of people with and without a defense, attack their outputs: `iddmbench run`, with its defaults.
+
+    Args:
+        subjects: how many, "all", or names.
+        out: run folder; by default runs/DATASET-DEFENSE-HASH, as on the command line. The same call resumes.
+        settings: any other of `iddmbench.run.config.RunConfig` (dataset, base, defense_options, prompts, lora ...).
+
+    Raises UserError before anything is computed when a setting is wrong. Cells that failed are in the result's `failed`.
+    """
+    from iddmbench.report.write import write_outputs
+    from iddmbench.run.config import default_folder, make_config
+    from iddmbench.run.pipeline import run as run_pipeline
+    from iddmbench.run.torch_setup import set_up_torch
+    from iddmbench.store.cache import default_cache
+
+    options = {"defenses": tuple(_several(defense)), "strengths": tuple(strengths), "subjects": subjects}
+    options |= {"attackers": tuple(dict.fromkeys(_several(attackers))), "seeds": tuple(dict.fromkeys(seeds))}
+    config = make_config(options | settings)
+    config.check()
+    set_up_torch(device, threads)
+    folder = Path(out).expanduser() if out else default_folder(config)
+    run_pipeline(config, folder, Path(cache).expanduser() if cache else default_cache(), device)
+    return Result(write_outputs(folder))
+
+
+def open_run(path: Path | str) -> Result:
+    """A finished run folder. Raises UserError when it is none, or not finished."""
+    return result_of(path)
+
+
+def compare(a: Result, b: Result, metric: str = "rank1_hit", attacker: str = WORST_CASE) -> paired.Comparison:
+    """The difference of two conditions, a less b, over the subjects that both have: `.difference` has value, interval and p.
+
+    Args:
+        a, b: of one run (`result.at("none")`) or of two that follow one protocol.
+        metric: "rank1_hit", the share of images with a face that are linked at rank 1; no other is paired yet.
+        attacker: a name, or a worst case: the strongest of each.
+
+    Raises UserError for another metric, other protocols, and no subject in common.
+    """
+    if metric != "rank1_hit":
+        raise UserError(f"compare: '{metric}' is not compared in pairs, only 'rank1_hit' is")
+    if a.folder.path != b.folder.path:
+        check_comparable([a.folder, b.folder])
+    for one in (a, b):
+        _ = one[attacker]  # names those that there are
+    found = paired.compare((Summary(a.folder), a.condition), (Summary(b.folder), b.condition), attacker)
+    if found is None:
+        raise UserError("compare: the two have no subject in common")
+    return found
+
+
+def check(plugin: str | type[Attacker] | type[Defense], **options: Any) -> list[Outcome]:
+    """What every plugin must keep, checked on one: `iddmbench check`. Each outcome has `.name`, `.state` and `.message`.
+
+    Args:
+        plugin: a name, or the class. options: of a defense, to make it quick.
+
+    Raises UserError when it is unknown or can't run here.
+    """
+    from iddmbench.conformance.plugin import attacker_outcomes, defense_outcomes
+
+    if isinstance(plugin, type):
+        if issubclass(plugin, Defense):
+            return list(defense_outcomes(plugin, plugin.name, options))
+        if issubclass(plugin, Attacker):
+            return list(attacker_outcomes(plugin, plugin.name))
+        raise UserError(f"check: {plugin.__name__} is neither an Attacker nor a Defense")
+    if plugin.partition(":")[0] in ATTACKERS.names():
+        return list(attacker_outcomes(lambda: build_attacker(plugin), plugin))
+    return list(defense_outcomes(DEFENSES.get(plugin), plugin, options))
+
+
+def register(cls: type[Any]) -> type[Any]:
+    """Make an Attacker, Defense or FaceDataset known by its `name`, for this process; also as a decorator.
+
+    Raises UserError for another class, and when the name is taken.
+    """
+    for base, registry in ((Attacker, ATTACKERS), (Defense, DEFENSES), (FaceDataset, DATASETS)):
+        if isinstance(cls, type) and issubclass(cls, base):
+            name = getattr(cls, "name", None)
+            if not isinstance(name, str):
+                raise UserError(f"register: {cls.__name__} must set its class variable `name` to a text")
+            try:
+                return registry.register(name)(cls)  # type: ignore[arg-type]
+            except (TypeError, ValueError) as error:
+                raise UserError(f"register: {error}") from error
+    raise UserError(f"register: {cls!r} is no subclass of Attacker, Defense or FaceDataset")
+
+
+def load_dataset(name: str = "orl", **options: Any) -> FaceData:
+    """A dataset's people and photos (`iddmbench list dataset NAME` shows its options). Raises UserError as it does."""
+    from iddmbench.run.config import check_options
+
+    check_options(name, options)
+    return DATASETS.get(name)(**options).load()
+
+
+def list_attackers() -> list[str]:
+    """Names of the attackers, installed ones of other packages included."""
+    return ATTACKERS.names()
+
+
+def list_defenses() -> list[str]:
+    return DEFENSES.names()
+
+
+def list_datasets() -> list[str]:
+    return DATASETS.names()
+
+
+def _several(names: str | Sequence[str]) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names

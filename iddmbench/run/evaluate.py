@@ -1,0 +1,282 @@
+"""Images that exist already, judged by the code that judges a run's: `iddmbench evaluate`, `iddmbench.evaluate`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from iddmbench import __version__
+from iddmbench.adaptive import parse, roots
+from iddmbench.attacker import ATTACKERS, build_attacker
+from iddmbench.cells.given import GivenStages, UnknownBase, stack
+from iddmbench.cells.stages import Cell
+from iddmbench.defense import DEFENSES, Defense, configure
+from iddmbench.errors import UserError, did_you_mean
+from iddmbench.guards import errors_of
+from iddmbench.models.base import open_base
+from iddmbench.photos.dataset import DATASETS
+from iddmbench.photos.given import Given, People, read_people
+from iddmbench.results.run_folder import EVALUATION, SCHEMA
+from iddmbench.run.config import check_options
+from iddmbench.run.pipeline import Progress, measure
+from iddmbench.run.plan import protocol
+from iddmbench.run.write import CellResult, opened
+from iddmbench.store.cache import Store, digest
+from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
+
+OWN = "own photos"
+"""Name of the dataset where the photos are the caller's."""
+ROLES = ("gallery", "dataset", "public", "references", "baseline", "generic")
+FEWEST_PUBLIC = 3
+"""As a decoy identity takes."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for. `iddmbench.evaluate` documents the fields."""
+
+    images: Given
+    gallery: Given | None = None
+    dataset: str | None = None
+    dataset_options: Mapping[str, Any] | None = None
+    public: Given | None = None
+    attackers: tuple[str, ...] = ("dlib", "sface")
+    references: Given | None = None
+    baseline: Given | None = None
+    generic: Given | None = None
+    white_box: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    base: str | None = None
+    name: str = "images"
+    strength: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A request made ready. Make one with `Evaluation.of`.
+
+    Attributes:
+        cells: one per person and condition, the undefended and the un-personalized condition first.
+        notes: what a reader should know, one line each.
+    """
+
+    request: Request
+    lab: GivenStages
+    cells: tuple[Cell, ...]
+    photos: Mapping[tuple[str, str], tuple[Photo, ...]]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, request: Request, cache: Path) -> "Evaluation":
+        """Raises UserError when something that was given can't be used."""
+        _check(request)
+        data, skipped = _data(request)
+        conditions = {"none": request.baseline, "generic": request.generic, request.name: request.images}
+        given = {label: read_people(i, _called(label)) for label, i in conditions.items() if i is not None}
+        skipped += [entry for people in given.values() for entry in people.skipped]
+        defenses = {label: _condition(label, request) for label in given}
+        notes = list(_left_out(given, data))
+        cells = [
+            Cell(subject, defenses[label], request.seed)
+            for label, people in given.items()
+            for subject in data.subjects
+            if subject.name in people.photos
+        ]
+        if not any(cell.defense.name == request.name for cell in cells):
+            people = ", ".join(f"'{name}'" for name in [*given[request.name].photos][:3])
+            raise UserError(
+                f"nobody of the images ({people}) has enrolment photos: the folders' names must be the same"
+            )
+        photos = {(c.defense.name, c.subject.name): given[c.defense.name].photos[c.subject.name] for c in cells}
+        base = UnknownBase() if request.base is None else open_base(request.base)
+        per_prompt = _per_prompt(request.prompts, photos)
+        notes += [*_copies(photos, data), *_unmeasured(request, data, cells)]
+        last: dict[tuple[str, str], np.ndarray] = {}
+
+        def images(cell: Cell) -> np.ndarray:
+            place = (cell.defense.name, cell.subject.name)
+            if place not in last:
+                last.clear()  # one person's images are in memory at a time
+                last[place] = stack([photo.image for photo in photos[place]])
+            return last[place]
+
+        def pixels(cell: Cell) -> str:
+            return digest([photo.digest for photo in photos[cell.defense.name, cell.subject.name]])
+
+        recipe = base.recipe
+        parts = (base, data, Store(cache), recipe.lora, recipe.sampling, request.prompts, per_prompt)
+        lab = GivenStages(images, *parts, digest=pixels, prompted=bool(request.prompts))
+        return cls(request, lab, tuple(cells), photos, tuple(skipped), tuple(notes))
+
+    def config(self) -> dict[str, Any]:
+        """What is written as config.json."""
+        request, lab = self.request, self.lab
+        names = dict.fromkeys(cell.defense.name for cell in self.cells)
+        return {
+            "schema": SCHEMA,
+            "iddmbench": __version__,
+            "kind": EVALUATION,
+            "given": [role for role in ROLES if getattr(request, role) is not None],
+            "protocol": protocol(lab),
+            "dataset": lab.data.name,
+            "given_dataset": request.dataset or "",
+            "subjects": list(dict.fromkeys(cell.subject.name for cell in self.cells)),
+            "base": lab.base.name,
+            "defenses": [request.name],
+            "defense": request.name,
+            "strengths": [request.strength],
+            "anchors": "none" in names or "generic" in names,
+            "attackers": list(request.attackers),
+            "white_box": list(request.white_box),
+            "seeds": [request.seed],
+            "images_per_prompt": lab.per_prompt,
+            "prompts": lab.prompts,
+            "personalizer": "somebody else",
+            "data_fingerprint": lab.data.fingerprint,
+            "base_fingerprint": lab.base.fingerprint,
+            "pixels": digest([lab.image_key(cell) for cell in self.cells]),
+            "skipped": [{"name": s.name, "reason": s.reason} for s in (*lab.data.skipped, *self.skipped)],
+            "notes": list(self.notes) + [f"left out: {s.name}: {s.reason}" for s in self.skipped],
+        }
+
+    def measure(self, out: Path, progress: Progress | None = None) -> list[CellResult]:
+        """Write the run folder `out`. Raises UserError when it holds something else."""
+        with opened(out, self.config()):
+            _, outcomes = measure(self.cells, self.lab, self.request.attackers, out, progress or Progress())
+        return outcomes
+
+
+def _check(request: Request) -> None:
+    """Raises UserError for what needs no photo to be wrong."""
+    if request.gallery is None and request.dataset is None:
+        raise UserError("give a gallery (enrolment photos by person), or a dataset that has the people")
+    if not request.attackers:
+        raise UserError("give at least one attacker")
+    for name in request.attackers:
+        if parse(name) is not None and request.base is None:
+            raise UserError(f"attacker '{name}' is adaptive and may need the base model: name it with base")
+    for system in dict.fromkeys(root for name in request.attackers for root in roots(name)):
+        with errors_of(f"attacker '{system}'"):
+            problem = build_attacker(system).available()
+        if problem:
+            raise UserError(f"attacker '{system}' can't run: {problem}")
+    for name in request.white_box:
+        if name.partition(":")[0] not in ATTACKERS.names():
+            raise UserError(f"white_box: unknown attacker '{name}': {did_you_mean(name, ATTACKERS.names())}")
+    if request.name in ("none", "generic") or not request.name.isprintable() or not request.name.strip():
+        raise UserError(f"name {request.name!r}: 'none' and 'generic' are the controls; give a printable name")
+    if "/" in request.name or request.name.startswith("."):
+        raise UserError(f"name {request.name!r} becomes a folder's: give one without a slash or a dot before it")
+    if not 0 <= request.strength <= 1:
+        raise UserError(f"strength {request.strength:g} is outside [0, 1]")
+
+
+def _called(label: str) -> str:
+    return {"none": "undefended images", "generic": "generic images"}.get(label, "images")
+
+
+def _data(request: Request) -> tuple[FaceData, list[Skipped]]:
+    """Subjects with enrolment and reference photos, and public people; and what was left out of the given ones."""
+    loaded = None
+    if request.dataset is not None:
+        options = dict(request.dataset_options or {})
+        check_options(request.dataset, options)
+        loaded = DATASETS.get(request.dataset)(**options).load()
+    if loaded is not None and request.gallery is None and request.references is None and request.public is None:
+        return loaded, []
+    skipped: list[Skipped] = []
+
+    def read(given: Given, what: str) -> People:
+        found = read_people(given, what)
+        skipped.extend(found.skipped)
+        return found
+
+    references = read(request.references, "references").photos if request.references is not None else {}
+    if request.gallery is not None:
+        enrolled = read(request.gallery, "gallery").photos
+        subjects = tuple(Subject(name, references.get(name, ()), photos) for name, photos in enrolled.items())
+    else:
+        assert loaded is not None
+        subjects = tuple(replace(s, references=references.get(s.name, s.references)) for s in loaded.subjects)
+    public = loaded.public if loaded is not None else ()
+    if request.public is not None:
+        public = tuple(Person(name, photos, "public") for name, photos in read(request.public, "public").photos.items())
+    if 0 < len(public) < FEWEST_PUBLIC:
+        raise UserError(
+            f"public: {len(public)} people are too few to set a threshold: give {FEWEST_PUBLIC} or more, or none"
+        )
+    if len(subjects) + len(public) < 2:
+        raise UserError(
+            "one person is enrolled and nobody else, so a rank says nothing: add people, or a dataset's (orl)"
+        )
+    name = loaded.name if loaded is not None and request.gallery is None else OWN
+    return FaceData(name, subjects, public, complete=False), skipped
+
+
+def _condition(label: str, request: Request) -> Defense:
+    """As far as scoring knows it: its name, strength, and the attackers that are white-box for it."""
+    if label != request.name:
+        return configure(DEFENSES.get(label), {})
+    attributes = {
+        "__module__": __name__,
+        "name": label,
+        "title": "given images",
+        "surrogates": lambda self: request.white_box,
+    }
+    return type("GivenImages", (Defense,), attributes)(strength=request.strength)
+
+
+def _left_out(given: Mapping[str, People], data: FaceData) -> Iterator[str]:
+    known = {subject.name for subject in data.subjects}
+    for label, people in given.items():
+        for name, photos in people.photos.items():
+            if name not in known:
+                yield f"no enrolment photos of '{name}': {len(photos)} of the {_called(label)} left out"
+
+
+def _per_prompt(prompts: Sequence[str], photos: Mapping[tuple[str, str], tuple[Photo, ...]]) -> int:
+    """Images per prompt; of images without prompts, the most that a person has. Raises UserError for numbers that differ."""
+    counts = {place: len(several) for place, several in photos.items()}
+    if not prompts:
+        return max(counts.values())
+    first = next(iter(counts.values()))
+    for (_, person), count in counts.items():
+        if count % len(prompts) or count != first:
+            raise UserError(
+                f"{count} images of '{person}' are not the same number for each of {len(prompts)} prompts and everybody: "
+                "give as many images of each, in the prompts' order, or leave the prompts out"
+            )
+    return first // len(prompts)
+
+
+def _copies(photos: Mapping[tuple[str, str], tuple[Photo, ...]], data: FaceData) -> Iterator[str]:
+    """Images that are somebody's photo, pixel by pixel."""
+    known: dict[str, str] = {}
+    for subject in data.subjects:
+        for role, several in (("enrolment", subject.enrolment), ("reference", subject.references)):
+            for photo in several:
+                known.setdefault(photo.digest, f"{role} photo {photo.name} of '{subject.name}'")
+    for person in data.public:
+        for photo in person.photos:
+            known.setdefault(photo.digest, f"photo {photo.name} of a public person")
+    for several in photos.values():
+        for photo in several:
+            if photo.digest in known:
+                yield f"image {photo.name} is a copy of {known[photo.digest]}: what it shows of linkage says nothing"
+
+
+def _unmeasured(request: Request, data: FaceData, cells: Sequence[Cell]) -> Iterator[str]:
+    if not data.public:
+        yield "no public people: no threshold, so that figures at a false accept rate are not measured"
+    subjects = {cell.subject.name: cell.subject for cell in cells}
+    if missing := [name for name, subject in subjects.items() if not subject.references]:
+        names = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
+        yield f"no reference photos of {names}: their closeness is not measured, and FID and KID leave them out"
+    if request.baseline is None or request.generic is None:
+        yield "the utility index needs images of the undefended and of the un-personalized model: not measured"
+    if len(subjects) == 1:
+        yield f"images of one person only ({next(iter(subjects))}): no interval says anything about other people"
