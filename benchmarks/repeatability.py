@@ -110,12 +110,18 @@ def run(what: list[str], out: Path, cache: Path, setting: Setting) -> None:
     subprocess.run(command, check=True, env={**os.environ, **setting.environment}, stdout=sys.stderr)
 
 
+def stacked(run: RunFolder, rows: pd.DataFrame) -> np.ndarray:
+    """uint8 [N, H, W, 3], a run's images."""
+    found = [run.picture(path) for path in rows["image"]]
+    return np.stack([image for image in found if image is not None])
+
+
 def compared(change: str, one: RunFolder, other: RunFolder) -> pd.DataFrame:
     """By how much each cell of two runs differs: one row per cell, figures as `show` names them."""
     rows = []
     for (defense, subject), own in one.images.groupby(["defense", "subject"]):
         theirs = of_cell(other.images, str(defense), str(subject))
-        pictures = [np.stack([r.picture(p) for p in t["image"]]) for r, t in ((one, own), (other, theirs))]
+        pictures = [stacked(one, own), stacked(other, theirs)]
         gray = np.abs(pictures[0].astype(int) - pictures[1]).mean((1, 2, 3))
         bits = (hashes(pictures[0]) != hashes(pictures[1])).sum(1)
         row = {

@@ -87,7 +87,7 @@ def schedule_child(folder: Path) -> dict[str, Any]:
     resources = Resources(Setting({}, "", 1), 2, folder, function=nothing)
     with Journal(folder) as journal:
         journal.begin({"all": plan.cells})
-        compute(plan, lambda: LocalExecutor(resources), journal, Watch())
+        compute(plan, lambda: LocalExecutor(resources), journal, Watch(), folder / "out")
     seconds = time.perf_counter() - start
     return {"cells": plan.cells, "planned": planned, "seconds": seconds, "mb": peak()}
 

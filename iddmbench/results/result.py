@@ -1,5 +1,6 @@
 """A finished run or evaluation in Python: its figures by name, its tables as data frames, its pictures."""
 
+import math
 import shutil
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from iddmbench.results.summary import Condition, Summary, Value
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+UNMEASURED = Value(math.nan, math.nan, math.nan, 0, 0, 0)
 ATTRIBUTES = {"@": "_at_", "-": "_"}
 """How metric names are written as attributes: "psr@1e-2" is `psr_at_1e_2`."""
 
@@ -32,7 +34,7 @@ class Figures:
     """The figures of one condition under one attacker (`attacker` = "" for utility), as attributes or by name.
 
     `figures.r1u` is `figures["r1u"]`: a `Value` with `.value`, `.low`, `.high` (95 % interval), `.n` (images) and `.subjects`;
-    None where it was not measured.
+    All NaN, and `.known` False, where it was not measured.
     """
 
     def __init__(self, summary: Summary, condition: Condition, attacker: str):
@@ -41,17 +43,17 @@ class Figures:
         known = [metric.name for metric in METRICS if metric.kind == kind]
         self._names = {attribute(name): name for name in dict.fromkeys([*known, *summary.metrics(kind)])}
 
-    def __getitem__(self, metric: str) -> Value | None:
+    def __getitem__(self, metric: str) -> Value:
         """A figure under the headline policy. Raises KeyError for what is no metric."""
         return self.under(metric)
 
-    def under(self, metric: str, policy: str = "headline") -> Value | None:
+    def under(self, metric: str, policy: str = "headline") -> Value:
         """A figure under a policy for images without a face: "headline", "acquired", "miss" or "chance"."""
         if metric not in self._names.values():
             raise KeyError(f"no metric '{metric}' here: {did_you_mean(metric, self._names.values())}")
-        return self._summary.get(self.condition, metric, self.attacker, policy)
+        return self._summary.get(self.condition, metric, self.attacker, policy) or UNMEASURED
 
-    def __getattr__(self, name: str) -> Value | None:
+    def __getattr__(self, name: str) -> Value:
         names = self.__dict__.get("_names", {})
         if name not in names:
             raise AttributeError(f"no figure '{name}' here: {did_you_mean(name, names)}")
