@@ -57,7 +57,7 @@ class IDDM(Defense):
     """
 
     name = "iddm"
-    title = "IDDM (our reconstruction from the abstract)"
+    title = "IDDM (our reconstruction from the abstract and the outline of v2)"
     paper = "arXiv 2604.00903"
 
     surrogate: Names = Field(("sface",), min_length=1, description="face-recognition systems to decouple from")
