@@ -345,7 +345,7 @@ def test_a_training_that_raises_is_a_result(case: Case, tmp_path: Path, monkeypa
 
     monkeypatch.setitem(DEFENSES._added, "blend", Balky)
     found = case.verify(case.bundle, tmp_path / "out", retrain=1)
-    assert not found.accepted and "could not be trained again: StopIteration" in str(found.retrained[0])
+    assert not found.accepted and "release failed: StopIteration" in str(found.retrained[0])
 
 
 def test_what_a_retrained_cell_is_judged_by() -> None:
