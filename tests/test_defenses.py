@@ -321,6 +321,8 @@ def test_a_defense_sees_nothing_of_the_linker(base: BaseModel, tmp_path: Any) ->
     labels = {s.label for s in lab.data.subjects}
     assert not labels & {p.label for p in lab.decoy_people(Cell(lab.data.subjects[0], Curious(), 0))}
     allowed = {"base", "lora", "class_latents", "seeds", "detector", "surrogate", "surrogate_photos", "decoys", "tick"}
+    allowed |= {"subject"}  # a name
+    assert bench.subject == lab.data.subjects[0].name
     assert set(vars(bench)) == allowed, "a new field: make sure that it tells nothing of the linker, then add it here"
     # Another subject, another seed: other decoys and other draws.
     _, other = lab_bench(base, tmp_path, 1)

@@ -218,6 +218,9 @@ def test_a_signal_ends_a_command_tidily(signum: signal.Signals, tmp_path: Path) 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored where the tests run in the background
     )
     assert child.stdout is not None and child.stdout.readline() == "started\n"
     time.sleep(0.1)

@@ -78,6 +78,8 @@ def verify(
     from iddmbench.submission.verify import verify as check
 
     check_attackers(attacker or ())
+    if not bundle.is_file():
+        raise UserError(f"no such bundle: {bundle}")
     board, anchors = usual(board, BOARD, "--board"), usual(anchors, BOARD / "anchors", "--anchors")
     set_up_torch(device, threads)
     drawn = seed if seed is not None else random_seed()

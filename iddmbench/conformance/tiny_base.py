@@ -16,6 +16,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from torch import nn
 from transformers import CLIPTokenizer
 
+from iddmbench.micro.gray import GRAY
 from iddmbench.micro.text import save_tokenizer
 from iddmbench.micro.train_unet import TEXT_WIDTH, new_scheduler, new_text_encoder
 from iddmbench.models.base import BaseModel
@@ -39,7 +40,7 @@ RECIPE = {
 
 def write_base(folder: Path, prediction: str = "v_prediction", recipe: dict[str, Any] | None = RECIPE) -> Path:
     """Save one. "v_prediction" comes with a DDPM scheduler, "epsilon" with PNDM, as Stable Diffusion 2 and 1 do."""
-    save_tokenizer(folder / "words")
+    save_tokenizer(folder / "words", GRAY.words)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "words")
     torch.manual_seed(0)
     config = new_scheduler().config

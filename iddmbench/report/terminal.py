@@ -16,6 +16,8 @@ from iddmbench.results.summary import Condition, Summary, threshold_text, writte
 SHOWN = ("r1u", "psr@1e-2")
 JUDGES = {WORST_CASE: "strongest", WORST_CASE_ADAPTIVE: "adaptive too"}
 THRESHOLD = "psr@1e-2"
+WIDE = 100
+"""Columns of a terminal from which on the error of the thresholds has a column of its own; the report always has it."""
 
 
 def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
@@ -23,6 +25,7 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
     failed cells; then (`paths`) where report and curve lie. Of many attackers or conditions, the strongest alone."""
     summary = Summary(run)
     some_failed = len(run.failed) > 0
+    by_threshold = console.width >= WIDE and _has_thresholds(summary)
     table = Table(
         title="Protection and utility, 95 % intervals in brackets",
         title_justify="left",
@@ -31,17 +34,18 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
         pad_edge=False,
     )
     table.add_column("Condition", no_wrap=True)
-    table.add_column("Attacker", overflow="fold", min_width=min(22, max(map(len, [*summary.attackers, "Attacker"]))))
+    longest = max(map(len, [*summary.attackers, "Attacker"]))
+    table.add_column("Attacker", overflow="fold", min_width=min(22 if console.width >= WIDE else 14, longest))
     for name in SHOWN:
         table.add_column(metric(name).title, justify="right")
-    if _has_thresholds(summary):
+    if by_threshold:
         table.add_column("by threshold", justify="right")
     table.add_column("Faces", justify="right")
-    table.add_column("Utility index", justify="right")
+    table.add_column("Utility index" if console.width >= WIDE else "Utility", justify="right")
     if some_failed:
         table.add_column("Failed", justify="right", style="red")
     for condition in summary.conditions:
-        for row in _rows(summary, condition, some_failed):
+        for row in _rows(summary, condition, some_failed, by_threshold):
             table.add_row(*(escape(_tight(text)) for text in row))
         table.add_section()
     console.print(table)
@@ -51,7 +55,7 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
         console.print("* white-box: the defense optimized against this attacker", style="dim")
     if any(a in summary.attackers and a not in summary.able for a in _judges(summary)):
         console.print("? says nothing: it does not link the undefended model", style="dim")
-    if _has_thresholds(summary):
+    if by_threshold:
         console.print("by threshold: PSR when the people that set the threshold are resampled", style="dim")
     for sentence in headlines(summary):
         console.print(sentence, markup=False, highlight=False)
@@ -73,7 +77,7 @@ def _tight(text: str) -> str:
     return text.replace(", ", "–") if text.endswith("]") else text
 
 
-def _rows(summary: Summary, condition: Condition, some_failed: bool) -> list[list[str]]:
+def _rows(summary: Summary, condition: Condition, some_failed: bool, by_threshold: bool) -> list[list[str]]:
     """One row per attacker or worst case; what belongs to the condition stands in the first."""
     faces = written("face_detection_rate", summary.get(condition, "face_detection_rate"), interval=False)
     shared = [faces, written("utility_index", summary.get(condition, "utility_index"))]
@@ -82,7 +86,7 @@ def _rows(summary: Summary, condition: Condition, some_failed: bool) -> list[lis
     rows: list[list[str]] = []
     for attacker in _judges(summary):
         figures = [written(name, summary.get(condition, name, attacker)) for name in SHOWN]
-        if _has_thresholds(summary):
+        if by_threshold:
             figures.append(threshold_text(THRESHOLD, summary.get(condition, THRESHOLD, attacker)).removesuffix(" %"))
         by = summary.strongest(condition, attacker)
         mark = "*" if summary.white_box(condition, by or attacker) else ""
