@@ -23,6 +23,7 @@ from iddmbench.errors import UserError
 from iddmbench.linking.aggregate import Group
 from iddmbench.linking.linker import Linker
 from iddmbench.linking.ranking import Standing, standings, why_unranked
+from iddmbench.results.findings import WARNING, lines, read_findings
 from iddmbench.results.run_folder import SCHEMA, UNION, WORST_CASE, WORST_CASE_TRANSFER, WORST_CASES, RunFolder
 from iddmbench.run.environment import environment
 from iddmbench.run.pipeline import Progress, measure
@@ -170,6 +171,7 @@ def verify(path: Path, out: Path, options: Options, progress: Progress | None = 
     prints = {name: linker.attacker.fingerprint() for name, linker in linkers.items()}
     names = {name: public_name(name, prints) for name in attackers}
     contradicted = differences(meta.claims, run.summary, _same_worst_cases(meta, list(names.values())), names)
+    notes += lines([f for f in read_findings(out) if f.severity == WARNING])
     notes += (
         _attacker_notes(meta, {names[name]: linker for name, linker in linkers.items()}, list(names.values()))
         + _white_box_notes(meta.defense, white_box, run.summary)
