@@ -25,6 +25,10 @@ from iddmbench.results.metric_info import metric
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.results.summary import GENERIC, UNDEFENDED, Condition, Summary, Value
 
+LEGEND = 30
+"""Longest label, in characters, of which four stand side by side below the trade-off."""
+
+
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999933", "#882255", "#6A51A3", "#8C6D46")
 """Okabe and Ito's colour-blind safe colours (2008), less the yellow, which is too light for a line on white, then olive
 and wine of Tol's muted scheme, a purple and a brown; where two are near for a colour-blind reader, their markers differ."""
@@ -119,11 +123,12 @@ def tradeoff(*runs: RunFolder) -> Figure:
         axes = figure.subplots(len(views), len(panels), sharey="row", squeeze=False)
         handles = _legend(curves, several=len(runs) > 1, views=views)
         words = _without_line(summaries, views, len(curves))
+        labels = [str(h.get_label()) for h in handles]
         figure.legend(
             handles=handles,
-            labels=[str(h.get_label()) for h in handles],
+            labels=labels,
             loc="outside lower center",
-            ncols=min(4, len(handles)),
+            ncols=min(4 if max(map(len, labels)) <= LEGEND else 3, len(handles)),
             frameon=False,
             fontsize=9,
             **titled(words, 130),
