@@ -14,9 +14,9 @@ from iddmbench.results.run_folder import FIGURES, REPORT, WORST_CASE, WORST_CASE
 from iddmbench.results.summary import Condition, Summary, threshold_text, written
 
 SHOWN = ("r1u", "psr@1e-2")
-JUDGES = {WORST_CASE: "strongest", WORST_CASE_ADAPTIVE: "adaptive too"}
+JUDGES = {WORST_CASE: "strongest", WORST_CASE_ADAPTIVE: "adaptive"}
 THRESHOLD = "psr@1e-2"
-WIDE = 100
+WIDE = 110
 """Columns of a terminal from which on the error of the thresholds has a column of its own; the report always has it."""
 
 
@@ -34,8 +34,8 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
         pad_edge=False,
     )
     table.add_column("Condition", no_wrap=True)
-    longest = max(map(len, [*summary.attackers, "Attacker"]))
-    table.add_column("Attacker", overflow="fold", min_width=min(22 if console.width >= WIDE else 14, longest))
+    longest = max(len(f"{max(JUDGES.values(), key=len)}: {name}") for name in [*summary.attackers, ""])
+    table.add_column("Attacker", overflow="fold", min_width=min(25 if console.width >= 90 else 14, longest))
     for name in SHOWN:
         table.add_column(metric(name).title, justify="right")
     if by_threshold:
@@ -55,6 +55,8 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
         console.print("* white-box: the defense optimized against this attacker", style="dim")
     if any(a in summary.attackers and a not in summary.able for a in _judges(summary)):
         console.print("? says nothing: it does not link the undefended model", style="dim")
+    if WORST_CASE_ADAPTIVE in _judges(summary):
+        console.print("adaptive: the strongest of all, those that prepare for the defense included", style="dim")
     if by_threshold:
         console.print("by threshold: PSR when the people that set the threshold are resampled", style="dim")
     for sentence in headlines(summary):
