@@ -10,6 +10,7 @@ from iddmbench.errors import UserError, did_you_mean
 from iddmbench.faces.detect import Detector
 from iddmbench.nets.onnx_face import OnnxFace
 from iddmbench.nets.wheel_files import sha256
+from iddmbench.paths import user_path
 
 OPTIONS = ("bgr", "raw", "scaled")
 
@@ -28,7 +29,7 @@ class Onnx(NetworkAttacker):
         for option in options:
             if option not in OPTIONS:
                 raise UserError(f"onnx:{path} has no option '{option}': {did_you_mean(option, OPTIONS)}")
-        self.path = Path(path).expanduser() if path else None
+        self.path = user_path(path) if path else None
         self.options = options
         if self.path is not None:
             self.title = f"ONNX file {self.path.name}"  # type: ignore[misc]

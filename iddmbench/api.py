@@ -9,6 +9,7 @@ from iddmbench.attacker import ATTACKERS, Attacker, build_attacker
 from iddmbench.conformance import Outcome
 from iddmbench.defense import DEFENSES, Defense
 from iddmbench.errors import UserError
+from iddmbench.paths import user_path
 from iddmbench.photos.dataset import DATASETS, FaceDataset
 from iddmbench.photos.given import Given
 from iddmbench.results import paired
@@ -102,9 +103,9 @@ def evaluate(
         strength,
         seed,
     )
-    evaluation = Evaluation.of(request, Path(cache).expanduser() if cache else default_cache())
+    evaluation = Evaluation.of(request, user_path(cache) if cache else default_cache())
     if out is not None:
-        folder = Path(out).expanduser()
+        folder = user_path(out)
         evaluation.measure(folder)
         return Result(write_outputs(folder))
     kept = TemporaryDirectory(prefix="iddmbench-")
@@ -145,8 +146,8 @@ def run(
     config = make_config(options | settings)
     config.check()
     set_up_torch(device, threads)
-    folder = Path(out).expanduser() if out else default_folder(config)
-    run_pipeline(config, folder, Path(cache).expanduser() if cache else default_cache(), device)
+    folder = user_path(out) if out else default_folder(config)
+    run_pipeline(config, folder, user_path(cache) if cache else default_cache(), device)
     return Result(write_outputs(folder))
 
 

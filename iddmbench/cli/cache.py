@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from iddmbench.cli.errors import Commands
 from iddmbench.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, help="Look at, check and tidy the cache of stage results.")
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Look at, check and tidy the cache of stage results.")
 Folder = Annotated[Path | None, typer.Option("--cache", help="Cache folder; IDDMBENCH_CACHE moves it.")]
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 DAYS = {"h": 1 / 24, "d": 1, "w": 7}

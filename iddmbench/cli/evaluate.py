@@ -7,6 +7,8 @@ import typer
 
 from iddmbench.errors import UserError, printable
 
+LEFT_OUT = "left out: "
+
 
 def evaluate(
     images: Annotated[Path, typer.Argument(help="Images by person: IMAGES/PERSON/*.png|jpg.", show_default=False)],
@@ -70,6 +72,8 @@ def evaluate(
         threads=threads,
     )
     for note in result.notes:
+        if note.startswith(LEFT_OUT):  # counted in one line at the end
+            continue
         typer.echo(printable(f"note: {note}"), err=True)
     print_summary(result.folder, Console())
     if len(result.failed):

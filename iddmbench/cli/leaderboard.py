@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
+from iddmbench.cli.errors import Commands
 from iddmbench.cli.submit import BOARD, outcome, random_seed, slug
 from iddmbench.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, help="Verified submissions: add one, build the site, look at it.")
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Verified submissions: add one, build the site, look at it.")
 
 
 @app.command("add")

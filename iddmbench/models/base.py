@@ -17,6 +17,7 @@ from iddmbench.errors import UserError, first_line
 from iddmbench.models.check import check_name, check_parts
 from iddmbench.models.recipe import FILE as RECIPE
 from iddmbench.models.recipe import Recipe, read_recipe
+from iddmbench.paths import user_path
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -191,8 +192,8 @@ def base_folder(name: str) -> Path:
         if not (folder / "model_index.json").is_file():
             raise UserError("the embedded base model is missing from this installation: reinstall iddmbench")
         return folder
-    if Path(name).is_dir():
-        return Path(name)
+    if (folder := user_path(name)).is_dir():
+        return folder
     check_name(name)
     hub = ALIASES.get(name, name)
     if hub == name and hub.count("/") != 1:

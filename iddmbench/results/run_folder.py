@@ -29,6 +29,7 @@ from iddmbench.errors import UserError, first_line
 
 SCHEMA = 4
 CONFIG, ENVIRONMENT, FAILURES, REPORT = "config.json", "environment.json", "failures.txt", "report.html"
+LEFT_OUT = "left-out.txt"
 EVALUATION = "evaluate"
 """The `kind` in the config of a folder that `iddmbench evaluate` wrote; a run's has none."""
 SWEEP_RUNS = "runs"

@@ -23,6 +23,7 @@ from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.guards import errors_of
 from iddmbench.models.recipe import LoraSettings, Recipe, Sampling
+from iddmbench.paths import user_path
 from iddmbench.perturb.purify import purifier
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.results.run_folder import label
@@ -249,7 +250,7 @@ def check_options(dataset: str, options: dict[str, Any]) -> None:
 def dataset_options(root: Path | None, options: dict[str, Any] | None = None) -> dict[str, Any]:
     """Options of a dataset as the command line gives them: a root, and KEY=VALUE whose numbers are numbers."""
     given = {key: read_value(value, f"--data {key}={value}") for key, value in (options or {}).items()}
-    return given if root is None else {**given, "root": str(root.resolve())}
+    return given if root is None else {**given, "root": str(user_path(root).resolve())}
 
 
 def _changed(settings: Any, changes: dict[str, Any], option: str) -> Any:

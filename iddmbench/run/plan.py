@@ -107,6 +107,7 @@ class RunPlan:
             "protocol": protocol(lab),
             **config.model_dump(mode="json"),
             "subjects": [s.name for s in self.subjects],
+            "people": len(lab.data.subjects),
             "defense": ", ".join(config.defenses),
             "plan": [{"name": d.name, **d.model_dump(mode="json")} for d in plan],
             "prompts": lab.prompts,

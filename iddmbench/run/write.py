@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from iddmbench.cells.stages import Cell
 from iddmbench.errors import UserError, one_line
 from iddmbench.linking.score import Scoring, cell_identity, read_rows
+from iddmbench.photos.left_out import listing
 from iddmbench.results.findings import Finding, from_rows
 from iddmbench.results.run_folder import (
     CONFIG,
@@ -24,6 +25,7 @@ from iddmbench.results.run_folder import (
     EXTRAS,
     FAILURES,
     IMAGES,
+    LEFT_OUT,
     REFERENCES,
     SCHEMA,
     make_table,
@@ -33,10 +35,11 @@ from iddmbench.run.environment import environment
 from iddmbench.run.plan import RunPlan
 from iddmbench.store.cache import stops
 from iddmbench.store.files import copy_images, write_table, write_text
+from iddmbench.types import Skipped
 
 WAYS_OUT = "give another --out, or remove that folder"
-TOLD = {"iddmbench", "notes"}
-"""ResourceCache of a configuration that change no figure by themselves."""
+TOLD = {"iddmbench", "notes", "people"}
+"""Parts of a configuration that change no figure by themselves."""
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +77,7 @@ def opened(out: Path, config: dict[str, Any]) -> Iterator[None]:
         check_folder(out, config)
         write_json(out / CONFIG, config)
         write_json(out / ENVIRONMENT, environment())
+        _write_left_out(out, [Skipped(one["name"], one["reason"]) for one in config.get("skipped", [])])
         yield
 
 
@@ -226,6 +230,13 @@ def _write_failures(out: Path, failed: Sequence[CellResult], lost: Mapping[str, 
         write_text(path, "\n".join(parts))
     else:
         path.unlink(missing_ok=True)
+
+
+def _write_left_out(out: Path, skipped: Sequence[Skipped]) -> None:
+    if skipped:
+        write_text(out / LEFT_OUT, listing(skipped))
+    else:
+        (out / LEFT_OUT).unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
