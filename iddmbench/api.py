@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iddmbench.attacker import ATTACKERS, Attacker, build_attacker
 from iddmbench.conformance import Outcome
@@ -18,6 +18,9 @@ from iddmbench.results.result import Result, result_of
 from iddmbench.results.run_folder import WORST_CASE
 from iddmbench.results.summary import Summary
 from iddmbench.types import FaceData
+
+if TYPE_CHECKING:
+    from iddmbench.run.pipeline import Progress
 
 __all__ = [
     "Result",
@@ -54,6 +57,7 @@ def evaluate(
     out: Path | str | None = None,
     cache: Path | str | None = None,
     threads: int = 0,
+    progress: "Progress | None" = None,
 ) -> Result:
     """Privacy and utility of images that exist already, from any generator; nothing is trained.
 
@@ -77,6 +81,7 @@ def evaluate(
         seed: what draws depend on that a run makes by its seed.
         out: run folder, with report and figures; by default a temporary one, which lives as long as the result.
         cache: of what networks computed, IDDMBENCH_CACHE by default.
+        progress: hooks that are told what is done (`iddmbench.run.pipeline.Progress`).
 
     Raises UserError, in one line, for what can't be used. What is merely worth knowing is in the result's `notes`.
     """
@@ -106,10 +111,10 @@ def evaluate(
     evaluation = Evaluation.of(request, user_path(cache) if cache else default_cache())
     if out is not None:
         folder = user_path(out)
-        evaluation.measure(folder)
+        evaluation.measure(folder, progress)
         return Result(write_outputs(folder))
     kept = TemporaryDirectory(prefix="iddmbench-")
-    evaluation.measure(Path(kept.name))
+    evaluation.measure(Path(kept.name), progress)
     return result_of(kept.name, kept=kept)
 
 

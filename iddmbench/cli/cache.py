@@ -30,7 +30,7 @@ def ls(cache: Folder = None) -> None:
         table.add_column(column, justify="left" if column == "stage" else "right")
     for row in maintenance.overview(store):
         table.add_row(row.stage, str(row.entries), f"{row.bytes / 1e6:.1f}", str(row.stale), row.last_used)
-    Console().print(table)
+    Console(emoji=False).print(table)
     if leftovers := maintenance.leftovers(store):
         typer.echo(
             f"{len(leftovers)} leftover(s) of killed processes and damaged entries: `iddmbench cache gc` removes them"

@@ -36,7 +36,7 @@ def list_plugins(
         Kind.metrics: (_metrics, _metric),
         Kind.suites: (_suites, _suite),
     }
-    console = Console()
+    console = Console(emoji=False)
     for chosen in kinds:
         overview, detail = tables[chosen]
         for part in overview() if name is None else detail(name):

@@ -213,7 +213,7 @@ class Result:
 
         from iddmbench.report.terminal import print_summary
 
-        console = Console(record=form == "html", file=StringIO(), width=120, force_jupyter=False)
+        console = Console(emoji=False, record=form == "html", file=StringIO(), width=120, force_jupyter=False)
         print_summary(self.folder, console, paths=self._kept is None)
         if form == "html":
             code = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'

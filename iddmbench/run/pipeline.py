@@ -93,11 +93,20 @@ def measure(
         lab.store.check_writable()
     outcomes = []
     progress.start(len(cells))
+    log.info("%d cells, attackers %s, into %s", len(cells), ", ".join(attackers), out)
     for cell in cells:
         progress.cell(cell.name, lab.is_cached(cell))
         outcomes.append(attempt(cell, scoring, progress.share))
+        if outcomes[-1].ok:
+            log.info(
+                "cell %s: %s, %.1f s",
+                cell.name,
+                "from the cache" if outcomes[-1].cached else "computed",
+                outcomes[-1].seconds,
+            )
         progress.done(outcomes[-1])
     scoring, final = write_run(out, scoring, outcomes)
+    log.info("scored: %d of %d cells have figures", sum(outcome.ok for outcome in final), len(final))
     for before, after in zip(outcomes, final, strict=True):
         if before.ok and not after.ok:
             progress.done(after)
