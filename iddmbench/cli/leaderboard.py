@@ -75,6 +75,8 @@ def add(
 
 
 def _check_board(board: Path) -> None:
+    if board.is_file():
+        raise UserError(f"--board {board} is a file: give the leaderboard's folder, the one that holds entries/")
     if not board.is_dir():
         raise UserError(f"--board {board}: no such folder; make it for a new leaderboard")
 
