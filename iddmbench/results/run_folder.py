@@ -182,8 +182,12 @@ class RunFolder:
         files = [ENVIRONMENT, *map(table_file, TABLES)]
         if not (run.path / table_file("summary")).is_file():
             raise UserError(f"run {run.path} is not finished: run the same command again, it resumes where it stopped")
-        if not (run.path / table_file("premise")).is_file():  # written before anything else, since there is such a table
-            raise UserError(f"run {run.path} was written by an older version: run the same command again, with this one")
+        if not (
+            run.path / table_file("premise")
+        ).is_file():  # written before anything else, since there is such a table
+            raise UserError(
+                f"run {run.path} was written by an older version: run the same command again, with this one"
+            )
         if missing := [file for file in files if not (run.path / file).is_file()]:
             raise UserError(f"run {run.path} is damaged, it lacks {', '.join(missing)}: run the same command again")
         for name, columns in TABLES.items():
