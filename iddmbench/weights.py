@@ -17,8 +17,8 @@ from filelock import FileLock
 
 from iddmbench.archives import DamagedArchive, archive_kind, extract
 from iddmbench.errors import UserError
-from iddmbench.nets.wheel_files import sha256
 from iddmbench.store.cache import default_cache
+from iddmbench.wheel_files import sha256
 
 VARIABLE = "IDDMBENCH_WEIGHTS"
 BLOCK = 1 << 18

@@ -15,6 +15,7 @@ import torch
 
 from iddmbench.adaptive import parse
 from iddmbench.attacker import Attacker
+from iddmbench.cells.condition import Condition, conditions
 from iddmbench.cells.stages import CODE as STAGES
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError, one_line
@@ -25,7 +26,6 @@ from iddmbench.linking.doubts import all_findings
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.results.run_folder import label, make_table, table_file
-from iddmbench.run.plan import Condition, conditions
 from iddmbench.store.cache import digest, stops
 from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table

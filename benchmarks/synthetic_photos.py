@@ -1,6 +1,6 @@
 """How well recognition systems tell the dataset's people apart, on the photos themselves.
 
-    python -m iddmbench.synthetic.measure dlib sface eigenfaces [--out clean.json]
+    python benchmarks/synthetic_photos.py dlib sface eigenfaces [--out clean.json]
 
 Identification: every reference photo of the subjects among all people, each enrolled by the mean of its enrolment photos (a
 public person: all of its photos). Verification: each subject's reference against enrolment photos, and public people's photos
