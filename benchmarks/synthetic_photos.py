@@ -17,7 +17,7 @@ import numpy as np
 from iddmbench.attacker import Attacker, build_attacker
 from iddmbench.datasets.synthetic import Synthetic
 from iddmbench.metrics.identification import ranks
-from iddmbench.metrics.verification import eer, tar_at_far
+from iddmbench.metrics.verification import eer, threshold_at_far
 from iddmbench.types import FaceData, Photo
 
 
@@ -70,7 +70,7 @@ def measure(attacker: Attacker, name: str, data: FaceData) -> Clean:
         len(probes),
         float(hits.mean()),
         eer(genuine, impostors),
-        tar_at_far(genuine, impostors, 1e-3),
+        float((genuine >= threshold_at_far(impostors, 1e-3).value).mean()),
         float(found.mean()),
         len(impostors),
     )
