@@ -95,3 +95,17 @@ def test_reports_read_results_alone() -> None:
     """A run that another program wrote can be drawn."""
     used = {name for user, path in sources() if user == "report" for name in imported(path.read_text(encoding="utf-8"))}
     assert used == {"report", "results"}
+
+
+def test_linking_needs_galleries_and_no_stages() -> None:
+    """All of it but the one file that fetches what the stages made takes embeddings, identities and roles."""
+    for path in (ROOT / "iddmbench" / "linking").glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert path.name == "score.py" or "CellStages" not in text, path.name
+        assert not imported(text) & {"personalize", "perturb", "run", "datasets"}, path.name
+
+
+def test_writing_computes_nothing() -> None:
+    """Figures are made before `iddmbench/run/write.py` is called: it sees tables and folders."""
+    text = (ROOT / "iddmbench" / "run" / "write.py").read_text(encoding="utf-8")
+    assert not imported(text) & {"linking", "metrics", "attacker", "adaptive"}
