@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from iddmbench.adaptive import parse
 from iddmbench.adaptive.posts import Posts
@@ -421,8 +420,3 @@ def calibration_rows(name: str, linker: Linker) -> Iterator[dict[str, Any]]:
             "source": attacker.source,
             "fingerprint": attacker.fingerprint(),
         }
-
-
-def read_rows(folder: Path, name: str) -> pd.DataFrame:
-    """One table of a folder that `Scoring.tables` or `Scoring.calibration` gave."""
-    return pd.read_parquet(folder / table_file(name))
