@@ -94,7 +94,11 @@ def test_a_climb_is_seen_in_every_way_of_importing() -> None:
 def test_reports_read_results_alone() -> None:
     """A run that another program wrote can be drawn."""
     used = {name for user, path in sources() if user == "report" for name in imported(path.read_text(encoding="utf-8"))}
-    assert used == {"report", "results"}
+    assert used == {"report", "results", "store"}
+    imports = [(path, line) for user, path in sources() if user == "report" for line in path.read_text().splitlines()]
+    assert {line for _, line in imports if "iddmbench.store" in line} == {
+        "from iddmbench.store.files import write_bytes"
+    }
 
 
 def test_linking_needs_galleries_and_no_stages() -> None:

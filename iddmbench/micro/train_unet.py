@@ -14,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from iddmbench.micro.text import MAX_TOKENS, random_caption
 from iddmbench.micro.views import Views
 from iddmbench.seeds import Seeds
+from iddmbench.store.files import replacing
 
 TEXT_WIDTH = 128
 UNET = {
@@ -124,9 +125,8 @@ def train_unet(
             log(f"unet {step} {spent:.0f}s loss {running:.4f}")
         if now - last_save > 180 or spent >= budget or step >= max_steps:
             state = {"model": modules.state_dict(), "average": average, "optimizer": optimizer.state_dict()}
-            temporary = state_file.with_suffix(".part")
-            torch.save({**state, "step": step, "spent": spent}, temporary)
-            temporary.replace(state_file)
+            with replacing(state_file) as part:
+                torch.save({**state, "step": step, "spent": spent}, part)
             last_save = now
     with torch.no_grad():
         for name, p in modules.named_parameters():

@@ -25,7 +25,7 @@ from iddmbench.results.run_folder import (
 from iddmbench.run.environment import environment
 from iddmbench.run.outcome import CellResult, Measured
 from iddmbench.run.plan import RunPlan
-from iddmbench.store.files import copy_images, write_table, write_text
+from iddmbench.store.files import copy_images, replacing, write_table, write_text
 
 WAYS_OUT = "give another --out, or remove that folder"
 TOLD = {"iddmbench", "notes"}
@@ -142,13 +142,11 @@ def _cells(run: Measured) -> pd.DataFrame:
 
 def _join(path: Path, parts: Sequence[Path], name: str) -> None:
     """Write the parts' rows one after another, one part at a time in memory."""
-    part_path = path.with_name(path.name + ".part")
     empty = pa.Table.from_pandas(make_table(name, []), preserve_index=False)
     tables = [pq.read_schema(part) for part in parts[:1]] or [empty.schema]
-    with pq.ParquetWriter(part_path, tables[0]) as writer:
+    with replacing(path) as whole, pq.ParquetWriter(whole, tables[0]) as writer:
         for part in parts:
             writer.write_table(pq.read_table(part))
-    part_path.replace(path)
 
 
 def _write_failures(out: Path, failed: Sequence[CellResult], lost: Mapping[str, Mapping[str, str]]) -> None:
