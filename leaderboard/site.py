@@ -19,7 +19,6 @@ from iddmbench.leaderboard.board import ENTRIES, SHEET, Place, by_track, places,
 from iddmbench.leaderboard.entry import Entry, Figure
 from iddmbench.leaderboard.exports import atom, curves_csv, markdown_table, standings_csv
 from iddmbench.linking.ranking import ENOUGH, METRICS
-from iddmbench.nets.wheel_files import wheel_file
 from iddmbench.report.figures import NEAR, PALETTE, SYMBOLS, color, lap, symbol
 from iddmbench.results import summary
 from iddmbench.results.metric_info import METRICS as CATALOGUE
@@ -36,6 +35,7 @@ from iddmbench.results.run_folder import (
 )
 from iddmbench.results.summary import TITLES
 from iddmbench.submission import authenticity, compare, read, repeats, retrain, verify
+from iddmbench.wheel_files import wheel_file
 
 THREATS = {
     WORST_CASE: "the strongest single attacker of all plain ones, white-box ones included",

@@ -14,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from iddmbench.micro.text import MAX_TOKENS, random_caption
 from iddmbench.micro.views import Views
 from iddmbench.seeds import Seeds
+from iddmbench.store.files import replacing
 
 TEXT_WIDTH = 128
 UNET = {
@@ -120,9 +121,8 @@ def train_unet(
             log(f"unet {step} loss {running:.4f}")
         if now - last_save > 180 or step == steps:
             state = {"model": modules.state_dict(), "average": average, "optimizer": optimizer.state_dict()}
-            temporary = state_file.with_suffix(".part")
-            torch.save({**state, "step": step}, temporary)
-            temporary.replace(state_file)
+            with replacing(state_file) as part:
+                torch.save({**state, "step": step}, part)
             last_save = now
     with torch.no_grad():
         for name, p in modules.named_parameters():

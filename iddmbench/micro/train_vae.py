@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from iddmbench.micro.data import SIDE, Spread, augment, to_tensor
 from iddmbench.nets.efficientnet import EfficientNetLite0
 from iddmbench.seeds import Seeds
+from iddmbench.store.files import replacing
 
 CONFIG = {
     "in_channels": 3,
@@ -113,9 +114,8 @@ def train_vae(
         if step % 25 == 0:
             log(f"vae {step} l1 {pixel:.4f} edges {sharp:.4f} deep {deep:.4f} kl {kl:.3f}")
         if now - last_save > 120 or step == steps:
-            temporary = state_file.with_suffix(".part")
             state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**state, "step": step}, temporary)
-            temporary.replace(state_file)
+            with replacing(state_file) as part:
+                torch.save({**state, "step": step}, part)
             last_save = now
     return average.eval()
