@@ -200,11 +200,11 @@ def summarize(defense, strength, images, probes, attackers, white_box, failed, v
         "face_detection_rate": "detected",
         "ser_fiq": "ser_fiq",
         "brisque": "brisque",
-        "closeness_efficientnet_lite0": "closeness",
+        "closeness_efficientnet_lite2": "closeness",
         "adherence": "adherence",
     }.items():
         rows.append({**context, **figure(metric, own_images[column].dropna())})
-    rows.append({**context, **figure("fid_efficientnet_lite0", [41.5]), "low": math.nan, "high": math.nan})
+    rows.append({**context, **figure("fid_efficientnet_lite2", [41.5]), "low": math.nan, "high": math.nan})
     quality = 0.0 if defense == "generic" else quality_of(defense, strength, vary)
     spread = {"value": quality, "low": max(0.0, quality - 0.05), "high": min(1.0, quality + 0.04)}
     rows.append({**context, **figure("utility_index", [quality] * len(own_images)), **spread})

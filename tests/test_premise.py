@@ -349,7 +349,7 @@ def test_declaration_is_no_part_of_the_base_fingerprint(tmp_path: Path) -> None:
     recipe = plain / "iddmbench.json"
     recipe.write_text(json.dumps(RECIPE, indent=2) + "\n")
     declared = write_base(tmp_path / "declared")
-    (declared / "iddmbench.json").write_text(json.dumps(RECIPE | {"trained_on": {"orl": ["s1"]}}))
+    (declared / "iddmbench.json").write_text(json.dumps(RECIPE | {"trained_on": {"orl": ["s1"]}, "judges": ["net"]}))
     other = write_base(tmp_path / "other")
     (other / "iddmbench.json").write_text(json.dumps(RECIPE | {"frame": 2.0}))
     prints = [open_base(str(folder)).fingerprint for folder in (plain, declared, other)]

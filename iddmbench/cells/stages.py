@@ -28,7 +28,7 @@ from iddmbench.metrics.quality import ser_fiq
 from iddmbench.metrics.utility import closeness
 from iddmbench.models.base import BaseModel
 from iddmbench.models.recipe import LoraSettings, Sampling
-from iddmbench.nets.efficientnet import EfficientNetLite0
+from iddmbench.nets.efficientnet import EfficientNetLite
 from iddmbench.nets.sface import SFaceNet
 from iddmbench.nets.surrogate import Surrogate
 from iddmbench.personalize.sample import class_latents, generate
@@ -59,8 +59,8 @@ CODE = {
     "generate": 1,
     "release": 1,
     "embed": 1,
-    "features": 1,
-    "utility": 1,
+    "features": 2,
+    "utility": 2,
 }
 """Raised by hand when a stage's code changes its result, so that older entries are not reused. They decide; the package's
 version does not (docs/protocol.md, "Versions")."""
@@ -69,6 +69,8 @@ PROTECTED = "protected references"
 ADAPTER = "adapter.safetensors"
 DECOY_PEOPLE = 5
 SER_FIQ_PASSES = 100
+JUDGE_NUMBER = 2
+"""EfficientNet-Lite2 judges closeness, FID and KID (`iddmbench.results.metric_info.JUDGE`)."""
 AT_ONCE = 16
 """Dataset photos that are in memory together."""
 
@@ -387,7 +389,7 @@ class CellStages:
     # ---- utility ----------------------------------------------------------------------------------------------------
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """EfficientNet-Lite0 features float32 [N, 1280] of uint8 [N, H, W, 3]."""
+        """The judge's features float32 [N, 1280] of uint8 [N, H, W, 3]."""
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
         with torch.inference_mode():
             return torch.cat([self._extractor.features(part) for part in pixels.split(16)]).numpy()
@@ -449,8 +451,8 @@ class CellStages:
         return YuNet()
 
     @cached_property
-    def _extractor(self) -> EfficientNetLite0:
-        return EfficientNetLite0()
+    def _extractor(self) -> EfficientNetLite:
+        return EfficientNetLite(JUDGE_NUMBER)
 
     @cached_property
     def _quality_net(self) -> SFaceNet:

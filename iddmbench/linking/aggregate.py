@@ -22,6 +22,7 @@ from iddmbench.metrics.unlinkability import FEWEST, local_linkability
 from iddmbench.metrics.utility import Component, utility
 from iddmbench.metrics.verification import d_prime, eer_point, placements
 from iddmbench.results.ability import links_undefended
+from iddmbench.results.metric_info import CLOSENESS, FID, JUDGE, JUDGED, KID
 from iddmbench.results.run_folder import (
     ADAPTIVE,
     ADAPTIVE_WHITE_BOX,
@@ -58,13 +59,23 @@ class Scored:
 
 @dataclass(frozen=True)
 class Group:
-    """All finished cells of one defense at one strength, by subject (seeds pooled)."""
+    """All finished cells of one defense at one strength, by subject (seeds pooled).
+
+    white_box: attackers that the defense optimized against.
+    judges: networks whose features it, or the base's training, optimized.
+    """
 
     defense: str
     strength: float
     white_box: tuple[str, ...]
     cells: dict[str, list[Scored]]
     missing: int
+    judges: tuple[str, ...] = ()
+
+    @property
+    def knows_judge(self) -> bool:
+        """Whether the defense, or the base's training, optimized the features that closeness, FID and KID are measured in."""
+        return JUDGE in self.judges
 
     @property
     def label(self) -> str:
@@ -105,9 +116,14 @@ def summarize_group(
     if group.cells:
         seeds = Seeds(seed).child("bootstrap", group.label)
         rows += _privacy(group, attackers, able, seeds)
-        rows += _utility(group, real)
+        rows += [_judged(row, group) for row in _utility(group, real)]
     rows.append(_index_row(group, anchors, seed))
     return [{**_context(group), **row} for row in rows]
+
+
+def _judged(row: dict[str, Any], group: Group) -> dict[str, Any]:
+    """The utility row, marked as a white-box attacker's is where the defense optimized what judges it."""
+    return {**row, "threat": WHITE_BOX} if row["metric"] in JUDGED and group.knows_judge else row
 
 
 def _context(group: Group) -> dict[str, Any]:
@@ -445,7 +461,7 @@ def _utility(group: Group, real: np.ndarray) -> Iterable[dict[str, Any]]:
         if finite:
             yield _row(metric, mean_interval(finite))
     features = np.concatenate(group.per_subject(lambda s: s.utility.features))
-    distances = {"fid_efficientnet_lite0": frechet_distance, "kid_efficientnet_lite0": kernel_distance}
+    distances = {FID: frechet_distance, KID: kernel_distance}
     for metric, distance in distances.items():
         # No interval: repeated images in a resample bias both distances.
         value = distance(features, real) if min(len(features), len(real)) > 1 else np.nan
@@ -463,7 +479,7 @@ def utility_values(group: Group) -> dict[str, list[np.ndarray]]:
         "face_detection_rate": group.per_subject(lambda s: s.utility.detected.astype(float)),
         "ser_fiq": group.per_subject(lambda s: s.utility.ser_fiq),
         "brisque": group.per_subject(lambda s: s.utility.brisque),
-        "closeness_efficientnet_lite0": group.per_subject(lambda s: s.utility.closeness),
+        CLOSENESS: group.per_subject(lambda s: s.utility.closeness),
         "adherence": group.per_subject(lambda s: s.utility.adherence),
     }
 
@@ -482,7 +498,7 @@ def _index_row(group: Group, anchors: Mapping[str, Group], seed: int) -> dict[st
         tables = index_tables([part for part in parts if part], sorted(subjects))
         rng = Seeds(seed).child("bootstrap", group.label, "index").numpy()
         means = np.concatenate(tables).mean(0)
-        used = informative(means)
+        used = counted(group, means)
         samples = np.array([index_of(m, used) for m in resampled_means(tables, rng, RESAMPLES)])
         samples = samples[np.isfinite(samples)]
         n = sum(map(len, tables))
@@ -490,7 +506,7 @@ def _index_row(group: Group, anchors: Mapping[str, Group], seed: int) -> dict[st
     return _row("utility_index", estimate)
 
 
-INDEX = ("face_detection_rate", "ser_fiq", "closeness_efficientnet_lite0", "adherence")
+INDEX = ("face_detection_rate", "ser_fiq", CLOSENESS, "adherence")
 
 
 def index_tables(parts: list[Group], subjects: list[str]) -> list[np.ndarray]:
@@ -513,7 +529,7 @@ def _anchored(means: np.ndarray) -> list[tuple[str, float, float, float]]:
     sums, counts = means[0::2].reshape(3, -1), means[1::2].reshape(3, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         own, undefended, generic = np.where(counts > 0, sums / counts, np.nan)
-    floors = (0.0, 0.0, generic[INDEX.index("closeness_efficientnet_lite0")], ADHERENCE_CHANCE)
+    floors = (0.0, 0.0, generic[INDEX.index(CLOSENESS)], ADHERENCE_CHANCE)
     return list(zip(INDEX, own, floors, undefended, strict=True))
 
 
@@ -521,6 +537,11 @@ def informative(means: np.ndarray) -> list[str]:
     """Components in which the undefended model beats the floor. Where it does not (a personalized model that ignores the
     prompt, prompts that name no attribute), a defense has nothing to lose, and the component is left out of the index."""
     return [name for name, value, floor, undefended in _anchored(means) if np.isfinite(value) and undefended > floor]
+
+
+def counted(group: Group, means: np.ndarray) -> list[str]:
+    """The components of `informative` that make the group's index: without those that the defense optimized the judge of."""
+    return [name for name in informative(means) if not (name in JUDGED and group.knows_judge)]
 
 
 def index_of(means: np.ndarray, used: list[str]) -> float:

@@ -10,7 +10,7 @@ pseudo-value (Tukey 1958): K times the area, less K - 1 times the area without t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,10 @@ from iddmbench.linking.aggregate import (
     Hits,
     able_attackers,
     attacker_hits,
+    counted,
     has_figures,
     index_of,
     index_tables,
-    informative,
     members,
     systems_of,
 )
@@ -157,7 +157,7 @@ def standings(
     rows = [np.concatenate([t[s][:n] for t in columns], axis=1) for s, n in enumerate(shortest)]
     width, n = utility[0][0].shape[1], sum(shortest)
     means = np.concatenate(rows).mean(0)
-    used = [informative(means[i * width : (i + 1) * width]) for i in range(len(curve))]
+    used = [counted(g, means[i * width : (i + 1) * width]) for i, g in enumerate(curve)]
     own_index = _indices(means[None], used, width)
     if not np.isfinite(own_index).all():
         raise UserError("the utility index has no value")
@@ -255,7 +255,7 @@ def _rate_ends(
 
 
 def _only(group: Group, subjects: list[str]) -> Group:
-    return Group(group.defense, group.strength, group.white_box, {s: group.cells[s] for s in subjects}, group.missing)
+    return replace(group, cells={s: group.cells[s] for s in subjects})
 
 
 def _hit_tables(curve: list[Group], name: str, metric: str) -> _Table | None:

@@ -31,7 +31,7 @@ from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table
 from iddmbench.types import Subject
 
-CODE = {"score": 3, "calibration": 2}
+CODE = {"score": 4, "calibration": 2}
 """Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
 ABLE = "able.json"
 TABLES = ("cells", "images", "probes", "summary")
@@ -187,12 +187,23 @@ class Scoring:
         cells: dict[str, list[Scored]] = {}
         for cell in condition.cells:
             cells.setdefault(cell.subject.name, []).append(self.scored(cell, linked))
-        group = Group(condition.defense.name, condition.strength, condition.white_box, cells, condition.missing)
+        group = Group(
+            condition.defense.name,
+            condition.strength,
+            condition.white_box,
+            cells,
+            condition.missing,
+            self._judges(condition),
+        )
         lost = self.lost(condition) if linked else {}
         for linker in self.adaptive.values() if linked else ():
             if linker.name not in lost:
                 self._attack_adaptively(linker, group)
         return group
+
+    def _judges(self, condition: Condition) -> tuple[str, ...]:
+        """Networks whose features the defense, or the base's training, optimized."""
+        return tuple(dict.fromkeys((*condition.judges, *self.lab.base.recipe.judges)))
 
     @cached_property
     def groups(self) -> dict[str, Group]:
@@ -277,6 +288,7 @@ class Scoring:
             "subjects": [[s.label, *(photo.digest for photo in s.references)] for s in self.subjects],
             "missing": condition.missing,
             "white_box": condition.white_box,
+            "judges": self._judges(condition),
             "able": able,
             "attackers": {name: prints for name, prints in self._fingerprints.items() if name not in lost},
             "many_seeds": self._many_seeds,

@@ -179,7 +179,12 @@ def _signed(share: float) -> str:
 def utility_table(summary: Summary) -> Table:
     # The index first, its components after it.
     names = sorted(summary.metrics("utility"), key=lambda name: name != "utility_index")
-    rows = [[c.title, *(written(n, summary.get(c, n)) for n in names)] for c in summary.conditions]
+
+    def shown(condition: Condition, name: str) -> str:
+        text = written(name, summary.get(condition, name))
+        return f"{text} (white-box, not in the index)" if summary.knows_judge(condition, name) else text
+
+    rows = [[c.title, *(shown(c, n) for n in names)] for c in summary.conditions]
     return Table(["Condition", *(_arrow(n) for n in names)], rows)
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from iddmbench.results import selection
 from iddmbench.results.headline import headlines
-from iddmbench.results.metric_info import metric
+from iddmbench.results.metric_info import CLOSENESS, metric
 from iddmbench.results.run_folder import FIGURES, REPORT, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.results.summary import Condition, Summary, threshold_text, written
 
@@ -53,6 +53,8 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
         console.print(f"Single attackers ({', '.join(summary.attackers)}): see the report", markup=False, style="dim")
     if any(summary.white_box(c, summary.strongest(c, a) or a) for c in summary.conditions for a in _judges(summary)):
         console.print("* white-box: the defense optimized against this attacker", style="dim")
+    if any(summary.knows_judge(c, CLOSENESS) for c in summary.conditions):
+        console.print("utility index: without closeness where the defense optimized its judge", style="dim")
     if any(a in summary.attackers and a not in summary.able for a in _judges(summary)):
         console.print("? says nothing: it does not link the undefended model", style="dim")
     if WORST_CASE_ADAPTIVE in _judges(summary):
