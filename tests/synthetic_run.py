@@ -17,6 +17,9 @@ THRESHOLD = {"1e-2": 0.42, "1e-3": 0.55}
 IDENTITIES = 40
 
 
+GROUP_COLUMNS = ("attacker", "threat", "metric", "value", "low", "high", "images", "by")
+
+
 def write_run(
     path: Path,
     defenses: tuple[str, ...] = ("iddm",),
@@ -76,6 +79,12 @@ def write_run(
     images, probes = (make_table(name, tables[name]) for name in ("images", "probes"))
     for defense, strength in conditions:
         tables["summary"] += summarize(defense, strength, images, probes, attackers, white_box, failed, vary)
+    tables["demographics"] = [
+        {**group, **{key: row[key] for key in ("defense", "strength", *GROUP_COLUMNS)}, "subjects": len(subjects) // 2}
+        for row in tables["summary"]
+        if row["policy"] in ("headline", "") and row["metric"] in ("r1u", "rank1_hit", "face_detection_rate")
+        for group in ({"trait": "sex", "group": "female"}, {"trait": "sex", "group": "male"})
+    ]
     config = {
         "schema": SCHEMA,
         "iddmbench": "0.1.0",

@@ -20,10 +20,12 @@ from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError, one_line
 from iddmbench.linking.adaptive import AdaptiveLinker, Attackers, build_linkers
 from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize_group, threat_of
+from iddmbench.linking.demographics import demographic_rows
 from iddmbench.linking.doubts import CODE as PREMISE_CODE
 from iddmbench.linking.doubts import all_findings
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.metrics.quality import psnr, ssim
+from iddmbench.results.metric_info import KEPT
 from iddmbench.results.run_folder import label, make_table, table_file
 from iddmbench.run.plan import Condition, conditions
 from iddmbench.store.cache import digest, stops
@@ -34,8 +36,8 @@ from iddmbench.types import Subject
 CODE = {"score": 4, "calibration": 2}
 """Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
 ABLE = "able.json"
-TABLES = ("cells", "images", "probes", "summary")
-QUALITY = ("detected", "ser_fiq", "brisque", "closeness", "adherence")
+TABLES = ("cells", "images", "probes", "summary", "demographics")
+QUALITY = ("detected", "ser_fiq", "brisque", "closeness", "adherence", *KEPT)
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class Scoring:
         names = {cell.name for cell in finished}
         kept = replace(self, conditions=tuple(condition.only(names) for condition in self.conditions))
         known: tuple[str, ...] = ("_attackers", "_built", "_views", "views", "_fingerprints", "_digests", "_real")
-        known += ("_present", "_failures")
+        known += ("_present", "_failures", "_traits")
         vars(kept).update({name: value for name, value in vars(self).items() if name in known})
         vars(kept)["_many_seeds"] = self._many_seeds
         return kept
@@ -218,6 +220,8 @@ class Scoring:
             anchors = {c.defense.name: self.group(c, linked=False) for c in self._anchors if c.cells}
             rows = summarize_group(group, self.attackers, self.able, anchors, self._real)
             write_table(out / table_file("summary"), make_table("summary", rows))
+            by_group = demographic_rows(group, self.attackers, self.able, self._traits)
+            write_table(out / table_file("demographics"), make_table("demographics", by_group))
             parts = [self._rows(scored, group) for several in group.cells.values() for scored in several]
             for name in ("cells", "images", "probes"):
                 write_table(out / table_file(name), make_table(name, [row for part in parts for row in part[name]]))
@@ -289,6 +293,8 @@ class Scoring:
             "missing": condition.missing,
             "white_box": condition.white_box,
             "judges": self._judges(condition),
+            "attributes": self.lab.attributes_by,
+            "traits": {subject.label: dict(subject.traits) for subject in self.subjects},
             "able": able,
             "attackers": {name: prints for name, prints in self._fingerprints.items() if name not in lost},
             "many_seeds": self._many_seeds,
@@ -363,6 +369,11 @@ class Scoring:
         return len({cell.seed for condition in self.conditions for cell in condition.cells}) > 1
 
     @cached_property
+    def _traits(self) -> dict[str, dict[str, str]]:
+        """Of the subjects, by name."""
+        return {subject.name: self.lab.traits(subject) for subject in self.subjects}
+
+    @cached_property
     def _real(self) -> np.ndarray:
         return np.concatenate([self.lab.reference_features(subject) for subject in self.subjects])
 
@@ -404,7 +415,8 @@ class Scoring:
         for i, prompt in enumerate(outputs.prompts):
             path = Path("images", self.folder(cell), cell.subject.name, f"{i:02d}.png")
             image = {**own, "prompt": prompt, "index": i % lab.per_prompt, "image": path.as_posix()}
-            images.append({**image, **{name: getattr(scored.utility, name)[i] for name in QUALITY}})
+            quality = {name: getattr(scored.utility, name) for name in QUALITY}
+            images.append({**image, **{name: v[i] for name, v in quality.items() if v is not None}})
             probes += [{**image, **probe_row(name, group, seen, i)} for name, seen in scored.linkage.items()]
         change = {name: float(v.max() if name == "photo_linf" else v.mean()) for name, v in scored.change.items()}
         costs = cost_columns(outputs, [lab.embed(v, outputs)[1] for v in self.views if self._embeds(v, cell, outputs)])

@@ -7,6 +7,10 @@ JUDGE = "efficientnet_lite2"
 """The network whose features closeness, FID and KID are measured in. Held out: no shipped defense or base optimizes it."""
 FID, KID, CLOSENESS = f"fid_{JUDGE}", f"kid_{JUDGE}", f"closeness_{JUDGE}"
 JUDGED = (FID, KID, CLOSENESS)
+KEPT = ("kept_age", "kept_sex")
+KEPT_UNMEASURED = "kept age and sex are not measured"
+"""How the note of a run begins that says why."""
+INDEX_WITH_KEPT = "utility_index_with_age_sex"
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,10 @@ METRICS = (
     ),
     Metric("adherence", "Prompt adherence", "utility", "higher", True, "images that show what the prompt asks for"),
     Metric(
+        "kept_age", "Kept age", "utility", "higher", True, "images whose age reads within 5 years of the references'"
+    ),
+    Metric("kept_sex", "Kept sex", "utility", "higher", True, "images whose sex reads as the references' does"),
+    Metric(
         "photo_linf", "Photo change", "utility", "lower", False, "largest change of a reference photo, of 255 levels"
     ),
     Metric("photo_psnr", "Photo PSNR", "utility", "higher", False, "of the protected reference photos, in dB"),
@@ -93,6 +101,14 @@ METRICS = (
         "higher",
         False,
         "geometric mean of the components, from a floor (0) to undefended (1)",
+    ),
+    Metric(
+        INDEX_WITH_KEPT,
+        "Index with age and sex",
+        "utility",
+        "higher",
+        False,
+        "as the utility index, with kept age and kept sex among its components",
     ),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}

@@ -177,7 +177,12 @@ def write_run(
         copy_images(done.lab.references_folder(subject), out / REFERENCES / subject.name)
     write_table(out / table_file("cells"), _cells(scored, outcomes, done))
     write_table(out / table_file("calibration"), read_rows(done.calibration(), "calibration"))
-    for name in ("probes", "images", "summary"):  # the summary last: its presence says that the run is finished
+    for name in (
+        "probes",
+        "images",
+        "demographics",
+        "summary",
+    ):  # the summary last: its presence says that the run is finished
         _join(out / table_file(name), [folder / table_file(name) for folder in scored], name)
     return done, outcomes
 
