@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from iddmbench.adaptive import links_people, parse, roots
+from iddmbench.adaptive import about_faces, links_people, parse, roots
 from iddmbench.attacker import same_network
 from iddmbench.cells.stages import AGE_READER, Cell, Utility
 from iddmbench.linking.linker import Linkage
@@ -234,9 +234,12 @@ def _privacy(group: Group, attackers: Sequence[str], able: Sequence[str], seeds:
 def members(able: Sequence[str], white_box: tuple[str, ...]) -> dict[str, list[str]]:
     """Worst case or union -> the attackers that it is over; those over nobody are left out.
 
+    Who looks past the face is in none.
+
     Args:
         able: as `able_attackers` gives them. white_box: systems that the defense optimized against.
     """
+    able = [name for name in able if about_faces(name)]
     plain = [name for name in able if parse(name) is None]
     both = [name for name in able if parse(name) is None or links_people(name)]
     transfer = [name for name in plain if threat_of(name, white_box) == TRANSFER]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from iddmbench.adaptive import parse
+from iddmbench.adaptive import about_faces, parse
 from iddmbench.errors import UserError
 from iddmbench.linking.aggregate import (
     RESAMPLES,
@@ -103,7 +103,8 @@ class Standing:
 def strong_systems(groups: Sequence[Group], attackers: Sequence[str]) -> list[str]:
     """Plain attackers that link the undefended model and that no defense among `groups` optimized against."""
     known = systems_of(name for group in groups for name in group.white_box)
-    return [n for n in able_attackers(groups, attackers) if parse(n) is None and not known & systems_of([n])]
+    able = [n for n in able_attackers(groups, attackers) if parse(n) is None and about_faces(n)]
+    return [n for n in able if not known & systems_of([n])]
 
 
 def why_unranked(groups: Sequence[Group], attackers: Sequence[str]) -> str:
