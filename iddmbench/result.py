@@ -146,6 +146,14 @@ class Result:
         return self.folder.images
 
     @property
+    def demographics(self) -> pd.DataFrame:
+        """Protection by sex, age and skin tone: one row per condition, group, attacker and metric, with its 95 % interval.
+
+        Groups are what the dataset says, else what faceres reads in the references; empty where neither does.
+        """
+        return self.folder.demographics
+
+    @property
     def cells(self) -> pd.DataFrame:
         return self.folder.cells
 

@@ -327,7 +327,7 @@ def test_attacker_on_its_own_training_data() -> None:
 
 
 def test_every_system_with_weights_declares_its_data() -> None:
-    unknown = {"lbph", "eigenfaces", "onnx", "fr_feature"}  # untrained, declared by photo, the user's, not said
+    unknown = {"lbph", "hog", "eigenfaces", "onnx", "fr_feature"}  # untrained, declared by photo, the user's, not said
     for name in ATTACKERS.names():
         declared = ATTACKERS.get(name).trained_on_datasets
         assert all(data == data.lower() for data in declared)
@@ -353,7 +353,7 @@ def test_declaration_is_no_part_of_the_base_fingerprint(tmp_path: Path) -> None:
     recipe = plain / "iddmbench.json"
     recipe.write_text(json.dumps(RECIPE, indent=2) + "\n")
     declared = write_base(tmp_path / "declared")
-    (declared / "iddmbench.json").write_text(json.dumps(RECIPE | {"trained_on": {"orl": ["s1"]}}))
+    (declared / "iddmbench.json").write_text(json.dumps(RECIPE | {"trained_on": {"orl": ["s1"]}, "judges": ["net"]}))
     other = write_base(tmp_path / "other")
     (other / "iddmbench.json").write_text(json.dumps(RECIPE | {"frame": 2.0}))
     prints = [open_base(str(folder)).fingerprint for folder in (plain, declared, other)]

@@ -29,6 +29,11 @@ class Condition:
     def white_box(self) -> tuple[str, ...]:
         return self.defense.surrogates()
 
+    @property
+    def judges(self) -> tuple[str, ...]:
+        """Networks that the defense optimizes and that also judge utility elsewhere."""
+        return self.defense.judges()
+
     def only(self, finished: Set[str]) -> "Condition":
         """The condition with those of its cells, by name, that finished; the others count as missing."""
         cells = tuple(cell for cell in self.cells if cell.name in finished)

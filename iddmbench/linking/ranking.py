@@ -10,12 +10,12 @@ pseudo-value (Tukey 1958): K times the area, less K - 1 times the area without t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from iddmbench.adaptive import parse
+from iddmbench.adaptive import about_faces, parse
 from iddmbench.errors import UserError
 from iddmbench.linking.aggregate import (
     RESAMPLES,
@@ -23,10 +23,10 @@ from iddmbench.linking.aggregate import (
     Hits,
     able_attackers,
     attacker_hits,
+    counted,
     has_figures,
     index_of,
     index_tables,
-    informative,
     members,
     systems_of,
 )
@@ -103,7 +103,8 @@ class Standing:
 def strong_systems(groups: Sequence[Group], attackers: Sequence[str]) -> list[str]:
     """Plain attackers that link the undefended model and that no defense among `groups` optimized against."""
     known = systems_of(name for group in groups for name in group.white_box)
-    return [n for n in able_attackers(groups, attackers) if parse(n) is None and not known & systems_of([n])]
+    able = [n for n in able_attackers(groups, attackers) if parse(n) is None and about_faces(n)]
+    return [n for n in able if not known & systems_of([n])]
 
 
 def why_unranked(groups: Sequence[Group], attackers: Sequence[str]) -> str:
@@ -235,7 +236,7 @@ def _measured(curve: _Curve, attackers: Sequence[str], seed: int) -> _Data:
     rows = _joined([*utility, *(table.rows for table in tables.values())])
     images, sums = np.array([len(r) for r in rows]), np.stack([r.sum(0) for r in rows])
     width, means = utility[0][0].shape[1], np.concatenate(rows).mean(0)
-    used = [informative(means[i * width : (i + 1) * width]) for i in range(len(conditions))]
+    used = [counted(g, means[i * width : (i + 1) * width]) for i, g in enumerate(conditions)]
     whole = _Means(means[None], _indices(means[None], used, width))
     if not np.isfinite(whole.index).all():
         raise UserError("the utility index has no value")
@@ -351,7 +352,7 @@ def _rate_ends(data: _Data, sides: Sequence[_Side]) -> tuple[np.ndarray, np.ndar
 
 
 def _only(group: Group, subjects: list[str]) -> Group:
-    return Group(group.defense, group.strength, group.white_box, {s: group.cells[s] for s in subjects}, group.missing)
+    return replace(group, cells={s: group.cells[s] for s in subjects})
 
 
 def _hit_tables(curve: list[Group], name: str, metric: str) -> _Table | None:

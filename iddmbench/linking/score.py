@@ -19,22 +19,24 @@ from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError
 from iddmbench.linking.adaptive import AdaptiveLinker
 from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize_group, threat_of
+from iddmbench.linking.demographics import demographic_rows
 from iddmbench.linking.doubts import CODE as PREMISE_CODE
 from iddmbench.linking.doubts import all_findings
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.linking.panel import Panel
 from iddmbench.metrics.quality import psnr, ssim
+from iddmbench.results.metric_info import KEPT
 from iddmbench.results.run_folder import label, make_table, table_file
 from iddmbench.store.cache import digest
 from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table
 from iddmbench.types import Subject
 
-CODE = {"score": 3, "calibration": 2}
+CODE = {"score": 4, "calibration": 2}
 """Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
 ABLE = "able.json"
-TABLES = ("cells", "images", "probes", "summary")
-QUALITY = ("detected", "ser_fiq", "brisque", "closeness", "adherence")
+TABLES = ("cells", "images", "probes", "summary", "demographics")
+QUALITY = ("detected", "ser_fiq", "brisque", "closeness", "adherence", *KEPT)
 
 log = logging.getLogger(__name__)
 
@@ -135,12 +137,23 @@ class Scoring:
         cells: dict[str, list[Scored]] = {}
         for cell in condition.cells:
             cells.setdefault(cell.subject.name, []).append(self.scored(cell, linked))
-        group = Group(condition.defense.name, condition.strength, condition.white_box, cells, condition.missing)
+        group = Group(
+            condition.defense.name,
+            condition.strength,
+            condition.white_box,
+            cells,
+            condition.missing,
+            self._judges(condition),
+        )
         lost = self.lost(condition) if linked else {}
         for linker in self.panel.adaptive.values() if linked else ():
             if linker.name not in lost:
                 self._attack_adaptively(linker, group)
         return group
+
+    def _judges(self, condition: Condition) -> tuple[str, ...]:
+        """Networks whose features the defense, or the base's training, optimized."""
+        return tuple(dict.fromkeys((*condition.judges, *self.lab.base.recipe.judges)))
 
     @cached_property
     def groups(self) -> dict[str, Group]:
@@ -155,6 +168,8 @@ class Scoring:
             anchors = {c.defense.name: self._anchor(c, linked=False) for c in self._anchors if c.cells}
             rows = summarize_group(group, self.attackers, self.able, anchors, self._real)
             write_table(out / table_file("summary"), make_table("summary", rows))
+            by_group = demographic_rows(group, self.attackers, self.able, self._traits)
+            write_table(out / table_file("demographics"), make_table("demographics", by_group))
             parts = [self._rows(scored, group) for several in group.cells.values() for scored in several]
             for name in ("cells", "images", "probes"):
                 write_table(out / table_file(name), make_table(name, [row for part in parts for row in part[name]]))
@@ -232,6 +247,9 @@ class Scoring:
             "subjects": [[s.label, *(photo.digest for photo in s.references)] for s in self.subjects],
             "missing": condition.missing,
             "white_box": condition.white_box,
+            "judges": self._judges(condition),
+            "attributes": self.lab.attributes_by,
+            "traits": {subject.label: dict(subject.traits) for subject in self.subjects},
             "able": able,
             "attackers": {name: prints for name, prints in self.panel.fingerprints.items() if name not in lost},
             "many_seeds": self.many_seeds,
@@ -302,6 +320,11 @@ class Scoring:
         return {}
 
     @cached_property
+    def _traits(self) -> dict[str, dict[str, str]]:
+        """Of the subjects, by name."""
+        return {subject.name: self.lab.traits(subject) for subject in self.subjects}
+
+    @cached_property
     def _real(self) -> np.ndarray:
         return np.concatenate([self.lab.reference_features(subject) for subject in self.subjects])
 
@@ -344,7 +367,8 @@ class Scoring:
         for i, prompt in enumerate(scored.prompts):
             path = Path("images", self.folder(cell), cell.subject.name, f"{i:02d}.png")
             image = {**own, "prompt": prompt, "index": i % self.lab.per_prompt, "image": path.as_posix()}
-            images.append({**image, **{name: getattr(scored.utility, name)[i] for name in QUALITY}})
+            quality = {name: getattr(scored.utility, name) for name in QUALITY}
+            images.append({**image, **{name: v[i] for name, v in quality.items() if v is not None}})
             probes += [{**image, **probe_row(name, group, seen, i)} for name, seen in scored.linkage.items()]
         change = {name: float(v.max() if name == "photo_linf" else v.mean()) for name, v in scored.change.items()}
         row = {**identity, "status": "ok", "error": "", "cached": True, **scored.costs, **change}

@@ -161,7 +161,10 @@ class EfficientNetLite(nn.Module):
 
 
 class EfficientNetLite0(EfficientNetLite):
-    """EfficientNet-Lite0: what defenses and the base's training minimize a distance in."""
+    """EfficientNet-Lite0: what defenses and the base's training minimize a distance in.
+
+    It judges nothing: closeness, FID and KID are measured on Lite2, which none of them sees.
+    """
 
     def __init__(self, size: int | None = None, map_size: int = 128):
         super().__init__(0, size, map_size)

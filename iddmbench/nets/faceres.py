@@ -98,6 +98,19 @@ class FaceRes(FaceNet):
         age = (chance * (index + 1)).sum(1) / chance.sum(1)
         return Attributes(age, 1 - self.sex(hidden)[:, 0].sigmoid())
 
+    def plain_attributes(self, pixels: Tensor) -> Attributes:
+        """Age and sex as the project human reads them: no mean is subtracted, and the age is the mean over all years.
+
+        The dataset `synthetic` was made with it; everything else uses `attributes`.
+
+        Args:
+            pixels: float [N, 3, 224, 224], RGB in 0..255.
+        """
+        hidden = F.relu(self.shared(self.trunk(pixels).mean((2, 3))))
+        chance = self.age(hidden).softmax(1)
+        years = torch.arange(AGES, dtype=chance.dtype) + 0.5
+        return Attributes(chance @ years, 1 - self.sex(hidden)[:, 0].sigmoid())
+
 
 class _Layer(nn.Module):
     """A convolution with TensorFlow's SAME padding, then ReLU6."""

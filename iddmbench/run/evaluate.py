@@ -141,7 +141,11 @@ class Evaluation:
             "base_fingerprint": lab.base.fingerprint,
             "pixels": digest([lab.image_key(cell) for cell in self.cells]),
             "skipped": [{"name": s.name, "reason": s.reason} for s in (*lab.data.skipped, *self.skipped)],
-            "notes": list(self.notes) + [f"left out: {s.name}: {s.reason}" for s in self.skipped],
+            "notes": [
+                *self.notes,
+                *filter(None, [lab.attributes_problem]),
+                *(f"left out: {s.name}: {s.reason}" for s in self.skipped),
+            ],
         }
 
     def measure(self, out: Path, progress: Progress | None = None) -> list[CellResult]:

@@ -79,7 +79,10 @@ class RunPlan:
             "data_fingerprint": lab.data.fingerprint,
             "base_fingerprint": lab.base.fingerprint,
             "skipped": [{"name": s.name, "reason": s.reason} for s in lab.data.skipped],
-            "notes": [f"{d.name}: {d.title}" for d in {d.name: d for d in plan}.values()],
+            "notes": [
+                *(f"{d.name}: {d.title}" for d in {d.name: d for d in plan}.values()),
+                *filter(None, [lab.attributes_problem]),
+            ],
         }
 
 

@@ -123,7 +123,8 @@ def write_run(out: Path, run: Measured) -> None:
         copy_images(source, out.joinpath(*place))
     write_table(out / table_file("cells"), _cells(run))
     write_table(out / table_file("calibration"), read_rows(run.calibration, "calibration"))
-    for name in ("probes", "images", "summary"):  # the summary last: its presence says that the run is finished
+    # The summary last: its presence says that the run is finished.
+    for name in ("probes", "images", "demographics", "summary"):
         _join(out / table_file(name), [folder / table_file(name) for folder in run.tables], name)
 
 
