@@ -27,14 +27,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_base(tmp_path_factory.mktemp("base"))
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("IDDMBENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "here"
-
-
 def refused(arguments: list[str], *parts: str) -> None:
     result = runner.invoke(app, arguments)
     assert result.exit_code == 2, (arguments, result.output, result.exception)
