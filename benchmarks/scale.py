@@ -219,14 +219,11 @@ def gallery_child(folder: Path) -> dict[str, Any]:
 
 def bare_child(folder: Path) -> dict[str, Any]:
     """The stage functions one after another, and the scores of each condition."""
-    import cv2
-    import torch
-
     from iddmbench.linking.score import Scoring
     from iddmbench.run.plan import RunPlan
+    from iddmbench.sweep.worker import set_up_worker
 
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    set_up_worker(1)
     study = RunPlan.of(real_config(), folder / "cache")
     scoring = Scoring.of(study.lab, real_config().attackers, study.cells)
     _ = scoring.linkers
@@ -257,9 +254,9 @@ def harness_child(folder: Path, count: int) -> dict[str, Any]:
 
 def warm(setting: Setting, task: Task) -> Result:
     """A task whose seconds begin once the worker is ready."""
-    from iddmbench.sweep.worker import _open, _Run, _set_up_torch, work
+    from iddmbench.sweep.worker import _open, _Run, set_up_worker, work
 
-    _set_up_torch(setting.threads)
+    set_up_worker(setting.threads)
     _open(_Run(setting, task.run)).study.lab.base.load()
     return work(setting, task)
 

@@ -113,3 +113,15 @@ def test_writing_computes_nothing() -> None:
     """Figures are made before `iddmbench/run/write.py` is called: it sees tables and folders."""
     text = (ROOT / "iddmbench" / "run" / "write.py").read_text(encoding="utf-8")
     assert not imported(text) & {"cells", "linking", "metrics", "attacker", "adaptive"}
+
+
+def test_the_way_from_the_command_line_to_a_table_is_five_files() -> None:
+    """As CONTRIBUTING.md says: each imports the next, and `metrics`, `linker` and `personalize` stand behind them."""
+    way = ["cli/run.py", "run/pipeline.py", "cells/stages.py", "linking/score.py", "linking/aggregate.py"]
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    places = [page.index(f"| `iddmbench/{file}` |") for file in way]
+    assert places == sorted(places)
+    callers = {**dict(zip(way[1:], way, strict=False)), "linking/score.py": "run/pipeline.py"}  # pipeline calls both
+    for file, caller in callers.items():
+        text = (ROOT / "iddmbench" / caller).read_text(encoding="utf-8")
+        assert f"iddmbench.{file.removesuffix('.py').replace('/', '.')}" in text, f"{caller} does not import {file}"
