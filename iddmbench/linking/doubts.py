@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from iddmbench.cells.stages import CellStages
-from iddmbench.linking.declared import People, attacker_training, base_training, foreign
+from iddmbench.linking.declared import People, attacker_training, base_training, foreign, gray_base
 from iddmbench.linking.linker import Linker
 from iddmbench.linking.premise import (
     ABLE,
@@ -25,7 +25,7 @@ from iddmbench.photos.files import TURNED
 from iddmbench.results.findings import FACT, NOTE, WARNING, Finding, in_order
 from iddmbench.types import FaceData, Person, Photo, Subject
 
-CODE = 1
+CODE = 2
 """Raised by hand when a check changes, so that older findings are not reused."""
 
 
@@ -50,6 +50,7 @@ def all_findings(lab: CellStages, subjects: Sequence[Subject], linkers: Mapping[
     people = people_of(lab.data, subjects)
     found += foreign(people)
     found += base_training(lab.base.name, lab.base.recipe, people)
+    found += gray_base(lab.base.name, lab.base.recipe, subjects)
     for name, linker in linkers.items():
         found += attacker_training(name, linker.attacker, people)
         found += _left_out(name, linker)

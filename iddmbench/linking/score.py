@@ -4,7 +4,7 @@ import json
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from iddmbench.attacker import Attacker
 from iddmbench.cells.stages import CODE as STAGES
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError, one_line
+from iddmbench.linking.absent import absent, absent_findings
 from iddmbench.linking.adaptive import AdaptiveLinker, Attackers, build_linkers
 from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize_group, threat_of
 from iddmbench.linking.demographics import demographic_rows
@@ -25,6 +26,7 @@ from iddmbench.linking.doubts import CODE as PREMISE_CODE
 from iddmbench.linking.doubts import all_findings
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.metrics.quality import psnr, ssim
+from iddmbench.results.findings import in_order
 from iddmbench.results.metric_info import KEPT
 from iddmbench.results.run_folder import label, make_table, table_file
 from iddmbench.run.plan import Condition, conditions
@@ -50,17 +52,21 @@ class Scoring:
         attackers: names, adaptive ones included.
         conditions: all of the run, with the cells that finished.
         subjects: whose photos FID and KID compare with.
+        absent: attackers that were asked for and are not here, with the command that brings them.
     """
 
     lab: CellStages
     attackers: tuple[str, ...]
     conditions: tuple[Condition, ...]
     subjects: tuple[Subject, ...]
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, lab: CellStages, attackers: Sequence[str], cells: Sequence[Cell]) -> "Scoring":
         subjects = {cell.subject.name: cell.subject for cell in cells}
-        return cls(lab, tuple(attackers), tuple(conditions(cells)), tuple(subjects.values()))
+        missing = absent(attackers)
+        present = tuple(name for name in attackers if name not in missing)
+        return cls(lab, present, tuple(conditions(cells)), tuple(subjects.values()), missing)
 
     def only(self, finished: Sequence[Cell]) -> "Scoring":
         """The scoring of those cells; the others count as missing. The attackers stay loaded."""
@@ -261,6 +267,7 @@ class Scoring:
 
         def compute(out: Path) -> None:
             found = all_findings(self.lab, self.subjects, self.systems)
+            found = in_order([*found, *absent_findings(dict(self.absent), len(self.attackers))])
             write_table(out / table_file("premise"), make_table("premise", [finding.row for finding in found]))
 
         return self.lab.store.fetch("premise", self._premise_key, compute)
@@ -281,6 +288,7 @@ class Scoring:
             "attackers": {name: [a.fingerprint(), list(a.trained_on_datasets)] for name, a in systems.items()},
             "base": [self.lab.base.name, self.lab.base.recipe.model_dump(mode="json")["trained_on"]],
             "detector": self.lab.detector.fingerprint(),
+            "absent": dict(self.absent),
             "code": [PREMISE_CODE, STAGES["embed"]],
         }
 
