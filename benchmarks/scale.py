@@ -146,7 +146,7 @@ def plant_child(folder: Path) -> dict[str, Any]:
         values: dict[str, Any] = {name: rng.random(n) for name in ("ser_fiq", "brisque", "closeness", "adherence")}
         values |= {"detected": np.ones(n, bool), "features": rng.normal(size=(n, 1280)).astype(np.float32)}
         lab.store.fetch("utility", lab._utility_key(key), named("utility.npz", partial(write_arrays, **values)))
-        for view in scoring.views:
+        for view in scoring.panel.views:
             vectors = rng.normal(size=(n, view.dim)).astype(np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             made = Embeddings(vectors, np.ones(n, bool))

@@ -14,11 +14,11 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from iddmbench.errors import UserError
-from iddmbench.nets.wheel_files import sha256
 from iddmbench.photos.dataset import FaceDataset
 from iddmbench.photos.demographics import AGE, SEX, TONE, age_group, tone_group
 from iddmbench.synthetic.pack import ARCHIVES, CHECKSUMS, TABLE, decode
 from iddmbench.types import FaceData, Person, Photo, Subject
+from iddmbench.wheel_files import sha256
 
 Part = Literal["all", "tuning", "report"]
 

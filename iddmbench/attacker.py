@@ -20,10 +20,10 @@ from iddmbench.faces.images import rgb_images
 from iddmbench.faces.mtcnn import MTCNN
 from iddmbench.guards import checked_embeddings, errors_of
 from iddmbench.nets.face_net import FaceNet
-from iddmbench.nets.wheel_files import sha256, wheel_file
 from iddmbench.registry import Registry
 from iddmbench.types import Embeddings, Image
 from iddmbench.weights import WeightFile
+from iddmbench.wheel_files import sha256, wheel_file
 
 ALIGNMENT = 2
 """Raised whenever `faces.align` would give other crops for the same landmarks: it is part of every fingerprint."""

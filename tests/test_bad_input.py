@@ -124,7 +124,9 @@ def test_synthetic_on_micro_says_so_before_anything_is_trained(tmp_path: Path) -
     few = FaceData("synthetic", data.subjects[:1], data.public[:3])
     base = open_base("micro")
     lab = CellStages(base, few, Store(tmp_path), base.recipe.lora, base.recipe.sampling, (), 1)
-    assert [f.kind for f in all_findings(lab, few.subjects, {})].count("gray") == 1
+    assert [f.kind for f in all_findings(few, few.subjects, {}, lab.embed_photos, lab.detector, base)].count(
+        "gray"
+    ) == 1
 
 
 # ---- the dataset's builder -------------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ OTHERS = {
     "a sweep's seed beyond 64 bits": (["sweep", "smoke", "--set", f"seeds=[{2**70}]"], ["seeds.0"]),
     "no command of that name": (["rnu"], ["No such command 'rnu'"]),
     "no command of a group": (["cache", "rm"], ["No such command 'rm'"]),
-    "endless training": (["train-base", "out", "--vae-minutes", "inf"], ["--vae-minutes inf"]),
+    "endless training": (["train-base", "out", "--vae-steps", "inf"], ["--vae-steps"]),
     "weights of nobody": (["fetch", "\x1b[2J"], [r"unknown attacker '\x1b[2J'"]),
 }
 

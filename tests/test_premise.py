@@ -22,6 +22,7 @@ from iddmbench.errors import UserErrors
 from iddmbench.faces.detect import YuNet
 from iddmbench.linking.declared import People, attacker_training, base_training, foreign
 from iddmbench.linking.doubts import all_findings, duplicates, view_of
+from iddmbench.linking.enrolment import enrol
 from iddmbench.linking.linker import Linker
 from iddmbench.linking.premise import ABLE, View, merged, same_person
 from iddmbench.models.base import BaseModel, open_base
@@ -89,7 +90,9 @@ def look(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     ) -> list[Finding]:
         data = data or FaceData("mine", subjects, ORL().load().public)
         stages = CellStages(base, data, store, base.recipe.lora, base.recipe.sampling, (), 1)
-        return all_findings(stages, data.subjects, {n: Linker(a, stages) for n, a in attackers.items()})
+        embed = stages.embed_photos
+        linkers = {name: Linker(attacker, enrol(attacker, data, embed)) for name, attacker in attackers.items()}
+        return all_findings(data, data.subjects, linkers, embed, stages.detector, base)
 
     return find
 
@@ -193,7 +196,8 @@ def test_rule_for_one_person_has_room_on_all_of_orl(name: str, base: BaseModel, 
     """No pair of the 40 people is suspected, by a margin; each person cut in two is."""
     data = ORL().load()
     stages = CellStages(base, data, Store(tmp_path), base.recipe.lora, base.recipe.sampling, (), 1)
-    view = view_of(name, Linker(build_attacker(name), stages))
+    attacker = build_attacker(name)
+    view = view_of(name, Linker(attacker, enrol(attacker, data, stages.embed_photos)), {})
     assert view.ability == 1.0 > ABLE
     everybody = {*view.identities}
     assert same_person(view, everybody) == []

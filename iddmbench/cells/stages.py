@@ -20,7 +20,6 @@ from torch import Tensor
 from iddmbench.attacker import Attacker, build_attacker
 from iddmbench.defense import Defense, ExtraPhotos, Undeclared, Workbench
 from iddmbench.errors import UserError
-from iddmbench.faces.age_sex import AgeSex, age_and_sex
 from iddmbench.faces.align import crop
 from iddmbench.faces.detect import YuNet
 from iddmbench.metrics.adherence import adherence
@@ -30,6 +29,7 @@ from iddmbench.metrics.quality import ser_fiq
 from iddmbench.metrics.utility import closeness
 from iddmbench.models.base import BaseModel
 from iddmbench.models.recipe import LoraSettings, Sampling
+from iddmbench.nets.age_sex import AgeSex, age_and_sex
 from iddmbench.nets.efficientnet import EfficientNetLite
 from iddmbench.nets.faceres import FaceRes
 from iddmbench.nets.sface import SFaceNet

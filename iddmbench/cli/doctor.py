@@ -135,7 +135,7 @@ def check_weights() -> Iterator[Finding]:
     from iddmbench.datasets.orl import photo
     from iddmbench.faces.detect import YuNet
     from iddmbench.nets.efficientnet import EfficientNetLite
-    from iddmbench.nets.wheel_files import ORL_PHOTOS, orl_photos_hash
+    from iddmbench.wheel_files import ORL_PHOTOS, orl_photos_hash
 
     def photos() -> None:
         photo(1, 1)

@@ -55,13 +55,16 @@ ANCHORED = ("none", "generic")
 class Scored:
     """A finished cell with what every attacker and the utility metrics made of it.
 
-    change: how much each reference photo was changed, float [photos] by metric; empty if none was.
+    change: how much each reference photo was changed, float [photos] by metric; empty if none was. prompts: of its images.
+    costs: columns of the table of cells.
     """
 
     cell: Cell
     linkage: dict[str, Linkage]
     utility: Utility
     change: dict[str, np.ndarray] = field(default_factory=dict)
+    prompts: Sequence[str] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

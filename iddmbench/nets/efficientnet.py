@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iddmbench.errors import UserError, first_line
-from iddmbench.nets.wheel_files import wheel_file
+from iddmbench.wheel_files import wheel_file
 
 MEAN, STD = 127 / 255, 128 / 255
 """The TPU repository's for its lite models, images in [0, 1]; ImageNet's own statistics give lower confidences."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from iddmbench.errors import UserError, first_line
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.nets.tfjs import Node, TfjsGraph, read_tfjs, weight_files
-from iddmbench.nets.wheel_files import sha256
+from iddmbench.wheel_files import sha256
 
 SIZE = 224
 MEAN_BGR = (103.939, 116.779, 123.68)

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from iddmbench.adaptive import about_faces
 from iddmbench.results import selection
 from iddmbench.results.findings import from_rows, in_order
 from iddmbench.results.headline import FEW, headlines
@@ -341,7 +340,7 @@ def _attacker(summary: Summary, condition: Condition, attacker: str) -> str:
         return TITLES[attacker] + (f": {by}" if by else "")
     notes = ["white-box"] if summary.white_box(condition, attacker) else []
     notes += [] if attacker in summary.able else ["says nothing: does not link the undefended model"]
-    notes += [] if about_faces(attacker) else ["looks past the face: in no worst case"]
+    notes += [] if selection.about_faces(attacker) else ["looks past the face: in no worst case"]
     return f"{attacker} ({', '.join(notes)})" if notes else attacker
 
 

@@ -153,6 +153,11 @@ def table_file(name: str) -> str:
     return f"{name}.parquet"
 
 
+def read_rows(folder: Path, name: str) -> pd.DataFrame:
+    """One table of a folder that holds it, a run's or a stage's."""
+    return pd.read_parquet(folder / table_file(name))
+
+
 def make_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Rows as a frame with exactly the table's columns and types, also when there are no rows.
 

@@ -20,9 +20,10 @@ from iddmbench.photos.dataset import DATASETS
 from iddmbench.photos.given import Given, People, read_people
 from iddmbench.results.run_folder import EVALUATION, SCHEMA
 from iddmbench.run.config import check_options
+from iddmbench.run.outcome import CellResult
 from iddmbench.run.pipeline import Progress, measure
 from iddmbench.run.plan import protocol
-from iddmbench.run.write import CellResult, opened
+from iddmbench.run.write import opened
 from iddmbench.store.cache import Store, digest
 from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
 

@@ -1,66 +1,24 @@
 """A run's configuration made ready: its photos, its base model, its cells."""
 
-from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iddmbench import __version__
 from iddmbench.adaptive import FEWEST_SUBJECTS, parse
-from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer, strength_of
-from iddmbench.defense import Defense
+from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.linking.absent import absent
 from iddmbench.models.base import BaseModel, open_base
 from iddmbench.models.check import check_targets
 from iddmbench.photos.dataset import DATASETS
-from iddmbench.results.run_folder import SCHEMA, label
+from iddmbench.results.run_folder import SCHEMA
 from iddmbench.run.config import RunConfig
 from iddmbench.store.cache import Store, digest
 from iddmbench.types import FaceData, Subject
 
 PROTOCOL = "1"
 """Raised when the protocol changes what figures mean (docs/protocol.md); results of two protocols are never compared."""
-
-
-@dataclass(frozen=True, eq=False)
-class Condition:
-    """One defense at one strength: its cells, and how many of them have no result."""
-
-    defense: Defense
-    cells: tuple[Cell, ...]
-    missing: int = 0
-
-    @property
-    def strength(self) -> float:
-        """NaN for an anchor, which has none."""
-        return strength_of(self.defense)
-
-    @property
-    def label(self) -> str:
-        return label(self.defense.name, self.strength)
-
-    @property
-    def white_box(self) -> tuple[str, ...]:
-        return self.defense.surrogates()
-
-    @property
-    def judges(self) -> tuple[str, ...]:
-        """Networks that the defense optimizes and that also judge utility elsewhere."""
-        return self.defense.judges()
-
-    def only(self, finished: Set[str]) -> "Condition":
-        """The condition with those of its cells, by name, that finished; the others count as missing."""
-        cells = tuple(cell for cell in self.cells if cell.name in finished)
-        return replace(self, cells=cells, missing=self.missing + len(self.cells) - len(cells))
-
-
-def conditions(cells: Sequence[Cell]) -> list[Condition]:
-    """Cells by defense and strength, in the order in which these first appear."""
-    grouped: dict[str, list[Cell]] = {}
-    for cell in cells:
-        grouped.setdefault(cell.label, []).append(cell)
-    return [Condition(group[0].defense, tuple(group)) for group in grouped.values()]
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ _held: dict[str, FileLock] = {}
 
 def work(setting: Setting, task: Task) -> Result:
     """Do a task. What it raises is in the result; nothing but the death of the process gets out."""
-    from iddmbench.run.write import stops
+    from iddmbench.store.cache import stops
 
     start = time.perf_counter()
     worker = f"{os.getpid()}@{platform.node()}"
