@@ -9,8 +9,8 @@ from iddmbench.attackers.faceplugin import FrFeature
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.faces.detect import Detector
 from iddmbench.nets.onnx_face import OnnxFace
-from iddmbench.nets.wheel_files import sha256
 from iddmbench.paths import user_path
+from iddmbench.wheel_files import sha256
 
 OPTIONS = ("bgr", "raw", "scaled")
 

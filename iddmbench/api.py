@@ -12,9 +12,9 @@ from iddmbench.errors import UserError
 from iddmbench.paths import user_path
 from iddmbench.photos.dataset import DATASETS, FaceDataset
 from iddmbench.photos.given import Given
+from iddmbench.result import Result, result_of
 from iddmbench.results import paired
 from iddmbench.results.comparable import check_comparable
-from iddmbench.results.result import Result, result_of
 from iddmbench.results.run_folder import WORST_CASE
 from iddmbench.results.summary import Summary
 from iddmbench.types import FaceData

@@ -14,7 +14,7 @@ from iddmbench.adaptive.fuse import Fuse
 from iddmbench.adaptive.likelihood import Likelihood
 from iddmbench.adaptive.purified import Purify
 from iddmbench.adaptive.threshold import Threshold
-from iddmbench.attacker import split_detector
+from iddmbench.attacker import looks_past_the_face, split_detector
 from iddmbench.errors import UserError
 
 KINDS: dict[str, type[Adaptive]] = {
@@ -51,6 +51,11 @@ def links_people(name: str) -> bool:
     """Whether it is an adaptive attacker that links posts to people, rather than to other posts."""
     adaptive = parse(name)
     return adaptive is not None and KINDS[adaptive.kind].links_person
+
+
+def about_faces(name: str) -> bool:
+    """Whether an attacker, adaptive or not, rests on faces alone; one that does not is in no worst case."""
+    return not any(looks_past_the_face(root) for root in roots(name))
 
 
 def roots(name: str) -> tuple[str, ...]:

@@ -15,16 +15,18 @@ from iddmbench.errors import printable
 from iddmbench.photos.left_out import left_out_line
 from iddmbench.results import selection
 from iddmbench.results.headline import headlines
-from iddmbench.results.metric_info import metric
+from iddmbench.results.metric_info import CLOSENESS, KEPT_UNMEASURED, metric
 from iddmbench.results.plain_words import plain_words
 from iddmbench.results.run_folder import FIGURES, LEFT_OUT, REPORT, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.results.setting import setting
-from iddmbench.results.summary import Condition, Summary, threshold_text, written
+from iddmbench.results.summary import Condition, Summary, figure_text, threshold_text, written
 from iddmbench.types import Skipped
 
 SHOWN = ("r1u", "psr@1e-2")
 JUDGES = {WORST_CASE: "strongest", WORST_CASE_ADAPTIVE: "adaptive"}
 THRESHOLD = "psr@1e-2"
+FEWEST = 3
+"""People in a group from which on the terminal shows it."""
 MEANINGS = (
     "R1-U: share of images whose first candidate in the gallery is not the person; higher protects better",
     "PSR @ FAR 1e-2: share of images that don't pass for the person's, where 1 % of strangers would; higher protects better",
@@ -77,8 +79,11 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
         _as_lines(console, blocks, thresholds)
     for text in _legend(summary, thresholds):
         _say(console, text, "dim")
-    for sentence in headlines(summary):
+    for sentence in [*headlines(summary), *group_lines(summary)]:
         _say(console, sentence)
+    for note in run.config.get("notes", []):
+        if str(note).startswith(KEPT_UNMEASURED):
+            _say(console, str(note), "dim")
     if text := more_people(run):
         _say(console, text)
     skipped = [Skipped(str(one.get("name", "")), str(one.get("reason", ""))) for one in run.config.get("skipped", [])]
@@ -112,6 +117,8 @@ def _legend(summary: Summary, thresholds: bool) -> list[str]:
         found.append(f"Single attackers ({', '.join(summary.attackers)}): see the report")
     if any(summary.white_box(c, summary.strongest(c, a) or a) for c in summary.conditions for a in judges):
         found.append("* white-box: the defense optimized against this attacker")
+    if any(summary.knows_judge(c, CLOSENESS) for c in summary.conditions):
+        found.append("utility index: without closeness where the defense optimized its judge")
     if any(a in summary.attackers and a not in summary.able for a in judges):
         found.append("? says nothing: it does not link the undefended model")
     if WORST_CASE in judges:
@@ -162,6 +169,25 @@ def _as_lines(console: Console, blocks: Sequence[Block], thresholds: bool) -> No
             lead = f"{line.judge}: " if line.judge else ""
             console.print(Padding(Text(lead + ", ".join(parts)), (0, 0, 0, 2)))
     console.print()
+
+
+def group_lines(summary: Summary) -> list[str]:
+    """Images not linked by the strongest attacker by sex, age and skin tone, of each defense at its highest strength; of traits
+    that split the people into two groups or more of at least FEWEST. The report has all groups."""
+    lines = []
+    frame = summary.run.demographics
+    frame = frame[(frame["metric"] == SHOWN[0]) & (frame["attacker"] == WORST_CASE)]
+    for condition in (summary.curve(defense)[-1] for defense in summary.defenses):
+        for trait, part in condition.rows(frame).groupby("trait", sort=False):
+            groups = part[part["subjects"] >= FEWEST].to_dict("records")
+            if len(groups) < 2:
+                continue
+            texts = [
+                f"{row['group']} {figure_text(SHOWN[0], row['value'], row['low'], row['high'])} of {row['subjects']} people"
+                for row in groups
+            ]
+            lines.append(f"{condition.title}, {metric(SHOWN[0]).title} by {trait}: {'; '.join(texts)}.")
+    return lines
 
 
 def _has_thresholds(summary: Summary) -> bool:

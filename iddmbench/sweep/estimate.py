@@ -53,7 +53,7 @@ class _History:
     """Mean (seconds, bytes) of a stage's entries by the defense that they were made for."""
 
     def __init__(self, run: Run):
-        self.lab, self.views = run.study.lab, len(run.scoring.views)
+        self.lab, self.views = run.study.lab, len(run.scoring.panel.views)
         wanted = (self.lab.base.fingerprint, self.lab.lora.model_dump(mode="json"), self.lab.base.precision)
         self.seen: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
         for stage in ("protect", "personalize", "generate", "release", "embed"):
