@@ -155,6 +155,7 @@ def test_a_folder_of_people(tmp_path: Path) -> None:
     assert image.shape == (224, 184, 3) and image[..., 0].mean() > image[..., 2].mean()  # colour is kept
 
 
+@pytest.mark.slow
 def test_the_split_is_seeded(tmp_path: Path) -> None:
     root = fill(tmp_path / "photos", {"ann": 33}, 8)
 

@@ -77,9 +77,11 @@ def test_truncated_table(copy: Path) -> None:
 
 
 def test_a_run_of_an_older_version_is_not_called_damaged(copy: Path) -> None:
-    (copy / "premise.parquet").unlink()
-    text = message(copy)
-    assert "was written by an older version: run the same command again" in text and "damaged" not in text
+    for name in ("premise", "demographics"):
+        (copy / f"{name}.parquet").unlink()
+        text = message(copy)
+        assert "was written by an older version, without " in text and f"{name}.parquet: run the same" in text
+        assert "damaged" not in text
 
 
 def test_missing_column(copy: Path) -> None:

@@ -176,6 +176,10 @@ def make_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame({c: pd.Series([row[c] for row in full], dtype=kind) for c, kind in columns.items()})
 
 
+LATER = ("premise", "demographics")
+"""Tables that finished runs of older versions lack."""
+
+
 def label(defense: str, strength: float | None, seed: int | None = None) -> str:
     """Folder of a condition's images: "none", "iddm-0.50"; with a seed, when a run has several, "iddm-0.50-seed1"."""
     text = defense if strength is None or math.isnan(strength) else f"{defense}-{strength:.2f}"
@@ -204,13 +208,12 @@ class RunFolder:
         files = [ENVIRONMENT, *map(table_file, TABLES)]
         if not (run.path / table_file("summary")).is_file():
             raise UserError(f"run {run.path} is not finished: run the same command again, it resumes where it stopped")
-        if not (
-            run.path / table_file("premise")
-        ).is_file():  # written before anything else, since there is such a table
-            raise UserError(
-                f"run {run.path} was written by an older version: run the same command again, with this one"
-            )
         if missing := [file for file in files if not (run.path / file).is_file()]:
+            if set(missing) <= {table_file(name) for name in LATER}:
+                without = " and ".join(missing)
+                raise UserError(
+                    f"run {run.path} was written by an older version, without {without}: run the same command again"
+                )
             raise UserError(f"run {run.path} is damaged, it lacks {', '.join(missing)}: run the same command again")
         for name, columns in TABLES.items():
             run._check_columns(name, columns)
