@@ -10,7 +10,7 @@ PLUGINS = ("attackers", "datasets", "defenses", "leaderboard")
 
 FLOORS = (
     ("errors", "__version__"),
-    ("types", "seeds", "environ", "archives", "yaml_text", "onnx_file", "wheel_files"),
+    ("types", "seeds", "environ", "archives", "yaml_text", "onnx_file", "wheel_files", "paths"),
     ("registry", "guards"),
     ("store", "faces", "models"),
     ("metrics", "nets", "personalize"),
@@ -94,7 +94,7 @@ def test_a_climb_is_seen_in_every_way_of_importing() -> None:
 def test_reports_read_results_alone() -> None:
     """A run that another program wrote can be drawn."""
     used = {name for user, path in sources() if user == "report" for name in imported(path.read_text(encoding="utf-8"))}
-    assert used == {"report", "results", "store"}
+    assert used == {"errors", "report", "results", "store"}
     imports = [(path, line) for user, path in sources() if user == "report" for line in path.read_text().splitlines()]
     assert {line for _, line in imports if "iddmbench.store" in line} == {
         "from iddmbench.store.files import write_bytes"

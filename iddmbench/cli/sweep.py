@@ -95,13 +95,10 @@ def sweep(
 
 def _left_out(folder: Path) -> str:
     """What the runs' datasets left out, in one line; empty if nothing."""
-    from iddmbench.photos.left_out import left_out_line
+    from iddmbench.results.left_out import left_out
     from iddmbench.results.run_folder import LEFT_OUT, RunFolder, runs_of
-    from iddmbench.types import Skipped
 
-    found = [one for run in runs_of(folder) for one in RunFolder(run).config.get("skipped", [])]
-    skipped = dict.fromkeys(Skipped(str(one.get("name", "")), str(one.get("reason", ""))) for one in found)
-    return left_out_line(list(skipped), f"{LEFT_OUT} of each run in {folder / 'runs'}")
+    return left_out([RunFolder(run).config for run in runs_of(folder)], f"{LEFT_OUT} of each run in {folder / 'runs'}")
 
 
 def _without_figures(folder: Path) -> list[str]:
