@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iddmbench.attacker import ATTACKERS, Attacker, build_attacker
 from iddmbench.conformance import Outcome
 from iddmbench.defense import DEFENSES, Defense
 from iddmbench.errors import UserError
+from iddmbench.personalize.read_model import Adapters
 from iddmbench.photos.dataset import DATASETS, FaceDataset
 from iddmbench.photos.given import Given
 from iddmbench.results import paired
@@ -17,6 +18,9 @@ from iddmbench.results.result import Result, result_of
 from iddmbench.results.run_folder import WORST_CASE
 from iddmbench.results.summary import Summary
 from iddmbench.types import FaceData
+
+if TYPE_CHECKING:
+    from iddmbench.run.pipeline import Progress
 
 __all__ = [
     "Result",
@@ -34,7 +38,7 @@ __all__ = [
 
 
 def evaluate(
-    images: Given,
+    images: Given | None = None,
     gallery: Given | None = None,
     *,
     dataset: str | None = None,
@@ -47,16 +51,24 @@ def evaluate(
     white_box: str | Sequence[str] = (),
     prompts: Sequence[str] | None = None,
     base: str | None = None,
-    name: str = "images",
+    adapter: Adapters | None = None,
+    baseline_adapter: Adapters | None = None,
+    subject: str | Sequence[str] = (),
+    images_per_prompt: int = 4,
+    sampling: Mapping[str, Any] | None = None,
+    name: str | None = None,
     strength: float = 1.0,
     seed: int = 0,
     out: Path | str | None = None,
     cache: Path | str | None = None,
+    device: str = "cpu",
     threads: int = 0,
+    progress: "Progress | None" = None,
 ) -> Result:
-    """Privacy and utility of images that exist already, from any generator; nothing is trained.
+    """Privacy and utility of images that exist already, from any generator, or of models that somebody else trained.
 
-    The images of a finished run give that run's figures, when data, base, prompts, name and strength are the run's.
+    Nothing is trained. The images of a finished run, and its exported models, give that run's figures when data, base, prompts,
+    name, strength and seed are the run's.
 
     Args:
         images: {person: images} or a folder IMAGES/PERSON/*.png; an image is a uint8 array [H, W, 3], a path or PIL's, of any
@@ -71,11 +83,19 @@ def evaluate(
         baseline: images of the undefended model; generic: of the un-personalized one. Both are needed for the utility index.
         white_box: attackers that the defense behind the images optimized against.
         prompts: the images' prompts, if everybody's images are as many for each, in order. Adherence is measured by them.
-        base: name or folder of the model behind the images; it says how references are cropped. No weights are read.
-        name, strength: what the images are called in tables: condition "images-1.00".
+        base: name or folder of the model behind the images; it says how references are cropped. Its weights are read for an
+            adapter alone.
+        adapter: in place of images, what makes them on `base` by the protocol's prompts and noise, as in a run: a LoRA file or
+            folder (diffusers, peft, Kohya) or a DreamBooth folder, of one person (`subject`); FOLDER/PERSON.safetensors or
+            FOLDER/PERSON/...; or {person: path}. The un-personalized model's images are made too, unless given.
+        baseline_adapter: the undefended model, in the same form, in place of images of it.
+        subject: whose adapter it is; of several, whom to take.
+        images_per_prompt, sampling: of an adapter; the base's recipe is the default of the latter.
+        name, strength: what is evaluated is called so in tables: condition "images-1.00", or "adapter-1.00".
         seed: what draws depend on that a run makes by its seed.
         out: run folder, with report and figures; by default a temporary one, which lives as long as the result.
         cache: of what networks computed, IDDMBENCH_CACHE by default.
+        progress: what may watch it (`iddmbench.run.pipeline.Progress`).
 
     Raises UserError, in one line, for what can't be used. What is merely worth knowing is in the result's `notes`.
     """
@@ -84,7 +104,7 @@ def evaluate(
     from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
 
-    set_up_torch("cpu", threads)
+    set_up_torch(device, threads)
     request = Request(
         images,
         gallery,
@@ -98,17 +118,23 @@ def evaluate(
         tuple(_several(white_box)),
         tuple(prompts or ()),
         base,
-        name,
+        name or ("images" if adapter is None else "adapter"),
         strength,
         seed,
+        adapter,
+        baseline_adapter,
+        tuple(dict.fromkeys(_several(subject))),
+        images_per_prompt,
+        sampling,
+        device,
     )
     evaluation = Evaluation.of(request, Path(cache).expanduser() if cache else default_cache())
     if out is not None:
         folder = Path(out).expanduser()
-        evaluation.measure(folder)
+        evaluation.measure(folder, progress)
         return Result(write_outputs(folder))
     kept = TemporaryDirectory(prefix="iddmbench-")
-    evaluation.measure(Path(kept.name))
+    evaluation.measure(Path(kept.name), progress)
     return result_of(kept.name, kept=kept)
 
 
@@ -123,6 +149,7 @@ def run(
     cache: Path | str | None = None,
     device: str = "cpu",
     threads: int = 0,
+    strict: bool = False,
     **settings: Any,
 ) -> Result:
     """Personalize models of people with and without a defense, attack their outputs: `iddmbench run`, with its defaults.
@@ -130,6 +157,7 @@ def run(
     Args:
         subjects: how many, "all", or names.
         out: run folder; by default runs/DATASET-DEFENSE-HASH, as on the command line. The same call resumes.
+        strict: doubts about the photos are errors, and nothing is trained then.
         settings: any other of `iddmbench.run.config.RunConfig` (dataset, base, defense_options, prompts, lora ...).
 
     Raises UserError before anything is computed when a setting is wrong. Cells that failed are in the result's `failed`.
@@ -146,7 +174,7 @@ def run(
     config.check()
     set_up_torch(device, threads)
     folder = Path(out).expanduser() if out else default_folder(config)
-    run_pipeline(config, folder, Path(cache).expanduser() if cache else default_cache(), device)
+    run_pipeline(config, folder, Path(cache).expanduser() if cache else default_cache(), device, strict=strict)
     return Result(write_outputs(folder))
 
 

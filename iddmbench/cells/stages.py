@@ -330,9 +330,12 @@ class CellStages:
     def _generate(self, cell: Cell, model: Path, out: Path) -> None:
         adapter = model / ADAPTER
         weights = read_tensors(adapter) if adapter.is_file() else None
+        self._write_generated(cell, PersonalizedModel(weights, self.lora), out)
+
+    def _write_generated(self, cell: Cell, model: PersonalizedModel, out: Path) -> None:
+        """The protocol's images of a model, from the cell's own noise."""
         seeds = Seeds(cell.seed).child("generate", cell.subject.name)
-        personalized = PersonalizedModel(weights, self.lora)
-        write_images(out, generate(self.base, personalized, self.prompts, self.per_prompt, self.sampling, seeds))
+        write_images(out, generate(self.base, model, self.prompts, self.per_prompt, self.sampling, seeds))
 
     def _release(self, cell: Cell, generated: Path, tick: Callable[[float], None], out: Path) -> None:
         write_images(out, cell.defense.release(read_images(generated), self._bench(cell, tick)))

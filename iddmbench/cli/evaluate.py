@@ -1,4 +1,4 @@
-"""`iddmbench evaluate`: images that exist already, from any generator."""
+"""`iddmbench evaluate`: images that exist already, from any generator, or models that somebody else trained."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,21 @@ from iddmbench.errors import UserError, printable
 
 
 def evaluate(
-    images: Annotated[Path, typer.Argument(help="Images by person: IMAGES/PERSON/*.png|jpg.", show_default=False)],
+    images: Annotated[
+        Path | None, typer.Argument(help="Images by person: IMAGES/PERSON/*.png|jpg.", show_default=False)
+    ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            help="In place of IMAGES: a LoRA or DreamBooth folder of one --subject, or FOLDER/PERSON.safetensors."
+        ),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base model of the images or adapters: micro, sd15, a folder ...")
+    ] = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="Whose adapter it is; of several, whom to take; may be repeated.")
+    ] = None,
     gallery: Annotated[
         Path | None, typer.Option(help="Enrolment photos: GALLERY/PERSON/*.png|jpg; by default the dataset's.")
     ] = None,
@@ -32,44 +46,67 @@ def evaluate(
     prompt: Annotated[
         list[str] | None, typer.Option(help="Prompt of the images, in their order; may be repeated.")
     ] = None,
-    base: Annotated[str | None, typer.Option(help="Base model of the images: micro, sd15, a folder ...")] = None,
-    name: Annotated[str, typer.Option(help="What the images are called in tables.")] = "images",
+    undefended_adapter: Annotated[
+        Path | None, typer.Option(help="Adapters of the undefended model, in place of its images.")
+    ] = None,
+    images_per_prompt: Annotated[int, typer.Option(help="Images that an adapter makes per prompt.")] = 4,
+    sampling: Annotated[list[str] | None, typer.Option(help="Setting of the sampler for adapters, KEY=VALUE.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What is evaluated is called so in tables; by default images or adapter.")
+    ] = None,
     strength: Annotated[float, typer.Option(help="Strength of the defense behind them, for curves.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/evaluate-NAME-OF-IMAGES.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; by default runs/evaluate-NAME-OF-IMAGES-OR-ADAPTER.")
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...: where adapters make images.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
 ) -> None:
-    """Measure privacy and utility of your own images; nothing is trained."""
+    """Measure privacy and utility of your own images, or of a LoRA or DreamBooth model; nothing is trained."""
     from rich.console import Console
 
     from iddmbench import api
+    from iddmbench.cli.progress import bar
     from iddmbench.cli.run import pairs
     from iddmbench.report.terminal import print_summary
+    from iddmbench.results.result import notes_of
     from iddmbench.run.config import dataset_options
 
-    folder = out or Path("runs") / f"evaluate-{images.resolve().name}"
-    result = api.evaluate(
-        images,
-        gallery,
-        dataset=dataset,
-        dataset_options=dataset_options(root, pairs(data, "--data")),
-        public=public,
-        attackers=attacker,
-        references=references,
-        baseline=undefended,
-        generic=generic,
-        white_box=white_box or (),
-        prompts=prompt,
-        base=base,
-        name=name,
-        strength=strength,
-        seed=seed,
-        out=folder,
-        cache=cache,
-        threads=threads,
-    )
-    for note in result.notes:
+    source = images or adapter
+    if source is None:
+        raise UserError("give IMAGES, or --adapter that makes them")
+    folder = out or Path("runs") / f"evaluate-{source.resolve().name.removesuffix('.safetensors')}"
+    lost: set[str] = set()
+    with bar(lost) as progress:
+        result = api.evaluate(
+            images,
+            gallery,
+            dataset=dataset,
+            dataset_options=dataset_options(root, pairs(data, "--data")),
+            public=public,
+            attackers=attacker,
+            references=references,
+            baseline=undefended,
+            generic=generic,
+            white_box=white_box or (),
+            prompts=prompt,
+            base=base,
+            adapter=adapter,
+            baseline_adapter=undefended_adapter,
+            subject=subject or (),
+            images_per_prompt=images_per_prompt,
+            sampling=pairs(sampling, "--sampling"),
+            name=name,
+            strength=strength,
+            seed=seed,
+            out=folder,
+            cache=cache,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
+    for note in notes_of(result.folder):  # the bar has told what is doubtful about the photos
         typer.echo(printable(f"note: {note}"), err=True)
     print_summary(result.folder, Console())
     if len(result.failed):

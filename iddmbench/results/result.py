@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pandas as pd
 
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.results.findings import lines, read_findings
 from iddmbench.results.headline import headlines
 from iddmbench.results.metric_info import METRICS
 from iddmbench.results.run_folder import FAILURES, RunFolder, label
@@ -151,10 +152,9 @@ class Result:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader should know of the images and photos: what was left out, copies, what could not be measured."""
-        lost = [name for name in self.folder.config.get("attackers", []) if name not in self.attackers]
-        without = [f"no figures of attacker '{name}': see {self.folder.path / FAILURES}" for name in lost]
-        return [str(note) for note in self.folder.config.get("notes", [])] + without + faceless(self.folder)
+        """What a reader should know of the images and photos: what was left out, copies, what could not be measured, and
+        what is doubtful about the photos (results/findings.py)."""
+        return notes_of(self.folder) + lines(read_findings(self.folder.path))
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -218,6 +218,13 @@ class Result:
             code = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
             return console.export_html(inline_styles=True, code_format=code)
         return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def notes_of(run: RunFolder) -> list[str]:
+    """Of the images: what was left out, copies, what could not be measured, attackers and images without a figure."""
+    lost = [name for name in run.config.get("attackers", []) if name not in Summary(run).attackers]
+    without = [f"no figures of attacker '{name}': see {run.path / FAILURES}" for name in lost]
+    return [str(note) for note in run.config.get("notes", [])] + without + faceless(run)
 
 
 def faceless(run: RunFolder) -> list[str]:

@@ -184,10 +184,10 @@ class RunConfig(BaseModel):
                 raise UserError("purify: only a thief purifies the photos; give --threat unauthorized too")
 
     def lora_settings(self, recipe: Recipe) -> LoraSettings:
-        return _changed(recipe.lora, self.lora, "--lora")
+        return changed(recipe.lora, self.lora, "--lora")
 
     def sampling_settings(self, recipe: Recipe) -> Sampling:
-        return _changed(recipe.sampling, self.sampling, "--sampling")
+        return changed(recipe.sampling, self.sampling, "--sampling")
 
 
 def by_name(values: dict[Any, Any]) -> dict[Any, Any]:
@@ -252,7 +252,7 @@ def dataset_options(root: Path | None, options: dict[str, Any] | None = None) ->
     return given if root is None else {**given, "root": str(root.resolve())}
 
 
-def _changed(settings: Any, changes: dict[str, Any], option: str) -> Any:
+def changed(settings: Any, changes: dict[str, Any], option: str) -> Any:
     fields = type(settings).model_fields
     given = {}
     for key, value in changes.items():
