@@ -5,17 +5,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from iddmbench.attacker import ATTACKERS, Attacker, build_attacker
 from iddmbench.conformance import Outcome
 from iddmbench.defense import DEFENSES, Defense
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, did_you_mean
 from iddmbench.personalize.read_model import Adapters
 from iddmbench.photos.dataset import DATASETS, FaceDataset
 from iddmbench.photos.given import Given
 from iddmbench.results import paired
 from iddmbench.results.comparable import check_comparable
+from iddmbench.results.differences import differences as paired_differences
+from iddmbench.results.differences import table as paired_table
+from iddmbench.results.per_subject import PRIVACY, UTILITY
 from iddmbench.results.result import Result, result_of
-from iddmbench.results.run_folder import WORST_CASE
+from iddmbench.results.run_folder import WORST_CASE, WORST_CASES
 from iddmbench.results.summary import Summary
 from iddmbench.types import FaceData
 
@@ -26,6 +31,7 @@ __all__ = [
     "Result",
     "check",
     "compare",
+    "differences",
     "evaluate",
     "list_attackers",
     "list_datasets",
@@ -188,21 +194,45 @@ def compare(a: Result, b: Result, metric: str = "rank1_hit", attacker: str = WOR
 
     Args:
         a, b: of one run (`result.at("none")`) or of two that follow one protocol.
-        metric: "rank1_hit", the share of images with a face that are linked at rank 1; no other is paired yet.
-        attacker: a name, or a worst case: the strongest of each.
+        metric: a figure that subjects have: "rank1_hit", the share of images with a face that are linked at rank 1, "r1u",
+            "psr@1e-2", "ism", "fta" ...; or of utility, as "face_detection_rate". `differences` gives all of them.
+        attacker: a name, or a worst case: the strongest of each. Not looked at for utility.
 
-    Raises UserError for another metric, other protocols, and no subject in common.
+    Raises UserError for a metric of the whole condition (FID, EER, the utility index ...) or one that was not measured, other
+    protocols, and no subject in common.
     """
-    if metric != "rank1_hit":
-        raise UserError(f"compare: '{metric}' is not compared in pairs, only 'rank1_hit' is")
+    if metric not in (*PRIVACY, *UTILITY):
+        raise UserError(f"compare: '{metric}' is not compared in pairs: {did_you_mean(metric, [*PRIVACY, *UTILITY])}")
     if a.folder.path != b.folder.path:
         check_comparable([a.folder, b.folder])
-    for one in (a, b):
-        _ = one[attacker]  # names those that there are
-    found = paired.compare((Summary(a.folder), a.condition), (Summary(b.folder), b.condition), attacker)
+    judge = attacker if metric in PRIVACY else ""
+    sides = _side(a), _side(b)
+    for one, (summary, condition) in zip((a, b), sides, strict=True):
+        if judge:
+            _ = one[judge]  # names those that there are
+        if judge not in WORST_CASES and summary.get(condition, metric, judge) is None:
+            raise UserError(f"compare: {metric} was not measured for {condition.label} of {one.folder.name}")
+    found = paired.compare(*sides, judge, metric)
     if found is None:
         raise UserError("compare: the two have no subject in common")
     return found
+
+
+def differences(a: Result, b: Result) -> pd.DataFrame:
+    """Every figure that subjects have, of two conditions, a less b: `iddmbench compare` as a data frame.
+
+    One row for each figure (R1-U, PSR, ISM, FTA) of each attacker that both have and of the worst case, then for each of
+    utility. The columns are `metric`, `title`, `attacker`, `by_first` and `by_second` (who attains a worst case), `first` and
+    `second` (means over the subjects that both have), `difference` with `low` and `high` (95 %), `p`, `p_holm` (Holm, over
+    all rows) and `subjects`.
+
+    Raises UserError as `compare` does.
+    """
+    return paired_table(paired_differences(_side(a), _side(b)))
+
+
+def _side(result: Result) -> paired.Side:
+    return Summary(result.folder), result.condition
 
 
 def check(plugin: str | type[Attacker] | type[Defense], **options: Any) -> list[Outcome]:

@@ -121,8 +121,8 @@ def test_a_run_and_the_same_folder_opened(finished: ib.Result) -> None:
 def test_two_conditions_are_compared(finished: ib.Result) -> None:
     found = ib.compare(finished.at("echo-0.50"), finished.at("none"), attacker="coarse")
     assert (found.first.label, found.second.label, found.difference.subjects) == ("echo-0.50", "none", 2)
-    with pytest.raises(UserError, match="only 'rank1_hit'"):
-        ib.compare(finished, finished, metric="psr@1e-2")
+    with pytest.raises(UserError, match="'utility_index' is not compared in pairs"):
+        ib.compare(finished, finished, metric="utility_index")
     with pytest.raises(KeyError, match="did not run"):
         ib.compare(finished, finished, attacker="dlib")
 
