@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from iddmbench.adaptive import parse
 from iddmbench.attacker import ATTACKERS, Attacker, build_attacker
 from iddmbench.conformance import Outcome
 from iddmbench.defense import DEFENSES, Defense
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.guards import errors_of
 from iddmbench.personalize.read_model import Adapters
 from iddmbench.photos.dataset import DATASETS, FaceDataset
 from iddmbench.photos.given import Given
@@ -26,6 +28,8 @@ from iddmbench.types import FaceData
 
 if TYPE_CHECKING:
     from iddmbench.run.pipeline import Progress
+
+OneAttacker = str | Attacker | type[Attacker]
 
 __all__ = [
     "Result",
@@ -50,7 +54,7 @@ def evaluate(
     dataset: str | None = None,
     dataset_options: Mapping[str, Any] | None = None,
     public: Given | None = None,
-    attackers: str | Sequence[str] = ("dlib", "sface"),
+    attackers: OneAttacker | Sequence[OneAttacker] = ("dlib", "sface"),
     references: Given | None = None,
     baseline: Given | None = None,
     generic: Given | None = None,
@@ -85,6 +89,8 @@ def evaluate(
         dataset_options: of it, as `load_dataset` takes them.
         public: public people, in place of the dataset's: at least three, who are none of the gallery's.
             Without any, what takes a threshold is not measured.
+        attackers: names, instances of Attacker, or its subclasses, which need not be registered. An adaptive one is asked for
+            by name, and may wrap them ("fuse:mine+sface").
         references: what personalized the model. Without them closeness, FID and KID are not measured.
         baseline: images of the undefended model; generic: of the un-personalized one. Both are needed for the utility index.
         white_box: attackers that the defense behind the images optimized against.
@@ -111,13 +117,14 @@ def evaluate(
     from iddmbench.store.cache import default_cache
 
     set_up_torch(device, threads)
+    names, own = _attackers(attackers)
     request = Request(
         images,
         gallery,
         dataset,
         dataset_options,
         public,
-        tuple(dict.fromkeys(_several(attackers))),
+        names,
         references,
         baseline,
         generic,
@@ -133,6 +140,7 @@ def evaluate(
         images_per_prompt,
         sampling,
         device,
+        own,
     )
     evaluation = Evaluation.of(request, Path(cache).expanduser() if cache else default_cache())
     if out is not None:
@@ -292,6 +300,33 @@ def list_defenses() -> list[str]:
 
 def list_datasets() -> list[str]:
     return DATASETS.names()
+
+
+def _attackers(given: OneAttacker | Sequence[OneAttacker]) -> tuple[tuple[str, ...], dict[str, Attacker]]:
+    """Names, and the attackers that were given as objects or classes. Raises UserError for what is neither."""
+    several = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    names: list[str] = []
+    own: dict[str, Attacker] = {}
+    for one in several:
+        if isinstance(one, str):
+            names.append(one)
+            continue
+        cls = one if isinstance(one, type) else type(one)
+        if not issubclass(cls, Attacker):
+            raise UserError(f"attackers: give names, instances or subclasses of Attacker, not {cls.__name__}")
+        for text in ATTACKERS.texts:
+            if not isinstance(getattr(one, text, None), str):
+                raise UserError(f"attackers: {cls.__name__} must set `{text}` to a text")
+        with errors_of(f"attacker '{one.name}'"):
+            attacker = one() if isinstance(one, type) else one
+        if not attacker.name.isprintable() or not attacker.name.strip() or parse(attacker.name) is not None:
+            raise UserError(f"attackers: {attacker.name!r} can't be an attacker's name: give it a plain one")
+        names.append(attacker.name)
+        own[attacker.name] = attacker
+    for name in names:
+        if name in own and names.count(name) > 1:
+            raise UserError(f"attackers: two are called '{name}': give one of them another name")
+    return tuple(dict.fromkeys(names)), own
 
 
 def _several(names: str | Sequence[str]) -> Sequence[str]:

@@ -4,7 +4,7 @@ import json
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,17 +48,25 @@ class Scoring:
         attackers: names, adaptive ones included.
         conditions: all of the run, with the cells that finished.
         subjects: whose photos FID and KID compare with.
+        own: attackers by name that are no plugins, or stand in for one.
     """
 
     lab: CellStages
     attackers: tuple[str, ...]
     conditions: tuple[Condition, ...]
     subjects: tuple[Subject, ...]
+    own: Mapping[str, Attacker] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, lab: CellStages, attackers: Sequence[str], cells: Sequence[Cell]) -> "Scoring":
+    def of(
+        cls,
+        lab: CellStages,
+        attackers: Sequence[str],
+        cells: Sequence[Cell],
+        own: Mapping[str, Attacker] | None = None,
+    ) -> "Scoring":
         subjects = {cell.subject.name: cell.subject for cell in cells}
-        return cls(lab, tuple(attackers), tuple(conditions(cells)), tuple(subjects.values()))
+        return cls(lab, tuple(attackers), tuple(conditions(cells)), tuple(subjects.values()), own or {})
 
     def only(self, finished: Sequence[Cell]) -> "Scoring":
         """The scoring of those cells; the others count as missing. The attackers stay loaded."""
@@ -74,7 +82,7 @@ class Scoring:
 
     @cached_property
     def _attackers(self) -> Attackers:
-        return Attackers.of(self.attackers)
+        return Attackers.of(self.attackers, self.own)
 
     @cached_property
     def _built(self) -> tuple[dict[str, Linker], dict[str, AdaptiveLinker]]:

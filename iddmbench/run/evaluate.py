@@ -2,7 +2,7 @@
 `iddmbench evaluate`, `iddmbench.evaluate`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from iddmbench import __version__
 from iddmbench.adaptive import parse, roots
-from iddmbench.attacker import ATTACKERS, build_attacker
+from iddmbench.attacker import ATTACKERS, Attacker, build_attacker
 from iddmbench.cells.given import GivenStages, UnknownBase, stack
 from iddmbench.cells.imported import ImportedStages
 from iddmbench.cells.stages import Cell
@@ -62,6 +62,8 @@ class Request:
     images_per_prompt: int = 4
     sampling: Mapping[str, Any] | None = None
     device: str = "cpu"
+    own: Mapping[str, Attacker] = field(default_factory=dict)
+    """Attackers by name that are no plugins, or stand in for one."""
 
     @property
     def makes_images(self) -> bool:
@@ -118,7 +120,7 @@ class Evaluation:
         sampling = changed(recipe.sampling, dict(request.sampling or {}), "--sampling")
         prompts = request.prompts or (tuple(recipe.prompts.evaluation) if request.makes_images else ())
         per_prompt = _per_prompt(prompts, photos, request.images_per_prompt if request.makes_images else 0)
-        notes += [*_copies(photos, data), *_unmeasured(data, cells)]
+        notes += [*_copies(photos, data), *_unmeasured(data, cells), *_unknown(request)]
         last: dict[tuple[str, str], np.ndarray] = {}
 
         def images(cell: Cell) -> np.ndarray:
@@ -174,7 +176,9 @@ class Evaluation:
     def measure(self, out: Path, progress: Progress | None = None) -> list[CellResult]:
         """Write the run folder `out`. Raises UserError when it holds something else."""
         with opened(out, self.config()):
-            _, outcomes = measure(self.cells, self.lab, self.request.attackers, out, progress or Progress())
+            _, outcomes = measure(
+                self.cells, self.lab, self.request.attackers, out, progress or Progress(), own=self.request.own
+            )
         return outcomes
 
 
@@ -192,11 +196,11 @@ def _check(request: Request) -> None:
             raise UserError(f"attacker '{name}' is adaptive and may need the base model: name it with base")
     for system in dict.fromkeys(root for name in request.attackers for root in roots(name)):
         with errors_of(f"attacker '{system}'"):
-            problem = build_attacker(system).available()
+            problem = (request.own[system] if system in request.own else build_attacker(system)).available()
         if problem:
             raise UserError(f"attacker '{system}' can't run: {problem}")
     for name in request.white_box:
-        if name.partition(":")[0] not in ATTACKERS.names():
+        if name not in request.own and name.partition(":")[0] not in ATTACKERS.names():
             raise UserError(f"white_box: unknown attacker '{name}': {did_you_mean(name, ATTACKERS.names())}")
     if request.name in ("none", "generic") or not request.name.isprintable() or not request.name.strip():
         raise UserError(f"name {request.name!r}: 'none' and 'generic' are the controls; give a printable name")
@@ -278,11 +282,13 @@ def _condition(label: str, request: Request) -> Defense:
     """As far as scoring knows it: its name, strength, and the attackers that are white-box for it."""
     if label != request.name:
         return configure(DEFENSES.get(label), {})
+    # A plugin says by its registered class whose network it shares; an object of the caller's is asked here.
+    same = tuple(name for name, attacker in request.own.items() if attacker.same_as in request.white_box)
     attributes = {
         "__module__": __name__,
         "name": label,
         "title": "given images",
-        "surrogates": lambda self: request.white_box,
+        "surrogates": lambda self: tuple(dict.fromkeys((*request.white_box, *same))),
     }
     return type("GivenImages", (Defense,), attributes)(strength=request.strength)
 
@@ -347,6 +353,13 @@ def _copies(photos: Mapping[tuple[str, str], tuple[Photo, ...]], data: FaceData)
         for photo in several:
             if photo.digest in known:
                 yield f"image {photo.name} is a copy of {known[photo.digest]}: what it shows of linkage says nothing"
+
+
+def _unknown(request: Request) -> Iterator[str]:
+    """What the command in the report can't name."""
+    for name in request.own:
+        if name not in ATTACKERS.names():
+            yield f"attacker '{name}' was given as an object and is no installed plugin: a command can't ask for it"
 
 
 def _unmeasured(data: FaceData, cells: Sequence[Cell]) -> Iterator[str]:
