@@ -172,9 +172,9 @@ class Result:
 
         together = {"tradeoff": figures.tradeoff, "det": curves.det, "cmc": curves.cmc, "subjects": curves.subjects}
         if kind in together:
-            return together[kind](self.folder, *(other.folder for other in others))
+            return _displayed(together[kind](self.folder, *(other.folder for other in others)))
         if kind == "histograms" and not others:
-            return figures.histograms(self.folder)
+            return _displayed(figures.histograms(self.folder))
         raise UserError(
             f"plot: no kind '{kind}' of {1 + len(others)} results: {did_you_mean(kind, [*together, 'histograms'])}"
         )
@@ -218,6 +218,20 @@ class Result:
             code = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
             return console.export_html(inline_styles=True, code_format=code)
         return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def _displayed(figure: "Figure") -> "Figure":
+    """A notebook shows it as a picture, whether or not pyplot's inline backend is there."""
+
+    def png() -> bytes:
+        from io import BytesIO
+
+        written = BytesIO()
+        figure.savefig(written, format="png")
+        return written.getvalue()
+
+    figure._repr_png_ = png  # type: ignore[attr-defined]
+    return figure
 
 
 def notes_of(run: RunFolder) -> list[str]:
