@@ -449,3 +449,81 @@ def test_the_functions_set_torchs_switches(tmp_path: Path) -> None:
         )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+# ---- bad input ----------------------------------------------------------------------------------------------------------
+
+
+def write(root: Path, people: dict[str, list[np.ndarray]]) -> Path:
+    for person, images in people.items():
+        (root / person).mkdir(parents=True)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(root / person / f"{i}.png")
+    return root
+
+
+BLANK = np.full((64, 64, 3), 128, np.uint8)
+BAD: dict[str, tuple[dict[str, list[np.ndarray]], str]] = {
+    "no face anywhere": (
+        {"s29": [BLANK] * 2},
+        "note: no face on 2 of 2 images of 's29' (images-1.00), the first is images/",
+    ),
+    "one person only": (
+        {"s29": pictures(29, 1, 2)},
+        "note: images of one person only (s29): no interval says anything",
+    ),
+    "mixed sizes and modes": (
+        {"s29": [*pictures(29, 1), pictures(29, 2)[0][::2, ::2], pictures(29, 3)[0][..., 0]], "s30": pictures(30, 1)},
+        "note: no public people",
+    ),
+    "people whom the gallery lacks": (
+        {"bob": pictures(3, 1, 2), "s29": pictures(29, 1)},
+        "note: no enrolment photos of 'bob': 2 of the images left out",
+    ),
+    "a photo of the gallery": (
+        {"s29": pictures(29, 5), "s30": pictures(30, 1)},
+        "note: image s29/0.png is a copy of enrolment photo s29/0.png of 's29': what it shows of linkage says nothing",
+    ),
+    "somebody else's photo": (
+        {"s29": pictures(30, 5), "s30": pictures(30, 1)},
+        "note: image s29/0.png is a copy of enrolment photo s30/0.png of 's30'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_the_command_says_of_bad_images(case: str, tmp_path: Path) -> None:
+    """It measures what can be measured, and says in one line what can't, or what a figure is worth."""
+    from typer.testing import CliRunner
+
+    images, said = BAD[case]
+    options = [
+        "--gallery",
+        str(write(tmp_path / "photos", GALLERY)),
+        "--attacker",
+        "coarse",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    done = CliRunner().invoke(app, ["evaluate", str(write(tmp_path / "images", images)), *options])
+    assert done.exit_code == 0 and "Traceback" not in done.output, done.output
+    assert any(line.startswith(said) for line in done.stderr.splitlines()), done.stderr
+    found = ib.open_run(tmp_path / "o")
+    assert len(found.images) == sum(len(several) for person, several in images.items() if person in GALLERY)
+    assert found.failed.empty
+
+
+def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    photos = write(tmp_path / "photos", GALLERY)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "hollow" / "s29").mkdir(parents=True)
+    for name, said in (("empty", "holds no folder: put each person's images into one"), ("hollow", "no usable image")):
+        done = CliRunner().invoke(app, ["evaluate", str(tmp_path / name), "--gallery", str(photos)])
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        assert done.exit_code == 2 and len(lines) == 1 and said in lines[0], done.output
+    done = CliRunner().invoke(app, ["evaluate", str(photos), "--gallery", str(tmp_path / "empty")])
+    assert done.exit_code == 2 and "gallery: " in done.stderr and "holds no folder" in done.stderr
+    done = CliRunner().invoke(app, ["evaluate", "--gallery", str(photos)])
+    assert done.exit_code == 2 and "give IMAGES, or --adapter" in done.stderr
