@@ -513,6 +513,23 @@ def test_what_the_command_says_of_bad_images(case: str, tmp_path: Path) -> None:
     assert found.failed.empty
 
 
+def test_the_command_says_what_is_doubtful_about_the_photos(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    options = [
+        "--gallery",
+        str(write(tmp_path / "photos", doubtful())),
+        "--attacker",
+        "coarse",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    done = CliRunner().invoke(app, ["evaluate", str(write(tmp_path / "images", IMAGES)), *options])
+    assert done.exit_code == 0, done.output
+    told = [line for line in done.stderr.splitlines() if "the same picture stands 2 times" in line]
+    assert len(told) == 1 and told[0].startswith("warning: "), done.stderr
+
+
 def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
