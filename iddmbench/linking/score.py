@@ -150,7 +150,9 @@ class Scoring:
         found = {}
         for cell in condition.cells:
             for name, views in self._views.items():
-                for view, fingerprint in zip(views, self._fingerprints[name], strict=True):
+                for view, fingerprint in zip(
+                    views, self._fingerprints[name], strict=False
+                ):  # a plugin's version follows
                     place = (fingerprint, cell.name)
                     if place in self._present:
                         continue
@@ -305,7 +307,9 @@ class Scoring:
     @cached_property
     def _fingerprints(self) -> dict[str, list[str]]:
         """What each attacker's scores depend on besides the photos and the images, by name."""
-        return {name: [view.fingerprint() for view in views] for name, views in self._views.items()}
+        prints = {name: [view.fingerprint() for view in views] for name, views in self._views.items()}
+        keys = {name: self._attackers.keys(name) for name in prints}
+        return {name: [*found, *([digest(keys[name])] if keys[name] else [])] for name, found in prints.items()}
 
     @cached_property
     def _anchor_keys(self) -> dict[str, list[list[Any]]]:

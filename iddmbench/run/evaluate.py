@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from iddmbench import __version__
-from iddmbench.adaptive import parse, roots
+from iddmbench.adaptive import check_name, parse, roots
 from iddmbench.attacker import ATTACKERS, build_attacker
 from iddmbench.cells.given import GivenStages, UnknownBase, stack
 from iddmbench.cells.stages import Cell
@@ -16,10 +16,9 @@ from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.guards import errors_of
 from iddmbench.models.base import open_base
-from iddmbench.photos.dataset import DATASETS
+from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given, People, read_people
 from iddmbench.results.run_folder import EVALUATION, SCHEMA
-from iddmbench.run.config import check_options
 from iddmbench.run.pipeline import Progress, measure
 from iddmbench.run.plan import protocol
 from iddmbench.run.write import CellResult, opened
@@ -159,6 +158,8 @@ def _check(request: Request) -> None:
     for name in request.attackers:
         if parse(name) is not None and request.base is None:
             raise UserError(f"attacker '{name}' is adaptive and may need the base model: name it with base")
+    for name in request.attackers:
+        check_name(name)
     for system in dict.fromkeys(root for name in request.attackers for root in roots(name)):
         with errors_of(f"attacker '{system}'"):
             problem = build_attacker(system).available()
@@ -184,8 +185,7 @@ def _data(request: Request) -> tuple[FaceData, list[Skipped]]:
     loaded = None
     if request.dataset is not None:
         options = dict(request.dataset_options or {})
-        check_options(request.dataset, options)
-        loaded = DATASETS.get(request.dataset)(**options).load()
+        loaded = make_dataset(DATASETS.get(request.dataset), options).load()
     if loaded is not None and request.gallery is None and request.references is None and request.public is None:
         return loaded, []
     skipped: list[Skipped] = []
