@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from iddmbench.attacker import ATTACKERS, NetworkAttacker
 from iddmbench.cli import app
-from iddmbench.cli.check import Plugin
 from iddmbench.cli.new import write
 from iddmbench.conformance import attacker as attackers
 from iddmbench.conformance import defense as defenses
@@ -22,13 +21,21 @@ from iddmbench.defense import Defense
 from iddmbench.errors import UserError
 from iddmbench.faces.align import ARCFACE_112
 from iddmbench.nets.face_net import FaceNet
+from iddmbench.plugins import Kind
 from iddmbench.types import Embeddings
 
 run = CliRunner().invoke
+OTHERS = [
+    (Kind.adaptive, "fuse"),
+    (Kind.adaptive, "sface"),
+    (Kind.purifier, "jpeg"),
+    (Kind.personalizer, "lora"),
+    (Kind.dataset, "orl"),
+]
 
 
-@pytest.mark.parametrize("kind", list(Plugin))
-def test_what_new_writes_works(kind: Plugin, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", list(Kind))
+def test_what_new_writes_works(kind: Kind, tmp_path: Path) -> None:
     """The written package passes its own test, which is the conformance suite."""
     done = run(app, ["new", kind.value, "soft-edges", "--in", str(tmp_path)])
     folder = tmp_path / "iddmbench-soft-edges"
@@ -50,13 +57,13 @@ def _path(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", ["../x", "Upper", "a b", "a--b", "class", "", "1st", "x" * 70])
 def test_a_wrong_name_writes_nothing(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no plugin name"):
-        write(Plugin.attacker, name, tmp_path)
+    with pytest.raises(UserError, match="is not a valid plugin name"):
+        write(Kind.attacker, name, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_taken_name_is_refused(tmp_path: Path) -> None:
-    for kind, name in ((Plugin.attacker, "sface"), (Plugin.attacker, "finetune"), (Plugin.defense, "iddm")):
+    for kind, name in ((Kind.attacker, "sface"), (Kind.attacker, "finetune"), (Kind.defense, "iddm"), *OTHERS):
         with pytest.raises(UserError, match="exists already"):
             write(kind, name, tmp_path)
 

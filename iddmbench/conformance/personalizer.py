@@ -15,6 +15,7 @@ from iddmbench.defenses.none import NoDefense
 from iddmbench.errors import UserError
 from iddmbench.models.base import BaseModel
 from iddmbench.models.recipe import TrainingSettings
+from iddmbench.personalize.adapter import own_name
 from iddmbench.personalize.personalizer import Personalizer
 from iddmbench.personalize.sample import applied, generate
 from iddmbench.personalize.trainer import PersonalizedModel, denoising_loss
@@ -42,6 +43,10 @@ class PersonalizerSubject:
     @cached_property
     def _photos(self) -> DefenseSubject:
         return DefenseSubject(NoDefense, "none")
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """A copy of the base's, under the names that they had before any adapter."""
+        return {own_name(name): weight for name, weight in state(self.base).items()}
 
     @property
     def base(self) -> BaseModel:
@@ -93,20 +98,20 @@ def options_are_checked(subject: PersonalizerSubject) -> None:
 
 
 def the_base_is_left_alone(subject: PersonalizerSubject) -> None:
-    before = state(subject.base)
+    before = subject.weights()
     subject.train()
-    require(same(state(subject.base), before), "the base model's weights must be the same after the training")
+    require(same(subject.weights(), before), "the base model's weights must be the same after the training")
     left = [name for name, weight in subject.base.unet.named_parameters() if weight.requires_grad]
     require(not left, f"nothing of the base may require gradients afterwards: {left[:1]}")
 
 
 def the_base_is_left_alone_by_a_failure(subject: PersonalizerSubject) -> None:
-    before = state(subject.base)
+    before = subject.weights()
     try:
         with subject.bench().trainer():
             raise KeyError("the defense")
     except KeyError:
-        require(same(state(subject.base), before), "the base model's weights must come back after an error too")
+        require(same(subject.weights(), before), "the base model's weights must come back after an error too")
         return
     raise AssertionError("the trainer must not swallow an error")
 

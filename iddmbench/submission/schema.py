@@ -65,7 +65,7 @@ class RunFacts(Frozen):
     threat: Literal["authorized", "unauthorized"] = Field(
         "authorized", description="who personalizes: the owner with the defense, or a thief on protected photos"
     )
-    purify: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._:+-]*$")] = Field(
+    purify: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._:+=,-]*$")] = Field(
         "", description="what a thief does to the photos first"
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the base model's networks")
