@@ -79,7 +79,7 @@ class Adaptive(ABC):
         super().__init_subclass__(**kwargs)
         for method, check in CHECKS.items():
             if method in vars(cls):
-                setattr(cls, method, _guarded(vars(cls)[method], check))
+                setattr(cls, method, _guarded(vars(cls)[method], method, check))
 
     @classmethod
     def read_argument(cls, rest: str) -> tuple[dict[str, Any], str]:
@@ -148,10 +148,10 @@ CHECKS: dict[str, Callable[[str, object], Any]] = {
 """What each method of a plugin has to give."""
 
 
-def _guarded(own: Callable[..., Any], check: Callable[[str, object], Any]) -> Callable[..., Any]:
+def _guarded(own: Callable[..., Any], method: str, check: Callable[[str, object], Any]) -> Callable[..., Any]:
     @wraps(own)
     def guarded(self: Adaptive, *arguments: Any) -> Any:
-        plugin = f"attacker '{self.name}': {own.__name__}"
+        plugin = f"attacker '{self.name}': {method}"
         with errors_of(plugin):
             found = own(self, *arguments)
         return check(plugin, found)
