@@ -11,7 +11,7 @@ from iddmbench.attacker import AttackerOptions, NetworkAttacker, NetworkOptions
 from iddmbench.attackers.faceplugin import FrFeature
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.nets.onnx_face import OnnxFace
-from iddmbench.nets.wheel_files import sha256
+from iddmbench.wheel_files import sha256
 
 ORDERS, RANGES = ("bgr",), ("raw", "scaled")
 

@@ -22,8 +22,8 @@ from iddmbench.datasets.orl import photo
 from iddmbench.faces.align import ARCFACE_112
 from iddmbench.faces.detect import YuNet
 from iddmbench.nets.dlib_resnet import FILE, PACKAGE
-from iddmbench.nets.onnx_torch import read_onnx
-from iddmbench.nets.wheel_files import wheel_file
+from iddmbench.onnx_file import read_onnx
+from iddmbench.wheel_files import wheel_file
 
 OFFLINE = ("dlib", "sface", "lbph", "eigenfaces")
 

@@ -13,9 +13,9 @@ from iddmbench.errors import UserError, did_you_mean
 from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given
 from iddmbench.plugins import Kind, kind_of, kinds_with, taken
+from iddmbench.result import Result, result_of
 from iddmbench.results import paired
 from iddmbench.results.comparable import check_comparable
-from iddmbench.results.result import Result, result_of
 from iddmbench.results.run_folder import WORST_CASE
 from iddmbench.results.summary import Summary
 from iddmbench.types import FaceData

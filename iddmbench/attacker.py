@@ -21,11 +21,11 @@ from iddmbench.faces.images import rgb_images
 from iddmbench.faces.mtcnn import MTCNN
 from iddmbench.guards import checked_embeddings, errors_of
 from iddmbench.nets.face_net import FaceNet
-from iddmbench.nets.wheel_files import sha256, wheel_file
 from iddmbench.options import Options, changed_options, is_options, read_options, split_options, write_options
 from iddmbench.registry import Registry
 from iddmbench.types import Embeddings, Image
 from iddmbench.weights import WeightFile
+from iddmbench.wheel_files import sha256, wheel_file
 
 ALIGNMENT = 2
 """Raised whenever `faces.align` would give other crops for the same landmarks: it is part of every fingerprint."""
@@ -76,6 +76,9 @@ class Attacker(ABC):
     """The attacker whose network it shares, where that has another name: it is white-box where that one is (`same_network`)."""
     referee_of: ClassVar[tuple[str, ...]] = ()
     """Datasets whose photos it helped to choose: it is no attacker there (`refusal`)."""
+    looks_past_the_face: ClassVar[bool] = False
+    """Whether it links by what surrounds the inner face alone. Such an attacker stands beside the worst cases, which are about
+    faces: an avatar may keep hair and pose by design (docs/attackers.md)."""
     trained_on: ClassVar[frozenset[tuple[str, str]]] = frozenset()
     """Photos that it was trained on, by dataset and name ("orl", "s1/1"): public people on them are left out where
     thresholds are calibrated, because a system knows its training people too well."""
@@ -311,6 +314,7 @@ ATTACKERS: Registry[Attacker] = Registry(
         "dlib": "iddmbench.attackers.dlib:Dlib",
         "sface": "iddmbench.attackers.sface:SFace",
         "lbph": "iddmbench.attackers.lbph:LBPH",
+        "hog": "iddmbench.attackers.hog:Hog",
         "eigenfaces": "iddmbench.attackers.eigenfaces:Eigenfaces",
         "faceres": "iddmbench.attackers.faceres:FaceResAttacker",
         "fr_feature": "iddmbench.attackers.faceplugin:FrFeature",
@@ -347,6 +351,14 @@ def same_network(name: str) -> str:
         return ATTACKERS.get(name.partition(":")[0]).same_as or name
     except UserError:  # results may name a plugin that is not installed here
         return name
+
+
+def looks_past_the_face(name: str) -> bool:
+    """Whether the plain attacker of that name does (`Attacker.looks_past_the_face`); False for unknown names."""
+    try:
+        return ATTACKERS.get(name.partition(":")[0]).looks_past_the_face
+    except UserError:
+        return False
 
 
 def options_of(name: str) -> tuple[type[Attacker], dict[str, Any]]:

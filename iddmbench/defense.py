@@ -164,6 +164,13 @@ class Defense(Options, ABC):
         """Attackers that this configuration optimizes against; they are labelled white-box in the results."""
         return ()
 
+    def judges(self) -> tuple[str, ...]:
+        """Networks in whose features this configuration minimizes a distance ("efficientnet_lite0").
+
+        Where the judge of closeness, FID and KID is among them, these are marked white-box, and closeness does not count in
+        the utility index."""
+        return ()
+
     def check(self, subjects: Sequence[Subject]) -> None:
         """Raises UserError when the defense can't work on these people; called before anything is computed."""
 

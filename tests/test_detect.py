@@ -5,7 +5,7 @@ import pytest
 from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
-from iddmbench.nets.wheel_files import ORL_PHOTOS, PINNED, orl_photos_hash, sha256, wheel_file
+from iddmbench.wheel_files import ORL_PHOTOS, PINNED, orl_photos_hash, sha256, wheel_file
 
 
 @pytest.fixture(scope="module")

@@ -149,6 +149,7 @@ def options(folder: Path, **more: object) -> dict[str, object]:
     return {**made, "attackers": ("coarse",), "images_per_prompt": 1, "defense_options": {"rounds": 1}, **more}
 
 
+@pytest.mark.slow
 def test_a_run_with_dreambooth(tmp_path: Path) -> None:
     """IDDM and the undefended model are trained by it; lora's results in the same cache are others, and are not mixed up."""
     folder = write_base(tmp_path / "base")
@@ -170,28 +171,16 @@ def test_a_run_with_dreambooth(tmp_path: Path) -> None:
         else:
             assert not np.array_equal(full.lab.outputs(one).images, lora.lab.outputs(other).images)
 
-    exported = CliRunner().invoke(
-        app,
-        [
-            "export",
-            str(run.path),
-            "--cache",
-            str(tmp_path / "cache"),
-            "--out",
-            str(tmp_path / "model"),
-            "--subject",
-            "s29",
-        ]
-        + ["--condition", "none"],
-    )
-    assert (
-        exported.exit_code == 2
-        and "has models of 'dreambooth': only those of 'lora' can be exported" in exported.stderr
-    )
+    places = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "model")]
+    arguments = ["export", str(run.path), *places, "--subject", "s29", "--condition", "none"]
+    exported = CliRunner().invoke(app, arguments)
+    assert exported.exit_code == 2
+    assert "has models of 'dreambooth': only those of 'lora' can be exported" in exported.stderr
     with pytest.raises(UserError, match="runs of personalizer 'dreambooth' can't be submitted"):
         write_bundle(run, None, About("x"), tmp_path / "bundle.zip")
 
 
+@pytest.mark.slow
 def test_attacker_options_in_a_run(tmp_path: Path) -> None:
     """They are in the attackers' names in config.json and in every table."""
     folder = write_base(tmp_path / "base")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from skimage.restoration import denoise_tv_chambolle
-from tiny_base import same, state, write_base
+from tiny_base import same, state
 
 from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
@@ -15,11 +15,6 @@ from iddmbench.models.base import BaseModel, load_base
 from iddmbench.perturb.purifier import TRIED, purifier
 from iddmbench.perturb.purify import total_variation
 from iddmbench.seeds import Seeds
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return load_base(str(write_base(tmp_path_factory.mktemp("base"))))
 
 
 @pytest.fixture(scope="module")

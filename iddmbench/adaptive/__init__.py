@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iddmbench.adaptive.base import Adaptive
-from iddmbench.attacker import ATTACKERS, attacker_with, options_of, split_detector
+from iddmbench.attacker import ATTACKERS, attacker_with, looks_past_the_face, options_of, split_detector
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.options import read_options
 from iddmbench.registry import Registry
@@ -69,6 +69,11 @@ def links_people(name: str) -> bool:
     """Whether it is an adaptive attacker that links posts to people, rather than to other posts."""
     adaptive = parse(name)
     return adaptive is not None and ADAPTIVE.get(adaptive.kind).links_person
+
+
+def about_faces(name: str) -> bool:
+    """Whether an attacker, adaptive or not, rests on faces alone; one that does not is in no worst case."""
+    return not any(looks_past_the_face(root) for root in roots(name))
 
 
 def roots(name: str) -> tuple[str, ...]:

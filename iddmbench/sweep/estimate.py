@@ -53,7 +53,7 @@ class _History:
     """Mean (seconds, bytes) of a stage's entries by the defense that they were made for."""
 
     def __init__(self, run: Run):
-        self.lab, self.views = run.study.lab, len(run.scoring.views)
+        self.lab, self.views = run.study.lab, len(run.scoring.panel.views)
         lab = self.lab
         settings, personalizer = lab.lora.model_dump(mode="json"), lab.personalizer.key()
         wanted = (lab.base.fingerprint, settings, lab.base.precision, personalizer)
