@@ -15,6 +15,7 @@ from typing import Literal
 import typer
 
 from iddmbench.errors import UserError, first_line, one_line, printable
+from iddmbench.plugins import Kind
 from iddmbench.run.environment import package_version
 
 MODULES = ("torch", "torchvision", "diffusers", "transformers", "peft", "cv2", "onnx", "scipy", "pandas", "matplotlib")
@@ -191,20 +192,16 @@ def check_attackers() -> Iterator[Finding]:
 
 
 def check_plugins() -> Iterator[Finding]:
-    """Defenses and datasets that other packages add; their attackers are among `check_attackers`."""
-    from iddmbench.defense import DEFENSES
-    from iddmbench.photos.dataset import DATASETS
-
-    for kind, registry in (("defense", DEFENSES), ("dataset", DATASETS)):
-        broken = 0
-        for name in registry.names():
-            try:
-                registry.get(name)
-            except UserError as error:
-                broken += 1
-                yield Finding("warn", f"{kind} {name}", str(error))
+    """Plugins of all kinds, those of other packages too; attackers are among `check_attackers`."""
+    for kind in Kind:
+        if kind is Kind.attacker:
+            continue
+        found = kind.registry.loaded()
+        broken = {name: cls for name, cls in found if isinstance(cls, UserError)}
+        for name, error in broken.items():
+            yield Finding("warn", f"{kind} {name}", str(error))
         if not broken:
-            yield Finding("ok", f"{kind}s", f"all {len(registry.names())} load")
+            yield Finding("ok", kind.plural, f"all {len(found)} load")
 
 
 def check_base() -> Iterator[Finding]:
