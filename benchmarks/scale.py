@@ -257,9 +257,10 @@ def harness_child(folder: Path, count: int) -> dict[str, Any]:
 
 def warm(setting: Setting, task: Task) -> Result:
     """A task whose seconds begin once the worker is ready."""
-    from iddmbench.sweep.worker import _open, _Run, _set_up_torch, work
+    from iddmbench.run.torch_setup import set_threads
+    from iddmbench.sweep.worker import _open, _Run, work
 
-    _set_up_torch(setting.threads)
+    set_threads(setting.threads)
     _open(_Run(setting, task.run)).study.lab.base.load()
     return work(setting, task)
 

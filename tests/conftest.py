@@ -1,10 +1,14 @@
 """Shared by the tests: the quick plugins, and a finished run folder, made once."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Tests compare bits between processes: how many threads there are must not follow the machine's load.
+os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
 SLOW = {
     "adaptive",
