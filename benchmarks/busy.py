@@ -3,8 +3,8 @@
     python benchmarks/busy.py [--busy 0 1 2] [--steps 20]
 
 Each figure is a process of its own on the embedded base: "active" threads spin while they wait (OMP_WAIT_POLICY, GNU OpenMP's
-habit), "passive" ones sleep, as `import iddmbench` asks for. Threads "auto" are what `--threads 0` takes. Run it on a machine that
-does nothing else: the busy processes are its own.
+habit), "passive" ones sleep, as `import iddmbench` asks for. Threads "auto" are what `--threads 0` takes. Run it on a machine
+that does nothing else: the busy processes are its own.
 """
 
 import argparse
