@@ -1,6 +1,5 @@
 """`iddmbench doctor`: is everything here that a run needs?"""
 
-import os
 import platform
 import shutil
 import sys
@@ -14,6 +13,7 @@ from typing import Literal
 
 import typer
 
+from iddmbench.environ import free_threads, own_cores
 from iddmbench.errors import UserError, first_line, one_line, printable
 from iddmbench.plugins import Kind
 from iddmbench.run.environment import package_version
@@ -241,9 +241,8 @@ def check_folder(subject: str, folder: Path, mend: str) -> Finding:
 def check_processor() -> Iterator[Finding]:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    text = f"{cores} cores, torch uses {threads} threads"
+    cores, threads = len(own_cores()), torch.get_num_threads()
+    text = f"{cores} cores, {free_threads()} of them idle, torch uses {threads} threads"
     if threads > cores:
         yield Finding("warn", "processor", f"{text}: more threads than cores is slow, use --threads {cores}")
     elif threads < cores // 2:
