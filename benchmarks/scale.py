@@ -146,7 +146,7 @@ def plant_child(folder: Path) -> dict[str, Any]:
         values: dict[str, Any] = {name: rng.random(n) for name in ("ser_fiq", "brisque", "closeness", "adherence")}
         values |= {"detected": np.ones(n, bool), "features": rng.normal(size=(n, 1280)).astype(np.float32)}
         lab.store.fetch("utility", lab._utility_key(key), named("utility.npz", partial(write_arrays, **values)))
-        for view in scoring.views:
+        for view in scoring.panel.views:
             vectors = rng.normal(size=(n, view.dim)).astype(np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             made = Embeddings(vectors, np.ones(n, bool))
@@ -219,14 +219,11 @@ def gallery_child(folder: Path) -> dict[str, Any]:
 
 def bare_child(folder: Path) -> dict[str, Any]:
     """The stage functions one after another, and the scores of each condition."""
-    import cv2
-    import torch
-
     from iddmbench.linking.score import Scoring
     from iddmbench.run.plan import RunPlan
+    from iddmbench.run.torch_setup import set_threads
 
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    set_threads(1)
     study = RunPlan.of(real_config(), folder / "cache")
     scoring = Scoring.of(study.lab, real_config().attackers, study.cells)
     _ = scoring.linkers
@@ -257,9 +254,10 @@ def harness_child(folder: Path, count: int) -> dict[str, Any]:
 
 def warm(setting: Setting, task: Task) -> Result:
     """A task whose seconds begin once the worker is ready."""
-    from iddmbench.sweep.worker import _open, _Run, _set_up_torch, work
+    from iddmbench.run.torch_setup import set_threads
+    from iddmbench.sweep.worker import _open, _Run, work
 
-    _set_up_torch(setting.threads)
+    set_threads(setting.threads)
     _open(_Run(setting, task.run)).study.lab.base.load()
     return work(setting, task)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from iddmbench.nets.wheel_files import wheel_file
 from iddmbench.photos.dataset import FaceDataset
 from iddmbench.types import FaceData, Person, Photo, Subject
+from iddmbench.wheel_files import wheel_file
 
 PUBLIC = range(1, 29)
 SUBJECTS = range(29, 41)

@@ -14,10 +14,11 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from iddmbench.errors import UserError
-from iddmbench.nets.wheel_files import sha256
 from iddmbench.photos.dataset import FaceDataset
+from iddmbench.photos.demographics import AGE, SEX, TONE, age_group, tone_group
 from iddmbench.synthetic.pack import ARCHIVES, CHECKSUMS, TABLE, decode
 from iddmbench.types import FaceData, Person, Photo, Subject
+from iddmbench.wheel_files import sha256
 
 Part = Literal["all", "tuning", "report"]
 
@@ -51,7 +52,9 @@ class Synthetic(FaceDataset):
         self._check_files()
         public: dict[str, list[Photo]] = defaultdict(list)
         subjects: dict[str, dict[str, list[Photo]]] = defaultdict(lambda: defaultdict(list))
+        traits: dict[str, dict[str, str]] = {}
         for row in self.table():
+            traits.setdefault(row["person"], _traits(row))  # of the first photo, as the card's table has them
             if row["role"] == "public":
                 public[row["person"]].append(self._photo(row))
             elif self.part == "all" or (self.part == "tuning") == (row["tuning"] == "1"):
@@ -59,7 +62,13 @@ class Synthetic(FaceDataset):
             elif row["split"] == "enrolment":
                 public[row["person"]].append(self._photo(row))
         people = tuple(
-            Subject(name, tuple(split["reference"]), tuple(split["enrolment"]), tuple(split["surrogate"]))
+            Subject(
+                name,
+                tuple(split["reference"]),
+                tuple(split["enrolment"]),
+                tuple(split["surrogate"]),
+                traits=traits[name],
+            )
             for name, split in subjects.items()
         )
         return FaceData(self.name, people, tuple(Person(name, tuple(photos)) for name, photos in public.items()))
@@ -86,6 +95,10 @@ class Synthetic(FaceDataset):
         """Unread: the table holds its digest."""
         read = partial(_read, self.root / ARCHIVES[row["role"]], row["file"])
         return Photo(row["file"].removesuffix(".webp"), row["pixels"], read)
+
+
+def _traits(row: dict[str, str]) -> dict[str, str]:
+    return {SEX: row["sex"], AGE: age_group(float(row["age"])), TONE: tone_group(float(row["tone"]))}
 
 
 _AGAIN = "install iddmbench again, its data files are incomplete"

@@ -40,6 +40,9 @@ class Cloak(Defense):
     def surrogates(self) -> tuple[str, ...]:
         return self.surrogate
 
+    def judges(self) -> tuple[str, ...]:
+        return ("efficientnet_lite0",)
+
     def extra_photos(self) -> tuple[ExtraPhotos, ...]:
         return ("decoys",) if self.mode == "targeted" else ()
 

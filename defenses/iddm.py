@@ -81,6 +81,9 @@ class IDDM(Defense):
     def surrogates(self) -> tuple[str, ...]:
         return self.surrogate
 
+    def judges(self) -> tuple[str, ...]:
+        return ("efficientnet_lite0",)
+
     def extra_photos(self) -> tuple[ExtraPhotos, ...]:
         return ("decoys",)
 

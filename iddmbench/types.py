@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -87,6 +87,8 @@ class Subject:
         enrolment: the linker's gallery photos; no defense and no model ever sees them.
         surrogate: extra clean photos that data-side defenses may use.
         source: as of `Person`.
+        traits: for demographic tables, by trait, where the dataset tells: {"sex": "female", "age": "20-29"}
+            (iddmbench.photos.demographics). No key holds them, but those of tables.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Subject:
     enrolment: tuple[Photo, ...]
     surrogate: tuple[Photo, ...] = ()
     source: str = ""
+    traits: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def label(self) -> str:

@@ -10,6 +10,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -17,8 +18,8 @@ from filelock import FileLock
 
 from iddmbench.archives import DamagedArchive, archive_kind, extract
 from iddmbench.errors import UserError
-from iddmbench.nets.wheel_files import sha256
 from iddmbench.store.cache import default_cache
+from iddmbench.wheel_files import sha256
 
 VARIABLE = "IDDMBENCH_WEIGHTS"
 BLOCK = 1 << 18
@@ -103,7 +104,7 @@ class WeightFile:
         for one in (self, *self.parts):
             if one.expected is None:
                 note = "first seen here; nobody publishes a checksum of this file, compare it with a second source"
-                write_atomically(one.pin, f"{sha256(one.path)}  {one.file}\n# {note}\n")
+                _pin(one.pin, f"{sha256(one.path)}  {one.file}\n# {note}\n")
         return self.path
 
 
@@ -207,14 +208,12 @@ def hash_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write beside, then rename. A folder that can't be written is left alone: the pin is a help, not a need."""
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
+def _pin(path: Path, text: str) -> None:
+    """A folder that can't be written is left alone: the pin is a help, not a need."""
+    from iddmbench.store.files import write_text  # loads torch
+
+    with suppress(OSError):
+        write_text(path, text)
 
 
 def _drop_in(weights: WeightFile) -> str:

@@ -20,6 +20,7 @@ from iddmbench.metrics.paired import holm, paired_difference
 from iddmbench.report.contact_sheet import contact_sheet
 from iddmbench.results.run_folder import label
 from iddmbench.seeds import Seeds
+from iddmbench.store.files import replacing
 from iddmbench.submission.authenticity import Known
 from iddmbench.submission.images import BITS, from_hex, to_hex
 from iddmbench.submission.read import strict_json
@@ -131,16 +132,14 @@ def add(
             f"'{found.bundle.meta.name}' differs from its claims: see above; --despite-differences adds it all the same"
         )
     entry = make_entry(found, name, day or today())
-    part = target.with_name(f".{name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    write_entry(entry, part)
-    (part / HASHES).write_text(json.dumps(_hashes(found), indent=0), encoding="utf-8")
     stream = io.BytesIO()
     sheet = contact_sheet(found.run).quantize(160, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     sheet.save(stream, format="PNG", optimize=True)  # a palette: a third of the size, as the repository keeps it
-    (part / SHEET).write_bytes(stream.getvalue())
-    shutil.rmtree(target, ignore_errors=True)
-    part.rename(target)
+    with replacing(target) as part:
+        write_entry(entry, part)
+        (part / HASHES).write_text(json.dumps(_hashes(found), indent=0), encoding="utf-8")
+        (part / SHEET).write_bytes(stream.getvalue())
+        shutil.rmtree(target, ignore_errors=True)
     return read_entry(target)
 
 

@@ -1,15 +1,24 @@
 """Shared by the tests: the quick plugins, and a finished run folder, made once."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from iddmbench.models.base import BaseModel
+
+# Tests compare bits between processes: how many threads there are must not follow the machine's load.
+os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
 SLOW = {
     "adaptive",
     "api",
     "attackers",
+    "bad_input",
     "attacker_files",
     "cli_new_check",
     "cli_read",
@@ -59,6 +68,25 @@ def plugins() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         install(patch)
         yield
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> "BaseModel":
+    """A base of random weights; files that need another one, or its folder, have a `base` of their own."""
+    from tiny_base import write_base
+
+    from iddmbench.models.base import load_base
+
+    return load_base(str(write_base(tmp_path_factory.mktemp("base"))))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, and an empty cache beside it."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("IDDMBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "here"
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,9 @@ THRESHOLD = {"1e-2": 0.42, "1e-3": 0.55}
 IDENTITIES = 40
 
 
+GROUP_COLUMNS = ("attacker", "threat", "metric", "value", "low", "high", "images", "by")
+
+
 def write_run(
     path: Path,
     defenses: tuple[str, ...] = ("iddm",),
@@ -76,6 +79,12 @@ def write_run(
     images, probes = (make_table(name, tables[name]) for name in ("images", "probes"))
     for defense, strength in conditions:
         tables["summary"] += summarize(defense, strength, images, probes, attackers, white_box, failed, vary)
+    tables["demographics"] = [
+        {**group, **{key: row[key] for key in ("defense", "strength", *GROUP_COLUMNS)}, "subjects": len(subjects) // 2}
+        for row in tables["summary"]
+        if row["policy"] in ("headline", "") and row["metric"] in ("r1u", "rank1_hit", "face_detection_rate")
+        for group in ({"trait": "sex", "group": "female"}, {"trait": "sex", "group": "male"})
+    ]
     config = {
         "schema": SCHEMA,
         "iddmbench": "0.1.0",
@@ -200,11 +209,11 @@ def summarize(defense, strength, images, probes, attackers, white_box, failed, v
         "face_detection_rate": "detected",
         "ser_fiq": "ser_fiq",
         "brisque": "brisque",
-        "closeness_efficientnet_lite0": "closeness",
+        "closeness_efficientnet_lite2": "closeness",
         "adherence": "adherence",
     }.items():
         rows.append({**context, **figure(metric, own_images[column].dropna())})
-    rows.append({**context, **figure("fid_efficientnet_lite0", [41.5]), "low": math.nan, "high": math.nan})
+    rows.append({**context, **figure("fid_efficientnet_lite2", [41.5]), "low": math.nan, "high": math.nan})
     quality = 0.0 if defense == "generic" else quality_of(defense, strength, vary)
     spread = {"value": quality, "low": max(0.0, quality - 0.05), "high": min(1.0, quality + 0.04)}
     rows.append({**context, **figure("utility_index", [quality] * len(own_images)), **spread})

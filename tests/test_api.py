@@ -188,8 +188,8 @@ def test_few_public_people_resolve_no_rate() -> None:
 
 def test_closeness_needs_references() -> None:
     without, given = evaluate(), evaluate(references={"s29": pictures(29, 3), "s30": pictures(30, 3)})
-    assert without.images["closeness"].isna().all() and not without.utility.fid_efficientnet_lite0.known
-    assert given.images["closeness"].notna().all() and given.utility.fid_efficientnet_lite0 is not None
+    assert without.images["closeness"].isna().all() and not without.utility.fid_efficientnet_lite2.known
+    assert given.images["closeness"].notna().all() and given.utility.fid_efficientnet_lite2 is not None
     assert not given.utility.adherence.known and not given.utility.utility_index.known
     only_one = evaluate(references={"s29": pictures(29, 3)})
     assert only_one.images.groupby("subject")["closeness"].apply(lambda c: c.isna().all()).to_dict() == {

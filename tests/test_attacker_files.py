@@ -19,7 +19,7 @@ from iddmbench.nets import sface as sface_net
 from iddmbench.nets.eigenfaces import EigenfacesNet
 from iddmbench.nets.lbp import LBPHNet, patterns, uniform_bins
 from iddmbench.nets.onnx_face import OnnxFace
-from iddmbench.nets.wheel_files import wheel_file
+from iddmbench.wheel_files import wheel_file
 
 SFACE = wheel_file(sface_net.PACKAGE, sface_net.FILE)
 

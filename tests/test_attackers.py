@@ -9,7 +9,7 @@ from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
 from iddmbench.nets import sface as sface_net
-from iddmbench.nets.wheel_files import wheel_file
+from iddmbench.wheel_files import wheel_file
 
 OFFLINE = [name for name in ATTACKERS.names() if name != "onnx"] + ["onnx:{sface}", "sface:mtcnn"]
 

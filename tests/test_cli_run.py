@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import refused
 from PIL import Image
 from tiny_base import write_base
 from typer.testing import CliRunner, Result
@@ -26,28 +27,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_base(tmp_path_factory.mktemp("base"))
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder."""
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("IDDMBENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "here"
-
-
 def invoke(base: Path, *arguments: str) -> Result:
     usual = ["run", "--dataset", "tiny-orl", "--base", str(base), "--subjects", "1", "--strength", "1"]
     usual += ["--attacker", "coarse", "--images-per-prompt", "1", "--prompt", "a photo of sks person"]
     return runner.invoke(app, [*usual, *arguments])
-
-
-def refused(result: Result, *parts: str) -> None:
-    """One line of error; only typer's own messages (wrong types, unknown options) have its box around them."""
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
-    assert result.exit_code == 2, result.output
-    assert len(lines) == 1 and "Traceback" not in result.output, result.stderr
-    for part in parts:
-        assert part in lines[0]
 
 
 WRONG = {

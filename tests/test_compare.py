@@ -62,7 +62,7 @@ def test_every_figure_in_one_table(one: ib.Result) -> None:
         "dlib": [*names, "ism", "fta"],
         "sface": [*names, "ism", "fta"],
         "worst-case": names,
-        "": ["face_detection_rate", "ser_fiq", "brisque", "closeness_efficientnet_lite0", "adherence"],
+        "": ["face_detection_rate", "ser_fiq", "brisque", "closeness_efficientnet_lite2", "adherence"],
     }
     for row in table.itertuples():
         found = ib.compare(one, one.at("none"), row.metric, row.attacker or "worst-case")
@@ -117,8 +117,8 @@ def test_people_without_a_face_count_as_not_linked_and_have_no_score(one: ib.Res
 def test_what_can_not_be_compared(one: ib.Result, other: ib.Result, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"both are iddm 1\.00 of one: choose two conditions, or two runs"):
         ib.differences(one, one)
-    with pytest.raises(UserError, match="'fid_efficientnet_lite0' is not compared in pairs"):
-        ib.compare(one, other, "fid_efficientnet_lite0")
+    with pytest.raises(UserError, match="'fid_efficientnet_lite2' is not compared in pairs"):
+        ib.compare(one, other, "fid_efficientnet_lite2")
     strangers = ib.open_run(write_run(tmp_path / "strangers", subjects=("s1", "s2")))
     with pytest.raises(UserError, match="no subject with a figure in common"):
         ib.differences(one, strangers)

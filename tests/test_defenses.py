@@ -1,12 +1,12 @@
 """What every registered defense keeps to, and IDDM's own pieces."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_base import write_base
 
 from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.conformance import Skip, title
@@ -16,9 +16,10 @@ from iddmbench.defense import DEFENSES, Defense, ExtraPhotos, Workbench, configu
 from iddmbench.defenses.iddm import IDDM, Decoupling, jittered
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
-from iddmbench.models.base import BaseModel, load_base
+from iddmbench.models.base import BaseModel, open_base
 from iddmbench.personalize.trainer import Trainer
 from iddmbench.photos.references import crop_references
+from iddmbench.results.metric_info import JUDGE
 from iddmbench.seeds import Seeds
 from iddmbench.store.cache import Store
 
@@ -38,11 +39,6 @@ SHORT: dict[str, dict[str, Any]] = {
 
 NAMES = [name for name in DEFENSES.names() if name != "protected-photos"]
 """That one needs photos of its own: test_protected_photos.py."""
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return load_base(str(write_base(tmp_path_factory.mktemp("base"))))
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +116,15 @@ def decoupling(references: np.ndarray, bench: Workbench, **options: Any) -> Deco
 def trainer(bench: Workbench) -> Iterator[Trainer]:
     with bench.trainer() as trainer:
         yield trainer
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_defense_that_uses_a_utility_network_declares_it(name: str) -> None:
+    """And none of ours, nor our base, optimizes the one that judges."""
+    cls = DEFENSES.get(name)
+    source = inspect.getsource(inspect.getmodule(cls))  # type: ignore[arg-type]
+    assert build(name).judges() == (("efficientnet_lite0",) if "EfficientNetLite0(" in source else ())
+    assert JUDGE not in build(name).judges() + open_base("micro").recipe.judges and "EfficientNetLite(" not in source
 
 
 def test_iddm_declares_its_surrogates() -> None:

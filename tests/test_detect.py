@@ -5,7 +5,7 @@ import pytest
 from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
-from iddmbench.nets.wheel_files import ORL_PHOTOS, PINNED, orl_photos_hash, sha256, wheel_file
+from iddmbench.wheel_files import ORL_PHOTOS, PINNED, orl_photos_hash, sha256, wheel_file
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,19 @@ def test_the_largest_of_several_faces_wins(detector, photos):
     faces = detector.detect([canvas])
     assert faces.count[0] == 2
     assert faces.landmarks[0, :, 0].min() > 120
+
+
+def test_small_faces_of_large_pictures_are_looked_at_again(detector, photos):
+    """One that fills a picture of 512 pixels is taken at the first, coarse look; one of 60 pixels is found at the second."""
+    large = cv2.resize(photos[0][10:102], (512, 512), interpolation=cv2.INTER_CUBIC)
+    small = np.full((512, 512, 3), 127, np.uint8)
+    small[200:300, 220:302] = cv2.resize(photos[0], (82, 100), interpolation=cv2.INTER_AREA)
+    coarse, fine = YuNet(largest=320), YuNet(smallest=640)
+    assert np.array_equal(detector.detect([large]).landmarks, coarse.detect([large]).landmarks)
+    eyes = np.linalg.norm(np.diff(fine.detect([large]).landmarks[0, :2], axis=0))
+    assert np.abs(detector.detect([large]).landmarks - fine.detect([large]).landmarks).max() < 0.25 * eyes
+    assert np.array_equal(detector.detect([small]).landmarks, fine.detect([small]).landmarks)
+    assert not np.array_equal(detector.detect([small]).landmarks, coarse.detect([small]).landmarks)
 
 
 def test_an_image_does_not_depend_on_its_neighbors(detector, photos):

@@ -5,7 +5,7 @@ import torch
 from iddmbench.errors import UserError
 from iddmbench.nets.dlib_file import read_dlib
 from iddmbench.nets.dlib_resnet import FILE, PACKAGE, DlibResNet
-from iddmbench.nets.wheel_files import wheel_file
+from iddmbench.wheel_files import wheel_file
 
 
 @pytest.fixture(scope="module")

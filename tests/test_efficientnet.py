@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from iddmbench.errors import UserError
 from iddmbench.nets import efficientnet
 from iddmbench.nets.efficientnet import MEAN, STD, VARIANTS, EfficientNetLite, EfficientNetLite0
-from iddmbench.nets.wheel_files import wheel_file
+from iddmbench.wheel_files import wheel_file
 
 STRIDES = {
     0: "1 21 21 211 111 2111 1",  # first and last stage are not repeated more often in Lite1 and Lite2

@@ -131,7 +131,7 @@ def test_images_of_the_undefended_model_may_be_given(
     images = finished.folder.path / "images"
     models = exports / "kohya" / "random-noise-1.00"
     found = evaluate(base, place, models, baseline=images / "none", images_per_prompt=2, name="random-noise")
-    one, other = (r.at("none").utility.closeness_efficientnet_lite0 for r in (found, finished))
+    one, other = (r.at("none").utility.closeness_efficientnet_lite2 for r in (found, finished))
     assert (one.value, one.low, one.high) == (other.value, other.low, other.high) and one.known
     with pytest.raises(UserError, match="4 images of 's29' beside models that make 2"):
         evaluate(base, place, models, baseline=images / "none")

@@ -22,9 +22,9 @@ from iddmbench.conformance.attacker import (
 )
 from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
-from iddmbench.faces.age_sex import age_and_sex
 from iddmbench.linking.aggregate import threat_of
 from iddmbench.metrics.verification import eer
+from iddmbench.nets.age_sex import age_and_sex
 from iddmbench.nets.faceres import MEAN_BGR, FaceRes
 from iddmbench.nets.tfjs import read_tfjs
 from iddmbench.weights import WeightFile
@@ -241,7 +241,7 @@ def test_the_referee_is_no_attacker_on_its_dataset() -> None:
 def test_the_referee_named_by_its_path(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from test_attacker_files import network
 
-    from iddmbench.nets.wheel_files import sha256
+    from iddmbench.wheel_files import sha256
 
     path, other = network(empty / "a.onnx", dim=512), network(empty / "b.onnx", dim=64)
     cls = ATTACKERS.get("fr_feature")

@@ -21,7 +21,7 @@ from iddmbench.personalize.trainer import PersonalizedModel
 from iddmbench.results.run_folder import RunFolder, table_file
 from iddmbench.run import pipeline
 from iddmbench.run.config import RunConfig, make_config
-from iddmbench.run.write import CellResult
+from iddmbench.run.outcome import CellResult
 from iddmbench.types import Embeddings
 
 IMAGES = [photo(1, 1).image, photo(2, 1).image[:90]]

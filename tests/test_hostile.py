@@ -27,14 +27,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_base(tmp_path_factory.mktemp("base"))
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setenv("IDDMBENCH_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "here"
-
-
 def refused(arguments: list[str], *parts: str) -> None:
     result = runner.invoke(app, arguments)
     assert result.exit_code == 2, (arguments, result.output, result.exception)
@@ -147,7 +139,7 @@ OTHERS = {
     "a sweep's seed beyond 64 bits": (["sweep", "smoke", "--set", f"seeds=[{2**70}]"], ["seeds.0"]),
     "no command of that name": (["rnu"], ["No such command 'rnu'"]),
     "no command of a group": (["cache", "rm"], ["No such command 'rm'"]),
-    "endless training": (["train-base", "out", "--vae-minutes", "inf"], ["--vae-minutes inf"]),
+    "endless training": (["train-base", "out", "--vae-steps", "inf"], ["--vae-steps"]),
     "weights of nobody": (["fetch", "\x1b[2J"], [r"unknown attacker '\x1b[2J'"]),
 }
 

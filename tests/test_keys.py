@@ -2,16 +2,14 @@
 
 import re
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from lab_plugins import TinyORL, install
+from lab_plugins import TinyORL
 from PIL import Image
-from tiny_base import write_base
 
 from iddmbench.attacker import ATTACKERS
 from iddmbench.cells.stages import CODE, Cell, CellStages, current_versions
@@ -19,9 +17,10 @@ from iddmbench.datasets.folder import Folder
 from iddmbench.datasets.orl import photo
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
+from iddmbench.linking.enrolment import enrol
 from iddmbench.linking.linker import Linker
 from iddmbench.linking.score import CODE as SCORE_CODE
-from iddmbench.models.base import BaseModel, load_base
+from iddmbench.models.base import BaseModel
 from iddmbench.run.plan import choose, protocol
 from iddmbench.store.cache import Store
 from iddmbench.types import Embeddings, FaceData, Person, Photo, Subject
@@ -38,16 +37,7 @@ DEFENDED = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def plugins() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        install(patch)
-        yield
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return load_base(str(write_base(tmp_path_factory.mktemp("base"))))
+pytestmark = pytest.mark.usefixtures("plugins")
 
 
 def stages(base: BaseModel, data: FaceData, cache: Path) -> CellStages:
@@ -173,11 +163,12 @@ def test_fewer_references_are_another_model(base: BaseModel, tmp_path: Path) -> 
     def measured(data: FaceData, cache: str) -> tuple[np.ndarray, np.ndarray, str]:
         lab = stages(base, data, tmp_path / cache)
         cell = Cell(data.subjects[0], DEFENSES.get("none")(), 0)
-        linker = Linker(ATTACKERS.get("coarse")(), lab)
+        attacker = ATTACKERS.get("coarse")()
+        linker = Linker(attacker, enrol(attacker, data, lab.embed_photos))
         images = lab.outputs(cell).images
         return (
             images,
-            linker.link(cell, lab.embed_photos(linker.attacker, cell.subject.enrolment[:2])).mated,
+            linker.link(cell.subject.label, lab.embed_photos(attacker, cell.subject.enrolment[:2])).mated,
             protocol(lab)["hash"],
         )
 
@@ -208,16 +199,19 @@ def test_names_do_not_merge_people(base: BaseModel, tmp_path: Path, names: tuple
     def seen(called: tuple[str, ...]) -> list[Any]:
         subjects = tuple(Subject(name, *two) for name, two in zip(called, photos, strict=True))
         data = FaceData("folder", subjects, orl.public)
-        linker = Linker(ATTACKERS.get("fine")(), stages(base, data, tmp_path))
+        attacker, lab = ATTACKERS.get("fine")(), stages(base, data, tmp_path)
+        linker = Linker(attacker, enrol(attacker, data, lab.embed_photos))
         assert linker.identities == 3 + len(orl.public)
         found: list[Any] = [linker.impostors, linker.thresholds, linker.strangers]
         for subject in subjects:
             (own,) = choose(data, (subject.name,))
             cell = Cell(own, DEFENSES.get("generic")(), 0)
-            probes = linker.lab.embed_photos(linker.attacker, (*own.references, *orl.subjects[0].references))
-            linkage = linker.link(cell, probes)
+            probes = lab.embed_photos(attacker, (*own.references, *orl.subjects[0].references))
+            people = [person.label for person in lab.decoy_people(cell)]
+            linkage = linker.link(own.label, probes, people)
+            assert linker.link(own.label, probes).decoy_rank is None
             assert linkage.decoy_rank is not None
-            decoy = np.stack([mean(linker.public[p.label]) for p in linker.lab.decoy_people(cell)]).mean(0)
+            decoy = np.stack([mean(linker.public[label]) for label in people]).mean(0)
             score = probes.vectors @ (decoy / np.linalg.norm(decoy))
             ahead = (np.column_stack((linkage.mated, linkage.nonmated)) > score[:, None]).sum(1)
             assert (linkage.decoy_rank == 1 + ahead).all()
@@ -252,8 +246,9 @@ def test_training_people_are_told_by_their_source(base: BaseModel, tmp_path: Pat
     foreign = replace(data, public=tuple(replace(p, source="folder") for p in data.public))
     coarse = ATTACKERS.get("coarse")
     known = type("Known", (coarse,), {"trained_on": frozenset({("orl", "s1/1"), ("orl", "s2/1")}), "name": "coarse"})
-    assert set(Linker(known(), stages(base, data, tmp_path)).unseen) == {f"orl/s{p}" for p in range(3, 29)}
-    assert len(Linker(known(), stages(base, foreign, tmp_path)).unseen) == 28
+    embed = stages(base, data, tmp_path).embed_photos
+    assert set(Linker(known(), enrol(known(), data, embed)).unseen) == {f"orl/s{p}" for p in range(3, 29)}
+    assert len(enrol(known(), foreign, embed).unseen) == 28
 
 
 def test_a_number_of_subjects_and_names_of_subjects() -> None:

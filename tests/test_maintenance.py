@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from iddmbench.cells.stages import CODE, current_versions
 from iddmbench.cli import app
 from iddmbench.errors import UserError
 from iddmbench.store import maintenance
@@ -111,7 +112,7 @@ def test_gc_by_age_size_and_version(tmp_path: Path) -> None:
     assert entries[3].is_dir()
     invoke("gc", "--cache", str(tmp_path), "--older-than", "25d")
     assert not entries[3].exists() and entries[2].is_dir() and not list((store.root / "tmp").iterdir())
-    assert [row.stale for row in maintenance.overview(store)] == [1]
+    assert [row.stale for row in maintenance.overview(store, maintenance.Current(current_versions(), CODE))] == [1]
     invoke("gc", "--cache", str(tmp_path), "--stale")
     assert not stale.exists() and entries[2].is_dir()
     # The longest unused goes first; what was used within the hour stays, whatever the limit.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import normalize
 
-from iddmbench.metrics.feed import any_hit, pooled_templates
+from iddmbench.metrics.feed import pooled_scores, pooled_templates
 from iddmbench.metrics.identification import rank_k_hit, ranks
 
 
@@ -37,18 +37,19 @@ def test_pooling_links_what_single_posts_do_not():
     assert rates[1] < rates[4] < rates[16]
 
 
-def test_any_hit_by_hand():
-    assert any_hit(np.array([0, 1, 0, 0]), 2).tolist() == [0, 1]  # feeds {0, 2} and {1, 3}
-    assert any_hit(np.array([0.5, 0.5]), 2).tolist() == [0.75]
-    hits = np.random.default_rng(0).random(64) < 0.1
-    means = [any_hit(hits, n).mean() for n in (1, 4, 16, 64)]
-    assert means == sorted(means) and means[0] == hits.mean() and means[-1] == hits.any()
+def test_added_scores_rank_as_pooled_templates_do():
+    rng = np.random.default_rng(1)
+    people, outputs = normalize(rng.normal(size=(12, 8))), normalize(rng.normal(size=(8, 8)))
+    seen = np.array([True, True, False, True, True, True, True, False])
+    pooled, acquired = pooled_scores(outputs @ people.T, seen, 4)
+    templates, same = pooled_templates(outputs, seen, 4)
+    assert np.array_equal(acquired, same)
+    np.testing.assert_array_equal(pooled.argsort(1), (templates @ people.T).argsort(1))
+    np.testing.assert_allclose(pooled[0], (outputs @ people.T)[[0, 4, 6]].mean(0))  # post 2 has no face
 
 
 def test_misuse_is_refused():
     with pytest.raises(ValueError, match="feeds of 5"):
-        any_hit(np.zeros(4), 5)
-    with pytest.raises(ValueError, match="policy"):
-        any_hit(np.array([np.nan, 1]), 1)
+        pooled_scores(np.zeros((4, 2)), np.ones(4, bool), 5)
     with pytest.raises(ValueError, match="do not fit"):
         pooled_templates(np.zeros((4, 2)), np.ones(3, bool), 2)

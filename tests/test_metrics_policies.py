@@ -3,20 +3,22 @@ import math
 import numpy as np
 import pytest
 
-from iddmbench.metrics.policies import POLICIES, fta, hit_rates, hits_under, most_pessimistic_policy, protection_under
+from iddmbench.metrics.policies import POLICIES, hits_under, most_pessimistic_policy
 from iddmbench.metrics.rates import rate_interval
 
 HITS = np.array([1, 0, 1, 1])
 ACQUIRED = np.array([True, True, False, False])
 
 
+def hit_rates(hits, acquired, chance) -> dict:
+    return {policy: rate_interval([hits_under(policy, hits, acquired, chance)]).value for policy in POLICIES}
+
+
 def test_by_hand():
     np.testing.assert_array_equal(hits_under("acquired", HITS, ACQUIRED, 0.1), [1, 0, math.nan, math.nan])
     np.testing.assert_array_equal(hits_under("miss", HITS, ACQUIRED, 0.1), [1, 0, 0, 0])
     np.testing.assert_array_equal(hits_under("chance", HITS, ACQUIRED, 0.1), [1, 0, 0.1, 0.1])
-    np.testing.assert_array_equal(protection_under("miss", HITS, ACQUIRED, 0.1), [0, 1, 1, 1])
     assert hit_rates(HITS, ACQUIRED, 0.1) == {"acquired": 0.5, "miss": 0.25, "chance": pytest.approx(0.3)}
-    assert fta(ACQUIRED) == 0.5
 
 
 def test_policies_agree_when_every_face_is_found():
@@ -49,11 +51,6 @@ def test_no_face_at_all():
         most_pessimistic_policy({"acquired": math.nan})
 
 
-def test_acquired_rate_is_the_one_with_an_interval():
-    ratio = rate_interval([hits_under("acquired", HITS, ACQUIRED, 0.1)])
-    assert ratio.value == hit_rates(HITS, ACQUIRED, 0.1)["acquired"]
-
-
 def test_scores_of_lost_probes_are_never_read():
     assert hits_under("miss", np.array([1, math.nan]), np.array([True, False]), 0.1).tolist() == [1, 0]
 
@@ -66,5 +63,3 @@ def test_misuse_is_refused(hits, acquired, chance):
     for policy in POLICIES:
         with pytest.raises(ValueError):
             hits_under(policy, hits, acquired, chance)
-    with pytest.raises(ValueError, match="no probes"):
-        fta(np.array([]))

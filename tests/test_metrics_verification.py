@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.stats import mannwhitneyu, norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from iddmbench.errors import UserError
@@ -38,7 +38,24 @@ def test_equal_variance_normals_have_the_closed_form():
     assert v.eer(*pair) == pytest.approx(norm.cdf(-1), abs=2e-3)
     assert v.auc(*pair) == pytest.approx(norm.cdf(np.sqrt(2)), abs=2e-3)
     assert v.d_prime(*pair) == pytest.approx(2, abs=0.02)
-    assert v.tar_at_far(*pair, 0.01) == pytest.approx(norm.sf(norm.isf(0.01) - 2), abs=5e-3)
+    tar = (pair[0] >= v.threshold_at_far(pair[1], 0.01).value).mean()
+    assert tar == pytest.approx(norm.sf(norm.isf(0.01) - 2), abs=5e-3)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_placements_are_mann_whitneys(ties):
+    genuine, impostors = scores(4, ties)
+    found = v.placements(genuine, impostors)
+    by_hand = [np.mean(impostors < g) + np.mean(impostors == g) / 2 for g in genuine]
+    np.testing.assert_allclose(found, by_hand)
+    assert found.sum() * len(impostors) == pytest.approx(mannwhitneyu(genuine, impostors).statistic)
+
+
+def test_the_eer_lies_at_its_threshold():
+    genuine, impostors = scores(6)
+    value, threshold = v.eer_point(genuine, impostors)
+    rates = (impostors >= threshold).mean(), (genuine < threshold).mean()
+    assert value == v.eer(genuine, impostors) and rates == (pytest.approx(value, abs=4e-3),) * 2
 
 
 def test_limits():
@@ -59,10 +76,7 @@ def test_threshold_by_hand():
     impostors = np.arange(100) / 100  # 0.99, 0.98, ...
     point = v.threshold_at_far(impostors, 0.05)
     assert (point.achieved, point.pairs) == (0.05, 100)
-    assert 0.94 < point.value <= 0.95 and v.match_rate(np.array([0.94, 0.941, 0.95]), point.value) == pytest.approx(
-        2 / 3
-    )
-    assert v.psr(np.array([0.94, 0.95]), point.value) == 0.5
+    assert 0.94 < point.value <= 0.95
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -85,23 +99,13 @@ def test_too_fine_a_rate_is_refused():
     impostors = np.random.default_rng(0).normal(size=2999)
     with pytest.raises(UserError, match=r"at least 0\.001, or calibrate on 3000 pairs"):
         v.threshold_at_far(impostors, 1e-3)
+    assert v.finest_far(3000) == 1e-3
     assert v.threshold_at_far(np.r_[impostors, 0], 1e-3).achieved == 1e-3
-
-
-def test_open_set_by_hand():
-    nonmated = np.linspace(0, 0.99, 100)
-    mated = np.array([0.99, 0.99, 0.97, 0.2])
-    ranks = np.array([1, 2, 1, 1])
-    result = v.fnir_at_fpir(mated, ranks, nonmated, 0.03)  # 0.97, 0.98 and 0.99 are returned
-    assert result.fpir == pytest.approx(0.03) and result.fnir == 0.5
-    assert v.fnir_at_fpir(mated, ranks, nonmated, 0.03, max_rank=2).fnir == 0.25
-    with pytest.raises(UserError):
-        v.fnir_at_fpir(mated, ranks, nonmated, 0.02)
 
 
 @pytest.mark.parametrize("bad", [np.array([]), np.array([np.nan, 1]), np.zeros((2, 2))])
 def test_bad_scores_are_refused(bad):
     good = np.arange(5.0)
-    for call in (lambda: v.eer(bad, good), lambda: v.auc(good, bad), lambda: v.match_rate(bad, 0)):
+    for call in (lambda: v.eer(bad, good), lambda: v.auc(good, bad), lambda: v.threshold_at_far(bad, 0.1)):
         with pytest.raises(ValueError, match="non-empty vector"):
             call()

@@ -22,6 +22,7 @@ from iddmbench.cells import stages as stages_module
 from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.defenses.generic import GenericModel
 from iddmbench.errors import UserError
+from iddmbench.linking.enrolment import enrol
 from iddmbench.linking.linker import Linker
 from iddmbench.metrics.policies import most_pessimistic_policy
 from iddmbench.models.base import load_base
@@ -185,7 +186,7 @@ def test_a_defense_of_outputs_shares_the_undefended_model(finished: Finished) ->
 def test_what_changes_the_images_is_in_the_key(finished: Finished, tmp_path: Path, change: dict[str, Any]) -> None:
     config = make_config(finished.config.model_dump() | change | {"subjects": 1, "strengths": (1.0,)})
     base = load_base(str(finished.base))
-    lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
+    lora, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
     lab = CellStages(base, TinyORL().load(), Store(finished.cache), lora, sampling, config.prompts, 2)
     cells = [Cell(lab.data.subjects[0], defense, config.seeds[0]) for defense in config.plan()]
     assert not any(lab.is_cached(cell) for cell in cells)
@@ -408,29 +409,34 @@ def test_strength_shows_in_the_headline(finished: Finished) -> None:
 
 
 @pytest.fixture(scope="module")
-def sface(finished: Finished) -> Linker:
+def lab(finished: Finished) -> CellStages:
     base = load_base(str(finished.base))
-    lab = CellStages(base, TinyORL().load(), Store(finished.cache), base.recipe.lora, base.recipe.sampling, (), 1)
-    return Linker(ATTACKERS.get("sface")(), lab)
+    return CellStages(base, TinyORL().load(), Store(finished.cache), base.recipe.lora, base.recipe.sampling, (), 1)
 
 
-def test_enrolled_photos_are_found(sface: Linker) -> None:
+@pytest.fixture(scope="module")
+def sface(lab: CellStages) -> Linker:
+    attacker = ATTACKERS.get("sface")()
+    return Linker(attacker, enrol(attacker, lab.data, lab.embed_photos))
+
+
+def test_enrolled_photos_are_found(sface: Linker, lab: CellStages) -> None:
     """A photo from the gallery, and one that is in nobody's gallery, are both linked to their person at rank 1."""
     assert sface.identities == 28 + len(SUBJECTS)
-    for subject in sface.lab.data.subjects:
-        cell = Cell(subject, GenericModel(), 0)
+    for subject in lab.data.subjects:
+        decoy = [person.label for person in lab.decoy_people(Cell(subject, GenericModel(), 0))]
         for photos in (subject.enrolment, subject.references):
-            seen = sface.link(cell, sface.lab.embed_photos(sface.attacker, photos))
+            seen = sface.link(subject.label, lab.embed_photos(sface.attacker, photos), decoy)
             assert seen.acquired.all() and (seen.rank == 1).all()
             assert seen.nonmated.shape == (len(photos), 27 + len(SUBJECTS))
             assert (seen.mated > seen.nonmated.max(1)).all()
             assert (seen.mated >= sface.thresholds["1e-2"].value).all() and (seen.decoy_rank > 1).all()
 
 
-def test_the_threshold_is_a_quantile(sface: Linker) -> None:
+def test_the_threshold_is_a_quantile(sface: Linker, lab: CellStages) -> None:
     """Each public photo against every other public person's template, by hand."""
-    people = {person.name: person for person in sface.lab.data.public}
-    public = {n: sface.lab.embed_photos(sface.attacker, p.photos).vectors for n, p in people.items()}
+    people = {person.name: person for person in lab.data.public}
+    public = {n: lab.embed_photos(sface.attacker, p.photos).vectors for n, p in people.items()}
     again = sface.attacker.embed([photo.image for photo in people["s5"].photos])
     np.testing.assert_allclose(again.vectors, public["s5"], atol=1e-5)
     templates = {name: v.sum(0) / np.linalg.norm(v.sum(0)) for name, v in public.items()}
@@ -443,6 +449,6 @@ def test_the_threshold_is_a_quantile(sface: Linker) -> None:
         assert far - 1 / len(scores) <= threshold.achieved <= far
 
 
-def test_subjects_do_not_calibrate(sface: Linker) -> None:
-    assert set(sface.public) == {person.label for person in sface.lab.data.public}
-    assert not set(sface.public) & {s.label for s in sface.lab.data.subjects}
+def test_subjects_do_not_calibrate(sface: Linker, lab: CellStages) -> None:
+    assert set(sface.public) == {person.label for person in lab.data.public}
+    assert not set(sface.public) & {s.label for s in lab.data.subjects}

@@ -22,6 +22,7 @@ from iddmbench.errors import UserErrors
 from iddmbench.faces.detect import YuNet
 from iddmbench.linking.declared import People, attacker_training, base_training, foreign
 from iddmbench.linking.doubts import all_findings, duplicates, view_of
+from iddmbench.linking.enrolment import enrol
 from iddmbench.linking.linker import Linker
 from iddmbench.linking.premise import ABLE, View, merged, same_person
 from iddmbench.models.base import BaseModel, open_base
@@ -89,7 +90,9 @@ def look(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     ) -> list[Finding]:
         data = data or FaceData("mine", subjects, ORL().load().public)
         stages = CellStages(base, data, store, base.recipe.lora, base.recipe.sampling, (), 1)
-        return all_findings(stages, data.subjects, {n: Linker(a, stages) for n, a in attackers.items()})
+        embed = stages.embed_photos
+        linkers = {name: Linker(attacker, enrol(attacker, data, embed)) for name, attacker in attackers.items()}
+        return all_findings(data, data.subjects, linkers, embed, stages.detector, base)
 
     return find
 
@@ -193,7 +196,8 @@ def test_rule_for_one_person_has_room_on_all_of_orl(name: str, base: BaseModel, 
     """No pair of the 40 people is suspected, by a margin; each person cut in two is."""
     data = ORL().load()
     stages = CellStages(base, data, Store(tmp_path), base.recipe.lora, base.recipe.sampling, (), 1)
-    view = view_of(name, Linker(build_attacker(name), stages))
+    attacker = build_attacker(name)
+    view = view_of(name, Linker(attacker, enrol(attacker, data, stages.embed_photos)), {})
     assert view.ability == 1.0 > ABLE
     everybody = {*view.identities}
     assert same_person(view, everybody) == []
@@ -323,7 +327,7 @@ def test_attacker_on_its_own_training_data() -> None:
 
 
 def test_every_system_with_weights_declares_its_data() -> None:
-    unknown = {"lbph", "eigenfaces", "onnx", "fr_feature"}  # untrained, declared by photo, the user's, not said
+    unknown = {"lbph", "hog", "eigenfaces", "onnx", "fr_feature"}  # untrained, declared by photo, the user's, not said
     for name in ATTACKERS.names():
         declared = ATTACKERS.get(name).trained_on_datasets
         assert all(data == data.lower() for data in declared)
@@ -349,7 +353,7 @@ def test_declaration_is_no_part_of_the_base_fingerprint(tmp_path: Path) -> None:
     recipe = plain / "iddmbench.json"
     recipe.write_text(json.dumps(RECIPE, indent=2) + "\n")
     declared = write_base(tmp_path / "declared")
-    (declared / "iddmbench.json").write_text(json.dumps(RECIPE | {"trained_on": {"orl": ["s1"]}}))
+    (declared / "iddmbench.json").write_text(json.dumps(RECIPE | {"trained_on": {"orl": ["s1"]}, "judges": ["net"]}))
     other = write_base(tmp_path / "other")
     (other / "iddmbench.json").write_text(json.dumps(RECIPE | {"frame": 2.0}))
     prints = [open_base(str(folder)).fingerprint for folder in (plain, declared, other)]

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from scipy.stats import norm, t
 from iddmbench.cells.stages import Cell, Utility
 from iddmbench.defense import Defense
 from iddmbench.errors import UserError
-from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize
+from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize, utility_values
 from iddmbench.linking.linker import Linkage, Matches, at_least
 from iddmbench.linking.ranking import Standing, standings, strong_systems, why_unranked
 from iddmbench.metrics.verification import Threshold
+from iddmbench.results.metric_info import JUDGE, JUDGED
+from iddmbench.results.run_folder import WHITE_BOX
 from iddmbench.types import Subject
 
 ATTACKERS = ("dlib", "sface", "third")
@@ -243,3 +246,31 @@ def test_faces_destroyed_do_not_help() -> None:
         [c[0].linkage["dlib"].acquired.sum() for c in none.cells.values()]
     )
     assert found.hypervolume.value == pytest.approx(alone, abs=1e-9)
+
+
+def test_a_judge_that_the_defense_optimizes_is_white_box_and_out_of_the_index() -> None:
+    """As an attacker is that it optimizes; the index is then that of the other three components."""
+    rng = np.random.default_rng(12)
+    none, generic = (group(n, math.nan, {"dlib": p}, q, rng) for n, p, q in (("none", 0.9, 1.0), ("generic", 0.0, 0.5)))
+    fair = group("method", 1.0, {"dlib": 0.1}, 0.8, rng)
+    knows, knows_another = (replace(fair, judges=(judge,)) for judge in (JUDGE, "efficientnet_lite0"))
+    real = rng.normal(size=(8, 8))
+
+    def table(own: Group) -> dict[str, tuple[str, float]]:
+        rows = summarize([none, generic, own], ["dlib"], real).query("defense == 'method' and attacker == ''")
+        return {row.metric: (row.threat, row.value) for row in rows.itertuples()}
+
+    before, after = table(fair), table(knows)
+    assert {name for name, (threat, _) in after.items() if threat} == {*JUDGED}
+    assert all(threat == WHITE_BOX for threat, _ in (after[name] for name in JUDGED))
+    assert table(knows_another) == before and not any(threat for threat, _ in before.values())
+    component = {}
+    for name, floor in (("face_detection_rate", 0), ("ser_fiq", 0), ("adherence", 1 / 3)):
+        value, whole = (np.concatenate(utility_values(g)[name]).mean() for g in (fair, none))
+        component[name] = min((value - floor) / (whole - floor), 1)
+    assert after["utility_index"][1] == pytest.approx(np.prod(list(component.values())) ** (1 / 3))
+    assert after["utility_index"][1] != before["utility_index"][1]
+    areas = [
+        pick(standings([none, generic, g], ["dlib"], (1.0,)), "dlib", "r1u").hypervolume.value for g in (fair, knows)
+    ]
+    assert areas[0] != areas[1], "the ranking leaves it out too"

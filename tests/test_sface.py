@@ -5,9 +5,10 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from iddmbench.errors import UserError
-from iddmbench.nets.onnx_torch import OnnxGraph, float_model, fold_constants, read_onnx
+from iddmbench.nets.onnx_torch import OnnxGraph
 from iddmbench.nets.sface import FILE, PACKAGE, SFaceNet
-from iddmbench.nets.wheel_files import sha256, wheel_file
+from iddmbench.onnx_file import float_model, fold_constants, read_onnx
+from iddmbench.wheel_files import sha256, wheel_file
 
 
 @pytest.fixture(scope="module")

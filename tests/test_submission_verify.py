@@ -23,7 +23,6 @@ from iddmbench.errors import UserError
 from iddmbench.leaderboard import board as boards
 from iddmbench.linking.aggregate import Group, Scored
 from iddmbench.nets import sface as sface_net
-from iddmbench.nets.wheel_files import wheel_file
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER, WORST_CASES, RunFolder
 from iddmbench.run import pipeline
 from iddmbench.run.config import make_config
@@ -34,6 +33,7 @@ from iddmbench.submission.images import perceptual_hash
 from iddmbench.submission.names import own_names, public_name, public_options
 from iddmbench.submission.stages import white_box_of
 from iddmbench.submission.verify import Verification
+from iddmbench.wheel_files import wheel_file
 
 runner = CliRunner()
 SUBJECTS = ("s29", "s30", "s31")

@@ -21,7 +21,7 @@ def trained(tmp_path_factory):
     lines: list[str] = []
     for steps in (1, 2):
         out, work = folder / f"out{steps}", folder / "work"
-        build.train_base(out, work, 60, 60, domain=domain, max_steps=steps, log=lines.append)
+        build.train_base(out, work, steps, steps, domain=domain, log=lines.append)
     return folder, lines
 
 

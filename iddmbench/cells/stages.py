@@ -24,17 +24,24 @@ from iddmbench.faces.align import crop
 from iddmbench.faces.detect import YuNet
 from iddmbench.metrics.adherence import adherence
 from iddmbench.metrics.brisque import brisque
+from iddmbench.metrics.kept import kept_age, kept_sex
 from iddmbench.metrics.quality import ser_fiq
 from iddmbench.metrics.utility import closeness
 from iddmbench.models.base import BaseModel
-from iddmbench.models.recipe import LoraSettings, Sampling
-from iddmbench.nets.efficientnet import EfficientNetLite0
+from iddmbench.models.recipe import Sampling, TrainingSettings
+from iddmbench.nets.age_sex import AgeSex, age_and_sex
+from iddmbench.nets.efficientnet import EfficientNetLite
+from iddmbench.nets.faceres import FaceRes
 from iddmbench.nets.sface import SFaceNet
 from iddmbench.nets.surrogate import Surrogate
+from iddmbench.personalize.lora import Lora
+from iddmbench.personalize.personalizer import Personalizer
 from iddmbench.personalize.sample import class_latents, generate
 from iddmbench.personalize.trainer import PersonalizedModel
-from iddmbench.perturb.purify import purifier
+from iddmbench.perturb.purifier import purifier
+from iddmbench.photos.demographics import AGE, GROUPS, SEX, age_group
 from iddmbench.photos.references import crop_references
+from iddmbench.results.metric_info import KEPT_UNMEASURED
 from iddmbench.results.run_folder import label
 from iddmbench.seeds import Seeds
 from iddmbench.store.cache import Store
@@ -59,8 +66,9 @@ CODE = {
     "generate": 1,
     "release": 1,
     "embed": 1,
-    "features": 1,
-    "utility": 1,
+    "features": 2,
+    "utility": 2,
+    "attributes": 1,
 }
 """Raised by hand when a stage's code changes its result, so that older entries are not reused. They decide; the package's
 version does not (docs/protocol.md, "Versions")."""
@@ -69,6 +77,10 @@ PROTECTED = "protected references"
 ADAPTER = "adapter.safetensors"
 DECOY_PEOPLE = 5
 SER_FIQ_PASSES = 100
+JUDGE_NUMBER = 2
+"""EfficientNet-Lite2 judges closeness, FID and KID (`iddmbench.results.metric_info.JUDGE`)."""
+AGE_READER = "faceres"
+"""The recognition system that reads age and sex too. It is no judge of a defense that optimizes it: see `Group.judges`."""
 AT_ONCE = 16
 """Dataset photos that are in memory together, and images whose features are."""
 FACES_AT_ONCE = 256
@@ -123,7 +135,10 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Utility:
-    """Per image of N: detected bool, ser_fiq, brisque, closeness, adherence float [N]; features float [N, 1280]."""
+    """Per image of N: detected bool, ser_fiq, brisque, closeness, adherence float [N]; features float [N, 1280].
+
+    kept_age, kept_sex: float [N] (metrics/kept.py); None where the file of faceres is absent.
+    """
 
     detected: np.ndarray
     ser_fiq: np.ndarray
@@ -131,6 +146,8 @@ class Utility:
     closeness: np.ndarray
     adherence: np.ndarray
     features: np.ndarray
+    kept_age: np.ndarray | None = None
+    kept_sex: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +165,7 @@ class UnauthorizedTrainer:
 class CellStages:
     """One base model, one dataset, one store: computes cells, or finds them computed.
 
-    `thief`: None where the owner personalizes.
+    `thief`: None where the owner personalizes. `lora`: settings of `personalizer`, which is LoRA by default.
     """
 
     def __init__(
@@ -156,12 +173,14 @@ class CellStages:
         base: BaseModel,
         data: FaceData,
         store: Store,
-        lora: LoraSettings,
+        lora: TrainingSettings,
         sampling: Sampling,
         prompts: tuple[str, ...],
         per_prompt: int,
         thief: UnauthorizedTrainer | None = None,
+        personalizer: Personalizer | None = None,
     ):
+        self.personalizer = personalizer or Lora()
         self.base, self.data, self.store = base, data, store
         self.lora, self.sampling, self.per_prompt, self.thief = lora, sampling, per_prompt, thief
         self.prompts = list(prompts or base.recipe.prompts.evaluation)
@@ -224,7 +243,7 @@ class CellStages:
         plain = not (acts("protect") or (acts("personalize") and not self._stolen(cell)))
         key = {**self._training_key(cell), "defense": None if plain else self._defense_key(cell)}
         if self._stolen(cell) and self.thief and self.thief.purify:
-            key["purify"] = self.thief.purify
+            key["purify"] = purifier(self.thief.purify).key
         return {**key, **code("personalize")}
 
     def _stolen(self, cell: Cell) -> bool:
@@ -242,7 +261,8 @@ class CellStages:
             "seed": cell.seed,
             "versions": self.versions,
         }
-        return key | self._precision_key
+        other = self.personalizer.key()
+        return key | self._precision_key | ({"personalizer": other} if other else {})
 
     @property
     def _precision_key(self) -> dict[str, str]:
@@ -323,16 +343,16 @@ class CellStages:
             result = bench.personalize(self._purified(photos, bench.seeds))
         else:
             result = cell.defense.personalize(photos, bench)
-        if result.model.weights is not None:
-            write_tensors(out / ADAPTER, result.model.weights)
+        if tensors := self.personalizer.tensors(result.model):
+            write_tensors(out / ADAPTER, tensors)
         for title, images in result.images.items():
             write_images(out / "extras" / title, images)
         (out / "trace.json").write_text(json.dumps(result.trace, indent=1))
 
     def _generate(self, cell: Cell, model: Path, out: Path) -> None:
         adapter = model / ADAPTER
-        weights = read_tensors(adapter) if adapter.is_file() else None
-        self._write_generated(cell, PersonalizedModel(weights, self.lora), out)
+        made = self.personalizer.model(read_tensors(adapter), self.lora) if adapter.is_file() else None
+        self._write_generated(cell, made or PersonalizedModel(None, self.lora), out)
 
     def _write_generated(self, cell: Cell, model: PersonalizedModel, out: Path) -> None:
         """The protocol's images of a model, from the cell's own noise."""
@@ -392,7 +412,7 @@ class CellStages:
     # ---- utility ----------------------------------------------------------------------------------------------------
 
     def features(self, images: np.ndarray) -> np.ndarray:
-        """EfficientNet-Lite0 features float32 [N, 1280] of uint8 [N, H, W, 3]."""
+        """The judge's features float32 [N, 1280] of uint8 [N, H, W, 3]."""
         parts = (pixels_of(images[i : i + AT_ONCE]) for i in range(0, len(images), AT_ONCE))
         with torch.inference_mode():
             return torch.cat([self._extractor.features(part) for part in parts]).numpy()
@@ -413,7 +433,55 @@ class CellStages:
             write_arrays(out / "utility.npz", **self._utility(subject, outputs.prompts, outputs.images))
 
         folder = self.store.fetch("utility", self._utility_key(outputs.key), compute)
-        return Utility(**read_arrays(folder / "utility.npz"))
+        return Utility(**read_arrays(folder / "utility.npz"), **self._kept(subject, outputs))
+
+    # ---- age and sex ------------------------------------------------------------------------------------------------
+
+    def _kept(self, subject: Subject, outputs: Outputs) -> dict[str, np.ndarray]:
+        """What `Utility` holds of kept age and sex; empty where the file of faceres is absent."""
+        if not self.attributes_by:
+            return {}
+        own, before = self._read_ages(self._ages_key(outputs.key), outputs.images), self.reference_attributes(subject)
+        return {"kept_age": kept_age(own.age, before.age), "kept_sex": kept_sex(own.female, before.female)}
+
+    def reference_attributes(self, subject: Subject) -> AgeSex:
+        """What faceres reads in the references. Raises UserError where its file is absent."""
+        return self._read_ages(self._ages_key(self._crop_key(subject.references)), self.references(subject))
+
+    def traits(self, subject: Subject) -> dict[str, str]:
+        """For demographic tables: what the dataset says of the subject, else age and sex as faceres reads them."""
+        if subject.traits or not self.attributes_by or not subject.references:
+            return dict(subject.traits)
+        found = self.reference_attributes(subject)
+        if np.isnan(found.age).all():
+            return {}
+        sex = GROUPS[SEX][0 if np.nanmean(found.female) > 0.5 else 1]
+        return {SEX: sex, AGE: age_group(float(np.nanmean(found.age)))}
+
+    def _read_ages(self, key: dict[str, Any], images: np.ndarray) -> AgeSex:
+        if not len(images):
+            return AgeSex(np.zeros(0, np.float32), np.zeros(0, np.float32))
+
+        def compute(out: Path) -> None:
+            network = build_attacker(AGE_READER).network()
+            assert isinstance(network, FaceRes)
+            found = age_and_sex(network, list(images), detector=self.detector)
+            write_arrays(out / "attributes.npz", age=found.age, female=found.female)
+
+        return AgeSex(**read_arrays(self.store.fetch("attributes", key, compute) / "attributes.npz"))
+
+    def _ages_key(self, images: dict[str, Any]) -> dict[str, Any]:
+        return {"images": images, "network": self.attributes_by, **code("attributes")}
+
+    @cached_property
+    def attributes_by(self) -> str:
+        """Fingerprint of what reads age and sex; empty where it can't run here (`attributes_problem`)."""
+        return "" if self.attributes_problem else build_attacker(AGE_READER).fingerprint()
+
+    @cached_property
+    def attributes_problem(self) -> str:
+        """Why age and sex are not read, and what mends it; empty if they are."""
+        return attributes_problem()
 
     def _utility(self, subject: Subject, prompts: list[str], images: np.ndarray) -> dict[str, np.ndarray]:
         """The fields of `Utility`. Closeness is NaN where there is no reference."""
@@ -430,7 +498,8 @@ class CellStages:
 
     def has_utility(self, images: dict[str, Any]) -> bool:
         """images: `image_key` of a cell."""
-        return self.store.has("utility", self._utility_key(images))
+        known = not self.attributes_by or self.store.has("attributes", self._ages_key(images))
+        return known and self.store.has("utility", self._utility_key(images))
 
     def _utility_key(self, images: dict[str, Any]) -> dict[str, Any]:
         return {"images": images, "detector": self.detector.fingerprint(), **code("utility", "features")}
@@ -456,8 +525,8 @@ class CellStages:
         return YuNet()
 
     @cached_property
-    def _extractor(self) -> EfficientNetLite0:
-        return EfficientNetLite0()
+    def _extractor(self) -> EfficientNetLite:
+        return EfficientNetLite(JUDGE_NUMBER)
 
     @cached_property
     def _quality_net(self) -> SFaceNet:
@@ -497,6 +566,7 @@ class CellStages:
             decoys=wanted("decoys", lambda: [photo.image for photo in self._decoys(cell)]),
             tick=tick,
             subject=cell.subject.name,
+            personalizer=self.personalizer,
         )
 
     def _decoys(self, cell: Cell) -> list[Photo]:
@@ -537,6 +607,13 @@ def current_versions() -> dict[str, str]:
 def code(*stages: str) -> dict[str, dict[str, int]]:
     """The code numbers of stages, as part of a key."""
     return {"code": {stage: CODE[stage] for stage in stages}}
+
+
+def attributes_problem() -> str:
+    """Why kept age and sex can't be measured here, in one line; empty if they can."""
+    problem = build_attacker(AGE_READER).available()
+    # Without the folder in brackets: notes of a run name no place on its machine.
+    return f"{KEPT_UNMEASURED}: {problem.partition(' (')[0]}" if problem else ""
 
 
 @lru_cache(maxsize=4)

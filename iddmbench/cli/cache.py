@@ -27,7 +27,7 @@ def ls(cache: Folder = None) -> None:
     table = Table(title=str(store.root), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("stage", "entries", "MB", "older versions", "last used"):
         table.add_column(column, justify="left" if column == "stage" else "right")
-    for row in maintenance.overview(store):
+    for row in maintenance.overview(store, _current()):
         table.add_row(row.stage, str(row.entries), f"{row.bytes / 1e6:.1f}", str(row.stale), row.last_used)
     Console().print(table)
     if leftovers := maintenance.leftovers(store):
@@ -75,9 +75,17 @@ def gc(
     store = _store(cache)
     days = _number(older_than, "--older-than", DAYS, "12h, 30d, 4w") if older_than else None
     size = _number(max_size.removesuffix("B"), "--max-size", UNITS, "500M, 20G") if max_size else None
-    gone = maintenance.collect(store, days, size, stale, dry_run)
+    gone = maintenance.collect(store, days, size, _current() if stale else None, dry_run)
     verb = "would be removed" if dry_run else "removed"
     typer.echo(f"{gone.entries} entries and {gone.leftovers} leftovers {verb}, {gone.bytes / 1e6:.1f} MB")
+
+
+def _current():  # type: ignore[no-untyped-def]
+    from iddmbench.cells.stages import CODE, current_versions
+    from iddmbench.linking.score import CODE as SCORE
+    from iddmbench.store.maintenance import Current
+
+    return Current(current_versions(), CODE | SCORE)
 
 
 def _store(cache: Path | None):  # type: ignore[no-untyped-def]

@@ -57,7 +57,7 @@ def compare(
 
 
 def _sides(a: Path, b: Path | None, wanted: list[str]) -> "tuple[Side, Side]":
-    from iddmbench.results.result import result_of
+    from iddmbench.result import result_of
     from iddmbench.results.summary import UNDEFENDED, Summary
 
     if len(wanted) > 2:
@@ -97,7 +97,7 @@ def _table(found: "list[Difference]", people: int) -> "Table":
             shown.add_row(escape(f"{one.attacker or 'utility'}{by}"), style="bold")
         last = one.attacker
         share = metric(one.metric).share
-        title = metric(one.metric).title.removesuffix(" (EfficientNet-Lite0)") + (" %" if share else "")
+        title = metric(one.metric).title.removesuffix(" (EfficientNet-Lite2)") + (" %" if share else "")
         if one.found.subjects != people:
             title += f" ({one.found.subjects} people)"
         ends = [_number(x, share, "+") for x in (one.found.low, one.found.high)]

@@ -43,6 +43,9 @@ def evaluate(
     white_box: Annotated[
         list[str] | None, typer.Option(help="Attacker that the defense optimized against; may be repeated.")
     ] = None,
+    attacker_set: Annotated[
+        list[str] | None, typer.Option(help="Option of an attacker, NAME.KEY=VALUE (sface.detector=mtcnn).")
+    ] = None,
     prompt: Annotated[
         list[str] | None, typer.Option(help="Prompt of the images, in their order; may be repeated.")
     ] = None,
@@ -61,16 +64,16 @@ def evaluate(
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...: where adapters make images.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes the idle cores.")] = 0,
 ) -> None:
     """Measure privacy and utility of your own images, or of a LoRA or DreamBooth model; nothing is trained."""
     from rich.console import Console
 
     from iddmbench import api
     from iddmbench.cli.progress import bar
-    from iddmbench.cli.run import pairs
+    from iddmbench.cli.run import attacker_options, pairs
     from iddmbench.report.terminal import print_summary
-    from iddmbench.results.result import notes_of
+    from iddmbench.result import notes_of
     from iddmbench.run.config import dataset_options
 
     source = images or adapter
@@ -86,6 +89,7 @@ def evaluate(
             dataset_options=dataset_options(root, pairs(data, "--data")),
             public=public,
             attackers=attacker,
+            attacker_options=attacker_options(attacker_set),
             references=references,
             baseline=undefended,
             generic=generic,

@@ -8,8 +8,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from iddmbench.errors import printable
 from iddmbench.results.findings import FILE, Finding, lines
+from iddmbench.run.outcome import CellResult
 from iddmbench.run.pipeline import Progress as Hooks
-from iddmbench.run.write import CellResult
 
 
 def say_findings(findings: Sequence[Finding], console: Console, where: str = FILE) -> None:

@@ -1,12 +1,9 @@
 """`iddmbench train-base`: train an embedded base model."""
 
-import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from iddmbench.errors import UserError
 
 
 def train_base(
@@ -14,8 +11,8 @@ def train_base(
     work: Annotated[Path, typer.Option(help="Folder of checkpoints; the same command resumes from it.")] = Path(
         "train-base"
     ),
-    vae_minutes: Annotated[float, typer.Option(help="Training time of the autoencoder.")] = 34,
-    unet_minutes: Annotated[float, typer.Option(help="Training time of the UNet and text encoder.")] = 60,
+    vae_steps: Annotated[int, typer.Option(min=1, help="Training steps of the autoencoder.")] = 5000,
+    unet_steps: Annotated[int, typer.Option(min=1, help="Training steps of the UNet and text encoder.")] = 8000,
     recipe: Annotated[str, typer.Option(help="Which base: micro (gray, ORL) or micro-rgb (colour).")] = "micro",
     faces: Annotated[
         Path | None, typer.Option(help="micro-rgb: working folder of `python -m iddmbench.synthetic.build --faces`.")
@@ -26,7 +23,4 @@ def train_base(
     from iddmbench.micro.build import train_base as train
     from iddmbench.micro.domain import get_domain
 
-    for option, minutes in (("--vae-minutes", vae_minutes), ("--unet-minutes", unet_minutes)):
-        if not (math.isfinite(minutes) and minutes > 0):
-            raise UserError(f"{option} {minutes:g}: give a positive number of minutes")
-    train(out, work, vae_minutes, unet_minutes, seed, get_domain(recipe), faces)
+    train(out, work, vae_steps, unet_steps, seed, get_domain(recipe), faces)

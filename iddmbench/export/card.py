@@ -5,11 +5,11 @@ import math
 from iddmbench import __version__
 from iddmbench.export.find import FoundModel
 from iddmbench.models.recipe import Prompts
-from iddmbench.results.metric_info import metric
+from iddmbench.results.metric_info import CLOSENESS, metric
 from iddmbench.results.summary import UNDEFENDED, Condition, Summary, Value, written
 
 PRIVACY = ("rank1_hit", "match_rate@1e-3", "ism")
-UTILITY = ("utility_index", "face_detection_rate", "closeness_efficientnet_lite0", "adherence")
+UTILITY = ("utility_index", "face_detection_rate", CLOSENESS, "adherence")
 WORST = {"worst-case": "worst case over attackers that no defense of the run knows"}
 
 DIFFUSERS = """from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
@@ -69,7 +69,7 @@ Brackets are 95 % intervals{bootstrap}. Lower is more private. {threat}
 def model_card(model: FoundModel, file: str, form: str) -> str:
     """README.md of a folder that holds `file`. It does not name the person: the card goes where the model goes."""
     run, cell, recipe = model.run, model.cell, model.stages.base.recipe
-    summary, lora = Summary(run), model.stages.lora
+    summary, lora = Summary(run), model.lora
     sampling, base = model.stages.sampling, str(run.config["base"])
     prompts = run.config["prompts"]
     snippet = DIFFUSERS.format(

@@ -1,7 +1,6 @@
 """An exported model: a folder with an adapter that other programs load, and its card."""
 
 import json
-import shutil
 from pathlib import Path
 
 from iddmbench import __version__
@@ -9,6 +8,7 @@ from iddmbench.errors import UserError
 from iddmbench.export.card import model_card, trigger_words
 from iddmbench.export.find import FoundModel
 from iddmbench.personalize.write_lora import FILES, Format, write_lora
+from iddmbench.store.files import replacing
 
 ARCHITECTURES = {768: "stable-diffusion-v1/lora", 1024: "stable-diffusion-v2/lora"}
 """As the model specification of safetensors calls them, by the width of the text."""
@@ -28,17 +28,14 @@ def write_export(model: FoundModel, out: Path, form: Format) -> Path:
     """
     check_target(out)
     name = FILES[form] if form == "diffusers" else f"{out.resolve().name}.safetensors"
-    part = out.with_name(f".{out.name}.part")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        write_lora(part / name, model.weights, model.stages.lora, form, metadata(model))
-        (part / "README.md").write_text(model_card(model, name, form), encoding="utf-8")
-        if out.is_dir():
-            out.rmdir()
-        part.replace(out)
+        with replacing(out) as part:
+            part.mkdir(parents=True)
+            write_lora(part / name, model.weights, model.lora, form, metadata(model))
+            (part / "README.md").write_text(model_card(model, name, form), encoding="utf-8")
+            if out.is_dir():
+                out.rmdir()
     except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
         raise UserError(f"{out} can't be written: {error.strerror or error}") from error
     return out / name
 

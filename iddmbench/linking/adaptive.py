@@ -3,19 +3,21 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
-from iddmbench.adaptive import FEWEST_SUBJECTS, KINDS, AdaptiveName, parse
+from iddmbench.adaptive import ADAPTIVE, FEWEST_SUBJECTS, AdaptiveName, build_adaptive, parse
 from iddmbench.adaptive.base import Adaptive, Gallery
 from iddmbench.adaptive.posts import Others, Posts, Scores
 from iddmbench.attacker import Attacker, build_attacker
-from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.errors import UserError
+from iddmbench.linking.enrolment import Embed, enrol
 from iddmbench.linking.linker import FARS, FEEDS, FPIRS, Feeds, Linkage, Linker, Matches, at_least, thresholds
 from iddmbench.metrics.feed import pooled_scores
 from iddmbench.metrics.verification import Threshold
 from iddmbench.models.base import BaseModel
+from iddmbench.types import FaceData
 
 
 class AdaptiveLinker:
@@ -26,31 +28,25 @@ class AdaptiveLinker:
     A rate finer than 3 / scores is left out.
     """
 
-    def __init__(self, name: str, linkers: Sequence[Linker], lab: CellStages):
+    def __init__(self, name: str, linkers: Sequence[Linker], base: BaseModel):
         parsed = parse(name)
         if parsed is None:
             raise ValueError(f"'{name}' is no adaptive attacker")
-        self.name, self.lab = name, lab
+        self.name = name
         self.linkers = tuple(linkers)
         self.attackers = [linker.attacker for linker in linkers]
-        kind = KINDS[parsed.kind]
-        self.adaptive: Adaptive = kind([Gallery.of(linker.gallery, linker.labels) for linker in linkers])
-        self.views: list[Attacker] = self.adaptive.views(self.attackers, lab.base)
+        galleries = [Gallery.of(linker.gallery, linker.labels) for linker in linkers]
+        self.adaptive: Adaptive = ADAPTIVE.get(parsed.kind)(galleries, build_adaptive(parsed).options)
+        self.views: list[Attacker] = self.adaptive.views(self.attackers, base)
 
-    def attack(self, cells: Sequence[Cell]) -> list[Linkage]:
-        """Linkage of each of the finished cells of one condition (one defense, strength and seed).
+    def attack(self, everyone: Sequence[Posts]) -> list[Linkage]:
+        """Linkage of what each finished model of one condition (one defense, strength and seed) posted, as `views` see it.
 
         Raises UserError when they are of fewer than three subjects.
         """
-        subjects = {cell.subject.label for cell in cells}
-        if len(subjects) < FEWEST_SUBJECTS:
+        if len({posts.subject for posts in everyone}) < FEWEST_SUBJECTS:
             raise UserError(f"attacker '{self.name}' learns on other people: it needs {FEWEST_SUBJECTS} subjects")
-        everyone = [self._posts(cell) for cell in cells]
         return [self._link(posts, Others.than(posts.subject, everyone)) for posts in everyone]
-
-    def _posts(self, cell: Cell) -> Posts:
-        outputs = self.lab.outputs(cell)
-        return Posts(cell.subject.label, tuple(self.lab.embed(view, outputs)[0] for view in self.views))
 
     def _link(self, posts: Posts, others: Others) -> Linkage:
         fitted = self.adaptive.fit(others)
@@ -110,14 +106,23 @@ class Attackers:
         if name not in self.adaptive:
             return [self.systems[name]]
         how = self.adaptive[name]
-        return KINDS[how.kind]([]).views([self.systems[system] for system in how.bases], base)
+        return build_adaptive(how).views([self.systems[system] for system in how.bases], base)
+
+    def keys(self, name: str) -> dict[str, Any]:
+        """What an attacker's scores depend on besides its views; empty for most."""
+        return build_adaptive(self.adaptive[name]).key() if name in self.adaptive else {}
 
 
-def build_linkers(attackers: Attackers, lab: CellStages) -> tuple[dict[str, Linker], dict[str, AdaptiveLinker]]:
-    """Plain and adaptive attackers by name, with the galleries of their systems."""
-    linkers = {name: Linker(system, lab) for name, system in attackers.systems.items()}
+def build_linkers(
+    attackers: Attackers, data: FaceData, embed: Embed, base: BaseModel
+) -> tuple[dict[str, Linker], dict[str, AdaptiveLinker]]:
+    """Plain and adaptive attackers by name, with the galleries of their systems. base: some adaptive ones purify with it.
+
+    Raises UserError when a system can't work on these photos (`enrol`).
+    """
+    linkers = {name: Linker(system, enrol(system, data, embed)) for name, system in attackers.systems.items()}
     adaptive = {
-        name: AdaptiveLinker(name, [linkers[base] for base in how.bases], lab)
+        name: AdaptiveLinker(name, [linkers[system] for system in how.bases], base)
         for name, how in attackers.adaptive.items()
     }
     return {name: linkers[name] for name in attackers.plain}, adaptive

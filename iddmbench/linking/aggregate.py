@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from iddmbench.adaptive import links_people, parse, roots
+from iddmbench.adaptive import about_faces, links_people, parse, roots
 from iddmbench.attacker import same_network
-from iddmbench.cells.stages import Cell, Utility
+from iddmbench.cells.stages import AGE_READER, Cell, Utility
 from iddmbench.linking.linker import Linkage
 from iddmbench.metrics.bootstrap import bootstrap, mean_interval, resampled_means
 from iddmbench.metrics.bootstrap import summarize as summarize_samples
@@ -22,6 +22,7 @@ from iddmbench.metrics.unlinkability import FEWEST, local_linkability
 from iddmbench.metrics.utility import Component, utility
 from iddmbench.metrics.verification import d_prime, eer_point, placements
 from iddmbench.results.ability import links_undefended
+from iddmbench.results.metric_info import CLOSENESS, FID, INDEX_WITH_KEPT, JUDGE, JUDGED, KEPT, KID
 from iddmbench.results.run_folder import (
     ADAPTIVE,
     ADAPTIVE_WHITE_BOX,
@@ -41,30 +42,51 @@ V = TypeVar("V")
 RESAMPLES = 1000
 ADHERENCE_CHANCE = 1 / 3
 """Each attribute has three values."""
+INDEX = ("face_detection_rate", "ser_fiq", CLOSENESS, "adherence")
+WITH_KEPT = (*INDEX, *KEPT)
+"""Components of the utility index, and of the one that holds kept age and sex too: that needs the file of faceres, and one name
+must not mean two things on two machines."""
+FLOORS = {"adherence": ADHERENCE_CHANCE, "kept_sex": 1 / 2}
+"""What is worth nothing, where it is neither 0 nor the un-personalized model's."""
+ANCHORED = ("none", "generic")
 
 
 @dataclass(frozen=True)
 class Scored:
     """A finished cell with what every attacker and the utility metrics made of it.
 
-    change: how much each reference photo was changed, float [photos] by metric; empty if none was.
+    change: how much each reference photo was changed, float [photos] by metric; empty if none was. prompts: of its images.
+    costs: columns of the table of cells.
     """
 
     cell: Cell
     linkage: dict[str, Linkage]
     utility: Utility
     change: dict[str, np.ndarray] = field(default_factory=dict)
+    prompts: Sequence[str] = ()
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Group:
-    """All finished cells of one defense at one strength, by subject (seeds pooled)."""
+    """All finished cells of one defense at one strength, by subject (seeds pooled).
+
+    white_box: attackers that the defense optimized against.
+    judges: networks whose features it, or the base's training, optimized.
+    """
 
     defense: str
     strength: float
     white_box: tuple[str, ...]
     cells: dict[str, list[Scored]]
     missing: int
+    judges: tuple[str, ...] = ()
+
+    @property
+    def known_judged(self) -> tuple[str, ...]:
+        """Utility figures whose judge the defense, or the base's training, optimized."""
+        known = JUDGED if JUDGE in self.judges else ()
+        return known + (KEPT if systems_of([AGE_READER]) & systems_of(self.white_box) else ())
 
     @property
     def label(self) -> str:
@@ -105,9 +127,16 @@ def summarize_group(
     if group.cells:
         seeds = Seeds(seed).child("bootstrap", group.label)
         rows += _privacy(group, attackers, able, seeds)
-        rows += _utility(group, real)
+        rows += [judged(row, group) for row in _utility(group, real)]
     rows.append(_index_row(group, anchors, seed))
+    if rows[-1]["images"] and all(g is None or _has_kept(g) for g in (group, *map(anchors.get, ANCHORED))):
+        rows.append(_index_row(group, anchors, seed, INDEX_WITH_KEPT, WITH_KEPT))
     return [{**_context(group), **row} for row in rows]
+
+
+def judged(row: dict[str, Any], group: Group) -> dict[str, Any]:
+    """The utility row, marked as a white-box attacker's is where the defense optimized what judges it."""
+    return {**row, "threat": WHITE_BOX} if row["metric"] in group.known_judged else row
 
 
 def _context(group: Group) -> dict[str, Any]:
@@ -191,9 +220,9 @@ def _privacy(group: Group, attackers: Sequence[str], able: Sequence[str], seeds:
         threat = threat_of(name, group.white_box)
         acquired = group.per_subject(lambda s, n=name: s.linkage[n].acquired)
         seen[name] = [HitRates.of(hits, hits.acquired or acquired) for hits in attacker_hits(group, name)]
-        for one, estimates in zip(seen[name], _estimates(seen[name]), strict=True):
+        for one, found in zip(seen[name], estimates(seen[name]), strict=True):
             for policy in one.policies:
-                yield from _hit_rows(one, policy, estimates[policy], name, threat)
+                yield from hit_rows(one, policy, found[policy], name, threat)
         yield _row("fta", rate_interval([1.0 - a for a in acquired]), name, threat)
         yield from _score_metrics(group, name, threat, seeds)
     for judge, names in members(able, group.white_box).items():
@@ -202,15 +231,18 @@ def _privacy(group: Group, attackers: Sequence[str], able: Sequence[str], seeds:
             yield from _union({name: seen[name] for name in names}, judge)
         else:
             threats = {name: threat_of(name, group.white_box) for name in names}
-            yield from _strongest({name: seen[name] for name in names}, judge, threats)
+            yield from strongest({name: seen[name] for name in names}, judge, threats)
 
 
 def members(able: Sequence[str], white_box: tuple[str, ...]) -> dict[str, list[str]]:
     """Worst case or union -> the attackers that it is over; those over nobody are left out.
 
+    Who looks past the face is in none.
+
     Args:
         able: as `able_attackers` gives them. white_box: systems that the defense optimized against.
     """
+    able = [name for name in able if about_faces(name)]
     plain = [name for name in able if parse(name) is None]
     both = [name for name in able if parse(name) is None or links_people(name)]
     transfer = [name for name in plain if threat_of(name, white_box) == TRANSFER]
@@ -219,7 +251,7 @@ def members(able: Sequence[str], white_box: tuple[str, ...]) -> dict[str, list[s
     return {judge: names for judge, names in found.items() if names}
 
 
-def _strongest(
+def strongest(
     seen: Mapping[str, Sequence["HitRates"]], judge: str, threats: Mapping[str, str]
 ) -> Iterable[dict[str, Any]]:
     """The single attacker with the highest hit rate, by metric and policy.
@@ -230,9 +262,9 @@ def _strongest(
     level = 1 - (1 - LEVEL) / max(1, len(seen))
     found: dict[str, list[tuple[str, HitRates, dict[str, Estimate]]]] = {}
     for name, rates in seen.items():
-        counted = [one for one in rates if one.hits.inverse]
-        for one, estimates in zip(counted, _estimates(counted, level), strict=True):
-            found.setdefault(one.hits.metric, []).append((name, one, estimates))
+        inverted = [one for one in rates if one.hits.inverse]
+        for one, by_policy in zip(inverted, estimates(inverted, level), strict=True):
+            found.setdefault(one.hits.metric, []).append((name, one, by_policy))
     for several in found.values():
         for policy in several[0][1].policies:
             known = [(n, one, e[policy]) for n, one, e in several if np.isfinite(e[policy].value)]
@@ -241,7 +273,7 @@ def _strongest(
             name, one, top = max(known, key=lambda item: item[2].value)
             low, high = max(e.low for _, _, e in known), max(e.high for _, _, e in known)
             estimate = Estimate(top.value, low, high, top.n, top.groups, LEVEL)
-            yield from _hit_rows(one, policy, estimate, judge, threats[name], name)
+            yield from hit_rows(one, policy, estimate, judge, threats[name], name)
 
 
 def _union(seen: Mapping[str, Sequence["HitRates"]], judge: str) -> Iterable[dict[str, Any]]:
@@ -257,12 +289,12 @@ def _union(seen: Mapping[str, Sequence["HitRates"]], judge: str) -> Iterable[dic
         found = [np.any(v, axis=0) for v in zip(*(one.acquired for one in several), strict=True)]
         chance = max(one.hits.chance for one in several)
         joint.append(HitRates.of(Hits(metric, linked, chance, several[0].hits.inverse), found))
-    for one, estimates in zip(joint, _estimates(joint), strict=True):
+    for one, by_policy in zip(joint, estimates(joint), strict=True):
         for policy in one.policies:
-            yield from _hit_rows(one, policy, estimates[policy], judge, "")
+            yield from hit_rows(one, policy, by_policy[policy], judge, "")
 
 
-def _hit_rows(
+def hit_rows(
     one: "HitRates", policy: str, estimate: Estimate, attacker: str, threat: str, by: str = ""
 ) -> Iterable[dict[str, Any]]:
     """The hit rate and, if it has a name, its complement."""
@@ -323,7 +355,7 @@ def rates_under(hits: Hits, acquired: list[np.ndarray]) -> dict[str, Rate]:
     return {policy: Rate.of([hits_under(policy, h, a, hits.chance) for h, a in pairs]) for policy in POLICIES}
 
 
-def _estimates(several: Sequence[HitRates], level: float = LEVEL) -> list[dict[str, Estimate]]:
+def estimates(several: Sequence[HitRates], level: float = LEVEL) -> list[dict[str, Estimate]]:
     """The estimates of each by policy, all computed together."""
     every = iter(rate_intervals([rate for one in several for rate in one.rates.values()], level))
     found = []
@@ -427,25 +459,29 @@ def _with_lost(values: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
     return [np.concatenate([v, np.full(max(0, most - len(v)), np.nan)]) for v in values]
 
 
-SHARES = ("face_detection_rate", "adherence")
+SHARES = ("face_detection_rate", "adherence", *KEPT)
 """Utility figures whose images have values in [0, 1]."""
+
+
+def utility_row(metric: str, values: list[np.ndarray]) -> dict[str, Any]:
+    """values: as `utility_values` gives them for the metric."""
+    if metric in SHARES:
+        return _row(metric, rate_interval(values))
+    known = [v[~np.isnan(v)] for v in values]
+    known = [v for v in known if len(v)]
+    return _row(metric, mean_interval(known) if known else None)
 
 
 def _utility(group: Group, real: np.ndarray) -> Iterable[dict[str, Any]]:
     for metric, values in utility_values(group).items():
-        if metric in SHARES:
-            yield _row(metric, rate_interval(values))
-            continue
-        known = [v[~np.isnan(v)] for v in values]
-        known = [v for v in known if len(v)]
-        yield _row(metric, mean_interval(known) if known else None)
+        yield utility_row(metric, values)
     for metric in ("photo_linf", "photo_psnr", "photo_ssim"):
         changed = [np.concatenate([s.change[metric] for s in several]) for several in _changed(group)]
         finite = [v[np.isfinite(v)] for v in changed if np.isfinite(v).any()]
         if finite:
             yield _row(metric, mean_interval(finite))
     features = np.concatenate(group.per_subject(lambda s: s.utility.features))
-    distances = {"fid_efficientnet_lite0": frechet_distance, "kid_efficientnet_lite0": kernel_distance}
+    distances = {FID: frechet_distance, KID: kernel_distance}
     for metric, distance in distances.items():
         # No interval: repeated images in a resample bias both distances.
         value = distance(features, real) if min(len(features), len(real)) > 1 else np.nan
@@ -463,44 +499,58 @@ def utility_values(group: Group) -> dict[str, list[np.ndarray]]:
         "face_detection_rate": group.per_subject(lambda s: s.utility.detected.astype(float)),
         "ser_fiq": group.per_subject(lambda s: s.utility.ser_fiq),
         "brisque": group.per_subject(lambda s: s.utility.brisque),
-        "closeness_efficientnet_lite0": group.per_subject(lambda s: s.utility.closeness),
+        CLOSENESS: group.per_subject(lambda s: s.utility.closeness),
         "adherence": group.per_subject(lambda s: s.utility.adherence),
+        **{name: group.per_subject(lambda s, n=name: _kept(s.utility, n)) for name in KEPT},
     }
 
 
-def _index_row(group: Group, anchors: Mapping[str, Group], seed: int) -> dict[str, Any]:
+def _kept(utility: Utility, name: str) -> np.ndarray:
+    found = getattr(utility, name)
+    return np.full(len(utility.detected), np.nan) if found is None else found
+
+
+def _has_kept(group: Group) -> bool:
+    values = utility_values(group)
+    return all(np.isfinite(np.concatenate(values[name])).any() for name in KEPT)
+
+
+def _index_row(
+    group: Group,
+    anchors: Mapping[str, Group],
+    seed: int,
+    name: str = "utility_index",
+    components: Sequence[str] = INDEX,
+) -> dict[str, Any]:
     """Utility index, relative to `none` (1) and `generic` (closeness floor); NaN where those are missing.
 
     The bootstrap draws subjects and images of the group and of both anchors together: they share subjects and noise.
     """
-    parts = [group, anchors.get("none"), anchors.get("generic")]
+    parts = [group, *map(anchors.get, ANCHORED)]
     subjects = set(group.cells) if all(parts) else set()
     for part in parts:
         subjects &= set(part.cells) if part else set()
     estimate = None
     if subjects:
-        tables = index_tables([part for part in parts if part], sorted(subjects))
+        tables = index_tables([part for part in parts if part], sorted(subjects), components)
         rng = Seeds(seed).child("bootstrap", group.label, "index").numpy()
         means = np.concatenate(tables).mean(0)
-        used = informative(means)
-        samples = np.array([index_of(m, used) for m in resampled_means(tables, rng, RESAMPLES)])
+        used = counted(group, means, components)
+        samples = np.array([index_of(m, used, components) for m in resampled_means(tables, rng, RESAMPLES)])
         samples = samples[np.isfinite(samples)]
         n = sum(map(len, tables))
-        estimate = summarize_samples(index_of(means, used), samples, n, len(tables), bounds=(0.0, 1.0))
-    return _row("utility_index", estimate)
+        estimate = summarize_samples(index_of(means, used, components), samples, n, len(tables), bounds=(0.0, 1.0))
+    return _row(name, estimate)
 
 
-INDEX = ("face_detection_rate", "ser_fiq", "closeness_efficientnet_lite0", "adherence")
-
-
-def index_tables(parts: list[Group], subjects: list[str]) -> list[np.ndarray]:
-    """Per subject [n, 3 * 4 * 2]: for group, none and generic, each component's value and whether it is defined."""
+def index_tables(parts: list[Group], subjects: list[str], components: Sequence[str] = INDEX) -> list[np.ndarray]:
+    """Per subject [n, 3 * C * 2]: for group, none and generic, each component's value and whether it is defined."""
     tables = []
     for subject in subjects:
         columns = []
         for part in parts:
             values = utility_values(Group(part.defense, part.strength, (), {subject: part.cells[subject]}, 0))
-            for name in INDEX:
+            for name in components:
                 (v,) = values[name]
                 columns += [np.nan_to_num(v), np.isfinite(v).astype(float)]
         shortest = min(map(len, columns))
@@ -508,23 +558,30 @@ def index_tables(parts: list[Group], subjects: list[str]) -> list[np.ndarray]:
     return tables
 
 
-def _anchored(means: np.ndarray) -> list[tuple[str, float, float, float]]:
+def _anchored(means: np.ndarray, components: Sequence[str]) -> list[tuple[str, float, float, float]]:
     """(name, value, floor, undefended) of each component, from a row of `index_tables`' column means."""
     sums, counts = means[0::2].reshape(3, -1), means[1::2].reshape(3, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         own, undefended, generic = np.where(counts > 0, sums / counts, np.nan)
-    floors = (0.0, 0.0, generic[INDEX.index("closeness_efficientnet_lite0")], ADHERENCE_CHANCE)
-    return list(zip(INDEX, own, floors, undefended, strict=True))
+    floors = [generic[i] if name == CLOSENESS else FLOORS.get(name, 0.0) for i, name in enumerate(components)]
+    return list(zip(components, own, floors, undefended, strict=True))
 
 
-def informative(means: np.ndarray) -> list[str]:
+def informative(means: np.ndarray, components: Sequence[str] = INDEX) -> list[str]:
     """Components in which the undefended model beats the floor. Where it does not (a personalized model that ignores the
     prompt, prompts that name no attribute), a defense has nothing to lose, and the component is left out of the index."""
-    return [name for name, value, floor, undefended in _anchored(means) if np.isfinite(value) and undefended > floor]
+    rows = _anchored(means, components)
+    return [name for name, value, floor, undefended in rows if np.isfinite(value) and undefended > floor]
 
 
-def index_of(means: np.ndarray, used: list[str]) -> float:
-    rows = [row for row in _anchored(means) if row[0] in used]
+def counted(group: Group, means: np.ndarray, components: Sequence[str] = INDEX) -> list[str]:
+    """The components of `informative` that make the group's index: without those that the defense optimized the judge of."""
+    return [name for name in informative(means, components) if name not in group.known_judged]
+
+
+def index_of(means: np.ndarray, used: Sequence[str], components: Sequence[str] = INDEX) -> float:
+    """used: the components that count, of those that the columns of `index_tables` are."""
+    rows = [row for row in _anchored(means, components) if row[0] in used]
     if not rows or any(not undefended > floor for _, _, floor, undefended in rows):
         return float("nan")
     return utility([Component(*row) for row in rows]).index

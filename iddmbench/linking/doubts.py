@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from iddmbench.cells.stages import CellStages
-from iddmbench.linking.declared import People, attacker_training, base_training, foreign
+from iddmbench.attacker import Attacker
+from iddmbench.faces.detect import YuNet
+from iddmbench.linking.declared import People, attacker_training, base_training, foreign, gray_base
+from iddmbench.linking.enrolment import Embed
 from iddmbench.linking.linker import Linker
 from iddmbench.linking.premise import (
     ABLE,
@@ -19,37 +21,48 @@ from iddmbench.linking.premise import (
     unrecognized,
     weak,
 )
+from iddmbench.models.base import BaseModel
 from iddmbench.photos.duplicates import same_pictures, thumbnail
 from iddmbench.photos.faults import faults
 from iddmbench.photos.files import TURNED
 from iddmbench.results.findings import FACT, NOTE, WARNING, Finding, in_order
 from iddmbench.types import FaceData, Person, Photo, Subject
 
-CODE = 1
+CODE = 2
 """Raised by hand when a check changes, so that older findings are not reused."""
 
 
-def all_findings(lab: CellStages, subjects: Sequence[Subject], linkers: Mapping[str, Linker]) -> list[Finding]:
+def all_findings(
+    data: FaceData,
+    subjects: Sequence[Subject],
+    linkers: Mapping[str, Linker],
+    embed: Embed,
+    detector: YuNet,
+    base: BaseModel,
+) -> list[Finding]:
     """About the run's subjects, as every attacker sees them, in the order in which they are shown.
 
     linkers: plain systems by name, those that adaptive attackers wrap included.
     """
-    found = [f for name, linker in linkers.items() for f in recognition(name, linker, lab, subjects)]
+    names = {subject.label: subject.name for subject in data.subjects}
+    views = {name: view_of(name, linker, names) for name, linker in linkers.items()}
+    found = [f for name, linker in linkers.items() for f in recognition(views[name], linker.attacker, embed, subjects)]
     found = merged(found)
     for subject in subjects:
         for photo in photos_of(subject):
-            for fault in faults(photo.image, lab.detector):
+            for fault in faults(photo.image, detector):
                 severity = WARNING if fault.serious else NOTE
                 found.append(Finding(fault.kind, severity, subject.name, photo.name, "", f"{photo.name} {fault.text}"))
     found += [
         Finding("turned", NOTE, "", s.name, "", f"{s.name} was left out: {s.reason}")
-        for s in lab.data.skipped
+        for s in data.skipped
         if s.reason.startswith(TURNED)
     ]
-    found += duplicates(lab.data, subjects)
-    people = people_of(lab.data, subjects)
+    found += duplicates(data, subjects)
+    people = people_of(data, subjects)
     found += foreign(people)
-    found += base_training(lab.base.name, lab.base.recipe, people)
+    found += base_training(base.name, base.recipe, people)
+    found += gray_base(base.name, base.recipe, subjects)
     for name, linker in linkers.items():
         found += attacker_training(name, linker.attacker, people)
         found += _left_out(name, linker)
@@ -60,25 +73,24 @@ def photos_of(subject: Subject) -> tuple[Photo, ...]:
     return (*subject.references, *subject.enrolment, *subject.surrogate)
 
 
-def view_of(name: str, linker: Linker) -> View:
+def view_of(name: str, linker: Linker, names: Mapping[str, str]) -> View:
+    """names: what texts call each subject's label."""
     values = [threshold.value for threshold in linker.thresholds.values()] or [-1.0]
-    names = {subject.label: subject.name for subject in linker.lab.data.subjects}
     return View(name, linker.gallery, linker.labels, frozenset(linker.public), min(values), max(values), names)
 
 
-def recognition(name: str, linker: Linker, lab: CellStages, subjects: Sequence[Subject]) -> Iterator[Finding]:
+def recognition(view: View, attacker: Attacker, embed: Embed, subjects: Sequence[Subject]) -> Iterator[Finding]:
     """What one system makes of the subjects' reference and enrolment photos."""
-    view = view_of(name, linker)
     able = view.ability >= ABLE
     pairs = same_person(view, [s.label for s in subjects]) if able else []
     yield from pair_findings(view, pairs)
     found: list[Finding] = []
     for subject in subjects:
         same = [({p.subject, p.other} - {subject.label}).pop() for p in pairs if subject.label in (p.subject, p.other)]
-        references = lab.embed_photos(linker.attacker, subject.references)
+        references = embed(attacker, subject.references)
         found += unrecognized(view, subject.label, [p.name for p in subject.references], references, same)
         if able:
-            enrolment = lab.embed_photos(linker.attacker, subject.enrolment)
+            enrolment = embed(attacker, subject.enrolment)
             found += strangers(view, subject.label, [p.name for p in subject.enrolment], enrolment, references, same)
     yield from found if able else weak(view, found)
 

@@ -1,19 +1,19 @@
 """The linker: a gallery of enrolled people, a calibrated threshold, and what it makes of each posted image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from iddmbench.attacker import Attacker
-from iddmbench.cells.stages import Cell, CellStages
-from iddmbench.errors import UserError
+from iddmbench.linking.enrolment import Enrolment
 from iddmbench.metrics.feed import pooled_templates
 from iddmbench.metrics.identification import identity_scores, ranks_of, true_scores
 from iddmbench.metrics.threshold_error import threshold_interval
 from iddmbench.metrics.verification import Threshold, threshold_at_far
 from iddmbench.seeds import Seeds
-from iddmbench.types import Embeddings, Person
+from iddmbench.types import Embeddings
 
 FARS = {"1e-2": 1e-2, "1e-3": 1e-3}
 FPIRS = {"5e-2": 5e-2}
@@ -80,33 +80,22 @@ class Linker:
     people: every photo of each against the templates of all others, so no pair is mated. People whom
     the attacker was trained on are left out there. Without public people there is neither a threshold nor a decoy.
 
-    Raises UserError when no face is found on any enrolment photo of a subject, and when the attacker was the dataset's referee.
+    Args:
+        enrolled: what the attacker makes of these people's photos, see `iddmbench.linking.enrolment.enrol`.
+
+    Attributes:
+        gallery: float32 [G, D], one row per photo; labels: [G], whose it is.
+        public: label -> vectors of public people; unseen: of those who calibrate.
     """
 
-    def __init__(self, attacker: Attacker, lab: CellStages):
-        if refusal := attacker.refusal(lab.data.name):
-            raise UserError(refusal)
-        self.attacker, self.lab = attacker, lab
-        vectors, labels = [], []
-        for subject in lab.data.subjects:
-            found = _acquired(lab.embed_photos(attacker, subject.enrolment))
-            if not len(found):
-                raise UserError(f"attacker '{attacker.name}' finds no face on any enrolment photo of '{subject.name}'")
-            vectors.append(found)
-            labels += [subject.label] * len(found)
-        people = {person.label: person for person in sorted(lab.data.public, key=lambda person: person.label)}
-        public = {label: lab.embed_photos(attacker, person.photos) for label, person in people.items()}
-        self.public = {label: _acquired(e) for label, e in public.items() if e.acquired.any()}
-        for label, found in self.public.items():
-            vectors.append(found)
-            labels += [label] * len(found)
-        self.gallery, self.labels = np.concatenate(vectors), np.array(labels)
-        self.unseen = {label: v for label, v in self.public.items() if not _is_known(attacker, people[label])}
-        """Public people whom the attacker was not trained on: they calibrate."""
-        if len(self.unseen) < 2 and lab.data.public:
-            raise UserError(f"attacker '{attacker.name}' was trained on the people that would set its threshold")
+    def __init__(self, attacker: Attacker, enrolled: Enrolment):
+        self.attacker, self.public = attacker, dict(enrolled.public)
+        people = [*enrolled.subjects.items(), *self.public.items()]
+        self.gallery = np.concatenate([vectors for _, vectors in people])
+        self.labels = np.repeat([label for label, _ in people], [len(vectors) for _, vectors in people])
+        self.unseen = {label: vectors for label, vectors in self.public.items() if label in enrolled.unseen}
         self.impostors = self._impostors()
-        if lab.data.complete and len(self.unseen) == len(self.public):  # refuses a rate that the dataset can't resolve
+        if enrolled.complete and len(self.unseen) == len(self.public):  # refuses a rate that the dataset can't resolve
             self.thresholds = {name: threshold_at_far(self.impostors, far) for name, far in FARS.items()}
         else:
             self.thresholds = thresholds(self.impostors, FARS)
@@ -116,9 +105,14 @@ class Linker:
     def identities(self) -> int:
         return len(np.unique(self.labels))
 
-    def link(self, cell: Cell, probes: Embeddings) -> Linkage:
+    def link(self, subject: str, probes: Embeddings, decoy: Sequence[str] = ()) -> Linkage:
+        """What the attacker makes of N images that were posted in the name of one enrolled person.
+
+        Args:
+            subject: the person's label. probes: embeddings of the images.
+            decoy: labels of the public people whose mean is the decoy identity; none: its rank is not asked for.
+        """
         n, seen = len(probes), probes.acquired
-        subject = cell.subject.label
         mated, rank, decoy_rank = np.full(n, np.nan), np.zeros(n, dtype=int), np.zeros(n, dtype=int)
         nonmated = np.full((n, self.identities - 1), np.nan)
         if seen.any():
@@ -128,10 +122,10 @@ class Linker:
             mated[seen] = true_scores(table, true)
             nonmated[seen] = table.scores[:, table.identities != subject]
             rank[seen] = ranks_of(table, true)
-        if seen.any() and self.public:
-            people = [p.label for p in self.lab.decoy_people(cell) if p.label in self.public]
-            decoy = np.stack([_mean(self.public[p]) for p in people])
-            gallery = np.concatenate((self.gallery, _mean(decoy)[None]))
+        people = [label for label in decoy if label in self.public]
+        if seen.any() and people:
+            means = np.stack([_mean(self.public[label]) for label in people])
+            gallery = np.concatenate((self.gallery, _mean(means)[None]))
             table = identity_scores(vectors, gallery, np.append(self.labels, DECOY), "mean")
             decoy_rank[seen] = ranks_of(table, np.repeat(DECOY, len(vectors)))
         feeds = {}
@@ -144,7 +138,7 @@ class Linker:
             low, high = (reached(mated, end) for end in self.threshold_ends[name])
             matched[name] = Matches(at_least(mated, t), t, (low, high))
         found = {name: Matches(at_least(mated, t) & (rank == 1), t) for name, t in self.strangers.items()}
-        return Linkage(seen, mated, nonmated, rank, matched, found, feeds, decoy_rank if self.public else None)
+        return Linkage(seen, mated, nonmated, rank, matched, found, feeds, decoy_rank if people else None)
 
     @cached_property
     def threshold_ends(self) -> dict[str, tuple[float, float]]:
@@ -193,14 +187,6 @@ def at_least(scores: np.ndarray, threshold: Threshold) -> np.ndarray:
 def reached(scores: np.ndarray, value: float) -> np.ndarray:
     """bool [N]; False where a score is NaN."""
     return np.nan_to_num(scores, nan=-np.inf) >= value
-
-
-def _is_known(attacker: Attacker, person: Person) -> bool:
-    return any((person.source, photo.name) in attacker.trained_on for photo in person.photos)
-
-
-def _acquired(embeddings: Embeddings) -> np.ndarray:
-    return embeddings.vectors[embeddings.acquired]
 
 
 def _mean(vectors: np.ndarray) -> np.ndarray:

@@ -2,40 +2,43 @@
 
 import json
 import logging
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 
 from iddmbench.adaptive import parse
+from iddmbench.adaptive.posts import Posts
 from iddmbench.attacker import Attacker
+from iddmbench.cells.condition import Condition, conditions
 from iddmbench.cells.stages import CODE as STAGES
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
-from iddmbench.errors import UserError, one_line
-from iddmbench.linking.adaptive import AdaptiveLinker, Attackers, build_linkers
+from iddmbench.errors import UserError
+from iddmbench.linking.absent import absent, absent_findings
+from iddmbench.linking.adaptive import AdaptiveLinker
 from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize_group, threat_of
+from iddmbench.linking.demographics import demographic_rows
 from iddmbench.linking.doubts import CODE as PREMISE_CODE
 from iddmbench.linking.doubts import all_findings
 from iddmbench.linking.linker import FARS, Linkage, Linker
+from iddmbench.linking.panel import Panel
 from iddmbench.metrics.quality import psnr, ssim
+from iddmbench.results.findings import in_order
+from iddmbench.results.metric_info import KEPT
 from iddmbench.results.run_folder import label, make_table, table_file
-from iddmbench.run.plan import Condition, conditions
-from iddmbench.store.cache import digest, stops
+from iddmbench.store.cache import digest
 from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table
 from iddmbench.types import Subject
 
-CODE = {"score": 3, "calibration": 2}
+CODE = {"score": 4, "calibration": 2}
 """Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
 ABLE = "able.json"
-TABLES = ("cells", "images", "probes", "summary")
-QUALITY = ("detected", "ser_fiq", "brisque", "closeness", "adherence")
+TABLES = ("cells", "images", "probes", "summary", "demographics")
+QUALITY = ("detected", "ser_fiq", "brisque", "closeness", "adherence", *KEPT)
 
 log = logging.getLogger(__name__)
 
@@ -45,17 +48,21 @@ class Scoring:
     """The attackers of a run, and what they make of its conditions.
 
     Attributes:
-        attackers: names, adaptive ones included.
+        panel: its attackers, adaptive ones included.
         conditions: all of the run, with the cells that finished.
         subjects: whose photos FID and KID compare with.
-        own: attackers by name that are no plugins, or stand in for one.
+        many_seeds: whether the run has cells of several seeds; folders then say whose images are in them.
+        digests: of cells' images by the cells' names, as far as they have been asked for.
+        absent: attackers that were asked for and are not here, with the command that brings them.
     """
 
     lab: CellStages
-    attackers: tuple[str, ...]
+    panel: Panel
     conditions: tuple[Condition, ...]
     subjects: tuple[Subject, ...]
-    own: Mapping[str, Attacker] = field(default_factory=dict)
+    many_seeds: bool
+    digests: dict[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -66,55 +73,25 @@ class Scoring:
         own: Mapping[str, Attacker] | None = None,
     ) -> "Scoring":
         subjects = {cell.subject.name: cell.subject for cell in cells}
-        return cls(lab, tuple(attackers), tuple(conditions(cells)), tuple(subjects.values()), own or {})
+        missing = absent(attackers, own or {})
+        present = [name for name in attackers if name not in missing]
+        panel = Panel(present, lab.data, lab.embed_photos, lab.base, own or {})
+        many_seeds = len({cell.seed for cell in cells}) > 1
+        return cls(lab, panel, tuple(conditions(cells)), tuple(subjects.values()), many_seeds, absent=missing)
 
     def only(self, finished: Sequence[Cell]) -> "Scoring":
         """The scoring of those cells; the others count as missing. The attackers stay loaded."""
         names = {cell.name for cell in finished}
-        kept = replace(self, conditions=tuple(condition.only(names) for condition in self.conditions))
-        known: tuple[str, ...] = ("_attackers", "_built", "_views", "views", "_fingerprints", "_digests", "_real")
-        known += ("_present", "_failures")
-        vars(kept).update({name: value for name, value in vars(self).items() if name in known})
-        vars(kept)["_many_seeds"] = self._many_seeds
-        return kept
+        return replace(self, conditions=tuple(condition.only(names) for condition in self.conditions))
 
-    # ---- attackers --------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _attackers(self) -> Attackers:
-        return Attackers.of(self.attackers, self.own)
-
-    @cached_property
-    def _built(self) -> tuple[dict[str, Linker], dict[str, AdaptiveLinker]]:
-        return build_linkers(self._attackers, self.lab)
+    @property
+    def attackers(self) -> tuple[str, ...]:
+        return self.panel.names
 
     @property
     def linkers(self) -> dict[str, Linker]:
         """The plain attackers with their galleries, by name. Raises UserError when one can't work on these photos."""
-        return self._built[0]
-
-    @property
-    def systems(self) -> dict[str, Linker]:
-        """All plain systems by name, those that only adaptive attackers wrap included."""
-        wrapped = {
-            system: inner
-            for name, how in self._attackers.adaptive.items()
-            for system, inner in zip(how.bases, self.adaptive[name].linkers, strict=True)
-        }
-        return {**self.linkers, **wrapped}
-
-    @property
-    def adaptive(self) -> dict[str, AdaptiveLinker]:
-        return self._built[1]
-
-    @cached_property
-    def _views(self) -> dict[str, list[Attacker]]:
-        return {name: self._attackers.views(name, self.lab.base) for name in self.attackers}
-
-    @cached_property
-    def views(self) -> list[Attacker]:
-        """All that embeds a cell's images: the plain attackers, and the views of the adaptive ones."""
-        return list({view.fingerprint(): view for views in self._views.values() for view in views}.values())
+        return self.panel.linkers
 
     # ---- a cell -----------------------------------------------------------------------------------------------------
 
@@ -122,51 +99,22 @@ class Scoring:
         """All that is slow about a cell: its images, their quality, and what every attacker's network makes of them."""
         outputs = self.lab.outputs(cell, tick)
         self.lab.utility(cell.subject, outputs)
-        for view in self.views:
+        for view in self.panel.views:
             self._embeds(view, cell, outputs)
-
-    # ---- attackers that fail --------------------------------------------------------------------------------------------
-
-    @cached_property
-    def _present(self) -> set[tuple[str, str]]:
-        """Fingerprints of views, and names of cells, whose embeddings are stored."""
-        return set()
-
-    @cached_property
-    def _failures(self) -> dict[tuple[str, str], str]:
-        """What a view raised on a cell; it is not asked again."""
-        return {}
 
     def _embeds(self, view: Attacker, cell: Cell, outputs: Outputs | None = None) -> bool:
         """Whether an attacker can embed a cell's images. One that fails loses its own figures, and nobody else's."""
-        place = (view.fingerprint(), cell.name)
-        if place in self._present or place in self._failures:
-            return place in self._present
-        try:
-            self.lab.embed(view, outputs or self.lab.outputs(cell))
-        except Exception as error:
-            if stops(error) or isinstance(error, MemoryError | torch.OutOfMemoryError):
-                raise
-            log.error("attacker '%s' fails on %s\n%s", view.name, cell.name, traceback.format_exc())
-            self._failures[place] = one_line(error)
-            return False
-        self._present.add(place)
-        return True
+        return self.panel.embeds(view, cell.name, lambda: self.lab.embed(view, outputs or self.lab.outputs(cell)))
 
     def lost(self, condition: Condition) -> dict[str, str]:
         """Attackers that have no figures for a computed condition, as they failed on its images, with what they raised."""
-        found = {}
+        found: dict[str, str] = {}
         for cell in condition.cells:
-            for name, views in self._views.items():
-                for view, fingerprint in zip(views, self._fingerprints[name], strict=True):
-                    place = (fingerprint, cell.name)
-                    if place in self._present:
-                        continue
-                    if self.lab.has_embedding(view, self.lab.image_key(cell)):
-                        self._present.add(place)
-                    else:
-                        found[name] = self._failures.get(place, f"it failed on {cell.name}")
+            found |= self.panel.lost(cell.name, partial(self._has_embedding, cell))
         return found
+
+    def _has_embedding(self, cell: Cell, view: Attacker) -> bool:
+        return self.lab.has_embedding(view, self.lab.image_key(cell))
 
     def is_computed(self, cell: Cell) -> bool:
         """Whether `compute` would find all that it looks for."""
@@ -175,18 +123,24 @@ class Scoring:
         return (
             lab.is_cached(cell, key)
             and lab.has_utility(key)
-            and all(lab.has_embedding(view, key) for view in self.views)
+            and all(lab.has_embedding(view, key) for view in self.panel.views)
         )
 
     def scored(self, cell: Cell, linked: bool = True) -> Scored:
-        """A finished cell as the plain attackers and the utility metrics see it."""
+        """A finished cell as the plain attackers and the utility metrics see it. `linked`: False for its utility alone."""
         outputs = self.lab.outputs(cell)
+        utility = self.lab.utility(cell.subject, outputs)
+        if not linked:
+            return Scored(cell, {}, utility)
+        decoy = [person.label for person in self.lab.decoy_people(cell)] if self.lab.data.public else []
         linkage = {}
-        for name, linker in self.linkers.items() if linked else ():
+        for name, linker in self.linkers.items():
             if self._embeds(linker.attacker, cell, outputs):
-                linkage[name] = linker.link(cell, self.lab.embed(linker.attacker, outputs)[0])
+                probes, _ = self.lab.embed(linker.attacker, outputs)
+                linkage[name] = linker.link(cell.subject.label, probes, decoy)
+        embed = [self.lab.embed(v, outputs)[1] for v in self.panel.views if self._embeds(v, cell, outputs)]
         change = photo_change(outputs.extras.get(PROTECTED), self.lab.references(cell.subject))
-        return Scored(cell, linkage, self.lab.utility(cell.subject, outputs), change)
+        return Scored(cell, linkage, utility, change, outputs.prompts, cost_columns(outputs, embed))
 
     # ---- a condition ------------------------------------------------------------------------------------------------
 
@@ -195,33 +149,46 @@ class Scoring:
         cells: dict[str, list[Scored]] = {}
         for cell in condition.cells:
             cells.setdefault(cell.subject.name, []).append(self.scored(cell, linked))
-        group = Group(condition.defense.name, condition.strength, condition.white_box, cells, condition.missing)
+        group = Group(
+            condition.defense.name,
+            condition.strength,
+            condition.white_box,
+            cells,
+            condition.missing,
+            self._judges(condition),
+        )
         lost = self.lost(condition) if linked else {}
-        for linker in self.adaptive.values() if linked else ():
+        for linker in self.panel.adaptive.values() if linked else ():
             if linker.name not in lost:
                 self._attack_adaptively(linker, group)
         return group
 
+    def _judges(self, condition: Condition) -> tuple[str, ...]:
+        """Networks whose features the defense, or the base's training, optimized."""
+        return tuple(dict.fromkeys((*condition.judges, *self.lab.base.recipe.judges)))
+
     @cached_property
     def groups(self) -> dict[str, Group]:
         """All conditions by label."""
-        return {condition.label: self.group(condition) for condition in self.conditions}
+        return {c.label: self._anchor(c) if c.defense.anchor else self.group(c) for c in self.conditions}
 
     def tables(self, condition: Condition) -> Path:
         """Folder with the condition's rows of each of TABLES."""
 
         def compute(out: Path) -> None:
-            group = self._anchor_groups[condition.label] if condition.defense.anchor else self.group(condition)
-            anchors = {c.defense.name: self.group(c, linked=False) for c in self._anchors if c.cells}
+            group = self._anchor(condition) if condition.defense.anchor else self.group(condition)
+            anchors = {c.defense.name: self._anchor(c, linked=False) for c in self._anchors if c.cells}
             rows = summarize_group(group, self.attackers, self.able, anchors, self._real)
             write_table(out / table_file("summary"), make_table("summary", rows))
+            by_group = demographic_rows(group, self.attackers, self.able, self._traits)
+            write_table(out / table_file("demographics"), make_table("demographics", by_group))
             parts = [self._rows(scored, group) for several in group.cells.values() for scored in several]
             for name in ("cells", "images", "probes"):
                 write_table(out / table_file(name), make_table(name, [row for part in parts for row in part[name]]))
 
         if self.lost(condition):  # once more here: they may have failed in another process
             for cell in condition.cells:
-                for view in self.views:
+                for view in self.panel.views:
                     self._embeds(view, cell)
         return self.lab.store.fetch("score", self._key(condition, self.lost(condition), self.able), compute)
 
@@ -240,7 +207,7 @@ class Scoring:
 
     def calibration(self) -> Path:
         """Folder with the plain attackers' thresholds."""
-        attackers = {name: prints for name, prints in self._fingerprints.items() if parse(name) is None}
+        attackers = {name: prints for name, prints in self.panel.fingerprints.items() if parse(name) is None}
         key = {"gallery": self.lab.data.gallery, "attackers": attackers, "code": {**CODE, "embed": STAGES["embed"]}}
 
         def compute(out: Path) -> None:
@@ -253,7 +220,15 @@ class Scoring:
         """Folder with what is doubtful about the photos and the systems (results/findings.py), found before any training."""
 
         def compute(out: Path) -> None:
-            found = all_findings(self.lab, self.subjects, self.systems)
+            found = all_findings(
+                self.lab.data,
+                self.subjects,
+                self.panel.systems,
+                self.lab.embed_photos,
+                self.lab.detector,
+                self.lab.base,
+            )
+            found = in_order([*found, *absent_findings(dict(self.absent), len(self.attackers))])
             write_table(out / table_file("premise"), make_table("premise", [finding.row for finding in found]))
 
         return self.lab.store.fetch("premise", self._premise_key, compute)
@@ -266,7 +241,7 @@ class Scoring:
 
     @cached_property
     def _premise_key(self) -> dict[str, Any]:
-        systems = self._attackers.systems
+        systems = self.panel.attackers.systems
         return {
             "data": self.lab.data.fingerprint,
             "skipped": [[skipped.name, skipped.reason] for skipped in self.lab.data.skipped],
@@ -274,6 +249,7 @@ class Scoring:
             "attackers": {name: [a.fingerprint(), list(a.trained_on_datasets)] for name, a in systems.items()},
             "base": [self.lab.base.name, self.lab.base.recipe.model_dump(mode="json")["trained_on"]],
             "detector": self.lab.detector.fingerprint(),
+            "absent": dict(self.absent),
             "code": [PREMISE_CODE, STAGES["embed"]],
         }
 
@@ -285,9 +261,12 @@ class Scoring:
             "subjects": [[s.label, *(photo.digest for photo in s.references)] for s in self.subjects],
             "missing": condition.missing,
             "white_box": condition.white_box,
+            "judges": self._judges(condition),
+            "attributes": self.lab.attributes_by,
+            "traits": {subject.label: dict(subject.traits) for subject in self.subjects},
             "able": able,
-            "attackers": {name: prints for name, prints in self._fingerprints.items() if name not in lost},
-            "many_seeds": self._many_seeds,
+            "attackers": {name: prints for name, prints in self.panel.fingerprints.items() if name not in lost},
+            "many_seeds": self.many_seeds,
             "dataset": self.lab.data.name,
             "gallery": self.lab.data.gallery,
             "base": [self.lab.base.name, self.lab.base.fingerprint],
@@ -299,21 +278,12 @@ class Scoring:
 
     def cell_digest(self, cell: Cell) -> str:
         """Identifies the cell's images."""
-        if cell.name not in self._digests:
-            self._digests[cell.name] = digest(self.lab.image_key(cell))
-        return self._digests[cell.name]
-
-    @cached_property
-    def _digests(self) -> dict[str, str]:
-        return {}
+        if cell.name not in self.digests:
+            self.digests[cell.name] = digest(self.lab.image_key(cell))
+        return self.digests[cell.name]
 
     def _cell_key(self, cell: Cell) -> list[Any]:
         return [cell.subject.name, cell.seed, self.cell_digest(cell)]
-
-    @cached_property
-    def _fingerprints(self) -> dict[str, list[str]]:
-        """What each attacker's scores depend on besides the photos and the images, by name."""
-        return {name: [view.fingerprint() for view in views] for name, views in self._views.items()}
 
     @cached_property
     def _anchor_keys(self) -> dict[str, list[list[Any]]]:
@@ -333,7 +303,7 @@ class Scoring:
         names = [name for name in self.attackers if name not in lost] or list(self.attackers)
 
         def compute(out: Path) -> None:
-            found = able_attackers(self._anchor_groups.values(), names)
+            found = able_attackers([self._anchor(condition) for condition in self._anchors], names)
             (out / ABLE).write_text(json.dumps(found), encoding="utf-8")
 
         if not any(self._anchor_keys.values()):
@@ -343,20 +313,30 @@ class Scoring:
     def _able_key(self, names: Sequence[str]) -> dict[str, Any]:
         return {
             "anchors": self._anchor_keys,
-            "attackers": {name: self._fingerprints[name] for name in names},
+            "attackers": {name: self.panel.fingerprints[name] for name in names},
             "gallery": self.lab.data.gallery,
             "base": [self.lab.base.name, self.lab.base.fingerprint],
             "code": {**CODE, "embed": STAGES["embed"]},
         }
 
-    @cached_property
-    def _anchor_groups(self) -> dict[str, Group]:
-        """The undefended and the un-personalized condition as every attacker sees them."""
-        return {condition.label: self.group(condition) for condition in self._anchors}
+    def _anchor(self, condition: Condition, linked: bool = True) -> Group:
+        """The undefended or the un-personalized condition, which all others need: its cells are read once.
+
+        One that was linked serves where its utility is enough.
+        """
+        for known in (True, linked):
+            if (condition.label, known) in self._anchors_read:
+                return self._anchors_read[condition.label, known]
+        return self._anchors_read.setdefault((condition.label, linked), self.group(condition, linked))
 
     @cached_property
-    def _many_seeds(self) -> bool:
-        return len({cell.seed for condition in self.conditions for cell in condition.cells}) > 1
+    def _anchors_read(self) -> dict[tuple[str, bool], Group]:
+        return {}
+
+    @cached_property
+    def _traits(self) -> dict[str, dict[str, str]]:
+        """Of the subjects, by name."""
+        return {subject.name: self.lab.traits(subject) for subject in self.subjects}
 
     @cached_property
     def _real(self) -> np.ndarray:
@@ -371,40 +351,41 @@ class Scoring:
         for several in group.cells.values():
             for one in several:
                 by_seed.setdefault(one.cell.seed, []).append(one)
+        found: list[tuple[Scored, Linkage]] = []
         try:
-            found = [(one, seen) for part in by_seed.values() for one, seen in self._attack(linker, part)]
+            for part in by_seed.values():
+                found += zip(part, linker.attack([self._posts(linker, one.cell) for one in part]), strict=True)
         except UserError as error:
             log.error("%s has no figures for %s: %s", linker.name, group.label, error)
             return
         for one, seen in found:
             one.linkage[linker.name] = seen
 
-    @staticmethod
-    def _attack(linker: AdaptiveLinker, part: Sequence[Scored]) -> Iterator[tuple[Scored, Linkage]]:
-        return zip(part, linker.attack([one.cell for one in part]), strict=True)
+    def _posts(self, linker: AdaptiveLinker, cell: Cell) -> Posts:
+        outputs = self.lab.outputs(cell)
+        return Posts(cell.subject.label, tuple(self.lab.embed(view, outputs)[0] for view in linker.views))
 
     # ---- rows -------------------------------------------------------------------------------------------------------
 
     def folder(self, cell: Cell) -> str:
         """Folder of the cell's condition among a run's images."""
-        return label(cell.defense.name, cell.strength, cell.seed if self._many_seeds else None)
+        return label(cell.defense.name, cell.strength, cell.seed if self.many_seeds else None)
 
     def _rows(self, scored: Scored, group: Group) -> dict[str, list[dict[str, Any]]]:
         """Rows of the tables of cells, images and probes for one cell."""
-        cell, lab = scored.cell, self.lab
-        outputs = lab.outputs(cell)
-        identity = cell_identity(cell, lab)
+        cell = scored.cell
+        identity = cell_identity(cell, self.lab)
         own = {key: identity[key] for key in ("cell", "subject", "defense", "strength", "seed")}
         images: list[dict[str, Any]] = []
         probes: list[dict[str, Any]] = []
-        for i, prompt in enumerate(outputs.prompts):
+        for i, prompt in enumerate(scored.prompts):
             path = Path("images", self.folder(cell), cell.subject.name, f"{i:02d}.png")
-            image = {**own, "prompt": prompt, "index": i % lab.per_prompt, "image": path.as_posix()}
-            images.append({**image, **{name: getattr(scored.utility, name)[i] for name in QUALITY}})
+            image = {**own, "prompt": prompt, "index": i % self.lab.per_prompt, "image": path.as_posix()}
+            quality = {name: getattr(scored.utility, name) for name in QUALITY}
+            images.append({**image, **{name: v[i] for name, v in quality.items() if v is not None}})
             probes += [{**image, **probe_row(name, group, seen, i)} for name, seen in scored.linkage.items()]
         change = {name: float(v.max() if name == "photo_linf" else v.mean()) for name, v in scored.change.items()}
-        costs = cost_columns(outputs, [lab.embed(v, outputs)[1] for v in self.views if self._embeds(v, cell, outputs)])
-        row = {**identity, "status": "ok", "error": "", "cached": True, **costs, **change}
+        row = {**identity, "status": "ok", "error": "", "cached": True, **scored.costs, **change}
         return {"cells": [row], "images": images, "probes": probes}
 
 
@@ -477,8 +458,3 @@ def calibration_rows(name: str, linker: Linker) -> Iterator[dict[str, Any]]:
             "source": attacker.source,
             "fingerprint": attacker.fingerprint(),
         }
-
-
-def read_rows(folder: Path, name: str) -> pd.DataFrame:
-    """One table of a folder that `Scoring.tables` or `Scoring.calibration` gave."""
-    return pd.read_parquet(folder / table_file(name))

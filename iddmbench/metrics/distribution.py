@@ -35,7 +35,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     """KID (Binkowski et al. 2018, arXiv 1801.01401): unbiased squared MMD, kernel (x.y / D + 1)^3; lower is closer.
 
     Expectation 0 for one distribution whatever n, so that small negative values occur and are not clipped. Do not
-    bootstrap it by repeating images: a pair of equal images is no pair of draws. For a spread, see `kernel_distances`.
+    bootstrap it by repeating images: a pair of equal images is no pair of draws.
 
     Args and raises: as `frechet_distance`.
     """
@@ -45,20 +45,6 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     within_a = (aa.sum() - np.trace(aa)) / (n * (n - 1))
     within_b = (bb.sum() - np.trace(bb)) / (m * (m - 1))
     return float(within_a + within_b - 2 * _kernel(a, b).mean())
-
-
-def kernel_distances(
-    a: np.ndarray, b: np.ndarray, rng: np.random.Generator, size: int = 1000, subsets: int = 100
-) -> np.ndarray:
-    """KID of random subsets drawn without replacement, as the paper reports it: mean and standard deviation of these.
-
-    Returns: float [subsets]. Raises ValueError when a set holds fewer than `size` images, and as `kernel_distance`.
-    """
-    a, b = _pair(a, b)
-    if size > min(len(a), len(b)):
-        raise ValueError(f"subsets of {size} can't be drawn from {len(a)} and {len(b)} images")
-    draws = ((rng.choice(len(a), size, False), rng.choice(len(b), size, False)) for _ in range(subsets))
-    return np.array([kernel_distance(a[i], b[j]) for i, j in draws])
 
 
 def _covariance_root(x: np.ndarray) -> np.ndarray:

@@ -67,5 +67,6 @@ def checked(groups: Groups, ndim: int | None = None) -> list[np.ndarray]:
 
 
 def check_level(level: float) -> None:
+    """Raises ValueError for a coverage outside (0, 1)."""
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")

@@ -50,23 +50,6 @@ def pooled_scores(scores: np.ndarray, acquired: np.ndarray, posts: int) -> tuple
     return sums / np.maximum(counts, 1)[:, None], counts > 0
 
 
-def any_hit(hits: np.ndarray, posts: int) -> np.ndarray:
-    """The linker who needs one leak: probability that at least one of a feed's N posts is linked.
-
-    Args:
-        hits: bool or float [P] in [0, 1], per-post hits under a policy that gives every post a value.
-
-    Returns: float [P // N], 1 - product of (1 - hit). Never falls with N; higher is more leakage. Under the "chance"
-        policy N guesses count as independent.
-
-    Raises ValueError for hits outside [0, 1] or NaN, and for fewer than N posts.
-    """
-    values = np.asarray(hits, dtype=np.float64)
-    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
-        raise ValueError("hits must be a vector of values in [0, 1]; choose a policy for posts without a face")
-    return 1 - np.prod(1 - _feeds(values, posts), axis=1)
-
-
 def _feeds(rows: np.ndarray, posts: int) -> np.ndarray:
     """[P, ...] -> [P // N, N, ...]; a remainder is dropped."""
     if not 1 <= posts <= len(rows):

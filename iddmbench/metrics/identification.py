@@ -93,37 +93,9 @@ def rank_k_hit(ranks: np.ndarray, k: int = 1) -> np.ndarray:
     return np.asarray(ranks) <= k
 
 
-def r_u(hits: np.ndarray) -> float:
-    """R1-U or R5-U, the untargeted rank-k *protection* rate: 1 - mean hit; in [0, 1], higher is more private.
-
-    Some papers print the hit rate under this name; report both, named.
-    """
-    return float(1 - np.mean(hits))
-
-
-def template_cosine(probes: np.ndarray, enrolment: np.ndarray) -> np.ndarray:
-    """float [P]: cosine of each probe [P, D] with the mean of one person's unit enrolment vectors [E, D]."""
-    return _unit(probes) @ _unit(_unit(enrolment).mean(0, keepdims=True))[0]
-
-
-def ism(probes: np.ndarray, enrolment: np.ndarray) -> float:
-    """Identity score matching (Anti-DreamBooth, arXiv 2303.15433, section 5.1): mean `template_cosine`.
-
-    Pass only probes in which a face was found. In [-1, 1], on the recognition system's own scale; higher: more leakage.
-    """
-    return float(template_cosine(probes, enrolment).mean())
-
-
 def chance_level(identities: int, k: int = 1) -> float:
     """Rank-k hit rate of a guess among that many enrolled identities: k / I, at most 1."""
     return min(k / identities, 1.0)
-
-
-def chance_corrected(accuracy: float, chance: float) -> float:
-    """(a - c) / (1 - c): 1 for always, 0 for chance, below 0 for worse than chance."""
-    if not 0 <= chance < 1:
-        raise ValueError(f"chance must lie in [0, 1), got {chance}")
-    return (accuracy - chance) / (1 - chance)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

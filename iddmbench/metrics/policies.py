@@ -47,29 +47,6 @@ def hits_under(policy: Policy, hits: np.ndarray, acquired: np.ndarray, chance: f
     return np.where(acquired, values, lost)
 
 
-def protection_under(policy: Policy, hits: np.ndarray, acquired: np.ndarray, chance: float) -> np.ndarray:
-    """1 - `hits_under`: per-probe protection, higher is more private."""
-    return 1 - hits_under(policy, hits, acquired, chance)
-
-
-def hit_rates(hits: np.ndarray, acquired: np.ndarray, chance: float) -> dict[Policy, float]:
-    """Mean hit under each policy, in [0, 1]; "acquired" is NaN when no probe has a face.
-
-    Raises ValueError for no probes and as `hits_under` does.
-    """
-    if not np.size(acquired):
-        raise ValueError("no probes")
-    values = {policy: hits_under(policy, hits, acquired, chance) for policy in POLICIES}
-    return {policy: float(np.nanmean(v)) if not np.isnan(v).all() else math.nan for policy, v in values.items()}
-
-
-def fta(acquired: np.ndarray) -> float:
-    """Failure-to-acquire rate: share of probes without a face, in [0, 1]. Raises ValueError for no probes."""
-    if not np.size(acquired):
-        raise ValueError("no probes")
-    return float(1 - np.mean(np.asarray(acquired, dtype=bool)))
-
-
 def most_pessimistic_policy(protection: Mapping[Policy, float]) -> Policy:
     """The policy under which the protection rate is lowest; undefined (NaN) ones are passed over, ties go to the first.
 

@@ -12,7 +12,7 @@ class Component:
     """One utility measure, to be read between two anchors.
 
     Attributes:
-        name: what is measured, with the extractor or attacker it was measured with ("KID (EfficientNet-Lite0)").
+        name: what is measured, with the extractor or attacker it was measured with ("KID (EfficientNet-Lite2)").
         value: the defended model's.
         floor: the value that is worth nothing (for example the un-personalized model's closeness, or a detection rate of 0).
         reference: the undefended personalized model's.

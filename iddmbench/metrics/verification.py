@@ -62,24 +62,6 @@ def threshold_at_far(impostors: np.ndarray, far: float) -> Threshold:
     return Threshold(value, far, float((scores >= value).mean()), scores.size)
 
 
-def matches(scores: np.ndarray, threshold: float) -> np.ndarray:
-    """bool, of the scores' shape: which comparisons match."""
-    return _scores(scores, "") >= threshold
-
-
-def match_rate(scores: np.ndarray, threshold: float) -> float:
-    """Share of comparisons that match, in [0, 1]; of outputs against their own subject, higher is more leakage."""
-    return float(matches(scores, threshold).mean())
-
-
-def psr(scores: np.ndarray, threshold: float) -> float:
-    """Dodging protection success rate: 1 - match rate against the subject's own enrolment; higher is more private.
-
-    Not the impersonation rate that other papers call PSR (matched to a chosen other person).
-    """
-    return 1 - match_rate(scores, threshold)
-
-
 @dataclass(frozen=True)
 class Roc:
     """Empirical operating points, one per distinct score and one that accepts nothing; by falling threshold.
@@ -151,48 +133,6 @@ def d_prime(genuine: np.ndarray, impostors: np.ndarray) -> float:
         raise ValueError("d' needs two scores of each kind")
     spread = math.sqrt((genuine.var(ddof=1) + impostors.var(ddof=1)) / 2)
     return float((genuine.mean() - impostors.mean()) / spread) if spread > 0 else math.nan
-
-
-def tar_at_far(genuine: np.ndarray, impostors: np.ndarray, far: float) -> float:
-    """Share of genuine pairs that match at `threshold_at_far(impostors, far)`; higher is more leakage. Raises as it."""
-    return match_rate(genuine, threshold_at_far(impostors, far).value)
-
-
-@dataclass(frozen=True)
-class OpenSet:
-    """Open-set identification at one threshold.
-
-    Attributes:
-        fnir: share of probes of enrolled people that were not identified; higher is more private.
-        fpir: share of probes of people not enrolled that returned somebody.
-        threshold: the score from which a candidate is returned.
-    """
-
-    fnir: float
-    fpir: float
-    threshold: float
-
-
-def fnir_at_fpir(mated: np.ndarray, ranks: np.ndarray, nonmated: np.ndarray, fpir: float, max_rank: int = 1) -> OpenSet:
-    """False-negative identification rate (ISO/IEC 19795-1; Grother et al., NIST IR 8271).
-
-    A probe of an enrolled person is missed when that person's score is below the threshold or behind `max_rank` others.
-
-    Args:
-        mated: [P] score of each enrolled probe against its own identity.
-        ranks: int [P] closed-set rank of that identity, 1 the best.
-        nonmated: [Q] best score over the gallery of each probe whose identity is not enrolled; sets the threshold as in
-            `threshold_at_far`.
-        fpir: in (0, 1), at least 3 / Q.
-
-    Raises UserError when Q probes can't resolve `fpir`, ValueError for other misuse.
-    """
-    mated = _scores(mated, "mated")
-    if mated.shape != np.shape(ranks):
-        raise ValueError(f"mated {mated.shape} and ranks {np.shape(ranks)} do not fit together")
-    point = threshold_at_far(nonmated, fpir)
-    found = (mated >= point.value) & (np.asarray(ranks) <= max_rank)
-    return OpenSet(float(1 - found.mean()), point.achieved, point.value)
 
 
 def _scores(values: np.ndarray, kind: str) -> np.ndarray:

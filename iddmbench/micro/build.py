@@ -47,15 +47,14 @@ def assemble(
 def train_base(
     out: Path,
     work: Path,
-    vae_minutes: float,
-    unet_minutes: float,
+    vae_steps: int,
+    unet_steps: int,
     seed: int = 0,
     domain: Domain | None = None,
     faces: Path | None = None,
-    max_steps: int = 1_000_000,
     log: Callable[[str], None] = print,
 ) -> None:
-    """Train both stages within the given times and write the model to `out`; checkpoints in `work` let it resume.
+    """Train both stages for the given steps and write the model to `out`; checkpoints in `work` let it resume.
 
     Raises UserError when the training photos of `domain` (by default the gray base's) are not there.
     """
@@ -66,12 +65,11 @@ def train_base(
     vae = train_vae(
         [original.square for original in originals],
         work,
-        vae_minutes,
+        vae_steps,
         seed,
         log,
         domain.wide,
         domain.blended,
-        max_steps=max_steps,
         start=start.vae if start else None,
     )
     save_tokenizer(work / "tokenizer", domain.words)
@@ -83,18 +81,17 @@ def train_base(
         data,
         tokenizer,
         work,
-        unet_minutes,
+        unet_steps,
         seed,
         log,
-        max_steps=max_steps,
         average_decay=domain.average,
         start=(lambda u, t: start.unet(u, t, tokenizer)) if start else None,
     )
     assemble(vae, unet, text, tokenizer, data.scaling_factor, out)
-    command = f"iddmbench train-base OUT --vae-minutes {vae_minutes:g} --unet-minutes {unet_minutes:g} --seed {seed}"
+    command = f"iddmbench train-base OUT --vae-steps {vae_steps} --unet-steps {unet_steps} --seed {seed}"
     if domain.name != "micro":
         command = command.replace("OUT", f"OUT --recipe {domain.name} --faces WORK")
-    write_card(out, domain, command, steps_done(work / "vae.pt"), steps_done(work / "unet.pt"), seed)
+    write_card(out, domain, command, vae_steps, unet_steps, seed)
 
 
 def steps_done(checkpoint: Path) -> int:

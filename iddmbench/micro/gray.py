@@ -16,6 +16,7 @@ FRAME = 1.2
 RECIPE = {
     "grayscale": True,
     "trained_on": {"orl": [f"s{person}" for person in range(1, 29)]},
+    "judges": ["efficientnet_lite0"],
     # ORL's photos are 0.8 to 1.2 face boxes wide, and all of them whole: the base knows no smaller faces.
     "frame": FRAME,
     "prompts": {

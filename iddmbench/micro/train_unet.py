@@ -14,6 +14,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from iddmbench.micro.text import MAX_TOKENS, random_caption
 from iddmbench.micro.views import Views
 from iddmbench.seeds import Seeds
+from iddmbench.store.files import replacing
 
 TEXT_WIDTH = 128
 UNET = {
@@ -62,15 +63,14 @@ def train_unet(
     data: Views,
     tokenizer: CLIPTokenizer,
     folder: Path,
-    minutes: float,
+    steps: int,
     seed: int,
     log: Callable[[str], None],
     batch_size: int = 16,
-    max_steps: int = 1_000_000,
     average_decay: float = 0.9995,
     start: Callable[[UNet2DConditionModel, CLIPTextModel], None] | None = None,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Train UNet and text encoder together until the time or the steps are spent; resumes from `folder/unet.pt`.
+    """Train UNet and text encoder together for `steps` steps in all; resumes from `folder/unet.pt`.
     `start` fills the fresh networks with other weights than random ones.
 
     Velocity prediction (Salimans and Ho 2022, arXiv 2202.00512), AdamW, cosine rate from 5e-4, averaged weights.
@@ -84,20 +84,18 @@ def train_unet(
     average = {name: p.detach().clone() for name, p in modules.named_parameters()}
     optimizer = torch.optim.AdamW(modules.parameters(), lr=5e-4, betas=(0.9, 0.99), weight_decay=1e-2)
     scheduler = new_scheduler()
-    step, spent = 0, 0.0
+    step = 0
     state_file = folder / "unet.pt"
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         modules.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        average, step, spent = state["average"], state["step"], state["spent"]
-    budget = minutes * 60
-    last_save = mark = time.monotonic()
+        average, step = state["average"], state["step"]
+    last_save = time.monotonic()
     running = 0.0
-    while spent < budget and step < max_steps:
-        progress = min(1.0, max(spent / budget, step / max_steps))
+    while step < steps:
         for group in optimizer.param_groups:
-            group["lr"] = 5e-4 * min(1, (step + 1) / 200) * (0.52 + 0.48 * math.cos(math.pi * progress))
+            group["lr"] = 5e-4 * min(1, (step + 1) / 200) * (0.52 + 0.48 * math.cos(math.pi * step / steps))
         seeds = Seeds(seed).child("unet", step)
         rng, generator = seeds.numpy(), seeds.child("noise").torch()
         chosen = rng.integers(len(data.names), size=batch_size)
@@ -118,15 +116,13 @@ def train_unet(
             torch._foreach_lerp_(list(average.values()), list(modules.parameters()), 1 - decay)
         step += 1
         now = time.monotonic()
-        spent, mark = spent + now - mark, now
         running = float(loss.detach()) if step == 1 else 0.98 * running + 0.02 * float(loss.detach())
         if step % 100 == 0:
-            log(f"unet {step} {spent:.0f}s loss {running:.4f}")
-        if now - last_save > 180 or spent >= budget or step >= max_steps:
+            log(f"unet {step} loss {running:.4f}")
+        if now - last_save > 180 or step == steps:
             state = {"model": modules.state_dict(), "average": average, "optimizer": optimizer.state_dict()}
-            temporary = state_file.with_suffix(".part")
-            torch.save({**state, "step": step, "spent": spent}, temporary)
-            temporary.replace(state_file)
+            with replacing(state_file) as part:
+                torch.save({**state, "step": step}, part)
             last_save = now
     with torch.no_grad():
         for name, p in modules.named_parameters():

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from iddmbench.micro.data import SIDE, Spread, augment, to_tensor
 from iddmbench.nets.efficientnet import EfficientNetLite0
 from iddmbench.seeds import Seeds
+from iddmbench.store.files import replacing
 
 CONFIG = {
     "in_channels": 3,
@@ -57,16 +58,15 @@ def edges(x: torch.Tensor) -> torch.Tensor:
 def train_vae(
     photos: list[np.ndarray],
     folder: Path,
-    minutes: float,
+    steps: int,
     seed: int,
     log: Callable[[str], None],
     spread: Spread,
     blended: float = 0.0,
     batch_size: int = 8,
-    max_steps: int = 1_000_000,
     start: Callable[[AutoencoderKL], None] | None = None,
 ) -> AutoencoderKL:
-    """Train until the time or the steps are spent; resumes from `folder/vae.pt`; returns the averaged weights.
+    """Train for `steps` steps in all; resumes from `folder/vae.pt`; returns the averaged weights.
     `start` fills the fresh network with other weights than random ones.
 
     Loss: L1 + 0.5 * L1 of differences + 0.05 * EfficientNet feature distance + 1e-4 * KL.
@@ -79,24 +79,22 @@ def train_vae(
     average.load_state_dict(model.state_dict())
     features = EfficientNetLite0(map_size=64)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=1e-3)
-    step, spent = 0, 0.0
+    step = 0
     state_file = folder / "vae.pt"
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["spent"]
-    budget, last_save = minutes * 60, time.monotonic()
-    mark = time.monotonic()
-    while spent < budget and step < max_steps:
-        progress = max(spent / budget, step / max_steps)
+        step = state["step"]
+    last_save = time.monotonic()
+    while step < steps:
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * min(1, progress)))
-        rng = Seeds(seed).child("vae", step).numpy()
-        x = batch(photos, batch_size, rng, spread, blended).to(memory_format=torch.channels_last)
+            group["lr"] = 1e-3 * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        seeds = Seeds(seed).child("vae", step)
+        x = batch(photos, batch_size, seeds.numpy(), spread, blended).to(memory_format=torch.channels_last)
         posterior = model.encode(x).latent_dist
-        z = posterior.mean + posterior.std * torch.randn(posterior.mean.shape)
+        z = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=seeds.child("noise").torch())
         y = model.decode(z).sample
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         pixel = F.l1_loss(y, x)
@@ -113,13 +111,11 @@ def train_vae(
                 p.lerp_(q, 1 - decay)
         step += 1
         now = time.monotonic()
-        spent, mark = spent + now - mark, now
         if step % 25 == 0:
-            log(f"vae {step} {spent:.0f}s l1 {pixel:.4f} edges {sharp:.4f} deep {deep:.4f} kl {kl:.3f}")
-        if now - last_save > 120 or spent >= budget or step >= max_steps:
-            temporary = state_file.with_suffix(".part")
+            log(f"vae {step} l1 {pixel:.4f} edges {sharp:.4f} deep {deep:.4f} kl {kl:.3f}")
+        if now - last_save > 120 or step == steps:
             state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save({**state, "step": step, "spent": spent}, temporary)
-            temporary.replace(state_file)
+            with replacing(state_file) as part:
+                torch.save({**state, "step": step}, part)
             last_save = now
     return average.eval()

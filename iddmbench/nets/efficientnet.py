@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from iddmbench.errors import UserError, first_line
-from iddmbench.nets.wheel_files import wheel_file
+from iddmbench.wheel_files import wheel_file
 
 MEAN, STD = 127 / 255, 128 / 255
 """The TPU repository's for its lite models, images in [0, 1]; ImageNet's own statistics give lower confidences."""
@@ -161,7 +161,10 @@ class EfficientNetLite(nn.Module):
 
 
 class EfficientNetLite0(EfficientNetLite):
-    """EfficientNet-Lite0: what defenses and the base's training minimize a distance in."""
+    """EfficientNet-Lite0: what defenses and the base's training minimize a distance in.
+
+    It judges nothing: closeness, FID and KID are measured on Lite2, which none of them sees.
+    """
 
     def __init__(self, size: int | None = None, map_size: int = 128):
         super().__init__(0, size, map_size)

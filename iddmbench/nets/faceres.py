@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from iddmbench.errors import UserError, first_line
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.nets.tfjs import Node, TfjsGraph, read_tfjs, weight_files
-from iddmbench.nets.wheel_files import sha256
+from iddmbench.wheel_files import sha256
 
 SIZE = 224
 MEAN_BGR = (103.939, 116.779, 123.68)
@@ -97,6 +97,19 @@ class FaceRes(FaceNet):
         chance, index = self.age(hidden).softmax(1).topk(2, dim=1)
         age = (chance * (index + 1)).sum(1) / chance.sum(1)
         return Attributes(age, 1 - self.sex(hidden)[:, 0].sigmoid())
+
+    def plain_attributes(self, pixels: Tensor) -> Attributes:
+        """Age and sex as the project human reads them: no mean is subtracted, and the age is the mean over all years.
+
+        The dataset `synthetic` was made with it; everything else uses `attributes`.
+
+        Args:
+            pixels: float [N, 3, 224, 224], RGB in 0..255.
+        """
+        hidden = F.relu(self.shared(self.trunk(pixels).mean((2, 3))))
+        chance = self.age(hidden).softmax(1)
+        years = torch.arange(AGES, dtype=chance.dtype) + 0.5
+        return Attributes(chance @ years, 1 - self.sex(hidden)[:, 0].sigmoid())
 
 
 class _Layer(nn.Module):

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from iddmbench.errors import UserError, first_line
 from iddmbench.faces.align import ARCFACE_112
 from iddmbench.nets.face_net import FaceNet
-from iddmbench.nets.onnx_torch import OnnxGraph, fold_constants, read_onnx
-from iddmbench.nets.wheel_files import sha256
+from iddmbench.nets.onnx_torch import OnnxGraph
+from iddmbench.onnx_file import fold_constants, read_onnx
+from iddmbench.wheel_files import sha256
 
 SIDE = 112
 

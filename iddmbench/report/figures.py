@@ -18,7 +18,6 @@ from matplotlib.lines import Line2D
 from matplotlib.markers import CARETLEFT
 from matplotlib.ticker import FixedLocator, PercentFormatter
 
-from iddmbench.adaptive import parse
 from iddmbench.report.place_labels import place
 from iddmbench.results import selection
 from iddmbench.results.metric_info import metric
@@ -174,7 +173,8 @@ def histograms(run: RunFolder) -> Figure:
                 if column == 0:
                     axes[row, 0].set_ylabel(short(condition.title), rotation=0, ha="right", va="center")
             axes[0, column].set_title(short(attacker), fontsize=11)
-            axes[-1, column].set_xlabel("cosine similarity" if parse(attacker) is None else "its own score")
+            cosine = attacker in ("", *selection.plain(summary))
+            axes[-1, column].set_xlabel("cosine similarity" if cosine else "its own score")
         handles = [
             Line2D([], [], color=PALETTE[1], lw=6, alpha=0.6, label="to the person's own template"),
             Line2D([], [], color=PALETTE[0], lw=6, alpha=0.6, label="to the nearest other identity"),

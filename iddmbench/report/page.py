@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from iddmbench.results import selection
 from iddmbench.results.findings import from_rows, in_order
 from iddmbench.results.headline import FEW, headlines
-from iddmbench.results.metric_info import metric
+from iddmbench.results.metric_info import KEPT, metric
 from iddmbench.results.paired import comparisons
 from iddmbench.results.reproduce import command, shell
 from iddmbench.results.run_folder import (
@@ -24,7 +24,7 @@ from iddmbench.results.run_folder import (
     WORST_CASES,
     RunFolder,
 )
-from iddmbench.results.summary import Condition, Summary, per_cent, threshold_text, written
+from iddmbench.results.summary import Condition, Summary, figure_text, per_cent, threshold_text, written
 
 SHOWN = ("r1u", "psr@1e-2", "psr@1e-3")
 """Privacy figures of the main table; all others are in the full one."""
@@ -35,6 +35,7 @@ TITLES = {
     UNION: "any of them (no single attacker)",
     UNION_ADAPTIVE: "any, adaptive too (no single attacker)",
 }
+GROUP_SHOWN = ("r1u", "psr@1e-2", "face_detection_rate", *KEPT)
 POLICIES = ("acquired", "miss", "chance", "headline")
 MANY, COLUMNS, MOST = 60, 24, 4000
 MOST_DOUBTS = 40
@@ -88,6 +89,7 @@ def report(run: RunFolder, drawings: Drawings) -> str:
         compared=compared_table(summary),
         policies=policy_table(summary),
         subjects=subject_table(summary),
+        demographics=demographic_table(summary),
         calibration=calibration_table(run),
         everything=full_table(summary) if len(run.summary) <= MOST else None,
         glossary=[metric(name) for kind in ("privacy", "utility") for name in summary.metrics(kind)],
@@ -179,7 +181,12 @@ def _signed(share: float) -> str:
 def utility_table(summary: Summary) -> Table:
     # The index first, its components after it.
     names = sorted(summary.metrics("utility"), key=lambda name: name != "utility_index")
-    rows = [[c.title, *(written(n, summary.get(c, n)) for n in names)] for c in summary.conditions]
+
+    def shown(condition: Condition, name: str) -> str:
+        text = written(name, summary.get(condition, name))
+        return f"{text} (white-box, not in the index)" if summary.knows_judge(condition, name) else text
+
+    rows = [[c.title, *(shown(c, n) for n in names)] for c in summary.conditions]
     return Table(["Condition", *(_arrow(n) for n in names)], rows)
 
 
@@ -222,6 +229,26 @@ def subject_table(summary: Summary) -> Table:
         rows.append([subject, *(_linked(part, a) for part in parts for a in attackers)])
     groups = [("", 1), *((c.title, len(attackers)) for c in conditions)]
     return Table(["Subject", *attackers * len(conditions)], rows, groups if attackers else [])
+
+
+def demographic_table(summary: Summary) -> Table:
+    """Condition x group: people, R1-U against the strongest attacker of the group, faces found, kept age and sex."""
+    frame = summary.run.demographics
+    judge = WORST_CASE_ADAPTIVE if WORST_CASE_ADAPTIVE in selection.judges(summary) else WORST_CASE
+    names = [name for name in GROUP_SHOWN if name in set(frame["metric"])]
+    rows = []
+    for condition in summary.conditions:
+        own = condition.rows(frame)
+        for (trait, group), part in own.groupby(["trait", "group"], sort=False):
+            cells, by = [], ""
+            for name in names:
+                attacker = judge if metric(name).kind == "privacy" else ""
+                found = part[(part["metric"] == name) & (part["attacker"] == attacker)].to_dict("records")
+                cells.append(figure_text(name, *(found[0][k] for k in ("value", "low", "high"))) if found else "–")
+                by = by or (found[0]["by"] if found else "")
+            people = str(part["subjects"].max())
+            rows.append([condition.title, str(trait), str(group), people, by or "–", *cells])
+    return Table(["Condition", "By", "Group", "People", "Strongest attacker", *map(_arrow, names)], rows)
 
 
 def calibration_table(run: RunFolder) -> Table:
@@ -313,6 +340,7 @@ def _attacker(summary: Summary, condition: Condition, attacker: str) -> str:
         return TITLES[attacker] + (f": {by}" if by else "")
     notes = ["white-box"] if summary.white_box(condition, attacker) else []
     notes += [] if attacker in summary.able else ["says nothing: does not link the undefended model"]
+    notes += [] if selection.about_faces(attacker) else ["looks past the face: in no worst case"]
     return f"{attacker} ({', '.join(notes)})" if notes else attacker
 
 

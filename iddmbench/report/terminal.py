@@ -9,13 +9,15 @@ from rich.table import Table
 
 from iddmbench.results import selection
 from iddmbench.results.headline import headlines
-from iddmbench.results.metric_info import metric
+from iddmbench.results.metric_info import CLOSENESS, KEPT_UNMEASURED, metric
 from iddmbench.results.run_folder import FIGURES, REPORT, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
-from iddmbench.results.summary import Condition, Summary, threshold_text, written
+from iddmbench.results.summary import Condition, Summary, figure_text, threshold_text, written
 
 SHOWN = ("r1u", "psr@1e-2")
 JUDGES = {WORST_CASE: "strongest", WORST_CASE_ADAPTIVE: "adaptive"}
 THRESHOLD = "psr@1e-2"
+FEWEST = 3
+"""People in a group from which on the terminal shows it."""
 WIDE = 110
 """Columns of a terminal from which on the error of the thresholds has a column of its own; the report always has it."""
 
@@ -53,20 +55,44 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
         console.print(f"Single attackers ({', '.join(summary.attackers)}): see the report", markup=False, style="dim")
     if any(summary.white_box(c, summary.strongest(c, a) or a) for c in summary.conditions for a in _judges(summary)):
         console.print("* white-box: the defense optimized against this attacker", style="dim")
+    if any(summary.knows_judge(c, CLOSENESS) for c in summary.conditions):
+        console.print("utility index: without closeness where the defense optimized its judge", style="dim")
     if any(a in summary.attackers and a not in summary.able for a in _judges(summary)):
         console.print("? says nothing: it does not link the undefended model", style="dim")
     if WORST_CASE_ADAPTIVE in _judges(summary):
         console.print("adaptive: the strongest of all, those that prepare for the defense included", style="dim")
     if by_threshold:
         console.print("by threshold: PSR when the people that set the threshold are resampled", style="dim")
-    for sentence in headlines(summary):
+    for sentence in [*headlines(summary), *group_lines(summary)]:
         console.print(sentence, markup=False, highlight=False)
+    for note in run.config.get("notes", []):
+        if str(note).startswith(KEPT_UNMEASURED):
+            console.print(str(note), markup=False, highlight=False, style="dim")
     if not paths:
         return
     console.print()
     # Paths are for copying: no wrapping, no colours.
     for title, path in (("Report", run.path / REPORT), ("Curve ", run.path / FIGURES / "tradeoff.png")):
         console.print(f"{title}  {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def group_lines(summary: Summary) -> list[str]:
+    """Images not linked by the strongest attacker by sex, age and skin tone, of each defense at its highest strength; of traits
+    that split the people into two groups or more of at least FEWEST. The report has all groups."""
+    lines = []
+    frame = summary.run.demographics
+    frame = frame[(frame["metric"] == SHOWN[0]) & (frame["attacker"] == WORST_CASE)]
+    for condition in (summary.curve(defense)[-1] for defense in summary.defenses):
+        for trait, part in condition.rows(frame).groupby("trait", sort=False):
+            groups = part[part["subjects"] >= FEWEST].to_dict("records")
+            if len(groups) < 2:
+                continue
+            texts = [
+                f"{row['group']} {figure_text(SHOWN[0], row['value'], row['low'], row['high'])} of {row['subjects']} people"
+                for row in groups
+            ]
+            lines.append(f"{condition.title}, {metric(SHOWN[0]).title} by {trait}: {'; '.join(texts)}.")
+    return lines
 
 
 def _has_thresholds(summary: Summary) -> bool:

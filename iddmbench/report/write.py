@@ -10,6 +10,7 @@ from iddmbench.report.contact_sheet import contact_sheet
 from iddmbench.report.figures import histograms, render, tradeoff
 from iddmbench.report.page import Drawings, report
 from iddmbench.results.run_folder import FIGURES, REPORT, RunFolder
+from iddmbench.store.files import write_bytes
 
 
 def write_outputs(path: Path | str) -> RunFolder:
@@ -23,7 +24,7 @@ def write_outputs(path: Path | str) -> RunFolder:
     scores = save(histograms(run), run.path / FIGURES, "histograms")
     sheet = save_sheet(run, run.path / FIGURES, "contact_sheet").read_bytes()
     html = report(run, Drawings(curve["svg"], scores["svg"], sheet))
-    write(run.path / REPORT, html.encode())
+    write_bytes(run.path / REPORT, html.encode())
     return run
 
 
@@ -39,7 +40,7 @@ def save(figure: Figure, folder: Path, name: str, formats: Iterable[str] = ("png
     folder.mkdir(parents=True, exist_ok=True)
     contents = {kind: render(figure, kind) for kind in formats}
     for kind, content in contents.items():
-        write(folder / f"{name}.{kind}", content)
+        write_bytes(folder / f"{name}.{kind}", content)
     return contents
 
 
@@ -48,12 +49,5 @@ def save_sheet(run: RunFolder, folder: Path, name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     stream = io.BytesIO()
     contact_sheet(run).save(stream, format="PNG")
-    write(folder / f"{name}.png", stream.getvalue())
+    write_bytes(folder / f"{name}.png", stream.getvalue())
     return folder / f"{name}.png"
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)

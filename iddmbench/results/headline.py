@@ -2,8 +2,9 @@
 
 import math
 
-from iddmbench.adaptive import links_people, parse
+from iddmbench.adaptive import about_faces, links_people, parse
 from iddmbench.results import selection
+from iddmbench.results.findings import read_findings
 from iddmbench.results.paired import Comparison, adjusted, against_undefended, compare, comparisons
 from iddmbench.results.run_folder import UNION, UNION_ADAPTIVE, WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER
 from iddmbench.results.summary import (
@@ -44,8 +45,10 @@ def headlines(summary: Summary) -> list[str]:
         sentences += _compared(summary)
         sentences += _transfer(summary)
         sentences += _union(summary, generic)
+        sentences += _past_the_face(summary, undefended)
         for defense in summary.defenses:
             sentences += _utility(summary, summary.curve(defense)[-1])
+    sentences += [f"{finding.text}." for finding in read_findings(summary.run.path) if finding.kind == "absent"]
     sentences += _unable(summary, undefended)
     sentences += _wide(summary)
     if not sentences:
@@ -132,7 +135,8 @@ def _transfer(summary: Summary) -> list[str]:
 def _union(summary: Summary, generic: Condition | None) -> list[str]:
     sentences = []
     for judge in (name for name in selection.beside(summary) if name in (UNION, UNION_ADAPTIVE)):
-        who = [n for n in summary.able if parse(n) is None or (judge == UNION_ADAPTIVE and links_people(n))]
+        who = [n for n in summary.able if about_faces(n)]
+        who = [n for n in who if parse(n) is None or (judge == UNION_ADAPTIVE and links_people(n))]
         floor = summary.get(generic, "rank1_hit", judge) if generic else None
         for defense in summary.defenses:
             condition = summary.curve(defense)[-1]
@@ -142,6 +146,22 @@ def _union(summary: Summary, generic: Condition | None) -> list[str]:
                 if floor:
                     text += f"; without personalization {_share(floor)}, by lucky guesses"
                 sentences.append(f"{text}.")
+    return sentences
+
+
+def _past_the_face(summary: Summary, undefended: Condition | None) -> list[str]:
+    """What is linked by what surrounds the face: beside the worst cases, which are about faces."""
+    sentences = []
+    for name in (n for n in summary.able if parse(n) is None and not about_faces(n)):
+        before = summary.get(undefended, "rank1_hit", name) if undefended else None
+        parts = [f"undefended {_share(before)}"] if before else []
+        for condition in (summary.curve(defense)[-1] for defense in summary.defenses):
+            if after := summary.get(condition, "rank1_hit", name):
+                parts.append(f"with {condition.title} {_share(after)}{_interval(after, ', ')}")
+        if parts:
+            sentences.append(
+                f"Linked at rank 1 without the inner face, by {name}: {'; '.join(parts)}. It is in no worst case."
+            )
     return sentences
 
 

@@ -3,6 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
+JUDGE = "efficientnet_lite2"
+"""The network whose features closeness, FID and KID are measured in. Held out: no shipped defense or base optimizes it."""
+FID, KID, CLOSENESS = f"fid_{JUDGE}", f"kid_{JUDGE}", f"closeness_{JUDGE}"
+JUDGED = (FID, KID, CLOSENESS)
+KEPT = ("kept_age", "kept_sex")
+KEPT_UNMEASURED = "kept age and sex are not measured"
+"""How the note of a run begins that says why."""
+INDEX_WITH_KEPT = "utility_index_with_age_sex"
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -65,19 +74,21 @@ METRICS = (
     Metric("face_detection_rate", "Faces found", "utility", "higher", True, "images in which a face is found"),
     Metric("ser_fiq", "SER-FIQ", "utility", "higher", False, "face image quality, by the stability of embeddings"),
     Metric("brisque", "BRISQUE", "utility", "lower", False, "distortion without a reference image"),
-    Metric("fid_efficientnet_lite0", "FID (EfficientNet-Lite0)", "utility", "lower", False, "distance to the photos"),
+    Metric(FID, "FID (EfficientNet-Lite2)", "utility", "lower", False, "distance to the photos"),
+    Metric(KID, "KID (EfficientNet-Lite2)", "utility", "lower", False, "unbiased distance to them"),
     Metric(
-        "kid_efficientnet_lite0", "KID (EfficientNet-Lite0)", "utility", "lower", False, "unbiased distance to them"
-    ),
-    Metric(
-        "closeness_efficientnet_lite0",
-        "Closeness (EfficientNet-Lite0)",
+        CLOSENESS,
+        "Closeness (EfficientNet-Lite2)",
         "utility",
         "higher",
         False,
         "mean cosine of features of outputs and references",
     ),
     Metric("adherence", "Prompt adherence", "utility", "higher", True, "images that show what the prompt asks for"),
+    Metric(
+        "kept_age", "Kept age", "utility", "higher", True, "images whose age reads within 5 years of the references'"
+    ),
+    Metric("kept_sex", "Kept sex", "utility", "higher", True, "images whose sex reads as the references' does"),
     Metric(
         "photo_linf", "Photo change", "utility", "lower", False, "largest change of a reference photo, of 255 levels"
     ),
@@ -90,6 +101,14 @@ METRICS = (
         "higher",
         False,
         "geometric mean of the components, from a floor (0) to undefended (1)",
+    ),
+    Metric(
+        INDEX_WITH_KEPT,
+        "Index with age and sex",
+        "utility",
+        "higher",
+        False,
+        "as the utility index, with kept age and kept sex among its components",
     ),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}

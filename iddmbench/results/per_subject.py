@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from iddmbench.results.metric_info import CLOSENESS
 from iddmbench.results.summary import Condition, Summary
 
 Rows = pd.DataFrame
@@ -28,8 +29,10 @@ IMAGES = {
     "face_detection_rate": "detected",
     "ser_fiq": "ser_fiq",
     "brisque": "brisque",
-    "closeness_efficientnet_lite0": "closeness",
+    CLOSENESS: "closeness",
     "adherence": "adherence",
+    "kept_age": "kept_age",
+    "kept_sex": "kept_sex",
 }
 """Columns of `images`."""
 CELLS = ("photo_linf", "photo_psnr", "photo_ssim")

@@ -7,6 +7,7 @@ cells.parquet                      one row per cell: subject x defense x strengt
 probes.parquet                     one row per generated image x attacker
 images.parquet                     one row per generated image
 calibration.parquet                one row per attacker x false accept rate
+demographics.parquet               protection by sex, age and skin tone: one row per condition x group x figure
 summary.parquet                    every figure with its interval; written last, so its presence means "finished"
 images/, references/, enrolment/, extras/    PNG files
 figures/, report.html              made from the above
@@ -27,7 +28,7 @@ from PIL import Image
 
 from iddmbench.errors import UserError, first_line
 
-SCHEMA = 4
+SCHEMA = 5
 CONFIG, ENVIRONMENT, FAILURES, REPORT = "config.json", "environment.json", "failures.txt", "report.html"
 EVALUATION = "evaluate"
 """The `kind` in the config of a folder that `iddmbench evaluate` wrote; a run's has none."""
@@ -92,7 +93,8 @@ TABLES: dict[str, dict[str, type]] = {
         "match_1e-3": bool,
     },
     "images": IMAGE_COLUMNS
-    | {"detected": bool, "ser_fiq": float, "brisque": float, "closeness": float, "adherence": float},
+    | {"detected": bool, "ser_fiq": float, "brisque": float, "closeness": float, "adherence": float}
+    | {"kept_age": float, "kept_sex": float},
     "calibration": {
         "attacker": str,
         "far": float,
@@ -107,6 +109,21 @@ TABLES: dict[str, dict[str, type]] = {
         "threshold_high": float,
     },
     "premise": {"kind": str, "severity": str, "subject": str, "photo": str, "attacker": str, "text": str},
+    "demographics": {
+        "defense": str,
+        "strength": float,
+        "trait": str,
+        "group": str,
+        "attacker": str,
+        "threat": str,
+        "metric": str,
+        "value": float,
+        "low": float,
+        "high": float,
+        "images": int,
+        "subjects": int,
+        "by": str,
+    },
     "summary": {
         "defense": str,
         "strength": float,
@@ -134,6 +151,11 @@ two are about the people that the threshold was calibrated on. In `calibration` 
 def table_file(name: str) -> str:
     """File name of a table ("cells" -> "cells.parquet")."""
     return f"{name}.parquet"
+
+
+def read_rows(folder: Path, name: str) -> pd.DataFrame:
+    """One table of a folder that holds it, a run's or a stage's."""
+    return pd.read_parquet(folder / table_file(name))
 
 
 def make_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -218,6 +240,10 @@ class RunFolder:
     @cached_property
     def premise(self) -> pd.DataFrame:
         return self._table("premise")
+
+    @cached_property
+    def demographics(self) -> pd.DataFrame:
+        return self._table("demographics")
 
     @cached_property
     def summary(self) -> pd.DataFrame:

@@ -124,6 +124,16 @@ class Summary:
         """Did the defense optimize against this attacker?"""
         return self._threats.get((condition, attacker)) in (WHITE_BOX, ADAPTIVE_WHITE_BOX)
 
+    def knows_judge(self, condition: Condition, name: str) -> bool:
+        """Did the defense, or the base's training, optimize the features that this utility figure is measured in?"""
+        return (condition, name) in self._known_judges
+
+    @cached_property
+    def _known_judges(self) -> set[tuple[Condition, str]]:
+        rows = self.run.summary
+        rows = rows[(rows["attacker"] == "") & (rows["threat"] == WHITE_BOX)]
+        return {(_condition(row), str(row["metric"])) for row in rows.to_dict("records")}
+
     @cached_property
     def able(self) -> list[str]:
         """The attackers that link the undefended model (`iddmbench.results.ability`); all where that was not run. Of the others

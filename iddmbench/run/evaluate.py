@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 
 from iddmbench import __version__
-from iddmbench.adaptive import parse, roots
-from iddmbench.attacker import ATTACKERS, Attacker, build_attacker
+from iddmbench.adaptive import parse
+from iddmbench.attacker import ATTACKERS, Attacker
 from iddmbench.cells.given import GivenStages, UnknownBase, stack
 from iddmbench.cells.imported import ImportedStages
 from iddmbench.cells.stages import Cell
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
-from iddmbench.guards import errors_of
+from iddmbench.linking.absent import check_attackers
 from iddmbench.models.base import BaseModel, open_base
+from iddmbench.options import changed_settings
 from iddmbench.personalize.read_model import Adapters, models_by_person
-from iddmbench.photos.dataset import DATASETS
+from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given, People, read_people
 from iddmbench.results.run_folder import EVALUATION, SCHEMA
-from iddmbench.run.config import changed, check_options
 from iddmbench.run.given_models import Models, models_left_out, notes_of, read_models
+from iddmbench.run.outcome import CellResult
 from iddmbench.run.pipeline import Progress, measure
 from iddmbench.run.plan import protocol
-from iddmbench.run.write import CellResult, opened
+from iddmbench.run.write import opened
 from iddmbench.store.cache import Store, digest
 from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
 
@@ -117,7 +118,7 @@ class Evaluation:
         }
         base = UnknownBase() if request.base is None else open_base(request.base, request.device)
         recipe = base.recipe
-        sampling = changed(recipe.sampling, dict(request.sampling or {}), "--sampling")
+        sampling = changed_settings(recipe.sampling, dict(request.sampling or {}), "--sampling")
         prompts = request.prompts or (tuple(recipe.prompts.evaluation) if request.makes_images else ())
         per_prompt = _per_prompt(prompts, photos, request.images_per_prompt if request.makes_images else 0)
         notes += [*_copies(photos, data), *_unmeasured(data, cells), *_unknown(request)]
@@ -169,7 +170,11 @@ class Evaluation:
             "base_fingerprint": lab.base.fingerprint,
             "pixels": digest([lab.image_key(cell) for cell in self.cells]),
             "skipped": [{"name": s.name, "reason": s.reason} for s in (*lab.data.skipped, *self.skipped)],
-            "notes": list(self.notes) + [f"left out: {s.name}: {s.reason}" for s in self.skipped],
+            "notes": [
+                *self.notes,
+                *filter(None, [lab.attributes_problem]),
+                *(f"left out: {s.name}: {s.reason}" for s in self.skipped),
+            ],
             **({"sampling": dict(request.sampling or {})} if request.makes_images else {}),
         }
 
@@ -194,11 +199,7 @@ def _check(request: Request) -> None:
     for name in request.attackers:
         if parse(name) is not None and request.base is None:
             raise UserError(f"attacker '{name}' is adaptive and may need the base model: name it with base")
-    for system in dict.fromkeys(root for name in request.attackers for root in roots(name)):
-        with errors_of(f"attacker '{system}'"):
-            problem = (request.own[system] if system in request.own else build_attacker(system)).available()
-        if problem:
-            raise UserError(f"attacker '{system}' can't run: {problem}")
+    check_attackers(request.attackers, request.own)
     for name in request.white_box:
         if name not in request.own and name.partition(":")[0] not in ATTACKERS.names():
             raise UserError(f"white_box: unknown attacker '{name}': {did_you_mean(name, ATTACKERS.names())}")
@@ -245,8 +246,7 @@ def _data(request: Request) -> tuple[FaceData, list[Skipped]]:
     loaded = None
     if request.dataset is not None:
         options = dict(request.dataset_options or {})
-        check_options(request.dataset, options)
-        loaded = DATASETS.get(request.dataset)(**options).load()
+        loaded = make_dataset(DATASETS.get(request.dataset), options).load()
     if loaded is not None and request.gallery is None and request.references is None and request.public is None:
         return loaded, []
     skipped: list[Skipped] = []

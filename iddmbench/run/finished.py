@@ -15,6 +15,8 @@ SETTINGS = (
     "dataset_options",
     "base",
     "precision",
+    "personalizer",
+    "personalizer_options",
     "lora",
     "sampling",
     "images_per_prompt",
@@ -32,8 +34,9 @@ def stages_of_run(run: RunFolder, cache: Path) -> tuple[CellStages, dict[str, Su
     config = make_config({key: run.config[key] for key in SETTINGS if key in run.config})
     data = DATASETS.get(config.dataset)(**config.dataset_options).load()
     base = open_base(config.base, precision=config.precision)
-    lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
+    settings, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
     prompts = tuple(run.config["prompts"])
     thief = UnauthorizedTrainer.of(config.threat, config.purify)
-    stages = CellStages(base, data, Store(cache), lora, sampling, prompts, config.images_per_prompt, thief)
+    parts = (base, data, Store(cache), settings, sampling, prompts, config.images_per_prompt, thief)
+    stages = CellStages(*parts, config.personalizer_plugin())
     return stages, {subject.name: subject for subject in data.subjects}

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from iddmbench.run.write import CellResult
+from iddmbench.run.outcome import CellResult
 
 FILE = "log.jsonl"
 

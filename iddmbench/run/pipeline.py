@@ -15,8 +15,10 @@ from iddmbench.results.findings import Finding, check_strict
 from iddmbench.results.run_folder import table_file
 from iddmbench.run.config import RunConfig
 from iddmbench.run.journal import Journal
+from iddmbench.run.outcome import CellResult, score_cells
 from iddmbench.run.plan import RunPlan
-from iddmbench.run.write import CellResult, begin, stops, write_premise, write_run
+from iddmbench.run.write import begin, write_premise, write_run
+from iddmbench.store.cache import stops
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ def measure(
     """
     scoring = Scoring.of(lab, attackers, cells, own)
     _ = scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
-    findings = write_premise(out, scoring)
+    findings = write_premise(out, scoring.premise())
     if strict:
         check_strict(findings, str(out / table_file("premise")))
     progress.premise(findings)
@@ -102,14 +104,15 @@ def measure(
         progress.cell(cell.name, lab.is_cached(cell))
         outcomes.append(attempt(cell, scoring, progress.share))
         progress.done(outcomes[-1])
-    scoring, final = write_run(out, scoring, outcomes)
-    for before, after in zip(outcomes, final, strict=True):
+    found = score_cells(scoring, outcomes)
+    write_run(out, found)
+    for before, after in zip(outcomes, found.cells, strict=True):
         if before.ok and not after.ok:
             progress.done(after)
-    for condition in scoring.conditions:
-        for attacker, error in scoring.lost(condition).items() if condition.cells else ():
-            progress.lost(attacker, condition.label, error)
-    return scoring, final
+    for condition, lost in found.lost.items():
+        for attacker, error in lost.items():
+            progress.lost(attacker, condition, error)
+    return found.scoring, found.cells
 
 
 def attempt(cell: Cell, scoring: Scoring, tick: Callable[[float], None] = lambda share: None) -> CellResult:

@@ -1,60 +1,25 @@
 """A run's configuration made ready: its photos, its base model, its cells."""
 
-from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iddmbench import __version__
 from iddmbench.adaptive import FEWEST_SUBJECTS, parse
-from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer, strength_of
-from iddmbench.defense import Defense
+from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.linking.absent import absent
 from iddmbench.models.base import BaseModel, open_base
 from iddmbench.models.check import check_targets
+from iddmbench.models.recipe import LoraSettings
 from iddmbench.photos.dataset import DATASETS
-from iddmbench.results.run_folder import SCHEMA, label
-from iddmbench.run.config import RunConfig
+from iddmbench.results.run_folder import SCHEMA
+from iddmbench.run.config import RunConfig, identity
 from iddmbench.store.cache import Store, digest
 from iddmbench.types import FaceData, Subject
 
 PROTOCOL = "1"
 """Raised when the protocol changes what figures mean (docs/protocol.md); results of two protocols are never compared."""
-
-
-@dataclass(frozen=True, eq=False)
-class Condition:
-    """One defense at one strength: its cells, and how many of them have no result."""
-
-    defense: Defense
-    cells: tuple[Cell, ...]
-    missing: int = 0
-
-    @property
-    def strength(self) -> float:
-        """NaN for an anchor, which has none."""
-        return strength_of(self.defense)
-
-    @property
-    def label(self) -> str:
-        return label(self.defense.name, self.strength)
-
-    @property
-    def white_box(self) -> tuple[str, ...]:
-        return self.defense.surrogates()
-
-    def only(self, finished: Set[str]) -> "Condition":
-        """The condition with those of its cells, by name, that finished; the others count as missing."""
-        cells = tuple(cell for cell in self.cells if cell.name in finished)
-        return replace(self, cells=cells, missing=self.missing + len(self.cells) - len(cells))
-
-
-def conditions(cells: Sequence[Cell]) -> list[Condition]:
-    """Cells by defense and strength, in the order in which these first appear."""
-    grouped: dict[str, list[Cell]] = {}
-    for cell in cells:
-        grouped.setdefault(cell.label, []).append(cell)
-    return [Condition(group[0].defense, tuple(group)) for group in grouped.values()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,18 +47,21 @@ class RunPlan:
         subjects = choose(data, config.subjects)
         for defense in config.plan():
             defense.check(subjects)
-        learning = [name for name in config.attackers if parse(name)]
+        missing = absent(config.attackers)
+        learning = [name for name in config.attackers if parse(name) and name not in missing]
         if learning and len(subjects) < FEWEST_SUBJECTS:
             raise UserError(
                 f"attacker '{learning[0]}' learns on other people: give at least {FEWEST_SUBJECTS} --subjects"
             )
         base = parts.base(config, device)
         base.check_parts()
-        lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
-        if "targets" in config.lora:
-            check_targets(lora.targets, base.folder)
+        personalizer = config.personalizer_plugin()
+        settings, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
+        if isinstance(settings, LoraSettings) and "targets" in {**config.lora, **config.personalizer_options}:
+            check_targets(settings.targets, base.folder)
         thief = UnauthorizedTrainer.of(config.threat, config.purify)
-        lab = CellStages(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt, thief)
+        per_prompt = config.images_per_prompt
+        lab = CellStages(base, data, Store(cache), settings, sampling, config.prompts, per_prompt, thief, personalizer)
         cells = tuple(Cell(s, d, seed) for seed in config.seeds for d in config.plan() for s in subjects)
         return cls(config, lab, tuple(subjects), cells)
 
@@ -105,18 +73,21 @@ class RunPlan:
             "schema": SCHEMA,
             "iddmbench": __version__,
             "protocol": protocol(lab),
-            **config.model_dump(mode="json"),
+            **identity(config),
+            "personalizer": config.personalizer,
             "subjects": [s.name for s in self.subjects],
             "defense": ", ".join(config.defenses),
             "plan": [{"name": d.name, **d.model_dump(mode="json")} for d in plan],
             "prompts": lab.prompts,
-            "personalizer": "lora",
             "lora_settings": lab.lora.model_dump(mode="json"),
             "sampling_settings": lab.sampling.model_dump(),
             "data_fingerprint": lab.data.fingerprint,
             "base_fingerprint": lab.base.fingerprint,
             "skipped": [{"name": s.name, "reason": s.reason} for s in lab.data.skipped],
-            "notes": [f"{d.name}: {d.title}" for d in {d.name: d for d in plan}.values()],
+            "notes": [
+                *(f"{d.name}: {d.title}" for d in {d.name: d for d in plan}.values()),
+                *filter(None, [lab.attributes_problem]),
+            ],
         }
 
 
@@ -153,7 +124,13 @@ def choose(data: FaceData, wanted: tuple[str, ...] | int | str) -> list[Subject]
             )
         return list(data.subjects[:wanted])
     known = {subject.name: subject for subject in data.subjects}
+    public = {person.name for person in data.public if person.source == data.name}
     for name in wanted:
+        if name not in known and name in public:
+            raise UserError(
+                f"dataset '{data.name}': '{name}' is a public person in this run, who sets thresholds, and nobody "
+                "is both: name other people (synthetic: --data part=all takes all 60 as subjects)"
+            )
         if name not in known:
             raise UserError(f"dataset '{data.name}' has no subject '{name}': {did_you_mean(name, known)}")
     return [known[name] for name in dict.fromkeys(wanted)]

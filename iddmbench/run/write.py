@@ -1,11 +1,8 @@
 """Writing a run folder (iddmbench.results.run_folder says what is in it)."""
 
 import json
-import logging
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +11,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
-from iddmbench.cells.stages import Cell
-from iddmbench.errors import UserError, one_line
-from iddmbench.linking.score import Scoring, cell_identity, read_rows
+from iddmbench.errors import UserError
 from iddmbench.results.findings import Finding, from_rows
 from iddmbench.results.run_folder import (
     CONFIG,
     ENVIRONMENT,
-    EXTRAS,
     FAILURES,
-    IMAGES,
-    REFERENCES,
     SCHEMA,
     make_table,
+    read_rows,
     table_file,
 )
 from iddmbench.run.environment import environment
+from iddmbench.run.outcome import CellResult, Measured
 from iddmbench.run.plan import RunPlan
-from iddmbench.store.cache import stops
-from iddmbench.store.files import copy_images, write_table, write_text
+from iddmbench.store.files import copy_images, replacing, write_table, write_text
 
 WAYS_OUT = "give another --out, or remove that folder"
 TOLD = {"iddmbench", "notes"}
-"""ResourceCache of a configuration that change no figure by themselves."""
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """What became of a cell. cached: its images were there before. error: one line, empty if it finished. seconds: just now."""
-
-    cell: Cell
-    cached: bool
-    error: str = ""
-    traceback: str = ""
-    seconds: float = 0.0
-
-    @property
-    def ok(self) -> bool:
-        return not self.error
+"""Parts of a configuration that change no figure by themselves."""
 
 
 @contextmanager
@@ -133,62 +109,31 @@ def written(out: Path, file: str) -> dict[str, Any] | None:
     return found
 
 
-def write_premise(out: Path, scoring: Scoring) -> list[Finding]:
-    """Look at the photos before anything is trained, and keep what is doubtful in `out`."""
-    table = read_rows(scoring.premise(), "premise")
+def write_premise(out: Path, premise: Path) -> list[Finding]:
+    """Keep in `out` what is doubtful about the photos; premise: the folder that `Scoring.premise` gives."""
+    table = read_rows(premise, "premise")
     write_table(out / table_file("premise"), table)
     return from_rows(table.to_dict("records"))
 
 
-def write_run(
-    out: Path, scoring: Scoring, outcomes: Sequence[CellResult], given_up: Mapping[str, tuple[str, str]] | None = None
-) -> tuple[Scoring, list[CellResult]]:
-    """Score what finished, condition by condition, and write the run folder.
-
-    A condition that can't be scored fails with all its cells, and the others go on. One condition at a time is in memory.
-
-    Args:
-        given_up: error and traceback of conditions, by label, that were tried and can't be scored.
-
-    Returns the scoring of the finished cells, and what became of all cells.
-    """
-    done = scoring.only([outcome.cell for outcome in outcomes if outcome.ok])
-    scored: list[Path] = []
-    failed: dict[str, CellResult] = {}
-    for condition in done.conditions:
-        reason = (given_up or {}).get(condition.label)
-        if reason is None:
-            try:
-                scored.append(done.tables(condition))
-                continue
-            except Exception as error:
-                if stops(error):
-                    raise
-                log.error("%s can't be scored\n%s", condition.label, traceback.format_exc())
-                reason = one_line(error), traceback.format_exc()
-        failed |= {cell.name: CellResult(cell, False, f"scoring: {reason[0]}", reason[1]) for cell in condition.cells}
-    outcomes = [failed.get(outcome.cell.name, outcome) for outcome in outcomes]
-    lost = {condition.label: done.lost(condition) for condition in done.conditions if condition.cells}
-    _write_failures(out, [outcome for outcome in outcomes if not outcome.ok], lost)
-    for outcome in outcomes:
-        if outcome.ok:
-            _copy_pictures(out, done, outcome.cell)
-    for subject in done.subjects:
-        copy_images(done.lab.references_folder(subject), out / REFERENCES / subject.name)
-    write_table(out / table_file("cells"), _cells(scored, outcomes, done))
-    write_table(out / table_file("calibration"), read_rows(done.calibration(), "calibration"))
-    for name in ("probes", "images", "summary"):  # the summary last: its presence says that the run is finished
-        _join(out / table_file(name), [folder / table_file(name) for folder in scored], name)
-    return done, outcomes
+def write_run(out: Path, run: Measured) -> None:
+    """Write the run folder: images, tables, and what failed."""
+    _write_failures(out, [outcome for outcome in run.cells if not outcome.ok], run.lost)
+    for place, source in run.pictures.items():
+        copy_images(source, out.joinpath(*place))
+    write_table(out / table_file("cells"), _cells(run))
+    write_table(out / table_file("calibration"), read_rows(run.calibration, "calibration"))
+    # The summary last: its presence says that the run is finished.
+    for name in ("probes", "images", "demographics", "summary"):
+        _join(out / table_file(name), [folder / table_file(name) for folder in run.tables], name)
 
 
-def _cells(scored: Sequence[Path], outcomes: Sequence[CellResult], scoring: Scoring) -> pd.DataFrame:
+def _cells(run: Measured) -> pd.DataFrame:
     """The table of cells: those that were scored, and the failed ones, in the run's order."""
-    rows: list[Any] = [row for folder in scored for row in read_rows(folder, "cells").to_dict("records")]
+    rows: list[Any] = [row for folder in run.tables for row in read_rows(folder, "cells").to_dict("records")]
     known = {row["cell"]: row for row in rows}
     table: list[dict[str, Any]] = []
-    for outcome in outcomes:
-        identity = cell_identity(outcome.cell, scoring.lab)
+    for outcome, identity in zip(run.cells, run.identities, strict=True):
         if outcome.ok:
             table.append({**known[identity["cell"]], "cached": outcome.cached})
         else:
@@ -198,20 +143,11 @@ def _cells(scored: Sequence[Path], outcomes: Sequence[CellResult], scoring: Scor
 
 def _join(path: Path, parts: Sequence[Path], name: str) -> None:
     """Write the parts' rows one after another, one part at a time in memory."""
-    part_path = path.with_name(path.name + ".part")
     empty = pa.Table.from_pandas(make_table(name, []), preserve_index=False)
     tables = [pq.read_schema(part) for part in parts[:1]] or [empty.schema]
-    with pq.ParquetWriter(part_path, tables[0]) as writer:
+    with replacing(path) as whole, pq.ParquetWriter(whole, tables[0]) as writer:
         for part in parts:
             writer.write_table(pq.read_table(part))
-    part_path.replace(path)
-
-
-def _copy_pictures(out: Path, scoring: Scoring, cell: Cell) -> None:
-    folder = scoring.folder(cell)
-    for title, source in scoring.lab.pictures(cell).items():
-        target = (EXTRAS, folder, cell.subject.name, title) if title else (IMAGES, folder, cell.subject.name)
-        copy_images(source, out.joinpath(*target))
 
 
 def _write_failures(out: Path, failed: Sequence[CellResult], lost: Mapping[str, Mapping[str, str]]) -> None:

@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,29 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from iddmbench.types import Embeddings
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file or a folder that takes the place of `path` at the end: a reader sees the old one or the new one.
+
+    What was written goes when the block raises. A folder takes the place of nothing, or of an empty one.
+    """
+    part = path.with_name(f".{path.name}.part")
+    _remove(part)
+    try:
+        yield part
+        part.replace(path)
+    except BaseException:
+        _remove(part)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_images(folder: Path, images: np.ndarray) -> None:
@@ -76,13 +101,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    """A whole file at once, as by `replacing`."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_text`."""
+    with replacing(path) as part:
+        part.write_bytes(content)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    part = path.with_name(path.name + ".part")
-    table.to_parquet(part, index=False)
-    part.replace(path)
+    """As `write_text`, as Parquet."""
+    with replacing(path) as part:
+        table.to_parquet(part, index=False)

@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -46,7 +46,16 @@ def entries(store: Store) -> Iterator[Entry]:
         yield Entry(path.parent, size, path.stat().st_mtime)
 
 
-def overview(store: Store) -> list[Stage]:
+@dataclass(frozen=True)
+class Current:
+    """What entries are made by here: versions of packages by name, and code numbers by stage (`cells/stages.py`,
+    `linking/score.py`)."""
+
+    versions: Mapping[str, str]
+    code: Mapping[str, int]
+
+
+def overview(store: Store, current: Current) -> list[Stage]:
     """By stage, in alphabetical order."""
     found: dict[str, list[Entry]] = {}
     for entry in entries(store):
@@ -56,7 +65,7 @@ def overview(store: Store) -> list[Stage]:
             stage,
             len(own),
             sum(entry.bytes for entry in own),
-            sum(is_stale(entry.path) for entry in own),
+            sum(is_stale(entry.path, current) for entry in own),
             datetime.fromtimestamp(max(entry.used for entry in own)).strftime("%Y-%m-%d"),
         )
         for stage, own in found.items()
@@ -77,18 +86,14 @@ def check(store: Store) -> Iterator[tuple[Path, str | None]]:
             yield path, problem_of(path)
 
 
-def is_stale(entry: Path) -> bool:
+def is_stale(entry: Path, current: Current) -> bool:
     """Whether versions or code numbers in the entry's key differ from those here: it is not looked up any more."""
-    from iddmbench.cells.stages import CODE, current_versions
-    from iddmbench.linking.score import CODE as SCORE
-
     try:
         key = json.loads((entry / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return True
-    versions, numbers = current_versions(), CODE | SCORE
-    return any(found != versions for found in _all("versions", key)) or any(
-        not isinstance(found, dict) or found != {stage: numbers.get(stage) for stage in found}
+    return any(found != current.versions for found in _all("versions", key)) or any(
+        not isinstance(found, dict) or found != {stage: current.code.get(stage) for stage in found}
         for found in _all("code", key)
     )
 
@@ -105,10 +110,14 @@ def _all(name: str, value: Any) -> Iterator[Any]:
 
 
 def collect(
-    store: Store, days: float | None = None, size: float | None = None, stale: bool = False, dry_run: bool = False
+    store: Store,
+    days: float | None = None,
+    size: float | None = None,
+    stale: Current | None = None,
+    dry_run: bool = False,
 ) -> Gone:
-    """Remove leftovers, and entries that were not used for `days`, that are stale, or the longest unused ones until all
-    take no more than `size` bytes. Entries used within the last hour stay."""
+    """Remove leftovers, and entries that were not used for `days`, that others than `stale` made, or the longest unused ones
+    until all take no more than `size` bytes. Entries used within the last hour stay."""
     now = time.time()
     old = sorted((entry for entry in entries(store)), key=lambda entry: entry.used)
     total = sum(entry.bytes for entry in old)
@@ -118,7 +127,7 @@ def collect(
             continue
         too_old = days is not None and now - entry.used > days * 86400
         too_much = size is not None and total > size
-        if too_old or too_much or (stale and is_stale(entry.path)):
+        if too_old or too_much or (stale and is_stale(entry.path, stale)):
             gone.append(entry)
             total -= entry.bytes
     parts = leftovers(store)

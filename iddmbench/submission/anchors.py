@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from iddmbench.errors import UserError
+from iddmbench.results.metric_info import JUDGE
 from iddmbench.store.cache import digest
 from iddmbench.submission.read import Bundle, open_bundle
 from iddmbench.submission.schema import Submission
@@ -23,8 +24,13 @@ def setting_of(meta: Submission) -> str:
 
 def track_of(meta: Submission) -> str:
     """What must agree for two submissions to be compared: protocol (photos, prompts, sampling, base), personalization, who
-    personalizes, subjects and seeds."""
-    parts = {"setting": setting_of(meta), "subjects": sorted(meta.run.subjects), "seeds": sorted(meta.run.seeds)}
+    personalizes, subjects, seeds, and the network that judges utility."""
+    parts = {
+        "judge": JUDGE,
+        "setting": setting_of(meta),
+        "subjects": sorted(meta.run.subjects),
+        "seeds": sorted(meta.run.seeds),
+    }
     parts |= {"threat": meta.run.threat, "purify": meta.run.purify}
     return f"{meta.run.dataset}-{meta.run.base}-{len(meta.run.subjects)}-{digest(parts)[:12]}"
 

@@ -18,6 +18,8 @@ from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES
 from iddmbench.results.run_folder import WORST_CASE_TRANSFER, RunFolder
+from iddmbench.run.config import LORA
+from iddmbench.store.files import replacing
 from iddmbench.submission.images import png
 from iddmbench.submission.names import public_name, public_options
 from iddmbench.submission.schema import ANCHORS, MEMBER, SUBMISSION_SCHEMA, CellFacts, Submission, parse_submission
@@ -55,6 +57,10 @@ def write_bundle(
     config = run.config
     if config.get("dataset") in PRIVATE:
         raise UserError(f"runs on the dataset '{config['dataset']}' can't be submitted: nobody else has its photos")
+    if config.get("personalizer", LORA) != LORA:
+        raise UserError(
+            f"runs of personalizer '{config['personalizer']}' can't be submitted: only those of '{LORA}' are ranked"
+        )
     name = _choose(run, defense)
     keep = [name, *ANCHORS]
     cells = [row for row in run.cells.to_dict("records") if row["defense"] in keep]
@@ -94,12 +100,10 @@ def write_bundle(
     text = json.dumps(content, indent=1, ensure_ascii=True, allow_nan=False, default=list)
     meta = parse_submission(json.loads(text))
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
-    with zipfile.ZipFile(part, "w") as archive:
+    with replacing(out) as part, zipfile.ZipFile(part, "w") as archive:
         _add(archive, MEMBER, text.encode(), zipfile.ZIP_DEFLATED)
         for member, data in sorted(members.items()):
             _add(archive, member, data, zipfile.ZIP_STORED)
-    part.replace(out)
     return meta
 
 

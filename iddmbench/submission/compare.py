@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from iddmbench.results.metric_info import metric
+from iddmbench.results.metric_info import CLOSENESS, KID, metric
 from iddmbench.results.run_folder import WORST_CASES
 from iddmbench.submission.authenticity import title
 from iddmbench.submission.schema import Claim
@@ -21,8 +21,8 @@ ABSOLUTE = {
     "eer": 0.03,
     "ser_fiq": 0.01,
     "brisque": 1.0,
-    "kid_efficientnet_lite0": 0.02,
-    "closeness_efficientnet_lite0": 0.01,
+    KID: 0.02,
+    CLOSENESS: 0.01,
     "adherence": 0.03,
     "utility_index": 0.03,
 }

@@ -159,7 +159,7 @@ def observed(lab: CellStages, cell: Any, outputs: Outputs, linkers: dict[str, Li
     """The figures of one cell's images that a second training must reproduce."""
     found = {}
     for name, linker in linkers.items():
-        linked = linker.link(cell, linker.attacker.embed(list(outputs.images)))
+        linked = linker.link(cell.subject.label, linker.attacker.embed(list(outputs.images)))
         known = linked.mated[linked.acquired]
         found[f"{name}: mean score"] = float(known.mean()) if len(known) else math.nan
         found[f"{name}: linked at rank 1"] = float(np.mean(linked.acquired & (linked.rank == 1)))

@@ -11,8 +11,9 @@ from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES, BaseModel, load_base
 from iddmbench.models.recipe import LoraSettings, Sampling
-from iddmbench.perturb.purify import purifier
+from iddmbench.perturb.purifier import purifier
 from iddmbench.photos.dataset import DATASETS
+from iddmbench.run.config import LORA
 from iddmbench.submission.read import Bundle
 from iddmbench.submission.schema import ANCHORS, CellFacts, RunFacts, Submission
 from iddmbench.submission.text import AttackerName
@@ -29,6 +30,8 @@ def load_parts(
 
     Raises UserError when photos or weights are not the same ones, or a setting is not valid.
     """
+    if facts.personalizer != LORA:
+        raise UserError(f"the bundle was personalized by '{facts.personalizer[:80]}': only '{LORA}' can be verified")
     if facts.dataset not in DATASETS.names():
         raise UserError(f"the bundle is on dataset '{facts.dataset}', which is not installed here")
     data = DATASETS.get(facts.dataset)(**dataset_options).load()
@@ -65,11 +68,13 @@ def stated_defense(cell: CellFacts, meta: Submission, white_box: tuple[str, ...]
     """The defense as far as scoring knows it: name, strength, and the attackers that are white-box for it."""
     if cell.defense in ANCHORS:
         return configure(DEFENSES.get(cell.defense), {})
+    judges = judges_of(meta)
     attributes = {
         "__module__": __name__,
         "name": cell.defense,
         "title": meta.title,
         "surrogates": lambda self: white_box,
+        "judges": lambda self: judges,
     }
     return type("StatedDefense", (Defense,), attributes)(strength=cell.strength)
 
@@ -94,6 +99,13 @@ def white_box_of(meta: Submission) -> tuple[str, ...]:
                 f"the bundle's surrogate {name[:80]!r} is no attacker's name, or one with a path"
             ) from error
     return surrogates
+
+
+def judges_of(meta: Submission) -> tuple[str, ...]:
+    """Networks whose features the bundle's defense optimized; of one that is not installed here, none are known."""
+    if meta.defense not in DEFENSES.names():
+        return ()
+    return configure(DEFENSES.get(meta.defense), dict(meta.run.resolved_options)).judges()
 
 
 def posted_by(bundles: list[Bundle], side: int) -> Callable[[Cell], np.ndarray]:

@@ -11,7 +11,8 @@ from iddmbench.errors import UserError
 from iddmbench.results.findings import Finding, check_strict, in_order
 from iddmbench.results.run_folder import SWEEP_RUNS
 from iddmbench.run.journal import Journal
-from iddmbench.run.write import WAYS_OUT, CellResult, begin, claimed, write_json, write_premise, write_run, written
+from iddmbench.run.outcome import CellResult, score_cells
+from iddmbench.run.write import WAYS_OUT, begin, claimed, write_json, write_premise, write_run, written
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.executors import Executor
 from iddmbench.sweep.plan import Plan, Run
@@ -113,7 +114,7 @@ def look_at_photos(
     found: dict[Finding, None] = {}
     for run in plan.runs:
         if run.scoring.has_premise():
-            found |= dict.fromkeys(write_premise(out / SWEEP_RUNS / run.name, run.scoring))
+            found |= dict.fromkeys(write_premise(out / SWEEP_RUNS / run.name, run.scoring.premise()))
     if strict:
         check_strict(list(found), f"premise.parquet of each run in {out / SWEEP_RUNS}")
     watch.premise(in_order(found))
@@ -172,5 +173,6 @@ def check_sweep_folder(out: Path, sweep: Sweep) -> None:
 def _write(run: Run, out: Path, given_up: dict[str, tuple[str, str]]) -> int:
     """Write the run's folder; returns how many of its cells failed."""
     outcomes = [outcome for outcome in run.outcomes if outcome is not None]
-    _, final = write_run(out / SWEEP_RUNS / run.name, run.scoring, outcomes, given_up)
-    return sum(not outcome.ok for outcome in final)
+    found = score_cells(run.scoring, outcomes, given_up)
+    write_run(out / SWEEP_RUNS / run.name, found)
+    return sum(not outcome.ok for outcome in found.cells)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from iddmbench.errors import UserError
 from iddmbench.linking.score import Scoring
+from iddmbench.run.outcome import CellResult
 from iddmbench.run.plan import ResourceCache, RunPlan
-from iddmbench.run.write import CellResult
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.task import Task
 

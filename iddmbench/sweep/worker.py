@@ -26,7 +26,7 @@ _held: dict[str, FileLock] = {}
 
 def work(setting: Setting, task: Task) -> Result:
     """Do a task. What it raises is in the result; nothing but the death of the process gets out."""
-    from iddmbench.run.write import stops
+    from iddmbench.store.cache import stops
 
     start = time.perf_counter()
     worker = f"{os.getpid()}@{platform.node()}"
@@ -40,7 +40,9 @@ def work(setting: Setting, task: Task) -> Result:
 
 
 def _do(setting: Setting, task: Task) -> tuple[bool, tuple[str, ...]]:
-    _set_up_torch(setting.threads)
+    from iddmbench.run.torch_setup import set_threads
+
+    set_threads(setting.threads)
     opened = _open(_Run(setting, task.run))
     if task.kind == "premise":
         cached = opened.scoring.has_premise()
@@ -154,13 +156,3 @@ def own_device(devices: tuple[str, ...], locks: Path) -> str:
         _held[device] = lock
         return device
     raise UserError(f"all of {', '.join(devices)} are taken: give no more --workers than devices")
-
-
-@lru_cache(maxsize=1)
-def _set_up_torch(threads: int) -> None:
-    import cv2
-    import torch
-
-    torch.set_num_threads(threads)
-    cv2.setNumThreads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from iddmbench.store.files import replacing
 from iddmbench.synthetic.readings import Reading
 
 
@@ -32,13 +33,10 @@ def stack(photos: Sequence[np.ndarray], draws: Sequence[Sequence[int]], readings
 
 
 def save(path: Path, block: Block) -> None:
-    """Write beside, then rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        arrays: dict[str, Any] = {f"value_{name}": array for name, array in block.values.items()}
+    arrays: dict[str, Any] = {f"value_{name}": array for name, array in block.values.items()}
+    with replacing(path) as part, part.open("wb") as file:
         np.savez(file, photos=block.photos, draws=block.draws, **arrays)
-    part.replace(path)
 
 
 def load(path: Path, photos: bool = True) -> Block:

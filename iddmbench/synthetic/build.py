@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--faces", type=int, help="make this many training faces for micro-rgb in WORK instead")
     parser.add_argument(
-        "--measured", type=Path, help="what iddmbench.synthetic.measure wrote of the files, for the card"
+        "--measured", type=Path, help="what benchmarks/synthetic_photos.py wrote of the files, for the card"
     )
     given = parser.parse_args()
 

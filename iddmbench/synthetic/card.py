@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from iddmbench.photos.demographics import AGE_BANDS, TONE_BANDS, tone_group
 from iddmbench.synthetic.draws import OTHER, OWN, READ_SIDE
 from iddmbench.synthetic.pack import ARCHIVES, CHECKSUMS, QUALITY, TABLE, Row
 from iddmbench.synthetic.people import SAME
@@ -20,8 +21,6 @@ LICENCE = (
     "Apache-2.0), distilled from StyleGAN2 (Nvidia Source Code License-NC) trained on FFHQ (CC BY-NC-SA 4.0)."
 )
 CROISSANT = "croissant.json"
-AGE_BANDS = (20, 30, 40, 50, 120)
-TONE_BANDS = ((-90, "brown and dark"), (10, "tan"), (28, "intermediate"), (41, "light"))
 
 
 def write_card(
@@ -87,7 +86,7 @@ def demographics(people: Sequence[Row]) -> str:
         for sex in ("female", "male"):
             group = [row for row in people if row.role == role and row.sex == sex]
             ages = Counter(bands[int(np.searchsorted(AGE_BANDS, row.age, "right")) - 1] for row in group)
-            skin = Counter(next(n for low, n in reversed(TONE_BANDS) if row.tone >= low) for row in group)
+            skin = Counter(tone_group(row.tone) for row in group)
             cells = [role, sex, len(group), *(ages[b] for b in bands), *(skin[t] for t in tones)]
             rows.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return "\n".join(rows)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from iddmbench.errors import UserError
-from iddmbench.nets.wheel_files import wheel_file
 from iddmbench.seeds import Seeds
+from iddmbench.wheel_files import wheel_file
 
 WIDTH = 512
 SIDE = 512

@@ -11,9 +11,9 @@ import torch
 from iddmbench.errors import UserError
 from iddmbench.faces.align import crop, similarity
 from iddmbench.faces.detect import YuNet
+from iddmbench.nets.faceres import FaceRes
 from iddmbench.nets.onnx_face import OnnxFace
 from iddmbench.photos.references import resize
-from iddmbench.synthetic.faceres import FaceRes
 from iddmbench.weights import weights_folder
 
 REFEREE = "fr_feature.onnx"
@@ -55,7 +55,7 @@ class Reader:
     def __init__(self) -> None:
         self.detector = YuNet()
         self.referee = OnnxFace(weight_file(REFEREE))
-        self.faceres = FaceRes(weight_file("faceres.json"), weight_file("faceres.bin"))
+        self.faceres = FaceRes(weight_file("faceres.json"))
 
     def read(self, photo: np.ndarray) -> Reading:
         """The reading of one photo, uint8 [S, S, 3]."""
@@ -67,7 +67,8 @@ class Reader:
         with torch.inference_mode():
             aligned = crop(pixels, torch.from_numpy(similarity(points[None], self.referee.template)), self.referee.size)
             embedding = self.referee(aligned)[0].numpy()
-            age, male = self.faceres(torch.from_numpy(face_chip(photo, box, 224)).permute(2, 0, 1)[None].float())
+            chip = torch.from_numpy(face_chip(photo, box, self.faceres.size)).permute(2, 0, 1)[None].float()
+            age, female = self.faceres.plain_attributes(chip)
         gray = cv2.cvtColor((aligned[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8), cv2.COLOR_RGB2GRAY)
         eyes, nose = points[:2], points[2]
         distance = float(np.linalg.norm(eyes[0] - eyes[1])) + 1e-6
@@ -78,7 +79,7 @@ class Reader:
             (points + 0.5) / side,
             box / side,
             float(age),
-            float(male),
+            1 - float(female),
             float(cv2.Laplacian(gray, cv2.CV_64F).var()),
             skin_tone(photo, points),
             float(nose[0] - eyes[:, 0].mean()) / distance,

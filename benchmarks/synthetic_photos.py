@@ -1,6 +1,6 @@
 """How well recognition systems tell the dataset's people apart, on the photos themselves.
 
-    python -m iddmbench.synthetic.measure dlib sface eigenfaces [--out clean.json]
+    python benchmarks/synthetic_photos.py dlib sface eigenfaces [--out clean.json]
 
 Identification: every reference photo of the subjects among all people, each enrolled by the mean of its enrolment photos (a
 public person: all of its photos). Verification: each subject's reference against enrolment photos, and public people's photos
@@ -17,7 +17,7 @@ import numpy as np
 from iddmbench.attacker import Attacker, build_attacker
 from iddmbench.datasets.synthetic import Synthetic
 from iddmbench.metrics.identification import ranks
-from iddmbench.metrics.verification import eer, tar_at_far
+from iddmbench.metrics.verification import eer, threshold_at_far
 from iddmbench.types import FaceData, Photo
 
 
@@ -70,7 +70,7 @@ def measure(attacker: Attacker, name: str, data: FaceData) -> Clean:
         len(probes),
         float(hits.mean()),
         eer(genuine, impostors),
-        tar_at_far(genuine, impostors, 1e-3),
+        float((genuine >= threshold_at_far(impostors, 1e-3).value).mean()),
         float(found.mean()),
         len(impostors),
     )

@@ -19,6 +19,8 @@ from iddmbench.results.summary import Condition, Summary, Value
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ABSENT = "absent"
+"""Kind of the findings that are notes on the attackers already."""
 UNMEASURED = Value(math.nan, math.nan, math.nan, 0, 0, 0)
 ATTRIBUTES = {"@": "_at_", "-": "_"}
 """How metric names are written as attributes: "psr@1e-2" is `psr_at_1e_2`."""
@@ -147,6 +149,14 @@ class Result:
         return self.folder.images
 
     @property
+    def demographics(self) -> pd.DataFrame:
+        """Protection by sex, age and skin tone: one row per condition, group, attacker and metric, with its 95 % interval.
+
+        Groups are what the dataset says, else what faceres reads in the references; empty where neither does.
+        """
+        return self.folder.demographics
+
+    @property
     def cells(self) -> pd.DataFrame:
         return self.folder.cells
 
@@ -154,7 +164,7 @@ class Result:
     def notes(self) -> list[str]:
         """What a reader should know of the images and photos: what was left out, copies, what could not be measured, and
         what is doubtful about the photos (results/findings.py)."""
-        return notes_of(self.folder) + lines(read_findings(self.folder.path))
+        return notes_of(self.folder) + lines([f for f in read_findings(self.folder.path) if f.kind != ABSENT])
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -237,7 +247,9 @@ def _displayed(figure: "Figure") -> "Figure":
 def notes_of(run: RunFolder) -> list[str]:
     """Of the images: what was left out, copies, what could not be measured, attackers and images without a figure."""
     lost = [name for name in run.config.get("attackers", []) if name not in Summary(run).attackers]
-    without = [f"no figures of attacker '{name}': see {run.path / FAILURES}" for name in lost]
+    absent = {f.attacker: f.text for f in read_findings(run.path) if f.kind == ABSENT}
+    failed = f"see {run.path / FAILURES}"
+    without = [absent.get(name) or f"no figures of attacker '{name}': {failed}" for name in lost]
     return [str(note) for note in run.config.get("notes", [])] + without + faceless(run)
 
 
