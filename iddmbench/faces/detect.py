@@ -152,7 +152,7 @@ class YuNet(Detector):
 
 
 @dataclass(frozen=True)
-class Original:
+class FrameToImage:
     """From pixels of a framed image back to the image's own: factor float [2], margin in own pixels."""
 
     factor: np.ndarray
@@ -163,7 +163,7 @@ class Original:
         return (points + 0.5) * self.factor - 0.5 - self.margin
 
 
-def framed(image: np.ndarray, border: float, smallest: int, largest: int) -> tuple[np.ndarray, Original]:
+def framed(image: np.ndarray, border: float, smallest: int, largest: int) -> tuple[np.ndarray, FrameToImage]:
     """The image with a border of `border` times its longer side, edge pixels repeated, then enlarged or shrunk so that the
     longer side lies between `smallest` and `largest` pixels; and the way back."""
     height, width = image.shape[:2]
@@ -175,7 +175,7 @@ def framed(image: np.ndarray, border: float, smallest: int, largest: int) -> tup
         size = (max(1, round(padded.shape[1] * scale)), max(1, round(padded.shape[0] * scale)))
         padded = cv2.resize(padded, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
     factor = np.array([(width + 2 * margin) / padded.shape[1], (height + 2 * margin) / padded.shape[0]])
-    return padded, Original(factor, margin)
+    return padded, FrameToImage(factor, margin)
 
 
 @contextmanager

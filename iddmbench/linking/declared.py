@@ -9,7 +9,7 @@ from iddmbench.results.findings import FACT, NOTE, WARNING, Finding
 
 
 @dataclass(frozen=True)
-class People:
+class PeopleBySource:
     """Whom a run shows to its attackers: dataset -> names of people in it.
 
     subjects: under test. public: distractors, who calibrate too.
@@ -19,7 +19,7 @@ class People:
     public: Mapping[str, Sequence[str]]
 
 
-def foreign(people: People) -> Iterator[Finding]:
+def foreign(people: PeopleBySource) -> Iterator[Finding]:
     """Distractors and thresholds from another dataset than the subjects."""
     others = sorted(set(people.public) - set(people.subjects))
     if others:
@@ -30,7 +30,7 @@ def foreign(people: People) -> Iterator[Finding]:
         yield Finding("foreign", NOTE, "", "", "", text)
 
 
-def base_training(base: str, recipe: Recipe, people: People) -> Iterator[Finding]:
+def base_training(base: str, recipe: Recipe, people: PeopleBySource) -> Iterator[Finding]:
     """The base model has seen subjects (a warning) or public people (a fact: a known property of the base)."""
     for dataset, names in recipe.trained_on.items():
         seen = [n for n in people.subjects.get(dataset, ()) if not names or n in names]
@@ -45,7 +45,7 @@ def base_training(base: str, recipe: Recipe, people: People) -> Iterator[Finding
             yield Finding("trained-on", FACT, "", "", "", text)
 
 
-def attacker_training(name: str, attacker: Attacker, people: People) -> Iterator[Finding]:
+def attacker_training(name: str, attacker: Attacker, people: PeopleBySource) -> Iterator[Finding]:
     """The attacker was trained on the subjects' dataset (a warning) or the public people's (a note: they calibrate it)."""
     for dataset in attacker.trained_on_datasets:
         if dataset in people.subjects:
