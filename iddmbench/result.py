@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pandas as pd
 
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.results.findings import read_findings
 from iddmbench.results.headline import headlines
 from iddmbench.results.metric_info import METRICS
 from iddmbench.results.run_folder import FAILURES, RunFolder, label
@@ -161,7 +162,9 @@ class Result:
     def notes(self) -> list[str]:
         """What a reader should know of the images and photos: what was left out, copies, what could not be measured."""
         lost = [name for name in self.folder.config.get("attackers", []) if name not in self.attackers]
-        without = [f"no figures of attacker '{name}': see {self.folder.path / FAILURES}" for name in lost]
+        absent = {f.attacker: f.text for f in read_findings(self.folder.path) if f.kind == "absent"}
+        failed = f"see {self.folder.path / FAILURES}"
+        without = [absent.get(name) or f"no figures of attacker '{name}': {failed}" for name in lost]
         return [str(note) for note in self.folder.config.get("notes", [])] + without + faceless(self.folder)
 
     @property

@@ -18,6 +18,7 @@ from iddmbench.errors import UserError
 from iddmbench.leaderboard.board import ENTRIES, SHEET, Place, by_track, places, read_entries
 from iddmbench.leaderboard.entry import Entry, Figure
 from iddmbench.leaderboard.exports import atom, curves_csv, markdown_table, standings_csv
+from iddmbench.leaderboard.tracks import counted
 from iddmbench.linking.ranking import ENOUGH, METRICS
 from iddmbench.report.figures import NEAR, PALETTE, SYMBOLS, color, lap, symbol
 from iddmbench.results import summary
@@ -115,6 +116,7 @@ def build_site(board: Path, out: Path, url: str = "") -> int:
         data=front,
         places=[(p, row_data(p)) for p in shown],
         latest=list(reversed(entries))[:20],
+        kept=counted(entries),
         start=start,
     )
     (out / "index.html").write_text(text, encoding="utf-8")

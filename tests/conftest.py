@@ -14,6 +14,7 @@ SLOW = {
     "adaptive",
     "api",
     "attackers",
+    "bad_input",
     "attacker_files",
     "cli_new_check",
     "cli_read",

@@ -339,7 +339,7 @@ def assert_same_runs(one: Path, other: Path) -> None:
     for name in names:
         for table in TABLES:
             ours, theirs = (stable(folder / RUNS / name / table_file(table)) for folder in (one, other))
-            assert len(ours), table
+            assert len(ours) or table == "demographics", table  # which the tiny people have no attributes for
             pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
         ours, theirs = (images(folder / RUNS / name) for folder in (one, other))
         assert ours and ours == theirs

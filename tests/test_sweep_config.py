@@ -136,6 +136,33 @@ def test_the_core_suite_has_every_defense() -> None:
     assert planned == {n for n in DEFENSES.names() if not n.startswith(("example", "my-", "protected-photos"))}
 
 
+def test_the_synthetic_suite_reports_on_people_whom_nothing_was_tuned_on() -> None:
+    """As the leaderboard's track does; women and men alike, and every defense of the other core suite."""
+    from iddmbench.datasets.synthetic import Synthetic
+    from iddmbench.leaderboard.tracks import REPORTED, TRACKS
+
+    core, other = (load_sweep(name) for name in ("synthetic-core", "orl-core"))
+    assert {name: [d.name for d in c.plan()] for name, c in core.runs.items()} == {
+        name: [d.name for d in c.plan()] for name, c in other.runs.items()
+    }
+    reported = {subject.name: subject.traits["sex"] for subject in Synthetic(part="report").load().subjects}
+    for people in (REPORTED, core.runs["authorized"].subjects):
+        sexes = [reported[name] for name in people]  # type: ignore[union-attr]
+        assert sexes.count("female") == sexes.count("male") >= 6
+    assert [(t.dataset, t.base) for t in TRACKS] == [("orl", "micro"), ("synthetic", core.runs["authorized"].base)]
+
+
+def test_without_its_base_the_synthetic_suite_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from iddmbench.models import base
+    from iddmbench.run.plan import ResourceCache
+    from iddmbench.sweep.plan import Run
+
+    monkeypatch.setitem(base.EMBEDDED, "micro-rgb", "no-such-folder")
+    with pytest.raises(UserError, match=r"^run 'authorized': base model 'micro-rgb' does not ship with") as caught:
+        Run.open("authorized", load_sweep("synthetic-core"), tmp_path, ResourceCache())
+    assert "train-base" in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_the_papers_suite_needs_what_it_says(tmp_path: Path) -> None:
     """Its settings are valid; what is not here (weights, photos) is named."""
     content = yaml.safe_load(suites()["paper"].read_text())

@@ -3,9 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from iddmbench.attacker import Attacker
 from iddmbench.models.recipe import Recipe
 from iddmbench.results.findings import FACT, NOTE, WARNING, Finding
+from iddmbench.types import Subject
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,25 @@ def base_training(base: str, recipe: Recipe, people: PeopleBySource) -> Iterator
         if known:
             text = f"the base model '{base}' was trained on the distractors ({len(known)} people of {dataset})"
             yield Finding("trained-on", FACT, "", "", "", text)
+
+
+def gray_base(base: str, recipe: Recipe, subjects: Sequence[Subject]) -> Iterator[Finding]:
+    """A base that knows gray photos only, and people whose photos are in colour."""
+    if not recipe.grayscale:
+        return
+    shown = [s for s in subjects if s.references and _in_colour(s.references[0].image)]
+    if shown:
+        text = (
+            f"the base model '{base}' knows gray photos only, and {len(shown)} of {len(subjects)} subjects have photos in "
+            "colour: references and outputs are gray, the gallery is in colour, so that figures hold for gray outputs; take a "
+            "colour base, or dataset orl"
+        )
+        yield Finding("gray", NOTE, "", "", "", text)
+
+
+def _in_colour(image: np.ndarray) -> bool:
+    """Whether the channels of uint8 [H, W, 3] differ by more than a camera's or a codec's rounding."""
+    return bool(np.ptp(image.astype(int), axis=2).mean() > 3)
 
 
 def attacker_training(name: str, attacker: Attacker, people: PeopleBySource) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from iddmbench.attacker import Attacker
 from iddmbench.faces.detect import YuNet
-from iddmbench.linking.declared import PeopleBySource, attacker_training, base_training, foreign
+from iddmbench.linking.declared import PeopleBySource, attacker_training, base_training, foreign, gray_base
 from iddmbench.linking.enrolment import Embed
 from iddmbench.linking.linker import Linker
 from iddmbench.linking.premise import (
@@ -28,7 +28,7 @@ from iddmbench.photos.files import TURNED
 from iddmbench.results.findings import FACT, NOTE, WARNING, Finding, in_order
 from iddmbench.types import FaceData, Person, Photo, Subject
 
-CODE = 1
+CODE = 2
 """Raised by hand when a check changes, so that older findings are not reused."""
 
 
@@ -62,6 +62,7 @@ def all_findings(
     people = people_of(data, subjects)
     found += foreign(people)
     found += base_training(base.name, base.recipe, people)
+    found += gray_base(base.name, base.recipe, subjects)
     for name, linker in linkers.items():
         found += attacker_training(name, linker.attacker, people)
         found += _left_out(name, linker)

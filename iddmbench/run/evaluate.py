@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from iddmbench import __version__
-from iddmbench.adaptive import parse, roots
-from iddmbench.attacker import ATTACKERS, build_attacker
+from iddmbench.adaptive import parse
+from iddmbench.attacker import ATTACKERS
 from iddmbench.cells.given import GivenStages, UnknownBase, stack
 from iddmbench.cells.stages import Cell
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
-from iddmbench.guards import errors_of
+from iddmbench.linking.absent import check_attackers
 from iddmbench.models.base import open_base
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.photos.given import Given, People, read_people
@@ -164,11 +164,7 @@ def _check(request: Request) -> None:
     for name in request.attackers:
         if parse(name) is not None and request.base is None:
             raise UserError(f"attacker '{name}' is adaptive and may need the base model: name it with base")
-    for system in dict.fromkeys(root for name in request.attackers for root in roots(name)):
-        with errors_of(f"attacker '{system}'"):
-            problem = build_attacker(system).available()
-        if problem:
-            raise UserError(f"attacker '{system}' can't run: {problem}")
+    check_attackers(request.attackers)
     for name in request.white_box:
         if name.partition(":")[0] not in ATTACKERS.names():
             raise UserError(f"white_box: unknown attacker '{name}': {did_you_mean(name, ATTACKERS.names())}")

@@ -8,6 +8,7 @@ from iddmbench import __version__
 from iddmbench.adaptive import FEWEST_SUBJECTS, parse
 from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.linking.absent import absent
 from iddmbench.models.base import BaseModel, open_base
 from iddmbench.models.check import check_targets
 from iddmbench.photos.dataset import DATASETS
@@ -45,7 +46,8 @@ class RunPlan:
         subjects = choose(data, config.subjects)
         for defense in config.plan():
             defense.check(subjects)
-        learning = [name for name in config.attackers if parse(name)]
+        missing = absent(config.attackers)
+        learning = [name for name in config.attackers if parse(name) and name not in missing]
         if learning and len(subjects) < FEWEST_SUBJECTS:
             raise UserError(
                 f"attacker '{learning[0]}' learns on other people: give at least {FEWEST_SUBJECTS} --subjects"
@@ -119,7 +121,13 @@ def choose(data: FaceData, wanted: tuple[str, ...] | int | str) -> list[Subject]
             )
         return list(data.subjects[:wanted])
     known = {subject.name: subject for subject in data.subjects}
+    public = {person.name for person in data.public if person.source == data.name}
     for name in wanted:
+        if name not in known and name in public:
+            raise UserError(
+                f"dataset '{data.name}': '{name}' is a public person in this run, who sets thresholds, and nobody "
+                "is both: name other people (synthetic: --data part=all takes all 60 as subjects)"
+            )
         if name not in known:
             raise UserError(f"dataset '{data.name}' has no subject '{name}': {did_you_mean(name, known)}")
     return [known[name] for name in dict.fromkeys(wanted)]
