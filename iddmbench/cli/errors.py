@@ -22,7 +22,7 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # type: ignore[assi
 """The parser's own error; typer brings a click of its own or uses the installed one."""
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """The commands of `iddmbench`."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]

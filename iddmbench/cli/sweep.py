@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def sweep(
     config: Annotated[str, typer.Argument(help="A suite (smoke, orl-core, synthetic-core, paper) or a YAML file.")],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting of all runs, KEY=VALUE (subjects=3, strengths=[1]).")
+        list[str] | None,
+        typer.Option("--set", help="Setting of all runs, KEY=VALUE (subjects=3, strengths=[1])."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")] = False,
     executor: Annotated[str, typer.Option(help="Where to compute: local, ray or slurm.")] = "local",
@@ -45,7 +46,7 @@ def sweep(
     from iddmbench.sweep.executors import EXECUTORS, make_executor
     from iddmbench.sweep.executors.base import Resources
     from iddmbench.sweep.plan import make_plan
-    from iddmbench.sweep.task import Setting
+    from iddmbench.sweep.task import WorkerSetting
 
     if executor not in EXECUTORS:
         raise UserError(f"--executor {executor}: choose from {', '.join(EXECUTORS)}")
@@ -65,7 +66,7 @@ def sweep(
         show_plan(wanted, plan, workers, Console())
         return
     _check(plan)
-    setting = Setting(
+    setting = WorkerSetting(
         {name: run.model_dump(mode="json") for name, run in wanted.runs.items()},
         str(store.resolve()),
         threads,
