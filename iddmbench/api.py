@@ -32,6 +32,7 @@ __all__ = [
     "list_attackers",
     "list_datasets",
     "list_defenses",
+    "list_plugins",
     "load_dataset",
     "open_run",
     "register",
@@ -206,9 +207,7 @@ def check(plugin: str | type[Any], kind: str | None = None, **options: Any) -> l
 
 def _kind(plugin: str | type[Any], wanted: str | None) -> Kind:
     if wanted is not None:
-        if wanted not in list(Kind):
-            raise UserError(f"check: there is no kind '{wanted}': {did_you_mean(wanted, list(Kind))}")
-        return Kind(wanted)
+        return _kind_named(wanted)
     if isinstance(plugin, type):
         kind = kind_of(plugin)
         if kind is None:
@@ -221,6 +220,12 @@ def _kind(plugin: str | type[Any], wanted: str | None) -> Kind:
         known = sorted({name for kind in Kind for name in kind.registry.names()})
         raise UserError(f"check: there is no plugin '{plugin}': {did_you_mean(plugin, known)}")
     return kinds[0]
+
+
+def _kind_named(wanted: str) -> Kind:
+    if wanted not in list(Kind):
+        raise UserError(f"there is no kind '{wanted}' of plugins: {did_you_mean(wanted, list(Kind))}")
+    return Kind(wanted)
 
 
 def _bases() -> str:
@@ -263,6 +268,11 @@ def list_defenses() -> list[str]:
 
 def list_datasets() -> list[str]:
     return DATASETS.names()
+
+
+def list_plugins(kind: str) -> list[str]:
+    """Names of the plugins of a kind: "defense", "attacker", "adaptive", "purifier", "personalizer" or "dataset"."""
+    return _kind_named(kind).registry.names()
 
 
 def _several(names: str | Sequence[str]) -> Sequence[str]:
