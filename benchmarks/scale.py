@@ -221,9 +221,9 @@ def bare_child(folder: Path) -> dict[str, Any]:
     """The stage functions one after another, and the scores of each condition."""
     from iddmbench.linking.score import Scoring
     from iddmbench.run.plan import RunPlan
-    from iddmbench.sweep.worker import set_up_worker
+    from iddmbench.run.torch_setup import set_threads
 
-    set_up_worker(1)
+    set_threads(1)
     study = RunPlan.of(real_config(), folder / "cache")
     scoring = Scoring.of(study.lab, real_config().attackers, study.cells)
     _ = scoring.linkers
@@ -254,9 +254,10 @@ def harness_child(folder: Path, count: int) -> dict[str, Any]:
 
 def warm(setting: WorkerSetting, task: Task) -> TaskResult:
     """A task whose seconds begin once the worker is ready."""
-    from iddmbench.sweep.worker import _open, _Run, set_up_worker, work
+    from iddmbench.run.torch_setup import set_threads
+    from iddmbench.sweep.worker import _open, _Run, work
 
-    set_up_worker(setting.threads)
+    set_threads(setting.threads)
     _open(_Run(setting, task.run)).study.lab.base.load()
     return work(setting, task)
 

@@ -5,12 +5,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from iddmbench.attacker import ATTACKERS, Attacker, build_attacker
+from iddmbench.adaptive import with_options
+from iddmbench.attacker import ATTACKERS
 from iddmbench.conformance import Outcome
-from iddmbench.defense import DEFENSES, Defense
-from iddmbench.errors import UserError
-from iddmbench.photos.dataset import DATASETS, FaceDataset
+from iddmbench.defense import DEFENSES
+from iddmbench.errors import UserError, did_you_mean
+from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given
+from iddmbench.plugins import Kind, kind_of, kinds_with, taken
 from iddmbench.result import Result, result_of
 from iddmbench.results import paired
 from iddmbench.results.comparable import check_comparable
@@ -41,6 +43,7 @@ def evaluate(
     dataset_options: Mapping[str, Any] | None = None,
     public: Given | None = None,
     attackers: str | Sequence[str] = ("dlib", "sface"),
+    attacker_options: Mapping[str, Mapping[str, Any]] | None = None,
     references: Given | None = None,
     baseline: Given | None = None,
     generic: Given | None = None,
@@ -67,6 +70,7 @@ def evaluate(
         dataset_options: of it, as `load_dataset` takes them.
         public: public people, in place of the dataset's: at least three, who are none of the gallery's.
             Without any, what takes a threshold is not measured.
+        attacker_options: {"sface": {"detector": "mtcnn"}}; they become part of the attacker's name ("sface:mtcnn").
         references: what personalized the model. Without them closeness, FID and KID are not measured.
         baseline: images of the undefended model; generic: of the un-personalized one. Both are needed for the utility index.
         white_box: attackers that the defense behind the images optimized against.
@@ -91,7 +95,7 @@ def evaluate(
         dataset,
         dataset_options,
         public,
-        tuple(dict.fromkeys(_several(attackers))),
+        with_options(_several(attackers), attacker_options or {}),
         references,
         baseline,
         generic,
@@ -130,7 +134,8 @@ def run(
     Args:
         subjects: how many, "all", or names.
         out: run folder; by default runs/DATASET-DEFENSE-HASH, as on the command line. The same call resumes.
-        settings: any other of `iddmbench.run.config.RunConfig` (dataset, base, defense_options, prompts, lora ...).
+        settings: any other of `iddmbench.run.config.RunConfig` (dataset, base, defense_options, prompts, lora ...), and
+            attacker_options as in `evaluate`.
 
     Raises UserError before anything is computed when a setting is wrong. Cells that failed are in the result's `failed`.
     """
@@ -177,50 +182,68 @@ def compare(a: Result, b: Result, metric: str = "rank1_hit", attacker: str = WOR
     return found
 
 
-def check(plugin: str | type[Attacker] | type[Defense], **options: Any) -> list[Outcome]:
+def check(plugin: str | type[Any], kind: str | None = None, **options: Any) -> list[Outcome]:
     """What every plugin must keep, checked on one: `iddmbench check`. Each outcome has `.name`, `.state` and `.message`.
 
     Args:
-        plugin: a name, or the class. options: of a defense, to make it quick.
+        plugin: a name, or the class.
+        kind: "defense", "attacker", "adaptive", "purifier", "personalizer" or "dataset"; needed for a name that several
+            kinds have ("blur").
+        options: of the plugin, to make it quick or to say where files lie.
 
     Raises UserError when it is unknown or can't run here.
     """
-    from iddmbench.conformance.plugin import attacker_outcomes, defense_outcomes
+    from iddmbench.conformance.plugin import outcomes
 
+    return list(outcomes(_kind(plugin, kind), plugin, options))
+
+
+def _kind(plugin: str | type[Any], wanted: str | None) -> Kind:
+    if wanted is not None:
+        if wanted not in list(Kind):
+            raise UserError(f"check: there is no kind '{wanted}': {did_you_mean(wanted, list(Kind))}")
+        return Kind(wanted)
     if isinstance(plugin, type):
-        if issubclass(plugin, Defense):
-            return list(defense_outcomes(plugin, plugin.name, options))
-        if issubclass(plugin, Attacker):
-            return list(attacker_outcomes(plugin, plugin.name))
-        raise UserError(f"check: {plugin.__name__} is neither an Attacker nor a Defense")
-    if plugin.partition(":")[0] in ATTACKERS.names():
-        return list(attacker_outcomes(lambda: build_attacker(plugin), plugin))
-    return list(defense_outcomes(DEFENSES.get(plugin), plugin, options))
+        kind = kind_of(plugin)
+        if kind is None:
+            raise UserError(f"check: {plugin.__name__} is no plugin class: derive from {_bases()}")
+        return kind
+    kinds = kinds_with(plugin)
+    if len(kinds) > 1:
+        raise UserError(f"check: '{plugin}' is a {' and a '.join(kinds)}: say which, as kind='{kinds[0]}'")
+    if not kinds:
+        known = sorted({name for kind in Kind for name in kind.registry.names()})
+        raise UserError(f"check: there is no plugin '{plugin}': {did_you_mean(plugin, known)}")
+    return kinds[0]
+
+
+def _bases() -> str:
+    return ", ".join(kind.registry.base.__name__ for kind in Kind)
 
 
 def register(cls: type[Any]) -> type[Any]:
-    """Make an Attacker, Defense or FaceDataset known by its `name`, for this process; also as a decorator.
+    """Make a plugin known by its `name`, for this process; also as a decorator. Its base class says of which kind it is:
+    Defense, Attacker, Adaptive, Purifier, Personalizer or FaceDataset.
 
     Raises UserError for another class, and when the name is taken.
     """
-    for base, registry in ((Attacker, ATTACKERS), (Defense, DEFENSES), (FaceDataset, DATASETS)):
-        if isinstance(cls, type) and issubclass(cls, base):
-            name = getattr(cls, "name", None)
-            if not isinstance(name, str):
-                raise UserError(f"register: {cls.__name__} must set its class variable `name` to a text")
-            try:
-                return registry.register(name)(cls)  # type: ignore[arg-type]
-            except (TypeError, ValueError) as error:
-                raise UserError(f"register: {error}") from error
-    raise UserError(f"register: {cls!r} is no subclass of Attacker, Defense or FaceDataset")
+    kind = kind_of(cls)
+    if kind is None:
+        raise UserError(f"register: {cls!r} is no plugin class: derive from {_bases()}")
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str):
+        raise UserError(f"register: {cls.__name__} must set its class variable `name` to a text")
+    if (other := taken(kind, name)) not in (None, kind):
+        raise UserError(f"register: '{name}' is an {other} already: choose another name for {cls.__name__}")
+    try:
+        return kind.registry.register(name)(cls)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"register: {error}") from error
 
 
 def load_dataset(name: str = "orl", **options: Any) -> FaceData:
     """A dataset's people and photos (`iddmbench list dataset NAME` shows its options). Raises UserError as it does."""
-    from iddmbench.run.config import check_options
-
-    check_options(name, options)
-    return DATASETS.get(name)(**options).load()
+    return make_dataset(DATASETS.get(name), options).load()
 
 
 def list_attackers() -> list[str]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from iddmbench import __version__
-from iddmbench.adaptive import KINDS, parse
+from iddmbench.adaptive import ADAPTIVE, parse
 from iddmbench.attacker import build_attacker
 from iddmbench.errors import UserError
 from iddmbench.results.reproduce import command
@@ -312,7 +312,7 @@ def _adaptive(attackers: Iterable[str], threats: dict[str, str]) -> list[dict[st
         systems = [build_attacker(base) for base in parsed.bases]
         wraps = [(system.name, system.fingerprint()) for system in systems]
         facts = {
-            "title": _line(KINDS[parsed.kind].title),
+            "title": _line(ADAPTIVE.get(parsed.kind).title),
             "licence": _line(", ".join(dict.fromkeys(system.licence for system in systems))),
             "source": _line(", ".join(dict.fromkeys(system.source for system in systems))),
             "fingerprint": hashlib.sha256(json.dumps([parsed.kind, wraps]).encode()).hexdigest(),

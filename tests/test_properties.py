@@ -24,8 +24,9 @@ from iddmbench.errors import UserError, did_you_mean, printable
 from iddmbench.faces.images import rgb_images
 from iddmbench.guards import checked_embeddings, checked_images
 from iddmbench.models.recipe import Recipe
-from iddmbench.perturb.purify import purifier
-from iddmbench.run.config import RunConfig, check_options, make_config
+from iddmbench.perturb.purifier import purifier
+from iddmbench.photos.dataset import DATASETS, check_options
+from iddmbench.run.config import RunConfig, make_config
 from iddmbench.submission.read import open_bundle
 from iddmbench.sweep.config import build_sweep, parse_changes
 from iddmbench.types import Embeddings
@@ -142,7 +143,7 @@ def test_any_option_of_a_defense_is_taken_or_refused(name: str, data: st.DataObj
 def test_any_setting_of_the_personalization_is_taken_or_refused(key: str, value: Any) -> None:
     recipe = Recipe.model_validate({})
     with refused_at_most():
-        made = make_config({"lora": {key: value}, "sampling": {}}).lora_settings(recipe)
+        made = make_config({"lora": {key: value}, "sampling": {}}).training_settings(recipe)
         assert made.rank >= 1 and np.isfinite(made.learning_rate) and made.targets
     with refused_at_most():
         assert np.isfinite(make_config({"sampling": {key: value}}).sampling_settings(recipe).guidance)
@@ -152,7 +153,7 @@ def test_any_setting_of_the_personalization_is_taken_or_refused(key: str, value:
 @given(st.sampled_from(["root", "references", "enrolment", "seed"]) | texts, values)
 def test_any_option_of_a_dataset_is_of_its_type_or_refused(key: str, value: Any) -> None:
     with refused_at_most():
-        check_options("folder", {key: value})
+        check_options(DATASETS.get("folder"), {key: value})
         if key in ("references", "enrolment", "seed"):
             assert int(value) == float(value)
 

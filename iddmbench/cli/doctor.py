@@ -1,6 +1,5 @@
 """`iddmbench doctor`: is everything here that a run needs?"""
 
-import os
 import platform
 import shutil
 import sys
@@ -14,7 +13,9 @@ from typing import Literal
 
 import typer
 
+from iddmbench.environ import free_threads, own_cores
 from iddmbench.errors import UserError, first_line, one_line, printable
+from iddmbench.plugins import Kind
 from iddmbench.run.environment import package_version
 
 MODULES = ("torch", "torchvision", "diffusers", "transformers", "peft", "cv2", "onnx", "scipy", "pandas", "matplotlib")
@@ -191,20 +192,16 @@ def check_attackers() -> Iterator[Check]:
 
 
 def check_plugins() -> Iterator[Check]:
-    """Defenses and datasets that other packages add; their attackers are among `check_attackers`."""
-    from iddmbench.defense import DEFENSES
-    from iddmbench.photos.dataset import DATASETS
-
-    for kind, registry in (("defense", DEFENSES), ("dataset", DATASETS)):
-        broken = 0
-        for name in registry.names():
-            try:
-                registry.get(name)
-            except UserError as error:
-                broken += 1
-                yield Check("warn", f"{kind} {name}", str(error))
+    """Plugins of all kinds, those of other packages too; attackers are among `check_attackers`."""
+    for kind in Kind:
+        if kind is Kind.attacker:
+            continue
+        found = kind.registry.loaded()
+        broken = {name: cls for name, cls in found if isinstance(cls, UserError)}
+        for name, error in broken.items():
+            yield Check("warn", f"{kind} {name}", str(error))
         if not broken:
-            yield Check("ok", f"{kind}s", f"all {len(registry.names())} load")
+            yield Check("ok", kind.plural, f"all {len(found)} load")
 
 
 def check_base() -> Iterator[Check]:
@@ -244,9 +241,8 @@ def check_folder(subject: str, folder: Path, mend: str) -> Check:
 def check_processor() -> Iterator[Check]:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    text = f"{cores} cores, torch uses {threads} threads"
+    cores, threads = len(own_cores()), torch.get_num_threads()
+    text = f"{cores} cores, {free_threads()} of them idle, torch uses {threads} threads"
     if threads > cores:
         yield Check("warn", "processor", f"{text}: more threads than cores is slow, use --threads {cores}")
     elif threads < cores // 2:

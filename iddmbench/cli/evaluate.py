@@ -29,6 +29,9 @@ def evaluate(
     white_box: Annotated[
         list[str] | None, typer.Option(help="Attacker that the defense optimized against; may be repeated.")
     ] = None,
+    attacker_set: Annotated[
+        list[str] | None, typer.Option(help="Option of an attacker, NAME.KEY=VALUE (sface.detector=mtcnn).")
+    ] = None,
     prompt: Annotated[
         list[str] | None, typer.Option(help="Prompt of the images, in their order; may be repeated.")
     ] = None,
@@ -38,13 +41,13 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/evaluate-NAME-OF-IMAGES.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes the idle cores.")] = 0,
 ) -> None:
     """Measure privacy and utility of your own images; nothing is trained."""
     from rich.console import Console
 
     from iddmbench import api
-    from iddmbench.cli.run import pairs
+    from iddmbench.cli.run import attacker_options, pairs
     from iddmbench.report.terminal import print_summary
     from iddmbench.run.config import dataset_options
 
@@ -56,6 +59,7 @@ def evaluate(
         dataset_options=dataset_options(root, pairs(data, "--data")),
         public=public,
         attackers=attacker,
+        attacker_options=attacker_options(attacker_set),
         references=references,
         baseline=undefended,
         generic=generic,

@@ -30,7 +30,7 @@ def add(
     base: Annotated[str | None, typer.Option(help="Base model, where the bundle has one of its own.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of embeddings.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes the idle cores.")] = 0,
 ) -> None:
     """Verify a bundle and, if it is accepted, put what was recomputed on the leaderboard."""
     import tempfile

@@ -64,7 +64,8 @@ def verify(
     cache: Annotated[Path | None, typer.Option(help="Cache of embeddings.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     threads: Annotated[
-        int, typer.Option(help="CPU threads; 0 leaves it to torch. Cells are trained again on the bundle's own number.")
+        int,
+        typer.Option(help="CPU threads; 0 takes the idle cores. Cells are trained again on the bundle's own number."),
     ] = 0,
 ) -> None:
     """Recompute every figure of a bundle from its images, and say what differs. Exit status 1 when it can't be accepted."""

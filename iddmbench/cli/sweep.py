@@ -1,12 +1,12 @@
 """`iddmbench sweep`: many runs, on many workers, resumable."""
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from iddmbench.environ import own_cores
 from iddmbench.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def share_of_cores(workers: int, threads: int, devices: tuple[str, ...], executo
         raise UserError("--workers and --threads: give a positive number, or 0 for the default")
     if executor != "local":
         return workers or 4, threads or 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(own_cores())
     if devices == ("cpu",):
         workers = workers or max(1, cores // max(threads, 1) if threads else cores)
     elif workers > len(devices):

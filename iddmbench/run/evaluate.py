@@ -16,10 +16,9 @@ from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.linking.absent import check_attackers
 from iddmbench.models.base import open_base
-from iddmbench.photos.dataset import DATASETS
+from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given, People, read_people
 from iddmbench.results.run_folder import EVALUATION, SCHEMA
-from iddmbench.run.config import check_options
 from iddmbench.run.outcome import CellResult
 from iddmbench.run.pipeline import Progress, measure
 from iddmbench.run.plan import protocol
@@ -185,8 +184,7 @@ def _data(request: Request) -> tuple[FaceData, list[Skipped]]:
     loaded = None
     if request.dataset is not None:
         options = dict(request.dataset_options or {})
-        check_options(request.dataset, options)
-        loaded = DATASETS.get(request.dataset)(**options).load()
+        loaded = make_dataset(DATASETS.get(request.dataset), options).load()
     if loaded is not None and request.gallery is None and request.references is None and request.public is None:
         return loaded, []
     skipped: list[Skipped] = []

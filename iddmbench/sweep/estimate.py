@@ -54,12 +54,15 @@ class _History:
 
     def __init__(self, run: Run):
         self.lab, self.views = run.study.lab, len(run.scoring.panel.views)
-        wanted = (self.lab.base.fingerprint, self.lab.lora.model_dump(mode="json"), self.lab.base.precision)
+        lab = self.lab
+        settings, personalizer = lab.lora.model_dump(mode="json"), lab.personalizer.key()
+        wanted = (lab.base.fingerprint, settings, lab.base.precision, personalizer)
         self.seen: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
         for stage in ("protect", "personalize", "generate", "release", "embed"):
             for key, folder in _entries(self.lab, stage):
                 training = _training(key)
-                same = (training.get("base"), training.get("lora"), training.get("precision", "fp32"))
+                made = (training.get("base"), training.get("lora"), training.get("precision", "fp32"))
+                same = (*made, training.get("personalizer", {}))
                 if same == wanted:
                     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
                     self.seen[stage, _defense(key, stage)].append((read_cost(folder).seconds, size))

@@ -40,7 +40,9 @@ def work(setting: WorkerSetting, task: Task) -> TaskResult:
 
 
 def _do(setting: WorkerSetting, task: Task) -> tuple[bool, tuple[str, ...]]:
-    set_up_worker(setting.threads)
+    from iddmbench.run.torch_setup import set_threads
+
+    set_threads(setting.threads)
     opened = _open(_Run(setting, task.run))
     if task.kind == "premise":
         cached = opened.scoring.has_premise()
@@ -154,14 +156,3 @@ def own_device(devices: tuple[str, ...], locks: Path) -> str:
         _held[device] = lock
         return device
     raise UserError(f"all of {', '.join(devices)} are taken: give no more --workers than devices")
-
-
-@lru_cache(maxsize=1)
-def set_up_worker(threads: int) -> None:
-    """Torch's switches, and OpenCV's threads; once per process."""
-    import cv2
-
-    from iddmbench.run.torch_setup import set_up_torch
-
-    set_up_torch(threads=threads)
-    cv2.setNumThreads(threads)
