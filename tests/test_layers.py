@@ -10,8 +10,9 @@ PLUGINS = ("attackers", "datasets", "defenses", "leaderboard")
 
 FLOORS = (
     ("errors", "__version__"),
-    ("types", "seeds", "environ", "archives", "yaml_text", "onnx_file", "wheel_files"),
+    ("types", "seeds", "environ", "options", "archives", "yaml_text", "onnx_file", "wheel_files"),
     ("registry", "guards"),
+    ("plugins",),
     ("store", "faces", "models"),
     ("metrics", "nets", "personalize"),
     ("photos", "weights", "defense"),

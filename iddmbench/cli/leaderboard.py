@@ -42,7 +42,7 @@ def add(
     from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
     from iddmbench.submission.read import open_bundle
-    from iddmbench.submission.verify import GRID, Options, check_attackers, verify
+    from iddmbench.submission.verify import GRID, VerifyOptions, check_attackers, verify
 
     check_attackers(attacker or ())
     name = id_ or slug(open_bundle(bundle).meta.name)
@@ -51,7 +51,7 @@ def add(
     _check_board(board)
     set_up_torch(device, threads)
     drawn = seed if seed is not None else random_seed()
-    options = Options(
+    options = VerifyOptions(
         cache=cache or default_cache(),
         attackers=tuple(attacker or ()),
         anchors=anchors if (anchors := board / boards.ANCHORS).is_dir() else None,
