@@ -13,6 +13,7 @@ from iddmbench.conformance import Outcome
 from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.guards import errors_of
+from iddmbench.paths import user_path
 from iddmbench.personalize.read_model import Adapters
 from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given
@@ -41,6 +42,7 @@ __all__ = [
     "list_attackers",
     "list_datasets",
     "list_defenses",
+    "list_plugins",
     "load_dataset",
     "open_run",
     "register",
@@ -110,7 +112,7 @@ def evaluate(
         seed: what draws depend on that a run makes by its seed.
         out: run folder, with report and figures; by default a temporary one, which lives as long as the result.
         cache: of what networks computed, IDDMBENCH_CACHE by default.
-        progress: what may watch it (`iddmbench.run.pipeline.Progress`).
+        progress: hooks that are told what is done (`iddmbench.run.pipeline.Progress`).
 
     Raises UserError, in one line, for what can't be used. What is merely worth knowing is in the result's `notes`.
     """
@@ -145,9 +147,9 @@ def evaluate(
         device,
         own,
     )
-    evaluation = Evaluation.of(request, Path(cache).expanduser() if cache else default_cache())
+    evaluation = Evaluation.of(request, user_path(cache) if cache else default_cache())
     if out is not None:
-        folder = Path(out).expanduser()
+        folder = user_path(out)
         evaluation.measure(folder, progress)
         return Result(write_outputs(folder))
     kept = TemporaryDirectory(prefix="iddmbench-")
@@ -191,8 +193,8 @@ def run(
     config = make_config(options | settings)
     config.check()
     set_up_torch(device, threads)
-    folder = Path(out).expanduser() if out else default_folder(config)
-    run_pipeline(config, folder, Path(cache).expanduser() if cache else default_cache(), device, strict=strict)
+    folder = user_path(out) if out else default_folder(config)
+    run_pipeline(config, folder, user_path(cache) if cache else default_cache(), device, strict=strict)
     return Result(write_outputs(folder))
 
 
@@ -265,9 +267,7 @@ def check(plugin: str | type[Any], kind: str | None = None, **options: Any) -> l
 
 def _kind(plugin: str | type[Any], wanted: str | None) -> Kind:
     if wanted is not None:
-        if wanted not in list(Kind):
-            raise UserError(f"check: there is no kind '{wanted}': {did_you_mean(wanted, list(Kind))}")
-        return Kind(wanted)
+        return _kind_named(wanted)
     if isinstance(plugin, type):
         kind = kind_of(plugin)
         if kind is None:
@@ -280,6 +280,12 @@ def _kind(plugin: str | type[Any], wanted: str | None) -> Kind:
         known = sorted({name for kind in Kind for name in kind.registry.names()})
         raise UserError(f"check: there is no plugin '{plugin}': {did_you_mean(plugin, known)}")
     return kinds[0]
+
+
+def _kind_named(wanted: str) -> Kind:
+    if wanted not in list(Kind):
+        raise UserError(f"there is no kind '{wanted}' of plugins: {did_you_mean(wanted, list(Kind))}")
+    return Kind(wanted)
 
 
 def _bases() -> str:
@@ -322,6 +328,11 @@ def list_defenses() -> list[str]:
 
 def list_datasets() -> list[str]:
     return DATASETS.names()
+
+
+def list_plugins(kind: str) -> list[str]:
+    """Names of the plugins of a kind: "defense", "attacker", "adaptive", "purifier", "personalizer" or "dataset"."""
+    return _kind_named(kind).registry.names()
 
 
 def _attackers(given: OneAttacker | Sequence[OneAttacker]) -> tuple[tuple[str, ...], dict[str, Attacker]]:

@@ -7,6 +7,8 @@ import typer
 
 from iddmbench.errors import UserError, printable
 
+LEFT_OUT = "left out: "
+
 
 def evaluate(
     images: Annotated[
@@ -65,13 +67,14 @@ def evaluate(
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...: where adapters make images.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes the idle cores.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only results and what is wrong.")] = False,
 ) -> None:
     """Measure privacy and utility of your own images, or of a LoRA or DreamBooth model; nothing is trained."""
     from rich.console import Console
 
     from iddmbench import api
     from iddmbench.cli.progress import bar
-    from iddmbench.cli.run import attacker_options, pairs
+    from iddmbench.cli.run import attacker_options, log_from_start, pairs
     from iddmbench.report.terminal import print_summary
     from iddmbench.result import notes_of
     from iddmbench.run.config import dataset_options
@@ -80,8 +83,8 @@ def evaluate(
     if source is None:
         raise UserError("give IMAGES, or --adapter that makes them")
     folder = out or Path("runs") / f"evaluate-{source.resolve().name.removesuffix('.safetensors')}"
-    lost: set[str] = set()
-    with bar(lost) as progress:
+    with bar(quiet=quiet) as progress:
+        log_from_start(progress, folder / "log.txt")
         result = api.evaluate(
             images,
             gallery,
@@ -111,7 +114,9 @@ def evaluate(
             progress=progress,
         )
     for note in notes_of(result.folder):  # the bar has told what is doubtful about the photos
+        if note.startswith(LEFT_OUT):  # counted in one line at the end
+            continue
         typer.echo(printable(f"note: {note}"), err=True)
-    print_summary(result.folder, Console())
+    print_summary(result.folder, Console(emoji=False))
     if len(result.failed):
         raise UserError(f"{len(result.failed)} failed cell(s); see {folder / 'failures.txt'}")

@@ -167,7 +167,7 @@ class YuNet(Detector):
 
 
 @dataclass(frozen=True)
-class Original:
+class FrameToImage:
     """From pixels of a framed image back to the image's own: factor and margin (in own pixels), float [2] each."""
 
     factor: np.ndarray
@@ -182,7 +182,7 @@ class Original:
         return (points + 0.5) * self.factor - 0.5 - self.margin
 
 
-def _restored(rows: np.ndarray, original: Original) -> np.ndarray:
+def _restored(rows: np.ndarray, original: FrameToImage) -> np.ndarray:
     """Faces as float32, moved from pixels of a framed image to those of the image."""
     rows[:, [0, 1]] = original(rows[:, [0, 1]])
     rows[:, [2, 3]] *= original.factor
@@ -190,7 +190,7 @@ def _restored(rows: np.ndarray, original: Original) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def framed(image: np.ndarray, border: float, smallest: int, largest: int) -> tuple[np.ndarray, Original]:
+def framed(image: np.ndarray, border: float, smallest: int, largest: int) -> tuple[np.ndarray, FrameToImage]:
     """The image with a border of `border` times its longer side, edge pixels repeated, then enlarged or shrunk so that the
     longer side lies between `smallest` and `largest` pixels; and the way back."""
     height, width = image.shape[:2]
@@ -203,13 +203,13 @@ def framed(image: np.ndarray, border: float, smallest: int, largest: int) -> tup
         )
         factor = np.array([width / image.shape[1], height / image.shape[0]])
         margin = int(margin * scale)
-        return _bordered(image, margin), Original(factor, margin * factor)
+        return _bordered(image, margin), FrameToImage(factor, margin * factor)
     padded = _bordered(image, margin)
     if scale > 1:
         size = (round(padded.shape[1] * scale), round(padded.shape[0] * scale))
         padded = cv2.resize(padded, size, interpolation=cv2.INTER_CUBIC)
     factor = np.array([(width + 2 * margin) / padded.shape[1], (height + 2 * margin) / padded.shape[0]])
-    return padded, Original(factor, np.full(2, float(margin)))
+    return padded, FrameToImage(factor, np.full(2, float(margin)))
 
 
 def _bordered(image: np.ndarray, margin: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from iddmbench.cells.stages import Cell
 from iddmbench.models.base import BaseModel
 from iddmbench.personalize.movement import movement_note
 from iddmbench.personalize.read_model import model_digest, read_model
-from iddmbench.types import FaceData
+from iddmbench.types import FaceData, Skipped
 
 Models = dict[str, dict[str, Path | None]]
 """Where models lie, by condition and person; None for the base itself, the un-personalized model."""
@@ -35,12 +35,12 @@ def name_of(cell: Cell) -> str:
     return f"{'undefended ' if cell.defense.name == 'none' else ''}model of '{cell.subject.name}'"
 
 
-def models_left_out(models: Mapping[str, Mapping[str, Path | None]], data: FaceData) -> Iterator[str]:
+def models_left_out(models: Mapping[str, Mapping[str, Path | None]], data: FaceData) -> Iterator[Skipped]:
     known = {subject.name for subject in data.subjects}
     for people in models.values():
         for name, path in people.items():
             if name not in known and path is not None:
-                yield f"no enrolment photos of '{name}': {path.name} left out"
+                yield Skipped(name, f"no enrolment photos of '{name}': {path.name} left out")
 
 
 def read_models(models: Models, cells: Sequence[Cell], base: BaseModel) -> tuple[dict[Place, ModelFile], list[Told]]:
