@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iddmbench.environ import wait_quietly
+
 if TYPE_CHECKING:
     from iddmbench.api import (
         Result,
@@ -27,6 +29,8 @@ _root = Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file():
     __path__.append(str(_root))
 del _root
+
+wait_quietly()  # before anything loads torch
 
 __all__ = [
     "Result",

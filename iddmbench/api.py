@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iddmbench.adaptive import with_options
 from iddmbench.attacker import ATTACKERS
 from iddmbench.conformance import Outcome
 from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.paths import user_path
 from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given
 from iddmbench.plugins import Kind, kind_of, kinds_with, taken
@@ -19,6 +20,9 @@ from iddmbench.results.comparable import check_comparable
 from iddmbench.results.run_folder import WORST_CASE
 from iddmbench.results.summary import Summary
 from iddmbench.types import FaceData
+
+if TYPE_CHECKING:
+    from iddmbench.run.pipeline import Progress
 
 __all__ = [
     "Result",
@@ -57,6 +61,7 @@ def evaluate(
     out: Path | str | None = None,
     cache: Path | str | None = None,
     threads: int = 0,
+    progress: "Progress | None" = None,
 ) -> Result:
     """Privacy and utility of images that exist already, from any generator; nothing is trained.
 
@@ -81,6 +86,7 @@ def evaluate(
         seed: what draws depend on that a run makes by its seed.
         out: run folder, with report and figures; by default a temporary one, which lives as long as the result.
         cache: of what networks computed, IDDMBENCH_CACHE by default.
+        progress: hooks that are told what is done (`iddmbench.run.pipeline.Progress`).
 
     Raises UserError, in one line, for what can't be used. What is merely worth knowing is in the result's `notes`.
     """
@@ -107,13 +113,13 @@ def evaluate(
         strength,
         seed,
     )
-    evaluation = Evaluation.of(request, Path(cache).expanduser() if cache else default_cache())
+    evaluation = Evaluation.of(request, user_path(cache) if cache else default_cache())
     if out is not None:
-        folder = Path(out).expanduser()
-        evaluation.measure(folder)
+        folder = user_path(out)
+        evaluation.measure(folder, progress)
         return Result(write_outputs(folder))
     kept = TemporaryDirectory(prefix="iddmbench-")
-    evaluation.measure(Path(kept.name))
+    evaluation.measure(Path(kept.name), progress)
     return result_of(kept.name, kept=kept)
 
 
@@ -151,8 +157,8 @@ def run(
     config = make_config(options | settings)
     config.check()
     set_up_torch(device, threads)
-    folder = Path(out).expanduser() if out else default_folder(config)
-    run_pipeline(config, folder, Path(cache).expanduser() if cache else default_cache(), device)
+    folder = user_path(out) if out else default_folder(config)
+    run_pipeline(config, folder, user_path(cache) if cache else default_cache(), device)
     return Result(write_outputs(folder))
 
 

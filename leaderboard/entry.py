@@ -60,7 +60,7 @@ class Figure(Frozen):
     missing: Many
 
 
-class SubjectShare(Frozen):
+class EntryShare(Frozen):
     """`iddmbench.linking.ranking.SubjectShare`, as JSON; lists go by strength."""
 
     area: Number
@@ -82,7 +82,7 @@ class Rank(Frozen):
     privacy_at: Share | None
     utility_at: Share | None
     by: tuple[AttackerName, ...] = Field((), description="the strongest attacker at each strength")
-    per_subject: Annotated[dict[Line, SubjectShare], Field(max_length=10_000)] = Field(
+    per_subject: Annotated[dict[Line, EntryShare], Field(max_length=10_000)] = Field(
         default_factory=dict, description="what tells two entries apart: a paired test over the subjects"
     )
 

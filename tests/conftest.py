@@ -1,5 +1,6 @@
 """Shared by the tests: the quick plugins, and a finished run folder, made once."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 
 if TYPE_CHECKING:
     from iddmbench.models.base import BaseModel
+
+# Tests compare bits between processes: how many threads there are must not follow the machine's load.
+os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
 SLOW = {
     "adaptive",
@@ -46,9 +50,13 @@ SLOW = {
 """Files whose tests train models, start processes or look at many photos: `pytest -m "not slow"` leaves them out."""
 
 
+SLOW_FIXTURES = {"look"}
+"""Fixtures that look at all of ORL's photos; whichever test is first pays."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem.removeprefix("test_") in SLOW:
+        if item.path.stem.removeprefix("test_") in SLOW or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

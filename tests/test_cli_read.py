@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from iddmbench.cli import app, doctor
-from iddmbench.cli.errors import Group
+from iddmbench.cli.errors import CommandGroup
 from iddmbench.errors import UserError
 
 runner = CliRunner()
@@ -149,7 +149,7 @@ def test_names_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ending(error: BaseException) -> tuple[int, str]:
     """Exit status and stderr of a command that raises `error`."""
-    failing = typer.Typer(cls=Group, pretty_exceptions_enable=False)
+    failing = typer.Typer(cls=CommandGroup, pretty_exceptions_enable=False)
 
     @failing.command("fail")
     def fail() -> None:

@@ -19,7 +19,7 @@ from iddmbench.types import FaceData
 log = logging.getLogger(__name__)
 
 
-class Panel:
+class AttackerPanel:
     """The attackers of a run by name, adaptive ones included. Networks and galleries are made when they are first asked for.
 
     Args:

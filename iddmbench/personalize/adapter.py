@@ -18,7 +18,7 @@ NAME = "subject"
 
 
 @dataclass(frozen=True)
-class Layer:
+class LoraLayer:
     """LoRA of one module: its update is scaled by alpha / rank."""
 
     rank: int
@@ -27,7 +27,7 @@ class Layer:
 
 @contextmanager
 def adapter(
-    base: BaseModel, settings: Any, generator: torch.Generator, layers: Mapping[str, Layer] | None = None
+    base: BaseModel, settings: Any, generator: torch.Generator, layers: Mapping[str, LoraLayer] | None = None
 ) -> Iterator["UNet2DConditionModel"]:
     """The base's UNet with a fresh adapter: A is Kaiming-uniform from `generator`, B is zero, so it starts as the base.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from iddmbench.models.base import BaseModel
 from iddmbench.models.recipe import TrainingSettings
-from iddmbench.personalize.adapter import Layer, adapter, read_weights, trainable
+from iddmbench.personalize.adapter import LoraLayer, adapter, read_weights, trainable
 from iddmbench.seeds import Seeds
 
 
@@ -25,7 +25,7 @@ class PersonalizedModel:
 
     weights: dict[str, Tensor] | None
     settings: TrainingSettings
-    layers: Mapping[str, Layer] = field(default_factory=dict)
+    layers: Mapping[str, LoraLayer] = field(default_factory=dict)
     replaced: Mapping[str, Tensor] = field(default_factory=dict)
 
 

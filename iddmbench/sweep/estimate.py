@@ -19,7 +19,7 @@ UNDEFENDED = "none"
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Forecast:
     """Of the work that is left, for one worker.
 
     seconds, bytes: None where nothing comparable is in the cache. unknown: open cells of defenses that were never computed
@@ -31,7 +31,7 @@ class Estimate:
     unknown: int
 
 
-def estimate(plan: Plan) -> Estimate:
+def estimate(plan: Plan) -> Forecast:
     """From the cache's entries of the same base model, settings and defense, whoever the subject was."""
     left = {task.run: [] for task in plan.first}  # type: dict[str, list[int]]
     for task in plan.first:
@@ -44,9 +44,9 @@ def estimate(plan: Plan) -> Estimate:
         told += [cost for cost in costs if cost is not None]
         unknown += sum(cost is None for cost in costs)
     if not told:
-        return Estimate(None, None, unknown) if unknown else Estimate(0.0, 0.0, 0)
+        return Forecast(None, None, unknown) if unknown else Forecast(0.0, 0.0, 0)
     scale = (len(told) + unknown) / len(told)
-    return Estimate(sum(s for s, _ in told) * scale, sum(b for _, b in told) * scale, unknown)
+    return Forecast(sum(s for s, _ in told) * scale, sum(b for _, b in told) * scale, unknown)
 
 
 class _History:
