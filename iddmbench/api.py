@@ -3,20 +3,26 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from iddmbench.attacker import ATTACKERS, Attacker, build_attacker
+from iddmbench.adaptive import with_options
+from iddmbench.attacker import ATTACKERS
 from iddmbench.conformance import Outcome
-from iddmbench.defense import DEFENSES, Defense
-from iddmbench.errors import UserError
-from iddmbench.photos.dataset import DATASETS, FaceDataset
+from iddmbench.defense import DEFENSES
+from iddmbench.errors import UserError, did_you_mean
+from iddmbench.paths import user_path
+from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given
+from iddmbench.plugins import Kind, kind_of, kinds_with, taken
 from iddmbench.result import Result, result_of
 from iddmbench.results import paired
 from iddmbench.results.comparable import check_comparable
 from iddmbench.results.run_folder import WORST_CASE
 from iddmbench.results.summary import Summary
 from iddmbench.types import FaceData
+
+if TYPE_CHECKING:
+    from iddmbench.run.pipeline import Progress
 
 __all__ = [
     "Result",
@@ -26,6 +32,7 @@ __all__ = [
     "list_attackers",
     "list_datasets",
     "list_defenses",
+    "list_plugins",
     "load_dataset",
     "open_run",
     "register",
@@ -41,6 +48,7 @@ def evaluate(
     dataset_options: Mapping[str, Any] | None = None,
     public: Given | None = None,
     attackers: str | Sequence[str] = ("dlib", "sface"),
+    attacker_options: Mapping[str, Mapping[str, Any]] | None = None,
     references: Given | None = None,
     baseline: Given | None = None,
     generic: Given | None = None,
@@ -53,6 +61,7 @@ def evaluate(
     out: Path | str | None = None,
     cache: Path | str | None = None,
     threads: int = 0,
+    progress: "Progress | None" = None,
 ) -> Result:
     """Privacy and utility of images that exist already, from any generator; nothing is trained.
 
@@ -67,6 +76,7 @@ def evaluate(
         dataset_options: of it, as `load_dataset` takes them.
         public: public people, in place of the dataset's: at least three, who are none of the gallery's.
             Without any, what takes a threshold is not measured.
+        attacker_options: {"sface": {"detector": "mtcnn"}}; they become part of the attacker's name ("sface:mtcnn").
         references: what personalized the model. Without them closeness, FID and KID are not measured.
         baseline: images of the undefended model; generic: of the un-personalized one. Both are needed for the utility index.
         white_box: attackers that the defense behind the images optimized against.
@@ -76,6 +86,7 @@ def evaluate(
         seed: what draws depend on that a run makes by its seed.
         out: run folder, with report and figures; by default a temporary one, which lives as long as the result.
         cache: of what networks computed, IDDMBENCH_CACHE by default.
+        progress: hooks that are told what is done (`iddmbench.run.pipeline.Progress`).
 
     Raises UserError, in one line, for what can't be used. What is merely worth knowing is in the result's `notes`.
     """
@@ -91,7 +102,7 @@ def evaluate(
         dataset,
         dataset_options,
         public,
-        tuple(dict.fromkeys(_several(attackers))),
+        with_options(_several(attackers), attacker_options or {}),
         references,
         baseline,
         generic,
@@ -102,13 +113,13 @@ def evaluate(
         strength,
         seed,
     )
-    evaluation = Evaluation.of(request, Path(cache).expanduser() if cache else default_cache())
+    evaluation = Evaluation.of(request, user_path(cache) if cache else default_cache())
     if out is not None:
-        folder = Path(out).expanduser()
-        evaluation.measure(folder)
+        folder = user_path(out)
+        evaluation.measure(folder, progress)
         return Result(write_outputs(folder))
     kept = TemporaryDirectory(prefix="iddmbench-")
-    evaluation.measure(Path(kept.name))
+    evaluation.measure(Path(kept.name), progress)
     return result_of(kept.name, kept=kept)
 
 
@@ -130,7 +141,8 @@ def run(
     Args:
         subjects: how many, "all", or names.
         out: run folder; by default runs/DATASET-DEFENSE-HASH, as on the command line. The same call resumes.
-        settings: any other of `iddmbench.run.config.RunConfig` (dataset, base, defense_options, prompts, lora ...).
+        settings: any other of `iddmbench.run.config.RunConfig` (dataset, base, defense_options, prompts, lora ...), and
+            attacker_options as in `evaluate`.
 
     Raises UserError before anything is computed when a setting is wrong. Cells that failed are in the result's `failed`.
     """
@@ -145,8 +157,8 @@ def run(
     config = make_config(options | settings)
     config.check()
     set_up_torch(device, threads)
-    folder = Path(out).expanduser() if out else default_folder(config)
-    run_pipeline(config, folder, Path(cache).expanduser() if cache else default_cache(), device)
+    folder = user_path(out) if out else default_folder(config)
+    run_pipeline(config, folder, user_path(cache) if cache else default_cache(), device)
     return Result(write_outputs(folder))
 
 
@@ -177,50 +189,72 @@ def compare(a: Result, b: Result, metric: str = "rank1_hit", attacker: str = WOR
     return found
 
 
-def check(plugin: str | type[Attacker] | type[Defense], **options: Any) -> list[Outcome]:
+def check(plugin: str | type[Any], kind: str | None = None, **options: Any) -> list[Outcome]:
     """What every plugin must keep, checked on one: `iddmbench check`. Each outcome has `.name`, `.state` and `.message`.
 
     Args:
-        plugin: a name, or the class. options: of a defense, to make it quick.
+        plugin: a name, or the class.
+        kind: "defense", "attacker", "adaptive", "purifier", "personalizer" or "dataset"; needed for a name that several
+            kinds have ("blur").
+        options: of the plugin, to make it quick or to say where files lie.
 
     Raises UserError when it is unknown or can't run here.
     """
-    from iddmbench.conformance.plugin import attacker_outcomes, defense_outcomes
+    from iddmbench.conformance.plugin import outcomes
 
+    return list(outcomes(_kind(plugin, kind), plugin, options))
+
+
+def _kind(plugin: str | type[Any], wanted: str | None) -> Kind:
+    if wanted is not None:
+        return _kind_named(wanted)
     if isinstance(plugin, type):
-        if issubclass(plugin, Defense):
-            return list(defense_outcomes(plugin, plugin.name, options))
-        if issubclass(plugin, Attacker):
-            return list(attacker_outcomes(plugin, plugin.name))
-        raise UserError(f"check: {plugin.__name__} is neither an Attacker nor a Defense")
-    if plugin.partition(":")[0] in ATTACKERS.names():
-        return list(attacker_outcomes(lambda: build_attacker(plugin), plugin))
-    return list(defense_outcomes(DEFENSES.get(plugin), plugin, options))
+        kind = kind_of(plugin)
+        if kind is None:
+            raise UserError(f"check: {plugin.__name__} is no plugin class: derive from {_bases()}")
+        return kind
+    kinds = kinds_with(plugin)
+    if len(kinds) > 1:
+        raise UserError(f"check: '{plugin}' is a {' and a '.join(kinds)}: say which, as kind='{kinds[0]}'")
+    if not kinds:
+        known = sorted({name for kind in Kind for name in kind.registry.names()})
+        raise UserError(f"check: there is no plugin '{plugin}': {did_you_mean(plugin, known)}")
+    return kinds[0]
+
+
+def _kind_named(wanted: str) -> Kind:
+    if wanted not in list(Kind):
+        raise UserError(f"there is no kind '{wanted}' of plugins: {did_you_mean(wanted, list(Kind))}")
+    return Kind(wanted)
+
+
+def _bases() -> str:
+    return ", ".join(kind.registry.base.__name__ for kind in Kind)
 
 
 def register(cls: type[Any]) -> type[Any]:
-    """Make an Attacker, Defense or FaceDataset known by its `name`, for this process; also as a decorator.
+    """Make a plugin known by its `name`, for this process; also as a decorator. Its base class says of which kind it is:
+    Defense, Attacker, Adaptive, Purifier, Personalizer or FaceDataset.
 
     Raises UserError for another class, and when the name is taken.
     """
-    for base, registry in ((Attacker, ATTACKERS), (Defense, DEFENSES), (FaceDataset, DATASETS)):
-        if isinstance(cls, type) and issubclass(cls, base):
-            name = getattr(cls, "name", None)
-            if not isinstance(name, str):
-                raise UserError(f"register: {cls.__name__} must set its class variable `name` to a text")
-            try:
-                return registry.register(name)(cls)  # type: ignore[arg-type]
-            except (TypeError, ValueError) as error:
-                raise UserError(f"register: {error}") from error
-    raise UserError(f"register: {cls!r} is no subclass of Attacker, Defense or FaceDataset")
+    kind = kind_of(cls)
+    if kind is None:
+        raise UserError(f"register: {cls!r} is no plugin class: derive from {_bases()}")
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str):
+        raise UserError(f"register: {cls.__name__} must set its class variable `name` to a text")
+    if (other := taken(kind, name)) not in (None, kind):
+        raise UserError(f"register: '{name}' is an {other} already: choose another name for {cls.__name__}")
+    try:
+        return kind.registry.register(name)(cls)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"register: {error}") from error
 
 
 def load_dataset(name: str = "orl", **options: Any) -> FaceData:
     """A dataset's people and photos (`iddmbench list dataset NAME` shows its options). Raises UserError as it does."""
-    from iddmbench.run.config import check_options
-
-    check_options(name, options)
-    return DATASETS.get(name)(**options).load()
+    return make_dataset(DATASETS.get(name), options).load()
 
 
 def list_attackers() -> list[str]:
@@ -234,6 +268,11 @@ def list_defenses() -> list[str]:
 
 def list_datasets() -> list[str]:
     return DATASETS.names()
+
+
+def list_plugins(kind: str) -> list[str]:
+    """Names of the plugins of a kind: "defense", "attacker", "adaptive", "purifier", "personalizer" or "dataset"."""
+    return _kind_named(kind).registry.names()
 
 
 def _several(names: str | Sequence[str]) -> Sequence[str]:

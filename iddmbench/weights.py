@@ -6,7 +6,6 @@ nobody publishes a checksum, the one of the first file seen is written beside it
 
 import hashlib
 import http.client
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -18,13 +17,14 @@ from filelock import FileLock
 
 from iddmbench.archives import DamagedArchive, archive_kind, extract
 from iddmbench.errors import UserError
+from iddmbench.paths import user_folder
 from iddmbench.store.cache import default_cache
 from iddmbench.wheel_files import sha256
 
 VARIABLE = "IDDMBENCH_WEIGHTS"
 BLOCK = 1 << 18
 TIMEOUT = 60
-Progress = Callable[[int, int | None], None]
+OnBytes = Callable[[int, int | None], None]
 """Called with bytes done, and bytes in all if the server says."""
 
 
@@ -110,11 +110,10 @@ class WeightFile:
 
 def weights_folder() -> Path:
     """IDDMBENCH_WEIGHTS, else weights/ in the cache folder."""
-    chosen = os.environ.get(VARIABLE)
-    return Path(chosen) if chosen else default_cache() / "weights"
+    return user_folder(VARIABLE) or default_cache() / "weights"
 
 
-def fetch(weights: WeightFile, progress: Progress = lambda done, total: None) -> Path:
+def fetch(weights: WeightFile, progress: OnBytes = lambda done, total: None) -> Path:
     """Download a file into the weights folder, unless it is there and right; returns its path.
 
     What was already received of an interrupted download is kept and continued (HTTP Range). The file gets its name only
@@ -137,7 +136,7 @@ def fetch(weights: WeightFile, progress: Progress = lambda done, total: None) ->
         ) from error
 
 
-def _fetch(weights: WeightFile, missing: list[WeightFile], progress: Progress) -> Path:
+def _fetch(weights: WeightFile, missing: list[WeightFile], progress: OnBytes) -> Path:
     kind = archive_kind(weights.url) if weights.member else ""
     part = weights.path.with_name(f"{weights.file}{kind}.part")
     resumed = part.is_file() and part.stat().st_size > 0
@@ -166,7 +165,7 @@ class _Wrong(Exception):
     """The bytes that were received are not the file."""
 
 
-def _download(weights: WeightFile, part: Path, progress: Progress) -> None:
+def _download(weights: WeightFile, part: Path, progress: OnBytes) -> None:
     """Complete `part`, from where it ends if the server can, else from the start."""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(weights.url, headers={"User-Agent": "iddmbench", "Accept-Encoding": "identity"})

@@ -4,8 +4,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from iddmbench.models.base import BaseModel
 
 # Tests compare bits between processes: how many threads there are must not follow the machine's load.
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
@@ -46,9 +50,13 @@ SLOW = {
 """Files whose tests train models, start processes or look at many photos: `pytest -m "not slow"` leaves them out."""
 
 
+SLOW_FIXTURES = {"look"}
+"""Fixtures that look at all of ORL's photos; whichever test is first pays."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem.removeprefix("test_") in SLOW:
+        if item.path.stem.removeprefix("test_") in SLOW or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 
@@ -64,6 +72,25 @@ def plugins() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         install(patch)
         yield
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> "BaseModel":
+    """A base of random weights; files that need another one, or its folder, have a `base` of their own."""
+    from tiny_base import write_base
+
+    from iddmbench.models.base import load_base
+
+    return load_base(str(write_base(tmp_path_factory.mktemp("base"))))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, and an empty cache beside it."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("IDDMBENCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "here"
 
 
 @pytest.fixture(scope="session")

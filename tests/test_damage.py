@@ -2,13 +2,12 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree, rmtree
 
 import pandas as pd
 import pytest
-from lab_plugins import install
 from test_maintenance import read_only
 from tiny_base import write_base
 
@@ -19,12 +18,7 @@ from iddmbench.store import maintenance
 from iddmbench.store.cache import Store, UnwritableCache
 from iddmbench.store.cache import checksums as checksums_of
 
-
-@pytest.fixture(scope="module", autouse=True)
-def plugins() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        install(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("plugins")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_base import write_base
 
 from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.conformance import Skip, title
@@ -17,7 +16,7 @@ from iddmbench.defense import DEFENSES, Defense, ExtraPhotos, Workbench, configu
 from iddmbench.defenses.iddm import IDDM, Decoupling, jittered
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
-from iddmbench.models.base import BaseModel, load_base, open_base
+from iddmbench.models.base import BaseModel, open_base
 from iddmbench.personalize.trainer import Trainer
 from iddmbench.photos.references import crop_references
 from iddmbench.results.metric_info import JUDGE
@@ -40,11 +39,6 @@ SHORT: dict[str, dict[str, Any]] = {
 
 NAMES = [name for name in DEFENSES.names() if name != "protected-photos"]
 """That one needs photos of its own: test_protected_photos.py."""
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return load_base(str(write_base(tmp_path_factory.mktemp("base"))))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command_line import refused
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from safetensors import safe_open
 from tiny_base import write_base
@@ -221,12 +222,6 @@ def test_wrong_input_is_one_line(case: str, run: Finished, tmp_path: Path) -> No
     arguments, parts = WRONG[case]
     refused(export(run, tmp_path / "out", *arguments), *parts)
     assert not (tmp_path / "out").exists()
-
-
-def refused(result: Result, *parts: str) -> None:
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error:")]
-    assert result.exit_code == 2 and len(lines) == 1 and "Traceback" not in result.output, result.output
-    assert all(part in lines[0] for part in parts), lines[0]
 
 
 def test_what_is_missing_is_told(run: Finished, tmp_path: Path) -> None:

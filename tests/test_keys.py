@@ -2,16 +2,14 @@
 
 import re
 import tracemalloc
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from lab_plugins import TinyORL, install
+from lab_plugins import TinyORL
 from PIL import Image
-from tiny_base import write_base
 
 from iddmbench.attacker import ATTACKERS
 from iddmbench.cells.stages import CODE, Cell, CellStages, current_versions
@@ -22,7 +20,7 @@ from iddmbench.errors import UserError
 from iddmbench.linking.enrolment import enrol
 from iddmbench.linking.linker import Linker
 from iddmbench.linking.score import CODE as SCORE_CODE
-from iddmbench.models.base import BaseModel, load_base
+from iddmbench.models.base import BaseModel
 from iddmbench.run.plan import choose, protocol
 from iddmbench.store.cache import Store
 from iddmbench.types import Embeddings, FaceData, Person, Photo, Subject
@@ -39,16 +37,7 @@ DEFENDED = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def plugins() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        install(patch)
-        yield
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return load_base(str(write_base(tmp_path_factory.mktemp("base"))))
+pytestmark = pytest.mark.usefixtures("plugins")
 
 
 def stages(base: BaseModel, data: FaceData, cache: Path) -> CellStages:

@@ -10,8 +10,9 @@ PLUGINS = ("attackers", "datasets", "defenses", "leaderboard")
 
 FLOORS = (
     ("errors", "__version__"),
-    ("types", "seeds", "environ", "archives", "yaml_text", "onnx_file", "wheel_files"),
+    ("types", "seeds", "environ", "options", "archives", "yaml_text", "onnx_file", "wheel_files"),
     ("registry", "guards"),
+    ("plugins",),
     ("store", "faces", "models"),
     ("metrics", "nets", "personalize"),
     ("photos", "weights", "defense"),
@@ -113,3 +114,28 @@ def test_writing_computes_nothing() -> None:
     """Figures are made before `iddmbench/run/write.py` is called: it sees tables and folders."""
     text = (ROOT / "iddmbench" / "run" / "write.py").read_text(encoding="utf-8")
     assert not imported(text) & {"cells", "linking", "metrics", "attacker", "adaptive"}
+
+
+def test_the_way_from_the_command_line_to_a_table_is_five_files() -> None:
+    """As CONTRIBUTING.md says: each imports the next, and `metrics`, `linker` and `personalize` stand behind them."""
+    way = ["cli/run.py", "run/pipeline.py", "cells/stages.py", "linking/score.py", "linking/aggregate.py"]
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    places = [page.index(f"| `iddmbench/{file}` |") for file in way]
+    assert places == sorted(places)
+    callers = {**dict(zip(way[1:], way, strict=False)), "linking/score.py": "run/pipeline.py"}  # pipeline calls both
+    for file, caller in callers.items():
+        text = (ROOT / "iddmbench" / caller).read_text(encoding="utf-8")
+        assert f"iddmbench.{file.removesuffix('.py').replace('/', '.')}" in text, f"{caller} does not import {file}"
+
+
+PLUGINS_OWN = {"SFace", "SFaceNet", "Blur", "Threshold"}
+"""Plugins are called what they are: one network in two packages, a treatment as a defense and against one."""
+
+
+def test_a_type_has_a_name_of_its_own() -> None:
+    found: dict[str, list[str]] = {}
+    for _, path in sources():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: places for name, places in found.items() if len(places) > 1 and name not in PLUGINS_OWN} == {}

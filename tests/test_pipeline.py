@@ -186,7 +186,7 @@ def test_a_defense_of_outputs_shares_the_undefended_model(finished: Finished) ->
 def test_what_changes_the_images_is_in_the_key(finished: Finished, tmp_path: Path, change: dict[str, Any]) -> None:
     config = make_config(finished.config.model_dump() | change | {"subjects": 1, "strengths": (1.0,)})
     base = load_base(str(finished.base))
-    lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
+    lora, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
     lab = CellStages(base, TinyORL().load(), Store(finished.cache), lora, sampling, config.prompts, 2)
     cells = [Cell(lab.data.subjects[0], defense, config.seeds[0]) for defense in config.plan()]
     assert not any(lab.is_cached(cell) for cell in cells)
@@ -433,10 +433,10 @@ def test_enrolled_photos_are_found(sface: Linker, lab: CellStages) -> None:
             assert (seen.mated >= sface.thresholds["1e-2"].value).all() and (seen.decoy_rank > 1).all()
 
 
-def test_the_threshold_is_a_quantile(sface: Linker) -> None:
+def test_the_threshold_is_a_quantile(sface: Linker, lab: CellStages) -> None:
     """Each public photo against every other public person's template, by hand."""
-    people = {person.name: person for person in sface.lab.data.public}
-    public = {n: sface.lab.embed_photos(sface.attacker, p.photos).vectors for n, p in people.items()}
+    people = {person.name: person for person in lab.data.public}
+    public = {n: lab.embed_photos(sface.attacker, p.photos).vectors for n, p in people.items()}
     again = sface.attacker.embed([photo.image for photo in people["s5"].photos])
     np.testing.assert_allclose(again.vectors, public["s5"], atol=1e-5)
     templates = {name: v.sum(0) / np.linalg.norm(v.sum(0)) for name, v in public.items()}
@@ -449,6 +449,6 @@ def test_the_threshold_is_a_quantile(sface: Linker) -> None:
         assert far - 1 / len(scores) <= threshold.achieved <= far
 
 
-def test_subjects_do_not_calibrate(sface: Linker) -> None:
-    assert set(sface.public) == {person.label for person in sface.lab.data.public}
-    assert not set(sface.public) & {s.label for s in sface.lab.data.subjects}
+def test_subjects_do_not_calibrate(sface: Linker, lab: CellStages) -> None:
+    assert set(sface.public) == {person.label for person in lab.data.public}
+    assert not set(sface.public) & {s.label for s in lab.data.subjects}

@@ -20,11 +20,11 @@ from iddmbench.datasets.folder import Folder
 from iddmbench.datasets.orl import ORL, photo
 from iddmbench.errors import UserErrors
 from iddmbench.faces.detect import YuNet
-from iddmbench.linking.declared import People, attacker_training, base_training, foreign
+from iddmbench.linking.declared import PeopleBySource, attacker_training, base_training, foreign
 from iddmbench.linking.doubts import all_findings, duplicates, view_of
 from iddmbench.linking.enrolment import enrol
 from iddmbench.linking.linker import Linker
-from iddmbench.linking.premise import ABLE, View, merged, same_person
+from iddmbench.linking.premise import ABLE, GalleryView, merged, same_person
 from iddmbench.models.base import BaseModel, open_base
 from iddmbench.models.recipe import Recipe
 from iddmbench.photos.duplicates import ALIKE, same_pictures, thumbnail
@@ -103,12 +103,13 @@ def of(kind: str, findings: Iterable[Finding]) -> list[Finding]:
 
 def doubts(findings: Iterable[Finding]) -> set[str]:
     """Kinds, without what is always said of foreign distractors and of the base."""
-    return {f.kind for f in findings if f.kind not in ("foreign", "trained-on")}
+    return {f.kind for f in findings if f.kind not in ("foreign", "unverified", "trained-on")}
 
 
 # ---- plain ORL: nothing but what is known ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_orl_gives_no_finding_but_the_known_one(look: Callable[..., list[Finding]]) -> None:
     (only,) = look(data=ORL().load())
     assert only.severity == FACT and not only.strict
@@ -116,6 +117,7 @@ def test_orl_gives_no_finding_but_the_known_one(look: Callable[..., list[Finding
     assert lines([only]) == [only.text]
 
 
+@pytest.mark.slow
 def test_weak_systems_say_one_line(look: Callable[..., list[Finding]]) -> None:
     """LBPH fails on half of ORL's subjects, which tells of LBPH."""
     found = look(data=ORL().load(), attackers={"lbph": build_attacker("lbph")})
@@ -172,6 +174,22 @@ def test_a_small_face_in_the_background_is_a_note() -> None:
     assert fault.kind == "several-faces" and not fault.serious
 
 
+def test_all_photos_of_somebody_else_can_not_be_told_and_that_is_said(look: Callable[..., list[Finding]]) -> None:
+    """One person alone in a folder: nothing but the folder's name says who it should be."""
+    found = look(subject("ann", orl(31, 1, 2, 3, 4), orl(31, 5, 6)))
+    assert doubts(found) == set()
+    (one,) = of("unverified", found)
+    assert one.severity == FACT and "whether photos show the person that they are named after can't be told" in one.text
+    assert not of("unverified", look(data=ORL().load()))
+
+
+def test_a_gallery_of_one_wrong_person_alone(look: Callable[..., list[Finding]]) -> None:
+    found = look(subject("ann", orl(29, 1, 2, 3, 4), orl(31, 5, 6)))
+    for system in SYSTEMS:
+        (one,) = [f for f in of("unrecognized", found) if system in f.attacker]
+        assert one.severity == WARNING and one.subject == "ann"
+
+
 # ---- one person twice ------------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +209,7 @@ def test_subject_who_is_a_public_person_too(look: Callable[..., list[Finding]]) 
     assert "the same picture stands 2 times: 1 reference of ann, 1 of orl/s3 (public)" in copies[0].text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_rule_for_one_person_has_room_on_all_of_orl(name: str, base: BaseModel, tmp_path: Path) -> None:
     """No pair of the 40 people is suspected, by a margin; each person cut in two is."""
@@ -217,7 +236,7 @@ def test_strangers_that_are_far_apart_are_no_pair() -> None:
     near = (eye[3] + 0.4 * eye[2]) / np.hypot(1, 0.4)  # cosine 0.371 to the third
     gallery = np.concatenate((np.repeat(eye[:3], 2, 0), np.stack((near, near))))
     labels = np.repeat(["p/1", "p/2", "m/a", "m/b"], 2)
-    view = View("x", gallery, labels, frozenset(("p/1", "p/2")), 0.2, 0.3)
+    view = GalleryView("x", gallery, labels, frozenset(("p/1", "p/2")), 0.2, 0.3)
     (pair,) = same_person(view, {"m/a", "m/b"})
     assert pair.similarity == pytest.approx(0.4 / np.hypot(1, 0.4)) and pair.limit == pytest.approx(1 / 3)
     assert same_person(replace(view, finest=0.4), {"m/a", "m/b"}) == []
@@ -318,12 +337,17 @@ def test_very_small_photo(look: Callable[..., list[Finding]]) -> None:
 
 
 def test_attacker_on_its_own_training_data() -> None:
-    people = People({"vggface2": ["n1"]}, {"vggface2": ["n2"]})
+    people = PeopleBySource({"vggface2": ["n1"]}, {"vggface2": ["n2"]})
     (one,) = attacker_training("facenet-vggface2", FaceNetVGGFace2(), people)
     assert one.severity == WARNING and "declares the subjects' dataset, vggface2" in one.text
-    (one,) = attacker_training("facenet-vggface2", FaceNetVGGFace2(), People({"folder": ["a"]}, {"vggface2": ["n2"]}))
+    (one,) = attacker_training(
+        "facenet-vggface2", FaceNetVGGFace2(), PeopleBySource({"folder": ["a"]}, {"vggface2": ["n2"]})
+    )
     assert one.severity == NOTE
-    assert list(attacker_training("facenet-vggface2", FaceNetVGGFace2(), People({"lfw": ["a"]}, {"lfw": ["b"]}))) == []
+    assert (
+        list(attacker_training("facenet-vggface2", FaceNetVGGFace2(), PeopleBySource({"lfw": ["a"]}, {"lfw": ["b"]})))
+        == []
+    )
 
 
 def test_every_system_with_weights_declares_its_data() -> None:
@@ -337,14 +361,14 @@ def test_every_system_with_weights_declares_its_data() -> None:
 
 def test_base_trained_on_subjects_is_a_warning() -> None:
     recipe = Recipe.model_validate({"trained_on": {"orl": [], "lfw": ["x"]}})
-    told = list(base_training("my-base", recipe, People({"orl": ["s29"]}, {"orl": ["s1", "s2"]})))
+    told = list(base_training("my-base", recipe, PeopleBySource({"orl": ["s29"]}, {"orl": ["s1", "s2"]})))
     assert [f.severity for f in told] == [WARNING, FACT]
     assert "was trained on 1 of the subjects (orl): s29" in told[0].text
-    assert list(base_training("my-base", recipe, People({"lfw": ["y"]}, {"folder": ["z"]}))) == []
+    assert list(base_training("my-base", recipe, PeopleBySource({"lfw": ["y"]}, {"folder": ["z"]}))) == []
 
 
 def test_no_foreign_distractors_where_all_are_of_one_dataset() -> None:
-    assert list(foreign(People({"orl": ["s29"]}, {"orl": ["s1"]}))) == []
+    assert list(foreign(PeopleBySource({"orl": ["s29"]}, {"orl": ["s1"]}))) == []
 
 
 def test_declaration_is_no_part_of_the_base_fingerprint(tmp_path: Path) -> None:
@@ -382,7 +406,7 @@ def test_order_is_by_severity_then_kind() -> None:
         finding("stranger", WARNING),
     ]
     assert [f.kind for f in in_order(mixed)] == ["stranger", "small", "foreign", "trained-on"]
-    assert set(SEVERITIES) == {WARNING, NOTE, FACT} and len(KINDS) == 9
+    assert set(SEVERITIES) == {WARNING, NOTE, FACT} and len(KINDS) == 12
 
 
 def test_same_words_of_several_attackers_stand_once() -> None:
@@ -419,6 +443,7 @@ def arguments(wrong: Path, tiny: Path, out: Path) -> list[str]:
     return [*usual, "--no-anchors", "--out", str(out), "--cache", str(out.parent / "cache")]
 
 
+@pytest.mark.slow
 def test_strict_run_trains_nothing(wrong: Path, tiny: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*arguments(wrong, tiny, tmp_path / "run"), "--strict"])
     assert result.exit_code == 2 and "Traceback" not in result.output
@@ -427,23 +452,25 @@ def test_strict_run_trains_nothing(wrong: Path, tiny: Path, tmp_path: Path) -> N
     assert any("distractors and thresholds come from orl" in line for line in told)
     assert told[-1] == "error: --strict: 2 findings, so nothing was trained"
     assert not (tmp_path / "cache" / "personalize").exists() and not (tmp_path / "run" / "summary.parquet").exists()
-    assert {f.kind for f in read_findings(tmp_path / "run")} == {"duplicate", "foreign"}
+    assert {f.kind for f in read_findings(tmp_path / "run")} == {"duplicate", "foreign", "unverified"}
 
 
+@pytest.mark.slow
 def test_run_says_it_keeps_it_and_shows_it(wrong: Path, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = CliRunner().invoke(app, arguments(wrong, tiny, out))
     assert result.exit_code == 0, result.output
     text = "the same picture stands 6 times: 4 reference of ann, 2 enrolment of ann"
     assert f"warning: {text}" in result.stderr and "note: distractors and thresholds come from orl" in result.stderr
-    assert {f.kind for f in read_findings(out)} == {"duplicate", "foreign"}
-    assert set(RunFolder.open(out).premise["kind"]) == {"duplicate", "foreign"}
+    assert {f.kind for f in read_findings(out)} == {"duplicate", "foreign", "unverified"}
+    assert set(RunFolder.open(out).premise["kind"]) == {"duplicate", "foreign", "unverified"}
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.index(text) < page.index('class="headline"')
     status = CliRunner().invoke(app, ["status", str(out)])
     assert f"warning: {text}" in status.output
 
 
+@pytest.mark.slow
 def test_findings_come_from_the_cache(wrong: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(
         {"dataset": "folder", "dataset_options": {"root": str(wrong)}, "base": str(tiny), "defenses": ("none",)}
@@ -455,7 +482,7 @@ def test_findings_come_from_the_cache(wrong: Path, tiny: Path, tmp_path: Path, m
             pipeline.run(config, tmp_path / folder, tmp_path / "cache", strict=True)
         told.append(read_findings(tmp_path / folder))
         monkeypatch.setattr("iddmbench.linking.score.all_findings", lambda *_: pytest.fail("looked again"))
-    assert told[0] == told[1] and len(told[0]) == 2
+    assert told[0] == told[1] and len(told[0]) == 3
 
 
 SWEEP = """
@@ -471,6 +498,7 @@ prompts: [a photo of sks person]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [True, False])
 def test_sweep_looks_first(wrong: Path, tiny: Path, tmp_path: Path, strict: bool) -> None:
     (tmp_path / "wrong.yaml").write_text(SWEEP.format(root=wrong, base=tiny))
@@ -484,7 +512,7 @@ def test_sweep_looks_first(wrong: Path, tiny: Path, tmp_path: Path, strict: bool
     ]
     result = CliRunner().invoke(app, [*command, "--workers", "1", "--no-report", *(["--strict"] if strict else [])])
     (run,) = (tmp_path / "out" / "runs").iterdir()
-    assert {f.kind for f in read_findings(run)} == {"duplicate", "foreign"}, result.output
+    assert {f.kind for f in read_findings(run)} == {"duplicate", "foreign", "unverified"}, result.output
     assert "the same picture stands 6 times" in result.stderr
     if strict:
         assert result.exit_code == 2 and "error: --strict: 2 findings, so nothing was trained" in result.stderr

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from lab_plugins import TinyORL
 from PIL import Image
-from tiny_base import write_base
 from typer.testing import CliRunner
 
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages
@@ -19,18 +18,13 @@ from iddmbench.conformance.defense import CHECKS, DefenseSubject
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
-from iddmbench.models.base import BaseModel, load_base
+from iddmbench.models.base import BaseModel
 from iddmbench.photos.references import crop_references
 from iddmbench.results.run_folder import RunFolder
 from iddmbench.store.cache import Store
 from iddmbench.store.files import write_images
 
 pytestmark = pytest.mark.usefixtures("plugins")
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
-    return load_base(str(write_base(tmp_path_factory.mktemp("base"))))
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +107,7 @@ def run(base: BaseModel, *arguments: str):  # type: ignore[no-untyped-def]
     return CliRunner().invoke(app, [*usual, *arguments])
 
 
+@pytest.mark.slow
 def test_a_run_on_protected_photos(
     base: BaseModel, noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,15 +28,17 @@ from iddmbench.metrics.kept import kept_age, kept_sex
 from iddmbench.metrics.quality import ser_fiq
 from iddmbench.metrics.utility import closeness
 from iddmbench.models.base import BaseModel
-from iddmbench.models.recipe import LoraSettings, Sampling
+from iddmbench.models.recipe import Sampling, TrainingSettings
 from iddmbench.nets.age_sex import AgeSex, age_and_sex
 from iddmbench.nets.efficientnet import EfficientNetLite
 from iddmbench.nets.faceres import FaceRes
 from iddmbench.nets.sface import SFaceNet
 from iddmbench.nets.surrogate import Surrogate
+from iddmbench.personalize.lora import Lora
+from iddmbench.personalize.personalizer import Personalizer
 from iddmbench.personalize.sample import class_latents, generate
 from iddmbench.personalize.trainer import PersonalizedModel
-from iddmbench.perturb.purify import purifier
+from iddmbench.perturb.purifier import purifier
 from iddmbench.photos.demographics import AGE, GROUPS, SEX, age_group
 from iddmbench.photos.references import crop_references
 from iddmbench.results.metric_info import KEPT_UNMEASURED
@@ -161,7 +163,7 @@ class UnauthorizedTrainer:
 class CellStages:
     """One base model, one dataset, one store: computes cells, or finds them computed.
 
-    `thief`: None where the owner personalizes.
+    `thief`: None where the owner personalizes. `lora`: settings of `personalizer`, which is LoRA by default.
     """
 
     def __init__(
@@ -169,12 +171,14 @@ class CellStages:
         base: BaseModel,
         data: FaceData,
         store: Store,
-        lora: LoraSettings,
+        lora: TrainingSettings,
         sampling: Sampling,
         prompts: tuple[str, ...],
         per_prompt: int,
         thief: UnauthorizedTrainer | None = None,
+        personalizer: Personalizer | None = None,
     ):
+        self.personalizer = personalizer or Lora()
         self.base, self.data, self.store = base, data, store
         self.lora, self.sampling, self.per_prompt, self.thief = lora, sampling, per_prompt, thief
         self.prompts = list(prompts or base.recipe.prompts.evaluation)
@@ -237,7 +241,7 @@ class CellStages:
         plain = not (acts("protect") or (acts("personalize") and not self._stolen(cell)))
         key = {**self._training_key(cell), "defense": None if plain else self._defense_key(cell)}
         if self._stolen(cell) and self.thief and self.thief.purify:
-            key["purify"] = self.thief.purify
+            key["purify"] = purifier(self.thief.purify).key
         return {**key, **code("personalize")}
 
     def _stolen(self, cell: Cell) -> bool:
@@ -255,7 +259,8 @@ class CellStages:
             "seed": cell.seed,
             "versions": self.versions,
         }
-        return key | self._precision_key
+        other = self.personalizer.key()
+        return key | self._precision_key | ({"personalizer": other} if other else {})
 
     @property
     def _precision_key(self) -> dict[str, str]:
@@ -336,17 +341,18 @@ class CellStages:
             result = bench.personalize(self._purified(photos, bench.seeds))
         else:
             result = cell.defense.personalize(photos, bench)
-        if result.model.weights is not None:
-            write_tensors(out / ADAPTER, result.model.weights)
+        if tensors := self.personalizer.tensors(result.model):
+            write_tensors(out / ADAPTER, tensors)
         for title, images in result.images.items():
             write_images(out / "extras" / title, images)
         (out / "trace.json").write_text(json.dumps(result.trace, indent=1))
 
     def _generate(self, cell: Cell, model: Path, out: Path) -> None:
         adapter = model / ADAPTER
-        weights = read_tensors(adapter) if adapter.is_file() else None
+        trained = adapter.is_file()
         seeds = Seeds(cell.seed).child("generate", cell.subject.name)
-        personalized = PersonalizedModel(weights, self.lora)
+        made = self.personalizer.model(read_tensors(adapter), self.lora) if trained else None
+        personalized = made or PersonalizedModel(None, self.lora)
         write_images(out, generate(self.base, personalized, self.prompts, self.per_prompt, self.sampling, seeds))
 
     def _release(self, cell: Cell, generated: Path, tick: Callable[[float], None], out: Path) -> None:
@@ -554,6 +560,7 @@ class CellStages:
             decoys=wanted("decoys", lambda: [photo.image for photo in self._decoys(cell)]),
             tick=tick,
             subject=cell.subject.name,
+            personalizer=self.personalizer,
         )
 
     def _decoys(self, cell: Cell) -> list[Photo]:

@@ -9,7 +9,7 @@ from iddmbench.cli.base import app as base
 from iddmbench.cli.cache import app as cache
 from iddmbench.cli.check import check
 from iddmbench.cli.doctor import doctor
-from iddmbench.cli.errors import Group
+from iddmbench.cli.errors import CommandGroup
 from iddmbench.cli.evaluate import evaluate
 from iddmbench.cli.export import export
 from iddmbench.cli.fetch import fetch
@@ -24,7 +24,7 @@ from iddmbench.cli.sweep import sweep
 from iddmbench.cli.train_base import train_base
 
 app = typer.Typer(
-    name="iddmbench", cls=Group, pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False
+    name="iddmbench", cls=CommandGroup, pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False
 )
 app.command("run")(run)
 app.command("evaluate")(evaluate)

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
+from iddmbench.cli.errors import Commands
 from iddmbench.cli.submit import BOARD, outcome, random_seed, slug
 from iddmbench.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, help="Verified submissions: add one, build the site, look at it.")
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Verified submissions: add one, build the site, look at it.")
 
 
 @app.command("add")
@@ -41,7 +42,7 @@ def add(
     from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
     from iddmbench.submission.read import open_bundle
-    from iddmbench.submission.verify import GRID, Options, check_attackers, verify
+    from iddmbench.submission.verify import GRID, VerifyOptions, check_attackers, verify
 
     check_attackers(attacker or ())
     name = id_ or slug(open_bundle(bundle).meta.name)
@@ -50,7 +51,7 @@ def add(
     _check_board(board)
     set_up_torch(device, threads)
     drawn = seed if seed is not None else random_seed()
-    options = Options(
+    options = VerifyOptions(
         cache=cache or default_cache(),
         attackers=tuple(attacker or ()),
         anchors=anchors if (anchors := board / boards.ANCHORS).is_dir() else None,
@@ -74,6 +75,8 @@ def add(
 
 
 def _check_board(board: Path) -> None:
+    if board.is_file():
+        raise UserError(f"--board {board} is a file: give the leaderboard's folder, the one that holds entries/")
     if not board.is_dir():
         raise UserError(f"--board {board}: no such folder; make it for a new leaderboard")
 

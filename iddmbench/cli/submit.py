@@ -75,7 +75,7 @@ def verify(
     from iddmbench.run.config import dataset_options
     from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
-    from iddmbench.submission.verify import Options, check_attackers, write_verification
+    from iddmbench.submission.verify import VerifyOptions, check_attackers, write_verification
     from iddmbench.submission.verify import verify as check
 
     check_attackers(attacker or ())
@@ -84,7 +84,7 @@ def verify(
     board, anchors = usual(board, BOARD, "--board"), usual(anchors, BOARD / "anchors", "--anchors")
     set_up_torch(device, threads)
     drawn = seed if seed is not None else random_seed()
-    options = Options(
+    options = VerifyOptions(
         cache=cache or default_cache(),
         attackers=tuple(attacker or ()),
         anchors=anchors,

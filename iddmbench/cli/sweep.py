@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def sweep(
     config: Annotated[str, typer.Argument(help="A suite (smoke, orl-core, synthetic-core, paper) or a YAML file.")],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting of all runs, KEY=VALUE (subjects=3, strengths=[1]).")
+        list[str] | None,
+        typer.Option("--set", help="Setting of all runs, KEY=VALUE (subjects=3, strengths=[1])."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")] = False,
     executor: Annotated[str, typer.Option(help="Where to compute: local, ray or slurm.")] = "local",
@@ -33,6 +34,7 @@ def sweep(
     out: Annotated[Path | None, typer.Option(help="Folder; by default runs/NAME-HASH.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
     report: Annotated[bool, typer.Option(help="Draw figures and write report.html of every run.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only results and what is wrong.")] = False,
 ) -> None:
     """Run a whole grid: defenses, strengths, people, seeds, base models. The same command resumes after whatever stopped it."""
     from rich.console import Console
@@ -45,7 +47,7 @@ def sweep(
     from iddmbench.sweep.executors import EXECUTORS, make_executor
     from iddmbench.sweep.executors.base import Resources
     from iddmbench.sweep.plan import make_plan
-    from iddmbench.sweep.task import Setting
+    from iddmbench.sweep.task import WorkerSetting
 
     if executor not in EXECUTORS:
         raise UserError(f"--executor {executor}: choose from {', '.join(EXECUTORS)}")
@@ -62,10 +64,10 @@ def sweep(
     store = cache or default_cache()
     plan = make_plan(wanted, store)
     if dry_run:
-        show_plan(wanted, plan, workers, Console())
+        show_plan(wanted, plan, workers, Console(emoji=False))
         return
     _check(plan)
-    setting = Setting(
+    setting = WorkerSetting(
         {name: run.model_dump(mode="json") for name, run in wanted.runs.items()},
         str(store.resolve()),
         threads,
@@ -73,7 +75,7 @@ def sweep(
         str((folder / "devices").resolve()),
     )
     resources = Resources(setting, workers, folder.resolve(), timeout or None, options)
-    with live(wanted, workers) as watch:
+    with live(wanted, workers, quiet) as watch:
         failed = run_sweep(wanted, plan, folder, lambda: make_executor(executor, resources), watch, strict)
     if report:
         _reports(folder)

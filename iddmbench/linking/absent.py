@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from iddmbench.adaptive import about_faces, roots
+from iddmbench.adaptive import about_faces, check_name, roots
 from iddmbench.attacker import build_attacker
 from iddmbench.errors import UserError
 from iddmbench.guards import errors_of
@@ -14,6 +14,7 @@ MENDABLE = ("needs weights:", "needs extra:")
 
 def problem_of(name: str) -> str:
     """Why an attacker, or one that it rests on, can't run here; empty if it can. Raises UserError for one that is unknown."""
+    check_name(name)
     for root in roots(name):
         with errors_of(f"attacker '{root}'"):
             if problem := build_attacker(root).available():

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from iddmbench.adaptive import FEWEST_SUBJECTS, KINDS, AdaptiveName, parse
+from iddmbench.adaptive import ADAPTIVE, FEWEST_SUBJECTS, AdaptiveName, build_adaptive, parse
 from iddmbench.adaptive.base import Adaptive, Gallery
 from iddmbench.adaptive.posts import Others, Posts, Scores
 from iddmbench.attacker import Attacker, build_attacker
@@ -33,8 +34,8 @@ class AdaptiveLinker:
         self.name = name
         self.linkers = tuple(linkers)
         self.attackers = [linker.attacker for linker in linkers]
-        kind = KINDS[parsed.kind]
-        self.adaptive: Adaptive = kind([Gallery.of(linker.gallery, linker.labels) for linker in linkers])
+        galleries = [Gallery.of(linker.gallery, linker.labels) for linker in linkers]
+        self.adaptive: Adaptive = ADAPTIVE.get(parsed.kind)(galleries, build_adaptive(parsed).options)
         self.views: list[Attacker] = self.adaptive.views(self.attackers, base)
 
     def attack(self, everyone: Sequence[Posts]) -> list[Linkage]:
@@ -104,7 +105,11 @@ class Attackers:
         if name not in self.adaptive:
             return [self.systems[name]]
         how = self.adaptive[name]
-        return KINDS[how.kind]([]).views([self.systems[system] for system in how.bases], base)
+        return build_adaptive(how).views([self.systems[system] for system in how.bases], base)
+
+    def keys(self, name: str) -> dict[str, Any]:
+        """What an attacker's scores depend on besides its views; empty for most."""
+        return build_adaptive(self.adaptive[name]).key() if name in self.adaptive else {}
 
 
 def build_linkers(

@@ -7,12 +7,12 @@ import numpy as np
 
 from iddmbench.attacker import Attacker
 from iddmbench.faces.detect import YuNet
-from iddmbench.linking.declared import People, attacker_training, base_training, foreign, gray_base
+from iddmbench.linking.declared import PeopleBySource, attacker_training, base_training, foreign, gray_base
 from iddmbench.linking.enrolment import Embed
 from iddmbench.linking.linker import Linker
 from iddmbench.linking.premise import (
     ABLE,
-    View,
+    GalleryView,
     listed,
     merged,
     pair_findings,
@@ -22,6 +22,7 @@ from iddmbench.linking.premise import (
     weak,
 )
 from iddmbench.models.base import BaseModel
+from iddmbench.photos.dataset import DATASETS
 from iddmbench.photos.duplicates import same_pictures, thumbnail
 from iddmbench.photos.faults import faults
 from iddmbench.photos.files import TURNED
@@ -61,6 +62,7 @@ def all_findings(
     found += duplicates(data, subjects)
     people = people_of(data, subjects)
     found += foreign(people)
+    found += unverified(data.name)
     found += base_training(base.name, base.recipe, people)
     found += gray_base(base.name, base.recipe, subjects)
     for name, linker in linkers.items():
@@ -69,17 +71,28 @@ def all_findings(
     return in_order(found)
 
 
+def unverified(dataset: str) -> Iterator[Finding]:
+    """Photos that somebody gives: one person's can be compared with each other, and nobody knows whose they should be."""
+    if dataset in DATASETS.names() and dataset != "folder":
+        return
+    text = (
+        "whether photos show the person that they are named after can't be told, only whether a person's photos look alike: "
+        "where all are somebody else's, figures are of that one"
+    )
+    yield Finding("unverified", FACT, "", "", "", text)
+
+
 def photos_of(subject: Subject) -> tuple[Photo, ...]:
     return (*subject.references, *subject.enrolment, *subject.surrogate)
 
 
-def view_of(name: str, linker: Linker, names: Mapping[str, str]) -> View:
+def view_of(name: str, linker: Linker, names: Mapping[str, str]) -> GalleryView:
     """names: what texts call each subject's label."""
     values = [threshold.value for threshold in linker.thresholds.values()] or [-1.0]
-    return View(name, linker.gallery, linker.labels, frozenset(linker.public), min(values), max(values), names)
+    return GalleryView(name, linker.gallery, linker.labels, frozenset(linker.public), min(values), max(values), names)
 
 
-def recognition(view: View, attacker: Attacker, embed: Embed, subjects: Sequence[Subject]) -> Iterator[Finding]:
+def recognition(view: GalleryView, attacker: Attacker, embed: Embed, subjects: Sequence[Subject]) -> Iterator[Finding]:
     """What one system makes of the subjects' reference and enrolment photos."""
     able = view.ability >= ABLE
     pairs = same_person(view, [s.label for s in subjects]) if able else []
@@ -134,9 +147,9 @@ def roles(subject: Subject) -> Iterator[tuple[str, tuple[Photo, ...]]]:
     yield "surrogate", subject.surrogate
 
 
-def people_of(data: FaceData, subjects: Sequence[Subject]) -> People:
+def people_of(data: FaceData, subjects: Sequence[Subject]) -> PeopleBySource:
     """By the dataset that they come from."""
-    return People(_by_source(subjects), _by_source(data.public))
+    return PeopleBySource(_by_source(subjects), _by_source(data.public))
 
 
 def _by_source(people: Sequence[Subject] | Sequence[Person]) -> dict[str, list[str]]:

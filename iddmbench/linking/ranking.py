@@ -9,7 +9,7 @@ Defenses are compared subject by subject. As the area is no mean over subjects, 
 pseudo-value (Tukey 1958): K times the area, less K - 1 times the area without the subject.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,7 +34,7 @@ from iddmbench.metrics.bootstrap import resampled_means, summarize
 from iddmbench.metrics.estimate import LEVEL, Estimate
 from iddmbench.metrics.policies import POLICIES, Policy, most_pessimistic_policy
 from iddmbench.metrics.rates import Rate, rate_intervals
-from iddmbench.metrics.tradeoff import Point, hypervolume, privacy_at_utility, utility_at_privacy
+from iddmbench.metrics.tradeoff import Point, hypervolumes, privacy_at_utility, utility_at_privacy
 from iddmbench.results.run_folder import UNION, UNION_ADAPTIVE
 from iddmbench.seeds import Seeds
 
@@ -131,6 +131,35 @@ def standings(
 
     Raises UserError that says what is missing: an anchor, a strength of the grid, a cell.
     """
+    curve = _curve(groups, grid)
+    white_box = tuple(dict.fromkeys(name for g in curve.conditions for name in g.white_box))
+    worst = members(able_attackers(groups, attackers), white_box)
+    judges = {judge: names for judge, names in worst.items() if judge not in (UNION, UNION_ADAPTIVE)}
+    judges |= {name: [name] for name in attackers}
+    data = _measured(curve, attackers, seed)
+    found = []
+    for judge, metric in ((j, m) for j in judges for m in METRICS):
+        sides = {name: data.sides[name, metric] for name in judges[judge] if (name, metric) in data.sides}
+        if sides:
+            found.append(_standing(data, judge, metric, sides))
+    return found
+
+
+# ---- the data ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """conditions: the undefended one and the defense's, by strength; all hold the same subjects, as the generic one does."""
+
+    strengths: tuple[float, ...]
+    conditions: list[Group]
+    generic: Group
+    subjects: list[str]
+
+
+def _curve(groups: Sequence[Group], grid: Sequence[float]) -> _Curve:
+    """Raises UserError that says what is missing."""
     anchors = {g.defense: g for g in groups if np.isnan(g.strength)}
     for name in ("none", "generic"):
         if name not in anchors or not anchors[name].cells:
@@ -138,78 +167,14 @@ def standings(
     own = {g.strength: g for g in groups if not np.isnan(g.strength)}
     if absent := [s for s in grid if s not in own]:
         raise UserError(f"strength {', '.join(f'{s:g}' for s in absent)} is missing")
-    curve = [anchors["none"], *(own[s] for s in grid)]
-    if any(g.missing for g in (*curve, anchors["generic"])):
+    every = [anchors["none"], *(own[s] for s in grid), anchors["generic"]]
+    if any(g.missing for g in every):
         raise UserError("some cells failed")
-    subjects = sorted(curve[0].cells)
-    if any(sorted(g.cells) != subjects for g in (*curve, anchors["generic"])):
+    subjects = sorted(every[0].cells)
+    if any(sorted(g.cells) != subjects for g in every):
         raise UserError("the conditions do not hold the same subjects")
-    ordered = [_only(g, subjects) for g in (*curve, anchors["generic"])]
-    curve, generic = ordered[:-1], ordered[-1]
-    looked_up = {(name, metric): _hit_tables(curve, name, metric) for name in attackers for metric in METRICS}
-    tables = {key: table for key, table in looked_up.items() if table is not None}
-    white_box = tuple(dict.fromkeys(name for g in curve for name in g.white_box))
-    worst = members(able_attackers(groups, attackers), white_box)
-    judges = {judge: names for judge, names in worst.items() if judge not in (UNION, UNION_ADAPTIVE)}
-    judges |= {name: [name] for name in attackers}
-    utility = [index_tables([g, curve[0], generic], subjects) for g in curve]
-    shortest = [min(len(t[s]) for t in (*utility, *(x.rows for x in tables.values()))) for s in range(len(subjects))]
-    columns = [*utility, *(x.rows for x in tables.values())]
-    rows = [np.concatenate([t[s][:n] for t in columns], axis=1) for s, n in enumerate(shortest)]
-    width, n = utility[0][0].shape[1], sum(shortest)
-    means = np.concatenate(rows).mean(0)
-    used = [counted(g, means[i * width : (i + 1) * width]) for i, g in enumerate(curve)]
-    own_index = _indices(means[None], used, width)
-    if not np.isfinite(own_index).all():
-        raise UserError("the utility index has no value")
-    samples = resampled_means(rows, Seeds(seed).child("bootstrap", "standing").numpy(), RESAMPLES)
-    index = _indices(samples, used, width)
-    defined = np.isfinite(index).all(1)  # as for the index itself: a resample in which it has no value is left out
-    samples, index = samples[defined], index[defined]
-    sums = np.stack([r.sum(0) for r in rows])
-    each = sums / np.array(shortest)[:, None]
-    alone = _indices(each, used, width)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        without = (sums.sum(0) - sums) / (n - np.array(shortest))[:, None]
-    index_without = _indices(without, used, width) if len(rows) > 1 else np.repeat(own_index, len(rows), 0)
-    index_without = np.where(np.isfinite(index_without), index_without, own_index)
-    sides, start = {}, width * len(curve)
-    for key, table in tables.items():
-        part = slice(start, start := start + table.rows[0].shape[1])
-        sides[key] = _Side(part, table.chance, _policies(means[part], table.chance))
-    strengths = (0.0, *(float(s) for s in grid))
-    found = []
-    for judge, metric in ((j, m) for j in judges for m in METRICS):
-        several = {name: sides[name, metric] for name in judges[judge] if (name, metric) in sides}
-        if not several:
-            continue
-        privacy = np.stack([side.protection(means[None]) for side in several.values()])[:, 0]
-        place = privacy.argmin(0)
-        points = _points(strengths, privacy.min(0)[None], own_index)[0]
-        area = hypervolume(points)
-        drawn = _areas(strengths, several, samples, index)
-        spread = summarize(area, drawn, n, len(rows), bounds=(0.0, 1.0))
-        low, high = _rate_ends(sums, np.array(shortest), list(several.values()), len(curve))
-        ends = [hypervolume(_points(strengths, p[None], own_index)[0]) for p in (low, high)]
-        estimate = Estimate(area, min(spread.low, ends[0]), max(spread.high, ends[1]), n, len(rows), LEVEL)
-        shares = np.full(len(rows), area)
-        if len(rows) > 1:
-            shares = len(rows) * area - (len(rows) - 1) * _areas(strengths, several, without, index_without)
-        names = list(several)
-        by = tuple(names[i] for i in place)
-        counts = [sums[:, several[name].part].reshape(len(rows), -1, 2)[:, i] for i, name in enumerate(by)]
-        per_subject = {
-            subject: SubjectShare(
-                float(shares[s]),
-                tuple(round(c[s, 0]) for c in counts),
-                tuple(round(c[s, 1]) for c in counts),
-                tuple(float(u) if np.isfinite(u) else None for u in alone[s]),
-            )
-            for s, subject in enumerate(subjects)
-        }
-        at = privacy_at_utility(points, ENOUGH), utility_at_privacy(points, ENOUGH)
-        found.append(Standing(judge, metric, strengths, estimate, *at, by, per_subject))
-    return found
+    *conditions, generic = [_only(g, subjects) for g in every]
+    return _Curve((0.0, *(float(s) for s in grid)), conditions, generic, subjects)
 
 
 @dataclass(frozen=True)
@@ -233,25 +198,156 @@ class _Side:
         return _protection(means[:, self.part], self.policies, self.chance)
 
 
-def _areas(strengths: tuple[float, ...], several: dict[str, _Side], means: np.ndarray, index: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True)
+class _Means:
+    """Means [B, columns] over images, and the utility indices [B, conditions] that they make."""
+
+    columns: np.ndarray
+    index: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What the standings are computed from: a row per image, a column per thing known of it under each condition.
+
+    Attributes:
+        images: int [K], of each subject. sums: float [K, columns] over them.
+        sides: by attacker and metric.
+        whole: of all images, B = 1; drawn: of the bootstrap's resamples; without: of all subjects but one, B = K.
+        alone: utility indices [K, conditions] of each subject by itself.
+    """
+
+    curve: _Curve
+    images: np.ndarray
+    sums: np.ndarray
+    sides: dict[tuple[str, str], _Side]
+    whole: _Means
+    drawn: _Means
+    without: _Means
+    alone: np.ndarray
+
+
+def _measured(curve: _Curve, attackers: Sequence[str], seed: int) -> _Data:
+    """Raises UserError when the utility index has no value."""
+    conditions = curve.conditions
+    looked_up = {(name, metric): _hit_tables(conditions, name, metric) for name in attackers for metric in METRICS}
+    tables = {key: table for key, table in looked_up.items() if table is not None}
+    utility = [index_tables([g, conditions[0], curve.generic], curve.subjects) for g in conditions]
+    rows = _joined([*utility, *(table.rows for table in tables.values())])
+    images, sums = np.array([len(r) for r in rows]), np.stack([r.sum(0) for r in rows])
+    width, means = utility[0][0].shape[1], np.concatenate(rows).mean(0)
+    used = [counted(g, means[i * width : (i + 1) * width]) for i, g in enumerate(conditions)]
+    whole = _Means(means[None], _indices(means[None], used, width))
+    if not np.isfinite(whole.index).all():
+        raise UserError("the utility index has no value")
+    samples = resampled_means(rows, Seeds(seed).child("bootstrap", "standing").numpy(), RESAMPLES)
+    index = _indices(samples, used, width)
+    defined = np.isfinite(index).all(1)  # as for the index itself: a resample in which it has no value is left out
+    return _Data(
+        curve,
+        images,
+        sums,
+        _sides(tables, means, width * len(conditions)),
+        whole,
+        _Means(samples[defined], index[defined]),
+        _without_each(sums, images, whole, lambda means: _indices(means, used, width)),
+        _indices(sums / images[:, None], used, width),
+    )
+
+
+def _joined(tables: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """Tables of [n, columns] per subject side by side, each subject's cut to the fewest images that one of them has."""
+    shortest = [min(map(len, several)) for several in zip(*tables, strict=True)]
+    return [np.concatenate([t[s][:n] for t in tables], axis=1) for s, n in enumerate(shortest)]
+
+
+def _sides(tables: dict[tuple[str, str], _Table], means: np.ndarray, start: int) -> dict[tuple[str, str], _Side]:
+    """start: the first column behind those of the utility."""
+    sides = {}
+    for key, table in tables.items():
+        part = slice(start, start := start + table.rows[0].shape[1])
+        sides[key] = _Side(part, table.chance, _policies(means[part], table.chance))
+    return sides
+
+
+def _without_each(
+    sums: np.ndarray, images: np.ndarray, whole: _Means, indices: Callable[[np.ndarray], np.ndarray]
+) -> _Means:
+    """Means without each subject in turn; an index that then has no value is that of all."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = (sums.sum(0) - sums) / (images.sum() - images)[:, None]
+    index = indices(means) if len(sums) > 1 else np.repeat(whole.index, len(sums), 0)
+    return _Means(means, np.where(np.isfinite(index), index, whole.index))
+
+
+# ---- a standing -------------------------------------------------------------------------------------------------------
+
+
+def _standing(data: _Data, judge: str, metric: str, sides: dict[str, _Side]) -> Standing:
+    """sides: of the attackers that the judge is the strongest of."""
+    strengths = data.curve.strengths
+    privacy = np.stack([side.protection(data.whole.columns) for side in sides.values()])[:, 0]
+    points = [
+        Point(s, float(p), float(u)) for s, p, u in zip(strengths, privacy.min(0), data.whole.index[0], strict=True)
+    ]
+    names = list(sides)
+    by = tuple(names[i] for i in privacy.argmin(0))
+    return Standing(
+        judge,
+        metric,
+        strengths,
+        _area(data, list(sides.values()), privacy.min(0)),
+        privacy_at_utility(points, ENOUGH),
+        utility_at_privacy(points, ENOUGH),
+        by,
+        _shares(data, sides, by),
+    )
+
+
+def _area(data: _Data, sides: Sequence[_Side], privacy: np.ndarray) -> Estimate:
+    """The hypervolume with its interval: the bootstrap's, and the areas at the ends of the privacy rates' own."""
+    count = len(data.images)
+    area = float(hypervolumes(privacy[None], data.whole.index)[0])
+    spread = summarize(area, _areas(sides, data.drawn), int(data.images.sum()), count, bounds=(0.0, 1.0))
+    low, high = hypervolumes(np.stack(_rate_ends(data, sides)), np.repeat(data.whole.index, 2, 0))
+    return Estimate(area, min(spread.low, float(low)), max(spread.high, float(high)), spread.n, count, LEVEL)
+
+
+def _shares(data: _Data, sides: dict[str, _Side], by: Sequence[str]) -> dict[str, SubjectShare]:
+    """by: the attacker that is counted at each strength."""
+    count = len(data.images)
+    shares = _areas(list(sides.values()), data.whole)
+    if count > 1:
+        shares = count * shares - (count - 1) * _areas(list(sides.values()), data.without)
+    shares = np.broadcast_to(shares, count)
+    counts = [data.sums[:, sides[name].part].reshape(count, -1, 2)[:, i] for i, name in enumerate(by)]
+    return {
+        subject: SubjectShare(
+            float(shares[s]),
+            tuple(round(c[s, 0]) for c in counts),
+            tuple(round(c[s, 1]) for c in counts),
+            tuple(float(u) if np.isfinite(u) else None for u in data.alone[s]),
+        )
+        for s, subject in enumerate(data.curve.subjects)
+    }
+
+
+def _areas(sides: Sequence[_Side], means: _Means) -> np.ndarray:
     """Hypervolumes [B] against the strongest of the attackers."""
-    privacy = np.stack([side.protection(means) for side in several.values()]).min(0)
-    return np.array([hypervolume(p) for p in _points(strengths, privacy, index)])
+    return hypervolumes(np.stack([side.protection(means.columns) for side in sides]).min(0), means.index)
 
 
-def _rate_ends(
-    sums: np.ndarray, images: np.ndarray, several: Sequence[_Side], conditions: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _rate_ends(data: _Data, sides: Sequence[_Side]) -> tuple[np.ndarray, np.ndarray]:
     """Lower and upper ends [conditions] of the protection against the strongest attacker, simultaneous over attackers."""
-    rates = []
-    for side in several:
-        hits, seen = sums[:, side.part][:, 0::2], sums[:, side.part][:, 1::2]
+    rates, images = [], data.images
+    for side in sides:
+        hits, seen = data.sums[:, side.part][:, 0::2], data.sums[:, side.part][:, 1::2]
         for i, policy in enumerate(side.policies):
             counted = seen[:, i] if policy == "acquired" else images.astype(float)
             extra = (images - seen[:, i]) * side.chance[i] if policy == "chance" else 0.0
             rates.append(Rate(np.minimum(hits[:, i] + extra, counted), counted, float(images.max())))
-    found = rate_intervals(rates, 1 - (1 - LEVEL) / len(several))
-    low, high = (np.array([getattr(e, k) for e in found]).reshape(len(several), conditions) for k in ("low", "high"))
+    found = rate_intervals(rates, 1 - (1 - LEVEL) / len(sides))
+    low, high = (np.array([getattr(e, k) for e in found]).reshape(len(sides), -1) for k in ("low", "high"))
     return 1 - high.max(0), 1 - low.max(0)
 
 
@@ -305,10 +401,3 @@ def _indices(means: np.ndarray, used: list[list[str]], width: int) -> np.ndarray
     """Utility indices [B, conditions], NaN where there is none."""
     values = [[index_of(row[i * width : (i + 1) * width], names) for i, names in enumerate(used)] for row in means]
     return np.array(values)
-
-
-def _points(strengths: tuple[float, ...], privacy: np.ndarray, utility: np.ndarray) -> list[list[Point]]:
-    return [
-        [Point(s, float(p), float(u)) for s, p, u in zip(strengths, *row, strict=True)]
-        for row in zip(privacy, utility, strict=True)
-    ]

@@ -26,29 +26,28 @@ class Point:
             raise ValueError(f"privacy {self.privacy} and utility {self.utility} must lie in [0, 1]")
 
 
-def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """The points that no other one dominates (at least as good in both, better in one), by falling utility.
+def hypervolumes(privacy: np.ndarray, utility: np.ndarray) -> np.ndarray:
+    """Areas of [0, 1]^2 that the points of B curves dominate, from the reference point (0, 0) (Zitzler and Thiele 1999).
 
-    Of equal points the one of lowest strength stays.
+    Only what was measured counts: nothing is interpolated between strengths. It grows with the number of strengths: compare
+    defenses over the same number.
+
+    Args:
+        privacy, utility: float [B, strengths] in [0, 1].
+
+    Returns: float [B] in [0, 1], higher is better.
+
+    Raises ValueError for values outside [0, 1], or NaN.
     """
-    front: list[Point] = []
-    for point in sorted(points, key=lambda p: (-p.utility, -p.privacy, p.strength)):
-        if not front or point.privacy > front[-1].privacy:
-            front.append(point)
-    return front
-
-
-def hypervolume(points: Sequence[Point]) -> float:
-    """Area of [0, 1]^2 that the points dominate, from the reference point (0, 0) (Zitzler and Thiele 1999); in [0, 1],
-    higher is better. Only what was measured counts: nothing is interpolated between strengths.
-
-    It grows with the number of strengths: compare defenses over the same number.
-    """
-    area, reached = 0.0, 0.0
-    for point in pareto_front(points):
-        area += (point.privacy - reached) * point.utility
-        reached = point.privacy
-    return area
+    if not all(((values >= 0) & (values <= 1)).all() for values in (privacy, utility)):
+        raise ValueError("privacy and utility must lie in [0, 1]")
+    order = np.lexsort((-privacy, -utility), axis=-1)
+    privacy, utility = (np.take_along_axis(values, order, axis=-1) for values in (privacy, utility))
+    areas, reached = np.zeros(len(privacy)), np.zeros(len(privacy))
+    for p, u in zip(privacy.T, utility.T, strict=True):  # by falling utility: what is more private adds its step
+        areas += np.maximum(p - reached, 0) * u
+        reached = np.maximum(reached, p)
+    return areas
 
 
 def privacy_at_utility(points: Sequence[Point], utility: float = 0.9) -> float | None:

@@ -30,13 +30,24 @@ def command(config: dict[str, Any]) -> list[str]:
         arguments += [x for value in _list(config, key) for x in (f"--{option}", str(value))]
     if "images_per_prompt" in config:
         arguments += ["--images-per-prompt", str(config["images_per_prompt"])]
-    for key, option in (("defense_options", "set"), ("lora", "lora"), ("sampling", "sampling")):
+    for key, option in (
+        ("defense_options", "set"),
+        ("personalizer_options", "personalizer-set"),
+        ("lora", "lora"),
+        ("sampling", "sampling"),
+    ):
         for name, value in config.get(key, {}).items():
             if (option, name) == ("set", "folder"):  # of protected photos
                 value = "PROTECTED"
             if isinstance(value, str | int | float):
                 arguments += [f"--{option}", f"{name}={value}"]
-    for option, usual in (("preset", ""), ("threat", "authorized"), ("purify", ""), ("precision", "fp32")):
+    for option, usual in (
+        ("personalizer", "lora"),
+        ("preset", ""),
+        ("threat", "authorized"),
+        ("purify", ""),
+        ("precision", "fp32"),
+    ):
         if config.get(option, usual) != usual:
             arguments += [f"--{option}", str(config[option])]
     if config.get("anchors") is False:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from iddmbench.adaptive import about_faces as on_faces
+from iddmbench.adaptive import about_faces as about_faces
 from iddmbench.adaptive import links_people, parse
 from iddmbench.results.run_folder import UNION, UNION_ADAPTIVE, WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER
 from iddmbench.results.summary import Condition, Summary
@@ -13,11 +13,6 @@ LINES = 10
 """Most lines in a panel, the anchors aside."""
 PANELS = 6
 """Most attackers that have a panel of their own, adaptive ones after plain ones."""
-
-
-def about_faces(name: str) -> bool:
-    """Whether an attacker rests on faces alone; one that does not is in no worst case."""
-    return on_faces(name)
 
 
 def plain(summary: Summary) -> list[str]:

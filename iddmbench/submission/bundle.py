@@ -18,6 +18,7 @@ from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES
 from iddmbench.results.run_folder import WORST_CASE_TRANSFER, RunFolder
+from iddmbench.run.config import LORA
 from iddmbench.store.files import replacing
 from iddmbench.submission.images import png
 from iddmbench.submission.names import public_name, public_options
@@ -56,6 +57,10 @@ def write_bundle(
     config = run.config
     if config.get("dataset") in PRIVATE:
         raise UserError(f"runs on the dataset '{config['dataset']}' can't be submitted: nobody else has its photos")
+    if config.get("personalizer", LORA) != LORA:
+        raise UserError(
+            f"runs of personalizer '{config['personalizer']}' can't be submitted: only those of '{LORA}' are ranked"
+        )
     name = _choose(run, defense)
     keep = [name, *ANCHORS]
     cells = [row for row in run.cells.to_dict("records") if row["defense"] in keep]

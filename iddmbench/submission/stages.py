@@ -12,10 +12,10 @@ from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES, BaseModel, load_base, open_base
 from iddmbench.models.recipe import LoraSettings, Sampling
-from iddmbench.perturb.purify import purifier
+from iddmbench.perturb.purifier import purifier
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.results.run_folder import RunFolder
-from iddmbench.run.config import make_config
+from iddmbench.run.config import LORA, make_config
 from iddmbench.store.cache import Store
 from iddmbench.submission.read import Bundle
 from iddmbench.submission.schema import ANCHORS, CellFacts, RunFacts, Submission
@@ -33,6 +33,8 @@ def load_parts(
 
     Raises UserError when photos or weights are not the same ones, or a setting is not valid.
     """
+    if facts.personalizer != LORA:
+        raise UserError(f"the bundle was personalized by '{facts.personalizer[:80]}': only '{LORA}' can be verified")
     if facts.dataset not in DATASETS.names():
         raise UserError(f"the bundle is on dataset '{facts.dataset}', which is not installed here")
     data = DATASETS.get(facts.dataset)(**dataset_options).load()
@@ -65,6 +67,8 @@ def lab_of_run(run: RunFolder, cache: Path) -> tuple[CellStages, dict[str, Subje
         "dataset_options",
         "base",
         "precision",
+        "personalizer",
+        "personalizer_options",
         "lora",
         "sampling",
         "images_per_prompt",
@@ -74,10 +78,11 @@ def lab_of_run(run: RunFolder, cache: Path) -> tuple[CellStages, dict[str, Subje
     config = make_config({key: run.config[key] for key in known if key in run.config})
     data = DATASETS.get(config.dataset)(**config.dataset_options).load()
     base = open_base(config.base, precision=config.precision)
-    lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
+    settings, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
     prompts = tuple(run.config["prompts"])
     thief = UnauthorizedTrainer.of(config.threat, config.purify)
-    lab = CellStages(base, data, Store(cache), lora, sampling, prompts, config.images_per_prompt, thief)
+    parts = (base, data, Store(cache), settings, sampling, prompts, config.images_per_prompt, thief)
+    lab = CellStages(*parts, config.personalizer_plugin())
     return lab, {s.name: s for s in data.subjects}
 
 

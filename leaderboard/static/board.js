@@ -36,7 +36,7 @@
 
   // ---- curves -------------------------------------------------------------------------------------------------------
 
-  // Points that no other one beats in both, by falling utility; the same rule as iddmbench.metrics.tradeoff.pareto_front.
+  // Points that no other one beats in both, by falling utility; tests/test_leaderboard_browser.py checks it.
   const paretoFront = (points) => {
     const front = [];
     for (const p of [...points].sort((a, b) => b.x - a.x || b.y - a.y)) {
