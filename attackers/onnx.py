@@ -3,16 +3,26 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any, Literal
 
-from iddmbench.attacker import NetworkAttacker
+from pydantic import Field
+
+from iddmbench.attacker import AttackerOptions, NetworkAttacker, NetworkOptions
 from iddmbench.attackers.faceplugin import FrFeature
 from iddmbench.errors import UserError, did_you_mean
-from iddmbench.faces.detect import Detector
 from iddmbench.nets.onnx_face import OnnxFace
 from iddmbench.paths import user_path
 from iddmbench.wheel_files import sha256
 
-OPTIONS = ("bgr", "raw", "scaled")
+ORDERS, RANGES = ("bgr",), ("raw", "scaled")
+
+
+class OnnxOptions(NetworkOptions):
+    path: str = Field("", description="the file")
+    channels: Literal["rgb", "bgr"] = Field("rgb", description="order of the channels that the network takes")
+    pixels: Literal["auto", "raw", "scaled"] = Field(
+        "auto", description="range of the pixels that it takes: 0..255 (raw) or -1..1 (scaled); auto looks at the file"
+    )
 
 
 class Onnx(NetworkAttacker):
@@ -23,30 +33,42 @@ class Onnx(NetworkAttacker):
     dim = 0  # of the file: an instance knows it
     licence = "the file's own"
     source = "the user's file"
+    Options = OnnxOptions
+    fingerprinted = frozenset({"path", "channels", "pixels", "detector"})
 
-    def __init__(self, path: Path | str | None = None, *options: str, detector: Detector | None = None):
-        super().__init__(detector)
-        for option in options:
-            if option not in OPTIONS:
-                raise UserError(f"onnx:{path} has no option '{option}': {did_you_mean(option, OPTIONS)}")
-        self.path = user_path(path) if path else None
-        self.options = options
-        if self.path is not None:
-            self.title = f"ONNX file {self.path.name}"  # type: ignore[misc]
+    def use(self, options: AttackerOptions) -> None:
+        if path := getattr(options, "path", ""):
+            self.title = f"ONNX file {Path(path).name}"  # type: ignore[misc]
+        super().use(options)
+
+    @property
+    def path(self) -> Path | None:
+        return user_path(self.options.path) if self.options.path else None
 
     @classmethod
-    def of(cls, argument: str) -> "Onnx":
-        path, *options = argument.split(",")
-        return cls(path, *options)
+    def read_argument(cls, argument: str) -> dict[str, Any]:
+        path, *words = argument.split(",")
+        options: dict[str, Any] = {"path": path}
+        for word in words:
+            if word not in ORDERS + RANGES:
+                hint = did_you_mean(word, ORDERS + RANGES)
+                raise UserError(f"onnx:{path} has no option '{word}': {hint}")
+            options["channels" if word in ORDERS else "pixels"] = word
+        return options
+
+    @classmethod
+    def write_argument(cls, options: Any) -> str:
+        words = [w for w in (options.channels, options.pixels) if w in ORDERS + RANGES]
+        return ",".join([options.path, *words])
 
     def __getattribute__(self, name: str) -> object:
-        if name in ("dim", "differentiable") and object.__getattribute__(self, "path") is not None:
+        if name in ("dim", "differentiable") and object.__getattribute__(self, "options").path:
             return getattr(object.__getattribute__(self, "_network"), name)
         return object.__getattribute__(self, name)
 
     def load(self) -> OnnxFace:
-        raw = True if "raw" in self.options else False if "scaled" in self.options else None
-        return OnnxFace(self.weights_path(), "bgr" in self.options, raw)
+        raw = {"raw": True, "scaled": False}.get(self.options.pixels)
+        return OnnxFace(self.weights_path(), self.options.channels == "bgr", raw)
 
     def weights_path(self) -> Path:
         if self.path is None:
@@ -69,5 +91,6 @@ class Onnx(NetworkAttacker):
         return FrFeature().refusal(dataset) if same else None
 
     def fingerprint(self) -> str:
-        parts = [super().fingerprint(), sorted(self.options)]
+        words = [w for w in (self.options.channels, self.options.pixels) if w in ORDERS + RANGES]
+        parts = [super().fingerprint(), sorted(words)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

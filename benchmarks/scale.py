@@ -31,7 +31,7 @@ from iddmbench.run.config import make_config  # noqa: E402
 from iddmbench.sweep.config import Sweep  # noqa: E402
 from iddmbench.sweep.executors.base import Resources  # noqa: E402
 from iddmbench.sweep.executors.local import LocalExecutor  # noqa: E402
-from iddmbench.sweep.task import Result, Setting, Task  # noqa: E402
+from iddmbench.sweep.task import Task, TaskResult, WorkerSetting  # noqa: E402
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PARTS = ("schedule", "cached", "workers")
@@ -60,8 +60,8 @@ def main() -> None:
 # ---- scheduling -------------------------------------------------------------------------------------------------------
 
 
-def nothing(setting: Setting, task: Task) -> Result:
-    return Result(task, "ok")
+def nothing(setting: WorkerSetting, task: Task) -> TaskResult:
+    return TaskResult(task, "ok")
 
 
 def schedule() -> list[tuple[str, str]]:
@@ -84,7 +84,7 @@ def schedule_child(folder: Path) -> dict[str, Any]:
     config = make_config({"attackers": ["dlib", "sface"], **changes})
     plan = make_plan(Sweep("schedule", "", {"all": config}), folder / "cache")
     planned = time.perf_counter() - start
-    resources = Resources(Setting({}, "", 1), 2, folder, function=nothing)
+    resources = Resources(WorkerSetting({}, "", 1), 2, folder, function=nothing)
     with Journal(folder) as journal:
         journal.begin({"all": plan.cells})
         compute(plan, lambda: LocalExecutor(resources), journal, Watch(), folder / "out")
@@ -168,7 +168,7 @@ def aggregate_child(folder: Path) -> dict[str, Any]:
     imports = time.perf_counter() - STARTED
     sweep = Sweep("cached", "", {"all": asked()})
     plan = make_plan(sweep, folder / "cache")
-    setting = Setting({n: c.model_dump(mode="json") for n, c in sweep.runs.items()}, str(folder / "cache"), 1)
+    setting = WorkerSetting({n: c.model_dump(mode="json") for n, c in sweep.runs.items()}, str(folder / "cache"), 1)
     resources = Resources(setting, 2, folder)
     failed = run_sweep(sweep, plan, folder / "out", lambda: LocalExecutor(resources), Watch())
     assert not failed
@@ -221,9 +221,9 @@ def bare_child(folder: Path) -> dict[str, Any]:
     """The stage functions one after another, and the scores of each condition."""
     from iddmbench.linking.score import Scoring
     from iddmbench.run.plan import RunPlan
-    from iddmbench.sweep.worker import set_up_worker
+    from iddmbench.run.torch_setup import set_threads
 
-    set_up_worker(1)
+    set_threads(1)
     study = RunPlan.of(real_config(), folder / "cache")
     scoring = Scoring.of(study.lab, real_config().attackers, study.cells)
     _ = scoring.linkers
@@ -244,7 +244,7 @@ def harness_child(folder: Path, count: int) -> dict[str, Any]:
     start = time.perf_counter()
     sweep = Sweep("real", "", {"all": real_config()})
     plan = make_plan(sweep, folder / "cache")
-    setting = Setting({n: c.model_dump(mode="json") for n, c in sweep.runs.items()}, str(folder / "cache"), 1)
+    setting = WorkerSetting({n: c.model_dump(mode="json") for n, c in sweep.runs.items()}, str(folder / "cache"), 1)
     resources = Resources(setting, count, folder, function=warm)
     first: list[float] = []
     watch = Watch(result=lambda result: first.append(time.perf_counter() - result.seconds))
@@ -252,11 +252,12 @@ def harness_child(folder: Path, count: int) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "working": time.perf_counter() - min(first), "cells": plan.cells}
 
 
-def warm(setting: Setting, task: Task) -> Result:
+def warm(setting: WorkerSetting, task: Task) -> TaskResult:
     """A task whose seconds begin once the worker is ready."""
-    from iddmbench.sweep.worker import _open, _Run, set_up_worker, work
+    from iddmbench.run.torch_setup import set_threads
+    from iddmbench.sweep.worker import _open, _Run, work
 
-    set_up_worker(setting.threads)
+    set_threads(setting.threads)
     _open(_Run(setting, task.run)).study.lab.base.load()
     return work(setting, task)
 

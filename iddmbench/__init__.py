@@ -3,15 +3,19 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iddmbench.environ import wait_quietly
+
 if TYPE_CHECKING:
     from iddmbench.api import (
         Result,
         check,
         compare,
+        differences,
         evaluate,
         list_attackers,
         list_datasets,
         list_defenses,
+        list_plugins,
         load_dataset,
         open_run,
         register,
@@ -27,15 +31,19 @@ if (_root / "pyproject.toml").is_file():
     __path__.append(str(_root))
 del _root
 
+wait_quietly()  # before anything loads torch
+
 __all__ = [
     "Result",
     "__version__",
     "check",
     "compare",
+    "differences",
     "evaluate",
     "list_attackers",
     "list_datasets",
     "list_defenses",
+    "list_plugins",
     "load_dataset",
     "open_run",
     "register",

@@ -3,14 +3,15 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, wraps
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from iddmbench.errors import UserError, did_you_mean
@@ -20,6 +21,7 @@ from iddmbench.faces.images import rgb_images
 from iddmbench.faces.mtcnn import MTCNN
 from iddmbench.guards import checked_embeddings, errors_of
 from iddmbench.nets.face_net import FaceNet
+from iddmbench.options import Options, changed_options, is_options, read_options, split_options, write_options
 from iddmbench.registry import Registry
 from iddmbench.types import Embeddings, Image
 from iddmbench.weights import WeightFile
@@ -28,8 +30,24 @@ from iddmbench.wheel_files import sha256, wheel_file
 ALIGNMENT = 2
 """Raised whenever `faces.align` would give other crops for the same landmarks: it is part of every fingerprint."""
 
+YUNET = "yunet"
 DETECTORS: dict[str, type[Detector]] = {"mtcnn": MTCNN}
 """Detectors that may stand behind an attacker's name ("sface:mtcnn"), instead of YuNet."""
+
+
+class AttackerOptions(Options):
+    """Options of an attacker (`--attacker-set NAME.key=value`). A plugin derives `Options` from its base class's."""
+
+
+def _with_options(own: Callable[[Any], str]) -> Callable[[Any], str]:
+    @wraps(own)
+    def fingerprint(self: Any) -> str:
+        changed = {k: v for k, v in changed_options(self.options).items() if k not in self.fingerprinted}
+        if not changed:
+            return own(self)
+        return hashlib.sha256(json.dumps([own(self), changed], sort_keys=True).encode()).hexdigest()
+
+    return fingerprint
 
 
 class Attacker(ABC):
@@ -69,10 +87,16 @@ class Attacker(ABC):
     one of them says so. Empty where nothing was trained, or nothing is known."""
     file: ClassVar[WeightFile | None] = None
     """Weights that `iddmbench fetch NAME` downloads; None when there is nothing to download."""
+    Options: ClassVar[type[AttackerOptions]] = AttackerOptions
+    """Its options, each with a default. An instance has their values as `self.options`."""
+    fingerprinted: ClassVar[frozenset[str]] = frozenset()
+    """Options that its own `fingerprint` covers. The others become part of it unless they are at their default."""
 
     def __init_subclass__(cls, **kwargs: Any):
-        """A plugin that overrides `embed` itself has it checked all the same."""
+        """A plugin that overrides `embed` itself has it checked all the same; its options are part of its fingerprint."""
         super().__init_subclass__(**kwargs)
+        if "fingerprint" in vars(cls):
+            cls.fingerprint = _with_options(vars(cls)["fingerprint"])  # type: ignore[method-assign, assignment]
         if "embed" in vars(cls):
             own = vars(cls)["embed"]
             if getattr(cls._embed, "__isabstractmethod__", False):
@@ -86,14 +110,32 @@ class Attacker(ABC):
 
             cls.embed = embed  # type: ignore[method-assign]
 
+    @cached_property
+    def options(self) -> Any:
+        """An instance of `Options`; the defaults, where `configured` was not told others."""
+        return type(self).Options()
+
     @classmethod
-    def of(cls, argument: str) -> "Attacker":
-        """What stands behind the colon in `name:argument`. Raises UserError when the attacker takes nothing there."""
+    def configured(cls, options: Mapping[str, Any]) -> "Attacker":
+        """Raises UserError that names the wrong option or value."""
+        read = read_options(cls.Options, options, f"attacker '{cls.name}'")
+        attacker = cls()
+        attacker.use(read)
+        return attacker
+
+    def use(self, options: AttackerOptions) -> None:
+        """Take these options; called once, before anything else."""
+        self.options = options
+
+    @classmethod
+    def read_argument(cls, argument: str) -> dict[str, Any]:
+        """The options that `name:argument` is short for. Raises UserError when the attacker takes nothing there."""
         raise UserError(f"attacker '{cls.name}' takes nothing behind a colon, got '{argument}'")
 
-    def detect_with(self, detector: str) -> None:
-        """Find faces by one of DETECTORS, by name. Raises UserError when the attacker has a detection of its own."""
-        raise UserError(f"attacker '{self.name}' has a detection of its own: '{detector}' can't take its place")
+    @classmethod
+    def write_argument(cls, options: Any) -> str:
+        """The inverse of `read_argument`, for an instance of `Options`; empty for the defaults."""
+        return write_options(options)
 
     def available(self) -> str | None:
         """None if it can run here, else one line that says what to do. Downloads nothing.
@@ -159,6 +201,10 @@ class Attacker(ABC):
         raise UserError(f"attacker '{self.name}' is not differentiable, so it can't be a defense's surrogate")
 
 
+class NetworkOptions(AttackerOptions):
+    detector: Literal["yunet", "mtcnn"] = Field("yunet", description="what finds faces and landmarks")
+
+
 class NetworkAttacker(Attacker):
     """Detect, align, embed: all that a subclass adds is a network and the file of its weights.
 
@@ -172,6 +218,8 @@ class NetworkAttacker(Attacker):
     """
 
     differentiable = True
+    Options = NetworkOptions
+    fingerprinted = frozenset({"detector"})
     weights: ClassVar[tuple[str, str]]
     """Package and file of the weights (`wheel_file`)."""
     package: ClassVar[tuple[str, str] | None] = None
@@ -184,13 +232,15 @@ class NetworkAttacker(Attacker):
         self.batch, self.device = batch, device
 
     @classmethod
-    def of(cls, argument: str) -> "Attacker":
+    def read_argument(cls, argument: str) -> dict[str, Any]:
         hint = did_you_mean(argument, DETECTORS)
         raise UserError(f"attacker '{cls.name}' takes a detector behind the colon, not '{argument}': {hint}")
 
-    def detect_with(self, detector: str) -> None:
-        self._make_detector = DETECTORS[detector]
-        self.title = f"{self.title}, faces by {detector.upper()}"  # type: ignore[misc]
+    def use(self, options: AttackerOptions) -> None:
+        super().use(options)
+        if (detector := getattr(options, "detector", YUNET)) != YUNET:
+            self._make_detector = DETECTORS[detector]
+            self.title = f"{self.title}, faces by {detector.upper()}"  # type: ignore[misc]
 
     @abstractmethod
     def load(self) -> FaceNet:
@@ -311,15 +361,49 @@ def looks_past_the_face(name: str) -> bool:
         return False
 
 
-def build_attacker(name: str) -> Attacker:
-    """The attacker of that name: `name` or `name:argument` ("onnx:PATH"), either followed by `:detector` ("sface:mtcnn").
+def options_of(name: str) -> tuple[type[Attacker], dict[str, Any]]:
+    """The class of a plain attacker, and the options that its name gives: "onnx:PATH,bgr", "mine:radius=2", "sface:mtcnn".
 
-    Raises UserError when there is none.
+    Raises UserError when there is no such attacker, or it takes no such thing.
     """
     system, detector = split_detector(name)
     kind, colon, argument = system.partition(":")
     cls = ATTACKERS.get(kind)
-    attacker = cls.of(argument) if colon else cls()
+    options: dict[str, Any] = {}
+    if colon:
+        given = split_options(argument) if is_options(argument) else {}
+        # A shorthand may look like options ("onnx:a=b.onnx"): they are meant where one exists, or there is no shorthand.
+        meant = any(key in cls.Options.model_fields for key in given) or (given and not _has_shorthand(cls))
+        options = {**given} if meant else cls.read_argument(argument)
     if detector:
-        attacker.detect_with(detector)
-    return attacker
+        if "detector" not in cls.Options.model_fields:
+            raise UserError(f"attacker '{cls.name}' has a detection of its own: '{detector}' can't take its place")
+        options["detector"] = detector
+    return cls, options
+
+
+def _has_shorthand(cls: type[Attacker]) -> bool:
+    own = cls.read_argument.__func__  # type: ignore[attr-defined]
+    return own not in (base.read_argument.__func__ for base in (Attacker, NetworkAttacker))  # type: ignore[attr-defined]
+
+
+def build_attacker(name: str) -> Attacker:
+    """The attacker of that name: `name` or `name:argument` ("onnx:PATH", "mine:radius=2"), either followed by `:detector`
+    ("sface:mtcnn").
+
+    Raises UserError when there is none.
+    """
+    cls, options = options_of(name)
+    return cls.configured(options)
+
+
+def attacker_with(name: str, changes: Mapping[str, Any]) -> str:
+    """The name of that attacker with further options, in the shortest form. Raises UserError for one that is wrong, or that the
+    name gives already."""
+    cls, options = options_of(name)
+    if twice := [key for key in changes if key in options]:
+        raise UserError(f"attacker '{name}': option '{twice[0]}' is given twice, in the name and by --attacker-set")
+    read = read_options(cls.Options, {**options, **changes}, f"attacker '{cls.name}'")
+    detector = changed_options(read).get("detector", "")
+    plain = read.model_copy(update={"detector": YUNET}) if detector in DETECTORS else read
+    return ":".join(filter(None, [cls.name, cls.write_argument(plain), detector]))

@@ -9,33 +9,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import wraps
 from pathlib import PurePath
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import Field
 from torch import Tensor
 
-from iddmbench.errors import UserError, did_you_mean
+from iddmbench.errors import UserError
 from iddmbench.faces.detect import Detector
 from iddmbench.guards import checked_images, errors_of
 from iddmbench.models.base import BaseModel as Base
-from iddmbench.models.recipe import LoraSettings
+from iddmbench.models.recipe import TrainingSettings
 from iddmbench.nets.surrogate import Surrogate
+from iddmbench.options import Names as Names  # defenses import it from here
+from iddmbench.options import Options, read_options
 from iddmbench.personalize.captions import caption_photos
+from iddmbench.personalize.lora import Lora
+from iddmbench.personalize.personalizer import Personalizer
 from iddmbench.personalize.trainer import PersonalizedModel, Trainer
 from iddmbench.registry import Registry
 from iddmbench.seeds import Seeds
 from iddmbench.types import Subject
 
-
-def _split(value: object) -> object:
-    return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
-
-
 ExtraPhotos = Literal["decoys", "surrogate_photos"]
-Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
-"""Several names in one option of a defense: `--set surrogate=sface,dlib`."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Workbench:
 
     Attributes:
         base: the base model.
-        lora: settings of the personalization.
+        lora: settings of the personalization, the personalizer's own (`LoraSettings` of `lora`).
         class_latents: float [M, C, h, w], for prior preservation.
         seeds: this cell's; draw from `seeds.child("what for")`.
         detector: finds faces, for captions.
@@ -71,10 +68,11 @@ class Workbench:
             their scores against the subject say what a stranger gets.
         tick: called now and then with the share done, in [0, 1].
         subject: the person's name in the dataset.
+        personalizer: what `trainer` and `personalize` train by; a defense need not know which it is.
     """
 
     base: Base
-    lora: LoraSettings
+    lora: TrainingSettings
     class_latents: Tensor
     seeds: Seeds
     detector: Detector
@@ -83,6 +81,7 @@ class Workbench:
     decoys: Sequence[np.ndarray] = ()
     tick: Callable[[float], None] = lambda share: None
     subject: str = ""
+    personalizer: Personalizer = field(default_factory=Lora)
 
     def encode(self, images: np.ndarray) -> Tensor:
         """uint8 [N, S, S, 3] -> scaled latents [N, C, h, w]."""
@@ -103,8 +102,8 @@ class Workbench:
         return self.base.embed_text(self.captions(images))
 
     def trainer(self) -> Trainer:
-        """A fresh adapter's trainer; seeded alike in every defense, so that they differ by what they do only."""
-        return Trainer(self.base, self.lora, self.class_latents, self.seeds.child("trainer"))
+        """A fresh model's trainer; seeded alike in every defense, so that they differ by what they do only."""
+        return self.personalizer.trainer(self.base, self.lora, self.class_latents, self.seeds.child("trainer"))
 
     def personalize(self, references: np.ndarray) -> Personalization:
         """Plain personalization, without a defense."""
@@ -134,14 +133,12 @@ class Undeclared(Sequence[np.ndarray]):
         raise UserError(self._message)
 
 
-class Defense(BaseModel, ABC):
+class Defense(Options, ABC):
     """A defense plugin. Subclasses set the class variables, declare fields and override what they change.
 
     What an overridden `protect`, `personalize` or `release` gives is checked: a UserError that names the defense says what is
     wrong with it, or what it raised.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -225,13 +222,14 @@ def _check_personalization(plugin: str, found: object, images: np.ndarray, bench
     if not isinstance(found, Personalization) or not isinstance(found.model, PersonalizedModel):
         raise wrong(f"{type(found).__name__}, expected Personalization(model, ...) with a PersonalizedModel")
     weights = found.model.weights
-    if weights is not None:
-        if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
-            raise wrong("a model whose weights are no tensors by name")
-        if bad := [name for name, w in weights.items() if not bool(torch.isfinite(w).all())]:
-            raise wrong(f"a model with NaN or infinite weights ({bad[0]}): did its training diverge?")
-        if found.model.settings != bench.lora:
-            raise wrong("a model of other settings than the workbench's (bench.lora)")
+    tensors = weights is None or (isinstance(weights, dict) and all(isinstance(w, Tensor) for w in weights.values()))
+    if not tensors:
+        raise wrong("a model whose weights are no tensors by name")
+    trained = {**(weights or {}), **found.model.replaced}
+    if bad := [name for name, w in trained.items() if not bool(torch.isfinite(w).all())]:
+        raise wrong(f"a model with NaN or infinite weights ({bad[0]}): did its training diverge?")
+    if trained and found.model.settings != bench.lora:
+        raise wrong("a model of other settings than the workbench's (bench.lora)")
     for title, pictures in found.images.items():
         if PurePath(title).name != title or not title.isprintable():
             raise wrong(f"images titled {title!r}: a title is a plain name, without slashes")
@@ -255,15 +253,7 @@ CHECKS: dict[str, Callable[[str, Any, np.ndarray, Any], Any]] = {
 
 def configure(cls: type[Defense], options: dict[str, Any]) -> Defense:
     """Build a defense from options. Raises UserError that names the wrong key or value."""
-    for key in options:
-        if key not in cls.model_fields:
-            raise UserError(f"defense '{cls.name}' has no option '{key}': {did_you_mean(key, cls.model_fields)}")
-    try:
-        return cls.model_validate(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"defense '{cls.name}': {key}={first['input']!r}: {first['msg'].lower()}") from error
+    return read_options(cls, options, f"defense '{cls.name}'")
 
 
 DEFENSES: Registry[Defense] = Registry(

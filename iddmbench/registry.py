@@ -31,6 +31,8 @@ class Registry(Generic[T]):
         self.kind, self.base, self.group, self.texts = kind, base, group, texts
         self._builtin = builtin
         self._added: dict[str, type[T]] = {}
+        self._loaded: dict[str, type[T]] = {}
+        self._points: dict[str, list[str]] | None = None
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Class decorator. Raises ValueError when the name is taken by another class."""
@@ -50,11 +52,31 @@ class Registry(Generic[T]):
         """All names, those of packages that can't be loaded included."""
         return sorted({*self._builtin, *self._added, *self._installed()})
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._builtin or name in self._added or name in self._installed()
+
+    def loaded(self) -> list[tuple[str, "type[T] | UserError"]]:
+        """(name, class), or (name, error) for a plugin that can't be loaded: one broken package hides no other."""
+        found: list[tuple[str, type[T] | UserError]] = []
+        for name in self.names():
+            try:
+                found.append((name, self.get(name)))
+            except UserError as error:
+                found.append((name, error))
+        return found
+
     def get(self, name: str) -> type[T]:
         """The class of that name. Raises UserError, with the nearest name, when there is none, it can't be loaded, or two
         packages define it."""
         if name in self._added:
             return self._added[name]
+        if name not in self._loaded:
+            self._loaded[name] = self._load(name)
+        return self._loaded[name]
+
+    def _load(self, name: str) -> type[T]:
+        if name not in self:
+            self._points = None  # it may have been installed since
         targets = self._installed().get(name, [])
         if name in self._builtin:
             targets = [self._builtin[name], *(target for target in targets if target != self._builtin[name])]
@@ -81,10 +103,12 @@ class Registry(Generic[T]):
                 raise TypeError(f"{self.kind} '{name}' must set its class variable `{text}` to a text")
 
     def _installed(self) -> dict[str, list[str]]:
-        """Where each name of other packages is defined, usually in one place."""
-        found: dict[str, list[str]] = {}
-        for point in entry_points(group=self.group):
-            targets = found.setdefault(point.name, [])
-            if point.value not in targets:
-                targets.append(point.value)
-        return found
+        """Where each name of other packages is defined, usually in one place. Looked up once, as it reads many files."""
+        if self._points is None:
+            found: dict[str, list[str]] = {}
+            for point in entry_points(group=self.group):
+                targets = found.setdefault(point.name, [])
+                if point.value not in targets:
+                    targets.append(point.value)
+            self._points = found
+        return self._points

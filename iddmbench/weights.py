@@ -24,7 +24,7 @@ from iddmbench.wheel_files import sha256
 VARIABLE = "IDDMBENCH_WEIGHTS"
 BLOCK = 1 << 18
 TIMEOUT = 60
-Progress = Callable[[int, int | None], None]
+OnBytes = Callable[[int, int | None], None]
 """Called with bytes done, and bytes in all if the server says."""
 
 
@@ -113,7 +113,7 @@ def weights_folder() -> Path:
     return user_folder(VARIABLE) or default_cache() / "weights"
 
 
-def fetch(weights: WeightFile, progress: Progress = lambda done, total: None) -> Path:
+def fetch(weights: WeightFile, progress: OnBytes = lambda done, total: None) -> Path:
     """Download a file into the weights folder, unless it is there and right; returns its path.
 
     What was already received of an interrupted download is kept and continued (HTTP Range). The file gets its name only
@@ -136,7 +136,7 @@ def fetch(weights: WeightFile, progress: Progress = lambda done, total: None) ->
         ) from error
 
 
-def _fetch(weights: WeightFile, missing: list[WeightFile], progress: Progress) -> Path:
+def _fetch(weights: WeightFile, missing: list[WeightFile], progress: OnBytes) -> Path:
     kind = archive_kind(weights.url) if weights.member else ""
     part = weights.path.with_name(f"{weights.file}{kind}.part")
     resumed = part.is_file() and part.stat().st_size > 0
@@ -165,7 +165,7 @@ class _Wrong(Exception):
     """The bytes that were received are not the file."""
 
 
-def _download(weights: WeightFile, part: Path, progress: Progress) -> None:
+def _download(weights: WeightFile, part: Path, progress: OnBytes) -> None:
     """Complete `part`, from where it ends if the server can, else from the start."""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(weights.url, headers={"User-Agent": "iddmbench", "Accept-Encoding": "identity"})

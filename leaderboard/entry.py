@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from iddmbench import __version__
-from iddmbench.adaptive import KINDS, parse
+from iddmbench.adaptive import ADAPTIVE, parse
 from iddmbench.attacker import build_attacker
 from iddmbench.errors import UserError
 from iddmbench.results.reproduce import command
@@ -60,7 +60,7 @@ class Figure(Frozen):
     missing: Many
 
 
-class SubjectShare(Frozen):
+class EntryShare(Frozen):
     """`iddmbench.linking.ranking.SubjectShare`, as JSON; lists go by strength."""
 
     area: Number
@@ -82,7 +82,7 @@ class Rank(Frozen):
     privacy_at: Share | None
     utility_at: Share | None
     by: tuple[AttackerName, ...] = Field((), description="the strongest attacker at each strength")
-    per_subject: Annotated[dict[Line, SubjectShare], Field(max_length=10_000)] = Field(
+    per_subject: Annotated[dict[Line, EntryShare], Field(max_length=10_000)] = Field(
         default_factory=dict, description="what tells two entries apart: a paired test over the subjects"
     )
 
@@ -312,7 +312,7 @@ def _adaptive(attackers: Iterable[str], threats: dict[str, str]) -> list[dict[st
         systems = [build_attacker(base) for base in parsed.bases]
         wraps = [(system.name, system.fingerprint()) for system in systems]
         facts = {
-            "title": _line(KINDS[parsed.kind].title),
+            "title": _line(ADAPTIVE.get(parsed.kind).title),
             "licence": _line(", ".join(dict.fromkeys(system.licence for system in systems))),
             "source": _line(", ".join(dict.fromkeys(system.source for system in systems))),
             "fingerprint": hashlib.sha256(json.dumps([parsed.kind, wraps]).encode()).hexdigest(),

@@ -15,7 +15,7 @@ from iddmbench.results.run_folder import RunFolder
 from iddmbench.run import pipeline
 from iddmbench.run.config import make_config
 from iddmbench.submission.bundle import About, write_bundle
-from iddmbench.submission.verify import Options, Verification, verify
+from iddmbench.submission.verify import Verification, VerifyOptions, verify
 
 
 class Blend(Defense):
@@ -75,8 +75,8 @@ class Case:
     bundle: Path
     base: Path
 
-    def options(self, **changes: Any) -> Options:
-        usual = Options(cache=self.root / "cache", attackers=("coarse", "fine"), base=str(self.base))
+    def options(self, **changes: Any) -> VerifyOptions:
+        usual = VerifyOptions(cache=self.root / "cache", attackers=("coarse", "fine"), base=str(self.base))
         return replace(usual, **changes)
 
     def verify(self, bundle: Path, out: Path, **changes: Any) -> Verification:

@@ -1,5 +1,6 @@
 """Shared by the tests: the quick plugins, and a finished run folder, made once."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 
 if TYPE_CHECKING:
     from iddmbench.models.base import BaseModel
+
+# Tests compare bits between processes: how many threads there are must not follow the machine's load.
+os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
 SLOW = {
     "adaptive",

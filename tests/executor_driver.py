@@ -15,12 +15,12 @@ def main(name: str, folder: str, workers: str, *names: str) -> None:
 
     from iddmbench.sweep.executors import make_executor
     from iddmbench.sweep.executors.base import Resources
-    from iddmbench.sweep.task import Setting
+    from iddmbench.sweep.task import WorkerSetting
 
     noted = Path(folder) / "calls"
     noted.mkdir(parents=True, exist_ok=True)
     options = dict(word.split("=", 1) for word in os.environ.get("OPTIONS", "").split())
-    resources = Resources(Setting({}, str(noted)), int(workers), Path(folder), None, options, act)
+    resources = Resources(WorkerSetting({}, str(noted)), int(workers), Path(folder), None, options, act)
     left = tasks(*names)
     with make_executor(name, resources) as executor:
         executor.submit(left)

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from threading import Lock
 
-from iddmbench.sweep.task import Result, Setting, Task
+from iddmbench.sweep.task import Task, TaskResult, WorkerSetting
 
 
 def slurm_answers() -> bool:
@@ -32,7 +32,7 @@ def tasks(*names: str) -> list[Task]:
     return [Task("cell", "run", name, index) for index, name in enumerate(names)]
 
 
-def act(setting: Setting, task: Task) -> Result:
+def act(setting: WorkerSetting, task: Task) -> TaskResult:
     """ "ok", "sleep SECONDS", "raise", "exit", "hang", "die"; with -once, only when it is first called."""
     folder = Path(setting.cache)
     what, _, seconds = task.name.partition(" ")
@@ -56,7 +56,7 @@ def act(setting: Setting, task: Task) -> Result:
     time.sleep({"hang": 3600.0, "sleep": float(seconds or 0)}.get(what, 0.0))
     (folder / f"{note.name}.end").write_text(str(time.time_ns()))
     del lock
-    return Result(task, "ok", seconds=1.0, worker=f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')}")
+    return TaskResult(task, "ok", seconds=1.0, worker=f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')}")
 
 
 def calls(folder: Path) -> Counter[int]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from tiny_base import write_base
 
-from iddmbench.adaptive import KINDS, parse, roots
+from iddmbench.adaptive import ADAPTIVE, parse, roots
 from iddmbench.adaptive.base import Gallery, unit
 from iddmbench.adaptive.finetune import Finetune
 from iddmbench.adaptive.posts import Fitted, Others, Posts, Scores
@@ -19,7 +19,7 @@ from iddmbench.linking.adaptive import linkage as linkage_of
 from iddmbench.linking.aggregate import members, threat_of
 from iddmbench.metrics.feed import pooled_scores, pooled_templates
 from iddmbench.models.base import load_base
-from iddmbench.perturb.purify import PURIFIERS, purifier
+from iddmbench.perturb.purifier import TRIED, purifier
 from iddmbench.report.write import write_outputs
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.run import pipeline
@@ -57,7 +57,7 @@ def embeddings(vectors: np.ndarray, acquired: np.ndarray | None = None) -> Embed
 
 def hits(kind: str, everyone: list[Posts], *galleries: Gallery) -> float:
     """Mean rank-1 hit over all subjects, each attacked by what was learned on the others."""
-    attacker = KINDS[kind](galleries)
+    attacker = ADAPTIVE.get(kind)(galleries)
     found = []
     for posts in everyone:
         scores = attacker.fit(Others.than(posts.subject, everyone)).scores(posts)
@@ -68,9 +68,9 @@ def hits(kind: str, everyone: list[Posts], *galleries: Gallery) -> float:
 def test_no_defense_costs_nothing() -> None:
     """On posts that any system links, every kind links them too."""
     world = World()
-    everyone = world.posts(lambda t, view: t, views=len(PURIFIERS) + 1)
+    everyone = world.posts(lambda t, view: t, views=len(TRIED) + 1)
     two = [Posts(p.subject, p.views[:2]) for p in everyone]
-    for kind in KINDS:
+    for kind in ADAPTIVE.names():
         if kind == "fuse":
             assert hits(kind, two, world.gallery, world.gallery) == 1
         else:
@@ -126,7 +126,7 @@ def test_a_post_is_never_compared_with_itself() -> None:
     gallery = Gallery(np.array([f"p{i}" for i in range(4)]), eye[:4])
     everyone = [Posts(f"p{i}", (embeddings(eye[10 + 8 * i : 18 + 8 * i]),)) for i in range(4)]
     for kind in ("cross-post", "enrol-generated"):
-        attacker = KINDS[kind]([gallery])
+        attacker = ADAPTIVE.get(kind)([gallery])
         for posts in everyone:
             scores = attacker.fit(Others.than(posts.subject, everyone)).scores(posts)
             assert np.allclose(scores.own(posts.subject), 0, atol=1e-6), kind
@@ -153,9 +153,9 @@ def test_lost_faces_have_no_part() -> None:
         seen = np.arange(EACH) != 2
         lost.append(Posts(posts.subject, tuple(embeddings(v.vectors.astype(float), seen) for v in posts.views)))
     lost[-1] = Posts(lost[-1].subject, tuple(embeddings(np.zeros((EACH, WIDTH)), np.zeros(EACH, bool)) for _ in "ab"))
-    for kind in KINDS:
+    for kind in ADAPTIVE.names():
         galleries = [world.gallery] * (2 if kind == "fuse" else 1)
-        attacker = KINDS[kind](galleries)
+        attacker = ADAPTIVE.get(kind)(galleries)
         for posts in lost:
             scores = attacker.fit(Others.than(posts.subject, lost)).scores(posts)
             assert np.isfinite(scores.values).all() and scores.acquired.sum() in (0, EACH - 1)
@@ -186,7 +186,7 @@ def test_the_result_does_not_see_the_target() -> None:
     """Other posts of the target change nothing in what was learned for it."""
     world = World()
     everyone = world.posts(lambda t, view: t)
-    attacker = KINDS["finetune"]([world.gallery])
+    attacker = ADAPTIVE.get("finetune")([world.gallery])
     first = attacker.fit(Others.than("p00", everyone)).scores(everyone[0]).values
     changed = [Posts("p00", (embeddings(unit(world.rng.normal(size=(EACH, WIDTH)))),)), *everyone[1:]]
     assert np.array_equal(attacker.fit(Others.than("p00", changed)).scores(everyone[0]).values, first)
@@ -334,8 +334,8 @@ def test_failed_cells_leave_it_without_figures(base: Path, tmp_path: Path) -> No
 
 def test_a_purified_attacker(base: Path) -> None:
     coarse, model = build_attacker("coarse"), load_base(str(base))
-    prints = {Purified(coarse, purifier(name), model).fingerprint() for name in PURIFIERS} | {coarse.fingerprint()}
-    assert len(prints) == len(PURIFIERS) + 1
+    prints = {Purified(coarse, purifier(name), model).fingerprint() for name in TRIED} | {coarse.fingerprint()}
+    assert len(prints) == len(TRIED) + 1
 
 
 def test_only_an_adaptive_name_makes_one() -> None:

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from iddmbench.cli import app, doctor
-from iddmbench.cli.errors import Group
+from iddmbench.cli.errors import CommandGroup
 from iddmbench.errors import UserError
 
 runner = CliRunner()
@@ -86,7 +86,14 @@ def test_plot_mistakes(runs: Path, arguments: list[str], text: str) -> None:
     [
         (["list", "defenses"], ["iddm", "generic", "control", "arXiv 2604.00903"]),
         (["list", "defense", "iddm"], ["lambda_util", "rounds", "surrogate"]),
-        (["list", "attackers"], ["sface", "CC0-1.0", *ADAPTIVE]),
+        (["list", "attackers"], ["sface", "CC0-1.0", "list adaptive"]),
+        (["list", "adaptive"], [f"{name}NAME" for name in ADAPTIVE]),
+        (["list", "adaptive", "finetune"], ["finetune:NAME", "--attacker-set finetune.NAME=VALUE", "shrinkage"]),
+        (["list", "attacker", "sface"], ["--attacker-set sface.NAME=VALUE", "detector", "yunet"]),
+        (["list", "purifiers"], ["jpeg", "sdedit"]),
+        (["list", "purifier", "jpeg"], ["jpeg-VALUE", "quality", "75"]),
+        (["list", "personalizers"], ["lora", "dreambooth", "arXiv 2208.12242"]),
+        (["list", "personalizer", "dreambooth"], ["learning_rate", "5e-06", "prior_weight"]),
         (["list"], ["iddm", "dlib", "finetune:NAME", "vggface2", "psr@1e-2", "smoke"]),
         (["list", "attacker", "finetune"], ["finetune:NAME", "needs 3 in all"]),
         (["list", "attacker", "fuse:dlib+sface"], ["fuse:NAME+NAME"]),
@@ -142,7 +149,7 @@ def test_names_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ending(error: BaseException) -> tuple[int, str]:
     """Exit status and stderr of a command that raises `error`."""
-    failing = typer.Typer(cls=Group, pretty_exceptions_enable=False)
+    failing = typer.Typer(cls=CommandGroup, pretty_exceptions_enable=False)
 
     @failing.command("fail")
     def fail() -> None:

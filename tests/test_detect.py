@@ -66,6 +66,19 @@ def test_the_largest_of_several_faces_wins(detector, photos):
     assert faces.landmarks[0, :, 0].min() > 120
 
 
+def test_small_faces_of_large_pictures_are_looked_at_again(detector, photos):
+    """One that fills a picture of 512 pixels is taken at the first, coarse look; one of 60 pixels is found at the second."""
+    large = cv2.resize(photos[0][10:102], (512, 512), interpolation=cv2.INTER_CUBIC)
+    small = np.full((512, 512, 3), 127, np.uint8)
+    small[200:300, 220:302] = cv2.resize(photos[0], (82, 100), interpolation=cv2.INTER_AREA)
+    coarse, fine = YuNet(largest=320), YuNet(smallest=640)
+    assert np.array_equal(detector.detect([large]).landmarks, coarse.detect([large]).landmarks)
+    eyes = np.linalg.norm(np.diff(fine.detect([large]).landmarks[0, :2], axis=0))
+    assert np.abs(detector.detect([large]).landmarks - fine.detect([large]).landmarks).max() < 0.25 * eyes
+    assert np.array_equal(detector.detect([small]).landmarks, fine.detect([small]).landmarks)
+    assert not np.array_equal(detector.detect([small]).landmarks, coarse.detect([small]).landmarks)
+
+
 def test_an_image_does_not_depend_on_its_neighbors(detector, photos):
     together = detector.detect([photos[0], np.zeros((300, 20, 3), np.uint8), photos[1]])
     assert together.found.tolist() == [True, False, True]

@@ -30,7 +30,7 @@ from iddmbench.sweep.driver import Watch, carry_out, run_sweep
 from iddmbench.sweep.executors import make_executor
 from iddmbench.sweep.executors.base import Executor, Resources
 from iddmbench.sweep.plan import make_plan
-from iddmbench.sweep.task import Result, Setting
+from iddmbench.sweep.task import TaskResult, WorkerSetting
 
 HERE = Path(__file__).parent
 ENGINES: dict[str, tuple[str, dict[str, str]]] = {
@@ -64,11 +64,11 @@ def engine(name: str, folder: Path, workers: int = 2, timeout: float | None = No
     calls_folder = folder / "calls"
     calls_folder.mkdir(parents=True, exist_ok=True)
     executor, usual = ENGINES[name]
-    setting = Setting({}, str(calls_folder))
+    setting = WorkerSetting({}, str(calls_folder))
     return make_executor(executor, Resources(setting, workers, folder, timeout, usual | options, act))
 
 
-def do(executor: Executor, *names: str) -> dict[int, Result]:
+def do(executor: Executor, *names: str) -> dict[int, TaskResult]:
     """Results by index; there is one for each."""
     with executor:
         results = list(carry_out(tasks(*names), lambda: executor))
@@ -84,18 +84,18 @@ TROUBLE = ("sleep 2", "ok", "raise", "exit", "ok", "sleep 2", "sleep 1", "hang",
 @pytest.fixture(scope="module", params=EACH)
 def troubled(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, dict[int, Result]]:
+) -> tuple[Path, dict[int, TaskResult]]:
     folder = tmp_path_factory.mktemp(request.param)
     return folder, do(engine(request.param, folder, timeout=HANG), *TROUBLE)
 
 
-def test_the_others_go_on(troubled: tuple[Path, dict[int, Result]]) -> None:
+def test_the_others_go_on(troubled: tuple[Path, dict[int, TaskResult]]) -> None:
     _, results = troubled
     failed = {"raise", "exit", "hang", "die"}
     assert [results[i].status for i in range(len(TROUBLE))] == ["failed" if n in failed else "ok" for n in TROUBLE]
 
 
-def test_an_error_says_what_happened(troubled: tuple[Path, dict[int, Result]]) -> None:
+def test_an_error_says_what_happened(troubled: tuple[Path, dict[int, TaskResult]]) -> None:
     _, results = troubled
     error = {name: results[i].error for i, name in enumerate(TROUBLE)}
     assert error["raise"] == "Unpicklable: no luck"
@@ -106,22 +106,22 @@ def test_an_error_says_what_happened(troubled: tuple[Path, dict[int, Result]]) -
     assert not error["die-once"]
 
 
-def test_only_a_task_whose_process_died_is_tried_again(troubled: tuple[Path, dict[int, Result]]) -> None:
+def test_only_a_task_whose_process_died_is_tried_again(troubled: tuple[Path, dict[int, TaskResult]]) -> None:
     folder, _ = troubled
     assert calls(folder / "calls") == {i: 2 if name.startswith("die") else 1 for i, name in enumerate(TROUBLE)}
 
 
-def test_workers_have_the_threads_they_are_given(troubled: tuple[Path, dict[int, Result]]) -> None:
+def test_workers_have_the_threads_they_are_given(troubled: tuple[Path, dict[int, TaskResult]]) -> None:
     _, results = troubled
     assert {result.worker.split()[1] for result in results.values() if result.status == "ok"} == {"1"}
 
 
-def test_there_are_never_more_at_a_time_than_workers(troubled: tuple[Path, dict[int, Result]]) -> None:
+def test_there_are_never_more_at_a_time_than_workers(troubled: tuple[Path, dict[int, TaskResult]]) -> None:
     folder, _ = troubled
     assert most_at_a_time(folder / "calls") == 2
 
 
-def test_nothing_is_left_of_them(troubled: tuple[Path, dict[int, Result]]) -> None:
+def test_nothing_is_left_of_them(troubled: tuple[Path, dict[int, TaskResult]]) -> None:
     folder, _ = troubled
     assert await_end(processes(folder / "calls"), 5) == set()
     assert [path.name for path in folder.iterdir()] == ["calls"]
@@ -209,10 +209,10 @@ from pathlib import Path
 from executor_tasks import act, tasks
 from iddmbench.sweep.executors import make_executor
 from iddmbench.sweep.executors.base import Resources
-from iddmbench.sweep.task import Setting
+from iddmbench.sweep.task import WorkerSetting
 
 folder = Path(sys.argv[1])
-with make_executor("ray", Resources(Setting({}, str(folder)), 2, folder, function=act)) as executor:
+with make_executor("ray", Resources(WorkerSetting({}, str(folder)), 2, folder, function=act)) as executor:
     import ray
     try:
         from ray._common.usage import usage_lib
@@ -323,7 +323,7 @@ def test_every_executor_computes_what_a_run_computes(name: str, sweep: Sweep, in
 def swept(name: str, sweep: Sweep, folder: Path) -> Path:
     """A sweep's folder, computed from nothing by two workers."""
     runs = {run: config.model_dump(mode="json") for run, config in sweep.runs.items()}
-    setting = Setting(runs, str(folder / "cache"), 1, ("cpu",))
+    setting = WorkerSetting(runs, str(folder / "cache"), 1, ("cpu",))
     executor, options = ENGINES[name]
     resources = Resources(setting, 2, folder, None, options)
     plan = make_plan(sweep, folder / "cache")
@@ -339,7 +339,7 @@ def assert_same_runs(one: Path, other: Path) -> None:
     for name in names:
         for table in TABLES:
             ours, theirs = (stable(folder / RUNS / name / table_file(table)) for folder in (one, other))
-            assert len(ours), table
+            assert len(ours) or table == "demographics", table  # which the tiny people have no attributes for
             pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
         ours, theirs = (images(folder / RUNS / name) for folder in (one, other))
         assert ours and ours == theirs

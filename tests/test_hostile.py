@@ -14,7 +14,7 @@ from tiny_base import write_base
 from typer.testing import CliRunner
 
 from iddmbench.cli import app
-from iddmbench.cli.errors import Group
+from iddmbench.cli.errors import CommandGroup
 from iddmbench.errors import printable
 
 runner = CliRunner()
@@ -183,10 +183,10 @@ TERMINATED = """
 import sys, time
 import typer
 from pathlib import Path
-from iddmbench.cli.errors import Group
+from iddmbench.cli.errors import CommandGroup
 from iddmbench.store.cache import Store
 
-app = typer.Typer(cls=Group, pretty_exceptions_enable=False)
+app = typer.Typer(cls=CommandGroup, pretty_exceptions_enable=False)
 
 @app.command("work")
 def work():
@@ -227,10 +227,10 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import torch, typer
-from iddmbench.cli.errors import Group
+from iddmbench.cli.errors import CommandGroup
 from iddmbench.store.files import write_tensors
 
-app = typer.Typer(cls=Group, pretty_exceptions_enable=False)
+app = typer.Typer(cls=CommandGroup, pretty_exceptions_enable=False)
 
 @app.command("work")
 def work():
@@ -271,4 +271,4 @@ def test_a_fresh_cache_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
 def test_printable() -> None:
     assert printable("Käthe's 写真") == "Käthe's 写真"
     assert printable("x\x1b]0;y\x07\u202e\udcff\n z") == r"x\x1b]0;y\x07\u202e\udcff z"
-    assert os.fsdecode(b"\xff") in "\udcff" and isinstance(Group, type) and typer
+    assert os.fsdecode(b"\xff") in "\udcff" and isinstance(CommandGroup, type) and typer

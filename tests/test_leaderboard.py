@@ -14,7 +14,7 @@ from synthetic_board import CROWD, METHODS, crowd, entry, write_board
 
 from iddmbench.errors import UserError
 from iddmbench.leaderboard.board import ENTRIES, HASHES, known_images, places, read_entries
-from iddmbench.leaderboard.entry import FILE, SubjectShare, read_entry, write_entry
+from iddmbench.leaderboard.entry import FILE, EntryShare, read_entry, write_entry
 from iddmbench.leaderboard.site import build_site, digest_of, looks
 from iddmbench.linking.ranking import METRICS
 from iddmbench.report.figures import PALETTE, color
@@ -58,7 +58,7 @@ def ranks(*shares: list[float]) -> list[tuple[str, int | None, tuple[str, ...]]]
     for i, areas in enumerate(shares):
         one = entry(f"e{i}", f"E{i}")
         own = {
-            f"s{j}": SubjectShare(area=a, hits=(0,) * 3, images=(16,) * 3, utility=(1.0,) * 3)
+            f"s{j}": EntryShare(area=a, hits=(0,) * 3, images=(16,) * 3, utility=(1.0,) * 3)
             for j, a in enumerate(areas)
         }
         update = {"value": sum(areas) / len(areas), "low": 0.0, "high": 1.0, "per_subject": own}

@@ -186,7 +186,7 @@ def test_a_defense_of_outputs_shares_the_undefended_model(finished: Finished) ->
 def test_what_changes_the_images_is_in_the_key(finished: Finished, tmp_path: Path, change: dict[str, Any]) -> None:
     config = make_config(finished.config.model_dump() | change | {"subjects": 1, "strengths": (1.0,)})
     base = load_base(str(finished.base))
-    lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
+    lora, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
     lab = CellStages(base, TinyORL().load(), Store(finished.cache), lora, sampling, config.prompts, 2)
     cells = [Cell(lab.data.subjects[0], defense, config.seeds[0]) for defense in config.plan()]
     assert not any(lab.is_cached(cell) for cell in cells)

@@ -20,11 +20,11 @@ from iddmbench.datasets.folder import Folder
 from iddmbench.datasets.orl import ORL, photo
 from iddmbench.errors import UserErrors
 from iddmbench.faces.detect import YuNet
-from iddmbench.linking.declared import People, attacker_training, base_training, foreign
+from iddmbench.linking.declared import PeopleBySource, attacker_training, base_training, foreign
 from iddmbench.linking.doubts import all_findings, duplicates, view_of
 from iddmbench.linking.enrolment import enrol
 from iddmbench.linking.linker import Linker
-from iddmbench.linking.premise import ABLE, View, merged, same_person
+from iddmbench.linking.premise import ABLE, GalleryView, merged, same_person
 from iddmbench.models.base import BaseModel, open_base
 from iddmbench.models.recipe import Recipe
 from iddmbench.photos.duplicates import ALIKE, same_pictures, thumbnail
@@ -236,7 +236,7 @@ def test_strangers_that_are_far_apart_are_no_pair() -> None:
     near = (eye[3] + 0.4 * eye[2]) / np.hypot(1, 0.4)  # cosine 0.371 to the third
     gallery = np.concatenate((np.repeat(eye[:3], 2, 0), np.stack((near, near))))
     labels = np.repeat(["p/1", "p/2", "m/a", "m/b"], 2)
-    view = View("x", gallery, labels, frozenset(("p/1", "p/2")), 0.2, 0.3)
+    view = GalleryView("x", gallery, labels, frozenset(("p/1", "p/2")), 0.2, 0.3)
     (pair,) = same_person(view, {"m/a", "m/b"})
     assert pair.similarity == pytest.approx(0.4 / np.hypot(1, 0.4)) and pair.limit == pytest.approx(1 / 3)
     assert same_person(replace(view, finest=0.4), {"m/a", "m/b"}) == []
@@ -337,12 +337,17 @@ def test_very_small_photo(look: Callable[..., list[Finding]]) -> None:
 
 
 def test_attacker_on_its_own_training_data() -> None:
-    people = People({"vggface2": ["n1"]}, {"vggface2": ["n2"]})
+    people = PeopleBySource({"vggface2": ["n1"]}, {"vggface2": ["n2"]})
     (one,) = attacker_training("facenet-vggface2", FaceNetVGGFace2(), people)
     assert one.severity == WARNING and "declares the subjects' dataset, vggface2" in one.text
-    (one,) = attacker_training("facenet-vggface2", FaceNetVGGFace2(), People({"folder": ["a"]}, {"vggface2": ["n2"]}))
+    (one,) = attacker_training(
+        "facenet-vggface2", FaceNetVGGFace2(), PeopleBySource({"folder": ["a"]}, {"vggface2": ["n2"]})
+    )
     assert one.severity == NOTE
-    assert list(attacker_training("facenet-vggface2", FaceNetVGGFace2(), People({"lfw": ["a"]}, {"lfw": ["b"]}))) == []
+    assert (
+        list(attacker_training("facenet-vggface2", FaceNetVGGFace2(), PeopleBySource({"lfw": ["a"]}, {"lfw": ["b"]})))
+        == []
+    )
 
 
 def test_every_system_with_weights_declares_its_data() -> None:
@@ -356,14 +361,14 @@ def test_every_system_with_weights_declares_its_data() -> None:
 
 def test_base_trained_on_subjects_is_a_warning() -> None:
     recipe = Recipe.model_validate({"trained_on": {"orl": [], "lfw": ["x"]}})
-    told = list(base_training("my-base", recipe, People({"orl": ["s29"]}, {"orl": ["s1", "s2"]})))
+    told = list(base_training("my-base", recipe, PeopleBySource({"orl": ["s29"]}, {"orl": ["s1", "s2"]})))
     assert [f.severity for f in told] == [WARNING, FACT]
     assert "was trained on 1 of the subjects (orl): s29" in told[0].text
-    assert list(base_training("my-base", recipe, People({"lfw": ["y"]}, {"folder": ["z"]}))) == []
+    assert list(base_training("my-base", recipe, PeopleBySource({"lfw": ["y"]}, {"folder": ["z"]}))) == []
 
 
 def test_no_foreign_distractors_where_all_are_of_one_dataset() -> None:
-    assert list(foreign(People({"orl": ["s29"]}, {"orl": ["s1"]}))) == []
+    assert list(foreign(PeopleBySource({"orl": ["s29"]}, {"orl": ["s1"]}))) == []
 
 
 def test_declaration_is_no_part_of_the_base_fingerprint(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from iddmbench.adaptive import parse
 from iddmbench.attacker import ATTACKERS, build_attacker, split_detector
-from iddmbench.cli.new import Plugin, write
+from iddmbench.cli.new import write
 from iddmbench.cli.run import pairs
 from iddmbench.cli.submit import slug
 from iddmbench.defense import DEFENSES, configure
@@ -24,8 +24,10 @@ from iddmbench.errors import UserError, did_you_mean, printable
 from iddmbench.faces.images import rgb_images
 from iddmbench.guards import checked_embeddings, checked_images
 from iddmbench.models.recipe import Recipe
-from iddmbench.perturb.purify import purifier
-from iddmbench.run.config import RunConfig, check_options, make_config
+from iddmbench.perturb.purifier import purifier
+from iddmbench.photos.dataset import DATASETS, check_options
+from iddmbench.plugins import Kind
+from iddmbench.run.config import RunConfig, make_config
 from iddmbench.submission.read import open_bundle
 from iddmbench.sweep.config import build_sweep, parse_changes
 from iddmbench.types import Embeddings
@@ -96,7 +98,7 @@ def test_registries_and_purifiers_refuse_unknown_names(name: str) -> None:
 @given(texts)
 def test_a_new_plugin_stays_in_its_folder(tmp_path: Path, name: str) -> None:
     with contextlib.suppress(UserError):
-        folder = write(Plugin.defense, name, tmp_path)
+        folder = write(Kind.defense, name, tmp_path)
         assert folder.parent == tmp_path
     assert all(path.name.startswith("iddmbench-") for path in tmp_path.iterdir())
 
@@ -142,7 +144,7 @@ def test_any_option_of_a_defense_is_taken_or_refused(name: str, data: st.DataObj
 def test_any_setting_of_the_personalization_is_taken_or_refused(key: str, value: Any) -> None:
     recipe = Recipe.model_validate({})
     with refused_at_most():
-        made = make_config({"lora": {key: value}, "sampling": {}}).lora_settings(recipe)
+        made = make_config({"lora": {key: value}, "sampling": {}}).training_settings(recipe)
         assert made.rank >= 1 and np.isfinite(made.learning_rate) and made.targets
     with refused_at_most():
         assert np.isfinite(make_config({"sampling": {key: value}}).sampling_settings(recipe).guidance)
@@ -152,7 +154,7 @@ def test_any_setting_of_the_personalization_is_taken_or_refused(key: str, value:
 @given(st.sampled_from(["root", "references", "enrolment", "seed"]) | texts, values)
 def test_any_option_of_a_dataset_is_of_its_type_or_refused(key: str, value: Any) -> None:
     with refused_at_most():
-        check_options("folder", {key: value})
+        check_options(DATASETS.get("folder"), {key: value})
         if key in ("references", "enrolment", "seed"):
             assert int(value) == float(value)
 

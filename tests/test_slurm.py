@@ -14,7 +14,7 @@ from iddmbench.errors import UserError
 from iddmbench.sweep.executors import slurm
 from iddmbench.sweep.executors.base import Resources
 from iddmbench.sweep.executors.slurm import SlurmExecutor
-from iddmbench.sweep.task import Result, Setting
+from iddmbench.sweep.task import TaskResult, WorkerSetting
 
 HERE = Path(__file__).parent
 
@@ -37,7 +37,7 @@ def noted(tmp_path: Path) -> Path:
 
 
 def executor(noted: Path, workers: int = 2, **options: str) -> SlurmExecutor:
-    return SlurmExecutor(Resources(Setting({}, str(noted)), workers, noted.parent, None, options, act))
+    return SlurmExecutor(Resources(WorkerSetting({}, str(noted)), workers, noted.parent, None, options, act))
 
 
 def queue(name: str) -> dict[str, str]:
@@ -54,8 +54,8 @@ def until(happened: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
-def collect(engine: SlurmExecutor, count: int) -> list[Result]:
-    results: list[Result] = []
+def collect(engine: SlurmExecutor, count: int) -> list[TaskResult]:
+    results: list[TaskResult] = []
     end = time.monotonic() + 180
     while len(results) < count:
         assert time.monotonic() < end

@@ -4,53 +4,71 @@
 defense and ran it on people of its own. `iddmbench.adaptive.posts` makes sure that no subject is trained and tested on.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from iddmbench.adaptive.base import Adaptive
-from iddmbench.adaptive.cross_post import CrossPost
-from iddmbench.adaptive.enrol_generated import EnrolGenerated
-from iddmbench.adaptive.finetune import Finetune
-from iddmbench.adaptive.fuse import Fuse
-from iddmbench.adaptive.likelihood import Likelihood
-from iddmbench.adaptive.purified import Purify
-from iddmbench.adaptive.threshold import Threshold
-from iddmbench.attacker import looks_past_the_face, split_detector
-from iddmbench.errors import UserError
+from iddmbench.attacker import ATTACKERS, attacker_with, looks_past_the_face, options_of, split_detector
+from iddmbench.errors import UserError, did_you_mean
+from iddmbench.options import read_options
+from iddmbench.registry import Registry
 
-KINDS: dict[str, type[Adaptive]] = {
-    cls.kind: cls for cls in (Purify, Finetune, Likelihood, Threshold, Fuse, CrossPost, EnrolGenerated)
-}
+ADAPTIVE: Registry[Adaptive] = Registry(
+    "adaptive attacker",
+    Adaptive,  # type: ignore[type-abstract]
+    {
+        "purify": "iddmbench.adaptive.purified:Purify",
+        "finetune": "iddmbench.adaptive.finetune:Finetune",
+        "likelihood": "iddmbench.adaptive.likelihood:Likelihood",
+        "threshold": "iddmbench.adaptive.threshold:Threshold",
+        "fuse": "iddmbench.adaptive.fuse:Fuse",
+        "cross-post": "iddmbench.adaptive.cross_post:CrossPost",
+        "enrol-generated": "iddmbench.adaptive.enrol_generated:EnrolGenerated",
+    },
+    "iddmbench.adaptive",
+    texts=("name", "title"),
+)
 FEWEST_SUBJECTS = 3
 """One to attack and two to learn from, so that what is learned can be cross-validated."""
 
 
 @dataclass(frozen=True)
 class AdaptiveName:
-    """A parsed name: kind, and the attackers that it wraps."""
+    """A parsed name: kind, the attackers that it wraps, and the options that it gives."""
 
     kind: str
     bases: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse(name: str) -> AdaptiveName | None:
-    """ "fuse:dlib+sface" taken apart; None for the name of a plain attacker. Raises UserError for a wrong number of bases."""
-    kind, colon, rest = name.partition(":")
-    if kind not in KINDS:
+    """ "fuse:dlib+sface" taken apart, "finetune:shrinkage=1:dlib" and "purify:jpeg-75:dlib" too; None for the name of a plain
+    attacker. Raises UserError for a wrong number of bases."""
+    kind, _, rest = name.partition(":")
+    if kind not in ADAPTIVE:
         return None
-    several = KINDS[kind].several
-    bases = tuple(part.strip() for part in rest.split("+")) if several else (rest.strip(),)
-    if not colon or "" in bases or (several and len(set(bases)) < 2) or any(parse(base) for base in bases):
-        example = "fuse:dlib+sface" if several else f"{kind}:sface"
+    cls = ADAPTIVE.get(kind)
+    options, rest = cls.read_argument(rest)
+    bases = tuple(part.strip() for part in rest.split("+")) if cls.several else (rest.strip(),)
+    if "" in bases or (cls.several and len(set(bases)) < 2) or any(parse(base) for base in bases):
+        example = "fuse:dlib+sface" if cls.several else f"{kind}:sface"
         raise UserError(
-            f"adaptive attacker '{name}': write it around {'two' if several else 'one'} plain, as {example}"
+            f"adaptive attacker '{name}': write it around {'two' if cls.several else 'one'} plain, as {example}"
         )
-    return AdaptiveName(kind, bases)
+    return AdaptiveName(kind, bases, options)
+
+
+def build_adaptive(how: AdaptiveName) -> Adaptive:
+    """Without galleries, for what needs none. Raises UserError for a wrong option."""
+    cls = ADAPTIVE.get(how.kind)
+    return cls([], read_options(cls.Options, how.options, f"attacker '{how.kind}'"))
 
 
 def links_people(name: str) -> bool:
     """Whether it is an adaptive attacker that links posts to people, rather than to other posts."""
     adaptive = parse(name)
-    return adaptive is not None and KINDS[adaptive.kind].links_person
+    return adaptive is not None and ADAPTIVE.get(adaptive.kind).links_person
 
 
 def about_faces(name: str) -> bool:
@@ -66,3 +84,47 @@ def roots(name: str) -> tuple[str, ...]:
     adaptive = parse(name)
     bases = adaptive.bases if adaptive else (name,)
     return tuple(dict.fromkeys(root for base in bases for root in (split_detector(base)[0], base)))
+
+
+def with_options(names: Sequence[str], changes: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Attackers' names with options, {"sface": {"detector": "mtcnn"}}, in them: everything that a name stands for, results and
+    keys, then knows of them. Raises UserError for an attacker that is not among the names, and for a wrong option."""
+    used: set[str] = set()
+
+    def plain(name: str) -> str:
+        kind = name.partition(":")[0]
+        if not changes.get(kind):
+            return name
+        used.add(kind)
+        return attacker_with(name, changes[kind])
+
+    def whole(name: str) -> str:
+        how = parse(name)
+        if how is None:
+            return plain(name)
+        bases = "+".join(map(plain, how.bases))
+        given = changes.get(how.kind, {})
+        if twice := [key for key in given if key in how.options]:
+            raise UserError(f"attacker '{name}': option '{twice[0]}' is given twice, in the name and by --attacker-set")
+        used.update({how.kind} & {*changes})
+        cls = ADAPTIVE.get(how.kind)
+        read = read_options(cls.Options, {**how.options, **given}, f"attacker '{how.kind}'")
+        return ":".join(filter(None, [how.kind, cls.write_argument(read), bases]))
+
+    found = tuple(dict.fromkeys(map(whole, names)))
+    for kind in changes:
+        if kind not in used:
+            known = kind in ATTACKERS or kind in ADAPTIVE
+            mend = f"add --attacker {kind}" if known else did_you_mean(kind, [*ATTACKERS.names(), *ADAPTIVE.names()])
+            raise UserError(f"--attacker-set {kind}: no attacker of the run is '{kind}': {mend}")
+    return found
+
+
+def check_name(name: str) -> None:
+    """Raises UserError for an attacker whose name gives an option that it does not take."""
+    how = parse(name)
+    if how is not None:
+        build_adaptive(how)
+    for base in how.bases if how else (name,):
+        cls, options = options_of(base)
+        read_options(cls.Options, options, f"attacker '{cls.name}'")

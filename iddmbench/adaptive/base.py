@@ -2,14 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any, ClassVar
 
 import numpy as np
 
 from iddmbench.adaptive.posts import Fitted, Others, Posts, Scores
 from iddmbench.attacker import Attacker
+from iddmbench.errors import UserError
+from iddmbench.guards import errors_of
 from iddmbench.models.base import BaseModel
+from iddmbench.options import Options, is_options, split_options, write_options
 from iddmbench.types import Embeddings
 
 Scorer = Callable[[Posts], Scores]
@@ -40,24 +44,58 @@ class Gallery:
         return Scores(self.identities, view.vectors.astype(float) @ self.templates.T, view.acquired)
 
 
+class AdaptiveOptions(Options):
+    """Options of an adaptive attacker (`--attacker-set NAME.key=value`)."""
+
+
 class Adaptive(ABC):
-    """An attacker that prepares for one defense.
+    """An attacker that prepares for one defense: it sees what the defense made of other people, then scores one subject.
+
+    What a plugin's `views`, `learn` or `fit` gives is checked: a UserError that names the attacker says what is wrong with it,
+    or what it raised.
 
     Args:
         galleries: of the systems that it wraps, in order.
+        options: an instance of `Options`; the defaults where there is none.
 
     Attributes:
-        kind: prefix of its name. title: one line. several: whether it wraps more than one system.
-        links_person: whether it links a post to a person, rather than to other posts.
+        name: prefix of its whole name ("finetune" in "finetune:dlib"). title: one line. several: whether it wraps more than one
+            system. links_person: whether it links a post to a person, rather than to other posts.
+        version: raised when the algorithm changes, so that stale scores are not reused.
     """
 
-    kind: ClassVar[str]
+    name: ClassVar[str]
     title: ClassVar[str]
     several: ClassVar[bool] = False
     links_person: ClassVar[bool] = True
+    version: ClassVar[int] = 1
+    Options: ClassVar[type[AdaptiveOptions]] = AdaptiveOptions
 
-    def __init__(self, galleries: Sequence[Gallery]):
+    def __init__(self, galleries: Sequence[Gallery], options: AdaptiveOptions | None = None):
         self.galleries = list(galleries)
+        self.options: Any = self.Options() if options is None else options
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        for method, check in CHECKS.items():
+            if method in vars(cls):
+                setattr(cls, method, _guarded(vars(cls)[method], method, check))
+
+    @classmethod
+    def read_argument(cls, rest: str) -> tuple[dict[str, Any], str]:
+        """What follows "name:" as options and the systems that it wraps: "shrinkage=1:dlib" -> ({"shrinkage": "1"}, "dlib")."""
+        if not is_options(rest):
+            return {}, rest
+        first, _, after = rest.partition(":")
+        return dict(split_options(first)), after
+
+    @classmethod
+    def write_argument(cls, options: Any) -> str:
+        """Options as they stand in a name, before the systems. Raises UserError for one that would be read otherwise."""
+        text = write_options(options)
+        if ":" in text:
+            raise UserError(f"attacker '{cls.name}': an option's value holds no colon: {text}")
+        return text
 
     def views(self, attackers: Sequence[Attacker], base: BaseModel) -> list[Attacker]:
         """What embeds the posts, one per entry of `Posts.views`; the systems themselves by default."""
@@ -70,6 +108,79 @@ class Adaptive(ABC):
     @abstractmethod
     def learn(self, others: Others) -> Scorer:
         """How to score a subject who is not among `others`."""
+
+    def key(self) -> dict[str, Any]:
+        """What its scores depend on besides its name and views; empty for version 1."""
+        return {} if self.version == 1 else {"version": self.version}
+
+
+def _check_views(plugin: str, found: object) -> list[Attacker]:
+    if not isinstance(found, list) or not found or not all(isinstance(view, Attacker) for view in found):
+        raise UserError(f"{plugin} gives {type(found).__name__}, expected a list of at least one Attacker")
+    return found
+
+
+def _check_scorer(plugin: str, found: object) -> Scorer:
+    if not callable(found):
+        raise UserError(f"{plugin} gives {type(found).__name__}, expected a function of Posts that gives Scores")
+    scorer: Scorer = found
+
+    @wraps(scorer)
+    def score(posts: Posts) -> Scores:
+        with errors_of(plugin):
+            scores = scorer(posts)
+        return checked_scores(plugin, scores, posts)
+
+    return score
+
+
+def _check_fitted(plugin: str, found: object) -> Fitted:
+    if not isinstance(found, Fitted):
+        raise UserError(f"{plugin} gives {type(found).__name__}, expected Fitted(trained_on, score)")
+    return replace(found, score=_check_scorer(plugin, found.score))
+
+
+CHECKS: dict[str, Callable[[str, object], Any]] = {
+    "views": _check_views,
+    "learn": _check_scorer,
+    "fit": _check_fitted,
+}
+"""What each method of a plugin has to give."""
+
+
+def _guarded(own: Callable[..., Any], method: str, check: Callable[[str, object], Any]) -> Callable[..., Any]:
+    @wraps(own)
+    def guarded(self: Adaptive, *arguments: Any) -> Any:
+        plugin = f"attacker '{self.name}': {method}"
+        with errors_of(plugin):
+            found = own(self, *arguments)
+        return check(plugin, found)
+
+    return guarded
+
+
+def checked_scores(plugin: str, found: object, posts: Posts) -> Scores:
+    """`found`, if they are scores of those posts against at least two people, the subject among them. Raises UserError."""
+
+    def wrong(what: str) -> UserError:
+        return UserError(f"{plugin} gives {what}")
+
+    if not isinstance(found, Scores):
+        raise wrong(f"{type(found).__name__}, not Scores(identities, values, acquired)")
+    identities, values, acquired = found.identities, found.values, found.acquired
+    if not all(isinstance(part, np.ndarray) for part in (identities, values, acquired)):
+        raise wrong("Scores whose parts are no numpy arrays")
+    if values.shape != (len(posts), len(identities)):
+        raise wrong(f"scores of shape {values.shape}, expected {(len(posts), len(identities))} (posts, identities)")
+    if acquired.shape != (len(posts),) or acquired.dtype != bool:
+        raise wrong(f"acquired of {acquired.dtype} {acquired.shape}, expected bool {(len(posts),)}")
+    if np.any(identities[1:] <= identities[:-1]):
+        raise wrong("identities that are not sorted, or twice the same")
+    if posts.subject not in identities:
+        raise wrong(f"no score against '{posts.subject}': every enrolled person has one")
+    if not np.isfinite(values).all():
+        raise wrong("NaN or infinite scores")
+    return found
 
 
 def best(candidates: Sequence[Sequence[tuple[Scorer, Posts]]]) -> int:

@@ -10,7 +10,7 @@ class CrossPost(Adaptive):
     """The gallery holds accounts, not people: of each model its posts' mean. A post is compared with the mean of its own
     model's other posts and with every other model's. Chance at rank 1 is one in the number of subjects of the run."""
 
-    kind = "cross-post"
+    name = "cross-post"
     title = "links two posts of one model to each other; no photo enrolled"
     links_person = False
 

@@ -13,7 +13,7 @@ class EnrolGenerated(Adaptive):
     the other way round. Distractors have their photos only.
     """
 
-    kind = "enrol-generated"
+    name = "enrol-generated"
     title = "half of a model's posts are enrolled with the photos"
 
     def learn(self, others: Others) -> Scorer:

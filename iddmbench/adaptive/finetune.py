@@ -1,11 +1,14 @@
 """`finetune:FR`: a projection of the embedding, learned on what the defense does to other people."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field, field_validator
 
-from iddmbench.adaptive.base import Adaptive, Gallery, Scorer, best, unit
+from iddmbench.adaptive.base import Adaptive, AdaptiveOptions, Gallery, Scorer, best, unit
 from iddmbench.adaptive.posts import Fitted, Others, Posts, Scores
+from iddmbench.options import Numbers
 
 SHRINKAGE = (0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -19,11 +22,22 @@ class Setting:
     sign: int
 
 
-SETTINGS = tuple(
-    Setting(shrinkage, fitted, sign)
-    for sign in (1, -1)
-    for shrinkage, fitted in [(None, False), *((s, fitted) for fitted in (False, True) for s in SHRINKAGE)]
-)
+class FinetuneOptions(AdaptiveOptions):
+    shrinkage: Annotated[Numbers, Field(min_length=1)] = Field(
+        SHRINKAGE, description="shrinkages of the covariance that it chooses from, each above 0"
+    )
+
+    @field_validator("shrinkage")
+    @classmethod
+    def _positive(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if min(values) <= 0:
+            raise ValueError("each shrinkage must be above 0")
+        return values
+
+    def settings(self) -> tuple[Setting, ...]:
+        """All that is tried; the first leaves the system as it is."""
+        ways = [(None, False), *((s, fitted) for fitted in (False, True) for s in self.shrinkage)]
+        return tuple(Setting(shrinkage, fitted, sign) for sign in (1, -1) for shrinkage, fitted in ways)
 
 
 class Finetune(Adaptive):
@@ -37,19 +51,22 @@ class Finetune(Adaptive):
     alike) are chosen by leave-one-person-out on those other people.
     """
 
-    kind = "finetune"
+    name = "finetune"
     title = "projection learned on the defense's outputs of other people"
 
+    Options = FinetuneOptions
+
     def fit(self, others: Others) -> Fitted:
-        trials: list[list[tuple[Scorer, Posts]]] = [[] for _ in SETTINGS]
+        settings = self.options.settings()
+        trials: list[list[tuple[Scorer, Posts]]] = [[] for _ in settings]
         for subject in others.subjects:
             rest = others.without(subject)
-            scorers = self._scorers(rest, SETTINGS if len(rest) else SETTINGS[:1])
+            scorers = self._scorers(rest, settings if len(rest) else settings[:1])
             for pairs, scorer in zip(trials, scorers, strict=False):
                 pairs += [(scorer, posts) for posts in others.of(subject)]
         chosen = best(trials) if all(trials) else 0
         held_out = tuple((scorer(posts), posts.subject) for scorer, posts in trials[chosen])
-        return Fitted(frozenset(others.subjects), self._scorers(others, (SETTINGS[chosen],))[0], held_out)
+        return Fitted(frozenset(others.subjects), self._scorers(others, (settings[chosen],))[0], held_out)
 
     def learn(self, others: Others) -> Scorer:
         return self.fit(others).score

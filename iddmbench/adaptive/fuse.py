@@ -10,7 +10,7 @@ class Fuse(Adaptive):
     """A weighted sum of the systems' scores: w = (mean mated - mean non-mated) / non-mated variance of each, learned on
     other people's posts (Fisher's discriminant with a diagonal covariance). A system that finds no face adds nothing."""
 
-    kind = "fuse"
+    name = "fuse"
     title = "score fusion of several systems, weighted on the defense's outputs of other people"
     several = True
 

@@ -13,7 +13,7 @@ class Likelihood(Adaptive):
     everybody's is linked by just that: "no leak" is a score that looks like a stranger's, not a low one.
     """
 
-    kind = "likelihood"
+    name = "likelihood"
     title = "likelihood ratio of scores, learned on the defense's outputs of other people"
 
     def learn(self, others: Others) -> Scorer:

@@ -3,15 +3,18 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field, field_validator
 
-from iddmbench.adaptive.base import Adaptive, Scorer, best
+from iddmbench.adaptive.base import Adaptive, AdaptiveOptions, Scorer, best
 from iddmbench.adaptive.posts import Others
 from iddmbench.attacker import Attacker
 from iddmbench.faces.detect import Faces
 from iddmbench.models.base import BaseModel
-from iddmbench.perturb.purify import PURIFIERS, Purifier, purifier
+from iddmbench.options import Names, is_options, parts
+from iddmbench.perturb.purifier import TRIED, Purifier, is_purifier, purifier
 from iddmbench.seeds import Seeds
 from iddmbench.types import Embeddings, Image
 
@@ -26,8 +29,8 @@ class Purified(Attacker):
 
     def __init__(self, attacker: Attacker, change: Purifier, base: BaseModel):
         self.attacker, self.change, self.base = attacker, change, base
-        self.name = f"{change.name}:{attacker.name}"  # type: ignore[misc]
-        self.title = f"{attacker.title} after {change.title}"  # type: ignore[misc]
+        self.name = f"{change.label}:{attacker.name}"  # type: ignore[misc]
+        self.title = f"{attacker.title} after {change.description}"  # type: ignore[misc]
         self.licence, self.source = attacker.licence, attacker.source  # type: ignore[misc]
 
     def available(self) -> str | None:
@@ -41,23 +44,50 @@ class Purified(Attacker):
         return self.attacker.embed(list(self.change(np.stack(images), Seeds(0).child("attacker"), self.base)))
 
     def fingerprint(self) -> str:
-        parts = [self.attacker.fingerprint(), self.change.name, CODE]
+        parts = [self.attacker.fingerprint(), self.change.key, CODE]
         parts.append(self.base.fingerprint if self.change.needs_base else "")
         if self.change.needs_base and self.base.precision != "fp32":
             parts.append(self.base.precision)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-class Purify(Adaptive):
-    """Tries every purifier of `iddmbench.perturb.purify` on other people's posts, none at all included, and uses the one under
-    which most of them are linked."""
+class PurifyOptions(AdaptiveOptions):
+    purifiers: Annotated[Names, Field(min_length=1)] = Field(
+        TRIED, description="purifiers that it chooses from, none at all included (list purifiers)"
+    )
 
-    kind = "purify"
+    @field_validator("purifiers")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(purifier(name).label for name in names)
+
+
+class Purify(Adaptive):
+    """Tries every purifier of the option on other people's posts, none at all included, and uses the one under
+    which most of them are linked. `purify:jpeg-75:dlib` tries one."""
+
+    name = "purify"
     title = "purified first: JPEG, blur, resize, total variation or SDEdit, chosen on other people"
+    Options = PurifyOptions
+
+    @classmethod
+    def read_argument(cls, rest: str) -> tuple[dict[str, Any], str]:
+        """ "jpeg-75,blur-1:dlib" too, and "soft:radius=2:dlib" of a purifier's own options."""
+        first, colon, after = rest.partition(":")
+        if is_options(rest) or not colon or not all(map(is_purifier, parts(first))):
+            return super().read_argument(rest)
+        if is_options(after):
+            options, _, after = after.partition(":")
+            first = f"{first}:{options}"
+        return {"purifiers": first}, after
+
+    @classmethod
+    def write_argument(cls, options: Any) -> str:
+        return "" if options.purifiers == TRIED else ",".join(options.purifiers)
 
     def views(self, attackers: Sequence[Attacker], base: BaseModel) -> list[Attacker]:
         (attacker,) = attackers
-        return [attacker, *(Purified(attacker, purifier(name), base) for name in PURIFIERS)]
+        return [attacker, *(Purified(attacker, purifier(name), base) for name in self.options.purifiers)]
 
     def learn(self, others: Others) -> Scorer:
         count = len(next(iter(others)).views)

@@ -8,7 +8,7 @@ class Threshold(Adaptive):
     """Scores as the plain system does. What is learned is the threshold, as for every adaptive attacker
     (`iddmbench.adaptive.linker`): a defense that lowers all scores lowers those of strangers too."""
 
-    kind = "threshold"
+    name = "threshold"
     title = "threshold calibrated on the defense's outputs of other people"
 
     def learn(self, others: Others) -> Scorer:

@@ -9,7 +9,7 @@ from iddmbench.results.run_folder import label
 
 
 @dataclass(frozen=True, eq=False)
-class Condition:
+class PlannedCondition:
     """One defense at one strength: its cells, and how many of them have no result."""
 
     defense: Defense
@@ -34,15 +34,15 @@ class Condition:
         """Networks that the defense optimizes and that also judge utility elsewhere."""
         return self.defense.judges()
 
-    def only(self, finished: Set[str]) -> "Condition":
+    def only(self, finished: Set[str]) -> "PlannedCondition":
         """The condition with those of its cells, by name, that finished; the others count as missing."""
         cells = tuple(cell for cell in self.cells if cell.name in finished)
         return replace(self, cells=cells, missing=self.missing + len(self.cells) - len(cells))
 
 
-def conditions(cells: Sequence[Cell]) -> list[Condition]:
+def conditions(cells: Sequence[Cell]) -> list[PlannedCondition]:
     """Cells by defense and strength, in the order in which these first appear."""
     grouped: dict[str, list[Cell]] = {}
     for cell in cells:
         grouped.setdefault(cell.label, []).append(cell)
-    return [Condition(group[0].defense, tuple(group)) for group in grouped.values()]
+    return [PlannedCondition(group[0].defense, tuple(group)) for group in grouped.values()]

@@ -28,15 +28,17 @@ from iddmbench.metrics.kept import kept_age, kept_sex
 from iddmbench.metrics.quality import ser_fiq
 from iddmbench.metrics.utility import closeness
 from iddmbench.models.base import BaseModel
-from iddmbench.models.recipe import LoraSettings, Sampling
+from iddmbench.models.recipe import Sampling, TrainingSettings
 from iddmbench.nets.age_sex import AgeSex, age_and_sex
 from iddmbench.nets.efficientnet import EfficientNetLite
 from iddmbench.nets.faceres import FaceRes
 from iddmbench.nets.sface import SFaceNet
 from iddmbench.nets.surrogate import Surrogate
+from iddmbench.personalize.lora import Lora
+from iddmbench.personalize.personalizer import Personalizer
 from iddmbench.personalize.sample import class_latents, generate
 from iddmbench.personalize.trainer import PersonalizedModel
-from iddmbench.perturb.purify import purifier
+from iddmbench.perturb.purifier import purifier
 from iddmbench.photos.demographics import AGE, GROUPS, SEX, age_group
 from iddmbench.photos.references import crop_references
 from iddmbench.results.metric_info import KEPT_UNMEASURED
@@ -80,7 +82,9 @@ JUDGE_NUMBER = 2
 AGE_READER = "faceres"
 """The recognition system that reads age and sex too. It is no judge of a defense that optimizes it: see `Group.judges`."""
 AT_ONCE = 16
-"""Dataset photos that are in memory together."""
+"""Dataset photos that are in memory together, and images whose features are."""
+FACES_AT_ONCE = 256
+"""Four times what a cell has by default; the memory of larger ones does not grow with their images."""
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +165,7 @@ class UnauthorizedTrainer:
 class CellStages:
     """One base model, one dataset, one store: computes cells, or finds them computed.
 
-    `thief`: None where the owner personalizes.
+    `thief`: None where the owner personalizes. `lora`: settings of `personalizer`, which is LoRA by default.
     """
 
     def __init__(
@@ -169,12 +173,14 @@ class CellStages:
         base: BaseModel,
         data: FaceData,
         store: Store,
-        lora: LoraSettings,
+        lora: TrainingSettings,
         sampling: Sampling,
         prompts: tuple[str, ...],
         per_prompt: int,
         thief: UnauthorizedTrainer | None = None,
+        personalizer: Personalizer | None = None,
     ):
+        self.personalizer = personalizer or Lora()
         self.base, self.data, self.store = base, data, store
         self.lora, self.sampling, self.per_prompt, self.thief = lora, sampling, per_prompt, thief
         self.prompts = list(prompts or base.recipe.prompts.evaluation)
@@ -237,7 +243,7 @@ class CellStages:
         plain = not (acts("protect") or (acts("personalize") and not self._stolen(cell)))
         key = {**self._training_key(cell), "defense": None if plain else self._defense_key(cell)}
         if self._stolen(cell) and self.thief and self.thief.purify:
-            key["purify"] = self.thief.purify
+            key["purify"] = purifier(self.thief.purify).key
         return {**key, **code("personalize")}
 
     def _stolen(self, cell: Cell) -> bool:
@@ -255,7 +261,8 @@ class CellStages:
             "seed": cell.seed,
             "versions": self.versions,
         }
-        return key | self._precision_key
+        other = self.personalizer.key()
+        return key | self._precision_key | ({"personalizer": other} if other else {})
 
     @property
     def _precision_key(self) -> dict[str, str]:
@@ -336,18 +343,21 @@ class CellStages:
             result = bench.personalize(self._purified(photos, bench.seeds))
         else:
             result = cell.defense.personalize(photos, bench)
-        if result.model.weights is not None:
-            write_tensors(out / ADAPTER, result.model.weights)
+        if tensors := self.personalizer.tensors(result.model):
+            write_tensors(out / ADAPTER, tensors)
         for title, images in result.images.items():
             write_images(out / "extras" / title, images)
         (out / "trace.json").write_text(json.dumps(result.trace, indent=1))
 
     def _generate(self, cell: Cell, model: Path, out: Path) -> None:
         adapter = model / ADAPTER
-        weights = read_tensors(adapter) if adapter.is_file() else None
+        made = self.personalizer.model(read_tensors(adapter), self.lora) if adapter.is_file() else None
+        self._write_generated(cell, made or PersonalizedModel(None, self.lora), out)
+
+    def _write_generated(self, cell: Cell, model: PersonalizedModel, out: Path) -> None:
+        """The protocol's images of a model, from the cell's own noise."""
         seeds = Seeds(cell.seed).child("generate", cell.subject.name)
-        personalized = PersonalizedModel(weights, self.lora)
-        write_images(out, generate(self.base, personalized, self.prompts, self.per_prompt, self.sampling, seeds))
+        write_images(out, generate(self.base, model, self.prompts, self.per_prompt, self.sampling, seeds))
 
     def _release(self, cell: Cell, generated: Path, tick: Callable[[float], None], out: Path) -> None:
         write_images(out, cell.defense.release(read_images(generated), self._bench(cell, tick)))
@@ -403,9 +413,9 @@ class CellStages:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The judge's features float32 [N, 1280] of uint8 [N, H, W, 3]."""
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        parts = (pixels_of(images[i : i + AT_ONCE]) for i in range(0, len(images), AT_ONCE))
         with torch.inference_mode():
-            return torch.cat([self._extractor.features(part) for part in pixels.split(16)]).numpy()
+            return torch.cat([self._extractor.features(part) for part in parts]).numpy()
 
     def reference_features(self, subject: Subject) -> np.ndarray:
         """`features` of the subject's references."""
@@ -497,13 +507,15 @@ class CellStages:
     def _ser_fiq(self, images: np.ndarray, found: np.ndarray) -> np.ndarray:
         """SER-FIQ by SFace's dropout; 0 where no face was found, the score's lower end."""
         scores = np.zeros(len(images))
-        if found.any():
-            faces = images[found]
+        rows = np.flatnonzero(found)
+        for start in range(0, len(rows), FACES_AT_ONCE):
+            part = rows[start : start + FACES_AT_ONCE]
+            faces = images[part]
             surrogate = self._quality
-            pixels = torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255
-            crops = crop(pixels, surrogate.prepare(list(faces)), surrogate.network.size)
+            crops = crop(pixels_of(faces), surrogate.prepare(list(faces)), surrogate.network.size)
+            # The same dropout masks for every part: they have no axis for images.
             passes = self._quality_net.embed_stochastic(crops, SER_FIQ_PASSES, Seeds(0).child("ser-fiq").torch())
-            scores[found] = ser_fiq(passes.numpy())
+            scores[part] = ser_fiq(passes.numpy())
         return scores
 
     # ---- parts ------------------------------------------------------------------------------------------------------
@@ -554,6 +566,7 @@ class CellStages:
             decoys=wanted("decoys", lambda: [photo.image for photo in self._decoys(cell)]),
             tick=tick,
             subject=cell.subject.name,
+            personalizer=self.personalizer,
         )
 
     def _decoys(self, cell: Cell) -> list[Photo]:
@@ -578,6 +591,11 @@ class CellStages:
                 compute(out)
 
         return self.store.fetch(stage, key, measured)
+
+
+def pixels_of(images: np.ndarray) -> Tensor:
+    """float [N, 3, H, W] in [0, 1] of uint8 [N, H, W, 3]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
 
 @lru_cache

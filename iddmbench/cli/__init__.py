@@ -8,8 +8,9 @@ from iddmbench import __version__
 from iddmbench.cli.base import app as base
 from iddmbench.cli.cache import app as cache
 from iddmbench.cli.check import check
+from iddmbench.cli.compare import compare
 from iddmbench.cli.doctor import doctor
-from iddmbench.cli.errors import Group
+from iddmbench.cli.errors import CommandGroup
 from iddmbench.cli.evaluate import evaluate
 from iddmbench.cli.export import export
 from iddmbench.cli.fetch import fetch
@@ -24,7 +25,7 @@ from iddmbench.cli.sweep import sweep
 from iddmbench.cli.train_base import train_base
 
 app = typer.Typer(
-    name="iddmbench", cls=Group, pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False
+    name="iddmbench", cls=CommandGroup, pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False
 )
 app.command("run")(run)
 app.command("evaluate")(evaluate)
@@ -32,6 +33,7 @@ app.command("sweep")(sweep)
 app.command("status")(status)
 app.command("report")(report)
 app.command("plot")(plot)
+app.command("compare")(compare)
 app.command("submit")(submit)
 app.command("verify")(verify)
 app.add_typer(leaderboard, name="leaderboard")

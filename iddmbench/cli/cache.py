@@ -10,13 +10,13 @@ from iddmbench.cli.errors import Commands
 from iddmbench.errors import UserError
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="Look at, check and tidy the cache of stage results.")
-Folder = Annotated[Path | None, typer.Option("--cache", help="Cache folder; IDDMBENCH_CACHE moves it.")]
+CacheFolder = Annotated[Path | None, typer.Option("--cache", help="Cache folder; IDDMBENCH_CACHE moves it.")]
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 DAYS = {"h": 1 / 24, "d": 1, "w": 7}
 
 
 @app.command("ls")
-def ls(cache: Folder = None) -> None:
+def ls(cache: CacheFolder = None) -> None:
     """List entries and sizes by stage."""
     from rich import box
     from rich.console import Console
@@ -39,7 +39,7 @@ def ls(cache: Folder = None) -> None:
 
 @app.command("verify")
 def verify(
-    cache: Folder = None,
+    cache: CacheFolder = None,
     remove: Annotated[bool, typer.Option(help="Remove damaged entries, so that they are computed again.")] = False,
 ) -> None:
     """Read every entry and compare it with the checksums that were written with it."""
@@ -62,7 +62,7 @@ def verify(
 
 @app.command("gc")
 def gc(
-    cache: Folder = None,
+    cache: CacheFolder = None,
     older_than: Annotated[str, typer.Option(help="Remove what was not used for so long: 12h, 30d, 4w.")] = "",
     max_size: Annotated[
         str, typer.Option(help="Remove what was used longest ago until so much is left: 500M, 20G.")

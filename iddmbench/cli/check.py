@@ -1,12 +1,12 @@
 """`iddmbench check`: run a plugin, ours or yours, through what every plugin has to keep."""
 
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iddmbench.errors import UserError, printable
+from iddmbench.errors import printable
+from iddmbench.plugins import Kind
 
 if TYPE_CHECKING:
     from iddmbench.conformance import Outcome
@@ -14,19 +14,15 @@ if TYPE_CHECKING:
 COLORS = {"figures": "cyan", "ok": "green", "skipped": "yellow", "failed": "red"}
 
 
-class Plugin(StrEnum):
-    attacker = "attacker"
-    defense = "defense"
-
-
 def check(
-    kind: Annotated[Plugin, typer.Argument(help="What it is.")],
-    name: Annotated[str, typer.Argument(help="Its name, as in `list`; or onnx:PATH.")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Option of a defense, KEY=VALUE.")] = None,
+    kind: Annotated[Kind, typer.Argument(help="What it is.")],
+    name: Annotated[str, typer.Argument(help="Its name, as in `list`; or onnx:PATH, jpeg-50 ...")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Option of the plugin, KEY=VALUE.")] = None,
 ) -> None:
     """Check a plugin: shapes, norms, determinism, behaviour without a face, strength 0, inputs left alone and more.
 
-    Attackers look at photos of ORL, defenses work on a tiny base model; slow ones are quicker with fewer steps (--set).
+    Attackers and purifiers look at photos of ORL, defenses and personalizers work on a tiny base model, adaptive attackers on
+    made-up embeddings; slow ones are quicker with fewer steps (--set).
     Of an attacker it also says how well it recognizes public people. Exits non-zero when a check fails.
     """
     failed = 0
@@ -39,16 +35,13 @@ def check(
         raise typer.Exit(1)
 
 
-def outcomes(kind: Plugin, name: str, options: list[str] | None) -> Iterator["Outcome"]:
+def outcomes(kind: Kind, name: str, options: list[str] | None) -> Iterator["Outcome"]:
     """Raises UserError for an unknown plugin or option, or one that can't run here, before the first check."""
-    from iddmbench.attacker import build_attacker
     from iddmbench.cli.run import pairs
-    from iddmbench.conformance.plugin import attacker_outcomes, defense_outcomes
-    from iddmbench.defense import DEFENSES
+    from iddmbench.conformance.plugin import outcomes
+    from iddmbench.yaml_text import read_value
 
-    if kind is Plugin.attacker:
-        if options:
-            raise UserError("--set is for defenses: an attacker has no options here")
-        yield from attacker_outcomes(lambda: build_attacker(name), name)
-    else:
-        yield from defense_outcomes(DEFENSES.get(name), name, pairs(options, "--set"))
+    given = pairs(options, "--set")
+    if kind is Kind.dataset:  # whose options are arguments, numbers where they are numbers
+        given = {key: read_value(value, f"--set {key}={value}") for key, value in given.items()}
+    yield from outcomes(kind, name, given)

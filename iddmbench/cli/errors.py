@@ -55,7 +55,7 @@ def _user_paths(value: Any) -> Any:
     return type(value)(map(_user_paths, value)) if isinstance(value, list | tuple) else value
 
 
-class Group(Commands):
+class CommandGroup(Commands):
     """The commands of `iddmbench`."""
 
     def main(self, *args: Any, **extra: Any) -> Any:

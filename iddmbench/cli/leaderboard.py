@@ -31,7 +31,7 @@ def add(
     base: Annotated[str | None, typer.Option(help="Base model, where the bundle has one of its own.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of embeddings.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 leaves it to torch.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes the idle cores.")] = 0,
 ) -> None:
     """Verify a bundle and, if it is accepted, put what was recomputed on the leaderboard."""
     import tempfile
@@ -42,7 +42,7 @@ def add(
     from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
     from iddmbench.submission.read import open_bundle
-    from iddmbench.submission.verify import GRID, Options, check_attackers, verify
+    from iddmbench.submission.verify import GRID, VerifyOptions, check_attackers, verify
 
     check_attackers(attacker or ())
     name = id_ or slug(open_bundle(bundle).meta.name)
@@ -51,7 +51,7 @@ def add(
     _check_board(board)
     set_up_torch(device, threads)
     drawn = seed if seed is not None else random_seed()
-    options = Options(
+    options = VerifyOptions(
         cache=cache or default_cache(),
         attackers=tuple(attacker or ()),
         anchors=anchors if (anchors := board / boards.ANCHORS).is_dir() else None,

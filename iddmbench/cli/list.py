@@ -1,7 +1,7 @@
 """`iddmbench list`: the plugins and metrics that there are, and what they can be told."""
 
 import inspect
-from enum import StrEnum
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -11,43 +11,40 @@ from rich.table import Table
 from rich.text import Text
 
 from iddmbench.errors import UserError, did_you_mean, escaped, one_line
+from iddmbench.plugins import Kind
 
-
-class Kind(StrEnum):
-    defenses = "defenses"
-    attackers = "attackers"
-    datasets = "datasets"
-    metrics = "metrics"
-    suites = "suites"
+OTHERS = ("metrics", "suites")
+LISTS = (*(kind.plural for kind in Kind), *OTHERS)
 
 
 def list_plugins(
-    kind: Annotated[
-        str | None, typer.Argument(help="defenses, attackers, datasets, metrics or suites; all by default.")
-    ] = None,
+    kind: Annotated[str | None, typer.Argument(help=f"{', '.join(LISTS[:-1])} or {LISTS[-1]}; all by default.")] = None,
     name: Annotated[str | None, typer.Argument(help="One of them, with its options.")] = None,
 ) -> None:
-    """List defenses, attackers, datasets, metrics and suites; with a name, show its options (`list defense iddm`)."""
-    kinds = list(Kind) if kind is None else [_kind(kind)]
+    """List plugins of each kind, metrics and suites; with a name, show its options (`list defense iddm`)."""
+    chosen = LISTS if kind is None else [_kind(kind)]
     tables = {
-        Kind.defenses: (_defenses, _defense),
-        Kind.attackers: (_attackers, _attacker),
-        Kind.datasets: (_datasets, _dataset),
-        Kind.metrics: (_metrics, _metric),
-        Kind.suites: (_suites, _suite),
+        Kind.defense.plural: (_defenses, _defense),
+        Kind.attacker.plural: (_attackers, _attacker),
+        Kind.adaptive.plural: (_adaptives, _adaptive),
+        Kind.purifier.plural: (_purifiers, _purifier),
+        Kind.personalizer.plural: (_personalizers, _personalizer),
+        Kind.dataset.plural: (_datasets, _dataset),
+        "metrics": (_metrics, _metric),
+        "suites": (_suites, _suite),
     }
     console = Console(emoji=False)
-    for chosen in kinds:
-        overview, detail = tables[chosen]
+    for one in chosen:
+        overview, detail = tables[one]
         for part in overview() if name is None else detail(name):
             console.print(part)
 
 
-def _kind(text: str) -> Kind:
-    for kind in Kind:
-        if text in (kind.value, kind.value[:-1]):
-            return kind
-    raise UserError(f"there is no list of '{text}': {did_you_mean(text, [k.value for k in Kind])}")
+def _kind(text: str) -> str:
+    for known in LISTS:
+        if text in (known, known.removesuffix("s")):
+            return known
+    raise UserError(f"there is no list of '{text}': {did_you_mean(text, LISTS)}")
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -62,15 +59,21 @@ def _add(table: Table, *cells: object) -> None:
     table.add_row(*(Text(escaped(str(cell))) for cell in cells))
 
 
-def _loaded(registry: Any) -> list[tuple[str, Any]]:
-    """(name, class), or (name, UserError) for a plugin that can't be loaded: one broken package hides no other."""
-    found: list[tuple[str, Any]] = []
-    for name in registry.names():
-        try:
-            found.append((name, registry.get(name)))
-        except UserError as error:
-            found.append((name, error))
-    return found
+def _overview(kind: Kind, table: Table, row: Callable[[Any], tuple[object, ...]]) -> Table:
+    """A row per plugin, its name first; of one that can't be loaded, what is wrong with it."""
+    for name, cls in kind.registry.loaded():
+        cells = (cls, *[""] * (len(table.columns) - 2)) if isinstance(cls, UserError) else row(cls)
+        _add(table, name, *cells)
+    return table
+
+
+def _options(title: str, model: Any, but: tuple[str, ...] = ()) -> list[Table]:
+    """The options of a pydantic model, with their defaults; no table where there are none."""
+    table = _table(title, "name", "default", "what it does")
+    for name, info in model.model_fields.items():
+        if name not in but:
+            _add(table, name, _default(info.get_default(call_default_factory=True)), info.description or "")
+    return [table] if table.row_count else []
 
 
 def _first_line(cls: type) -> str:
@@ -87,15 +90,8 @@ def _facts(title: str, rows: dict[str, object]) -> Table:
 
 
 def _defenses() -> list[Table]:
-    from iddmbench.defense import DEFENSES
-
     table = _table("Defenses", "name", "what it is", "paper", "acts on")
-    for name, cls in _loaded(DEFENSES):
-        if isinstance(cls, UserError):
-            _add(table, name, cls, "", "")
-        else:
-            _add(table, name, cls.title, cls.paper, _acts(cls))
-    return [table]
+    return [_overview(Kind.defense, table, lambda cls: (cls.title, cls.paper, _acts(cls)))]
 
 
 def _acts(cls: Any) -> str:
@@ -107,9 +103,7 @@ def _acts(cls: Any) -> str:
 
 
 def _defense(name: str) -> list[Table]:
-    from iddmbench.defense import DEFENSES
-
-    cls = DEFENSES.get(name)
+    cls = Kind.defense.registry.get(name)
     rows: dict[str, object] = {
         "what it is": cls.title,
         "paper": cls.paper,
@@ -120,12 +114,8 @@ def _defense(name: str) -> list[Table]:
         rows[f"preset {preset}"] = ", ".join(f"{key}={value}" for key, value in changes.items()) or "the defaults"
     if cls.anchor:
         return [_facts(name, rows)]
-    options = _table("Options (--set NAME=VALUE)", "name", "default", "what it does")
-    for field_name, info in cls.model_fields.items():
-        if field_name == "strength":  # it has an option of its own, --strength
-            continue
-        _add(options, field_name, _default(info.get_default(call_default_factory=True)), info.description or "")
-    return [_facts(name, rows), options]
+    # The strength has an option of its own, --strength.
+    return [_facts(name, rows), *_options("Options (--set NAME=VALUE)", cls, but=("strength",))]
 
 
 def _default(value: object) -> str:
@@ -135,27 +125,42 @@ def _default(value: object) -> str:
 
 
 def _attackers() -> list[Table]:
-    from iddmbench.adaptive import KINDS
-    from iddmbench.attacker import ATTACKERS
-
     table = _table("Attackers", "name", "system", "licence of the weights", "available")
-    for name, cls in _loaded(ATTACKERS):
+    for name, cls in Kind.attacker.registry.loaded():
         if isinstance(cls, UserError):
             _add(table, name, cls, "", "no")
         else:
             _add(table, name, cls.title, cls.licence, _state(_available(cls)))
     table.caption = (
-        "needs weights: iddmbench fetch NAME. needs extra: list attacker NAME says which command installs it."
+        "needs weights: iddmbench fetch NAME. needs extra: list attacker NAME says which command installs it. "
+        "Adaptive attackers wrap any of these: list adaptive."
     )
     table.caption_justify = "left"
-    prepared = _table("Adaptive attackers, around any of these", "name", "what it does")
-    for kind in KINDS.values():
-        _add(prepared, _adaptive_name(kind), kind.title)
-    return [table, prepared]
+    return [table]
+
+
+def _adaptives() -> list[Table]:
+    table = _table("Adaptive attackers, around any attacker", "name", "what it does")
+    for name, cls in Kind.adaptive.registry.loaded():
+        if isinstance(cls, UserError):
+            _add(table, name, cls)
+        else:
+            _add(table, _adaptive_name(cls), cls.title)
+    return [table]
+
+
+def _adaptive(name: str) -> list[Table]:
+    from iddmbench.adaptive import FEWEST_SUBJECTS
+
+    cls = Kind.adaptive.registry.get(name.partition(":")[0])
+    facts: dict[str, object] = {"what it does": cls.title, "written": _adaptive_name(cls)}
+    facts["learns on"] = f"other subjects; needs {FEWEST_SUBJECTS} in all"
+    options = _options(f"Options (--attacker-set {cls.name}.NAME=VALUE)", cls.Options)
+    return [_facts(name, facts), *options]
 
 
 def _adaptive_name(kind: Any) -> str:
-    return f"{kind.kind}:NAME+NAME" if kind.several else f"{kind.kind}:NAME"
+    return f"{kind.name}:NAME+NAME" if kind.several else f"{kind.name}:NAME"
 
 
 def _available(cls: Any) -> str | None:
@@ -175,13 +180,10 @@ def _state(problem: str | None) -> str:
 
 
 def _attacker(name: str) -> list[Table]:
-    from iddmbench.adaptive import FEWEST_SUBJECTS, KINDS, parse
     from iddmbench.attacker import build_attacker
 
-    if name in KINDS or parse(name):
-        kind = KINDS[name.partition(":")[0]]
-        facts: dict[str, object] = {"what it does": kind.title, "written": _adaptive_name(kind)}
-        return [_facts(name, facts | {"learns on": f"other subjects; needs {FEWEST_SUBJECTS} in all"})]
+    if name.partition(":")[0] in Kind.adaptive.registry:
+        return _adaptive(name)
     cls = build_attacker(name)
     rows: dict[str, object] = {
         "system": cls.title,
@@ -192,25 +194,43 @@ def _attacker(name: str) -> list[Table]:
         "available": cls.available() or "yes",
         "file": cls.file.path if cls.file else "",
     }
-    return [_facts(name, rows)]
+    return [_facts(name, rows), *_options(f"Options (--attacker-set {cls.name}.NAME=VALUE)", cls.Options)]
+
+
+def _purifiers() -> list[Table]:
+    table = _table("Purifiers (--purify, purify:NAME:ATTACKER)", "name", "what it does")
+    return [_overview(Kind.purifier, table, lambda cls: (cls.title,))]
+
+
+def _purifier(name: str) -> list[Table]:
+    from iddmbench.perturb.purifier import purifier
+
+    made = purifier(name)
+    written = [made.name, *([f"{made.name}-VALUE, {made.name}:NAME=VALUE"] if type(made).model_fields else [])]
+    facts: dict[str, object] = {"what it does": made.title, "written": ", ".join(written), "version": made.version}
+    facts["base model"] = "it needs one" if made.needs_base else ""
+    return [_facts(name, facts), *_options("Options", type(made))]
+
+
+def _personalizers() -> list[Table]:
+    table = _table("Personalizers (--personalizer)", "name", "what it trains", "paper")
+    return [_overview(Kind.personalizer, table, lambda cls: (cls.title, cls.paper))]
+
+
+def _personalizer(name: str) -> list[Table]:
+    cls = Kind.personalizer.registry.get(name)
+    facts: dict[str, object] = {"what it trains": cls.title, "paper": cls.paper, "version": cls.version}
+    title = "Settings (--personalizer-set NAME=VALUE); a base model may have other defaults"
+    return [_facts(name, facts), *_options(title, cls.Settings)]
 
 
 def _datasets() -> list[Table]:
-    from iddmbench.photos.dataset import DATASETS
-
     table = _table("Datasets", "name", "what it is", "licence")
-    for name, cls in _loaded(DATASETS):
-        if isinstance(cls, UserError):
-            _add(table, name, cls, "")
-        else:
-            _add(table, name, cls.title, cls.licence)
-    return [table]
+    return [_overview(Kind.dataset, table, lambda cls: (cls.title, cls.licence))]
 
 
 def _dataset(name: str) -> list[Table]:
-    from iddmbench.photos.dataset import DATASETS
-
-    cls = DATASETS.get(name)
+    cls = Kind.dataset.registry.get(name)
     facts: dict[str, object] = {"what it is": cls.title, "licence": cls.licence, "notes": _first_line(cls)}
     facts |= {("layouts" if i == 0 else " " * i): layout for i, layout in enumerate(cls.layouts)}
     tables = [_facts(name, facts)]

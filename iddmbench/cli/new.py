@@ -8,16 +8,16 @@ from typing import Annotated
 
 import typer
 
-from iddmbench.cli.check import Plugin
 from iddmbench.errors import UserError
+from iddmbench.plugins import Kind, taken
 
 
 def new(
-    kind: Annotated[Plugin, typer.Argument(help="What to write.")],
+    kind: Annotated[Kind, typer.Argument(help="What to write.")],
     name: Annotated[str, typer.Argument(help="Its name, as it will be listed: lower case, dashes allowed.")],
     folder: Annotated[Path | None, typer.Option("--in", help="Parent folder; by default the current one.")] = None,
 ) -> None:
-    """Write a package with a working defense or attacker and its test; nothing of iddmbench is edited.
+    """Write a package with a working plugin and its test; nothing of iddmbench is edited.
 
     Then: pip install -e ./PACKAGE, iddmbench check KIND NAME, and change the code.
     """
@@ -26,28 +26,33 @@ def new(
     typer.echo(f"next:  pip install -e {target} && iddmbench check {kind.value} {name} && pytest {target}")
 
 
-def write(kind: Plugin, name: str, parent: Path) -> Path:
+def write(kind: Kind, name: str, parent: Path) -> Path:
     """The package's folder. Raises UserError for a name that is taken or no name, or a folder that exists."""
     module = name.replace("-", "_")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) or keyword.iskeyword(module) or len(name) > 60:
-        raise UserError(f"'{name}' is no plugin name: use lower-case words of letters and digits, joined by dashes")
-    if name in _taken(kind):
-        raise UserError(f"{kind.value} '{name}' exists already (iddmbench list {kind.value}s): choose another name")
+        raise UserError(
+            f"'{name}' is not a valid plugin name: use lower-case words of letters and digits, joined by dashes"
+        )
+    if (other := taken(kind, name)) is not None:
+        raise UserError(f"{other.called} '{name}' exists already (iddmbench list {other.plural}): choose another name")
     if parent.exists() and not parent.is_dir():
         raise UserError(f"--in {parent} is not a folder")
     target = parent / f"iddmbench-{name}"
     if target.exists():
         raise UserError(f"{target} exists: choose another name or --in another folder")
     values = {
+        "KIND": kind.value,
+        "PLURAL": kind.plural,
+        "TITLE": kind.called,
         "NAME": name,
         "PACKAGE": f"iddmbench_{module}",
         "CLASS": "".join(part.capitalize() for part in name.split("-")),
     }
     templates = files("iddmbench.cli") / "templates"
     written = {
-        "pyproject.toml": f"{kind.value}.toml",
+        "pyproject.toml": "plugin.toml",
         f"{values['PACKAGE']}/__init__.py": f"{kind.value}.py.txt",
-        f"test_{module}.py": f"test_{kind.value}.py.txt",
+        f"test_{module}.py": "test_plugin.py.txt",
     }
     for path, template in written.items():
         text = (templates / template).read_text(encoding="utf-8")
@@ -56,14 +61,3 @@ def write(kind: Plugin, name: str, parent: Path) -> Path:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         (target / path).write_text(text, encoding="utf-8")
     return target
-
-
-def _taken(kind: Plugin) -> list[str]:
-    if kind is Plugin.attacker:
-        from iddmbench.adaptive import KINDS
-        from iddmbench.attacker import ATTACKERS
-
-        return [*ATTACKERS.names(), *KINDS]
-    from iddmbench.defense import DEFENSES
-
-    return DEFENSES.names()

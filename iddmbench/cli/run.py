@@ -35,6 +35,9 @@ def run(
         list[str] | None, typer.Option(help="A subject by name, instead of --subjects; may be repeated.")
     ] = None,
     attacker: Annotated[list[str], typer.Option(help="Attacker; may be repeated.")] = ["dlib", "sface"],  # noqa: B006
+    attacker_set: Annotated[
+        list[str] | None, typer.Option(help="Option of an attacker, NAME.KEY=VALUE (sface.detector=mtcnn).")
+    ] = None,
     seed: Annotated[list[int], typer.Option(help="Seed; each is a full repetition; may be repeated.")] = [0],  # noqa: B006
     images_per_prompt: Annotated[int, typer.Option(help="Generated images per evaluation prompt.")] = 4,
     prompt: Annotated[list[str] | None, typer.Option(help="Evaluation prompt; may be repeated.")] = None,
@@ -48,7 +51,9 @@ def run(
         str, typer.Option(help="The thief purifies the photos first: jpeg-75, blur-1, sdedit-0.2 ...")
     ] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Option of the defense, KEY=VALUE.")] = None,
-    lora: Annotated[list[str] | None, typer.Option(help="Setting of the personalization, KEY=VALUE.")] = None,
+    personalizer: Annotated[str, typer.Option(help="How the base learns a person (`list personalizers`).")] = "lora",
+    personalizer_set: Annotated[list[str] | None, typer.Option(help="Setting of the personalizer, KEY=VALUE.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="Setting of the personalizer lora, KEY=VALUE.")] = None,
     sampling: Annotated[list[str] | None, typer.Option(help="Setting of the sampler, KEY=VALUE.")] = None,
     anchors: Annotated[bool, typer.Option(help="Also run the undefended and the un-personalized model.")] = True,
     precision: Annotated[
@@ -60,7 +65,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/DATASET-DEFENSE-HASH.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves it to torch.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes the idle cores.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only results and what is wrong.")] = False,
 ) -> None:
     """Personalize models of real people with and without a defense, attack their outputs, and show the trade-off curve."""
@@ -94,10 +99,13 @@ def run(
             "strengths": tuple(strength),
             "anchors": anchors,
             "attackers": tuple(dict.fromkeys(attacker)),
+            "attacker_options": attacker_options(attacker_set),
             "seeds": tuple(dict.fromkeys(seed)),
             "images_per_prompt": images_per_prompt,
             "prompts": tuple(prompt or ()),
             "precision": precision,
+            "personalizer": personalizer,
+            "personalizer_options": pairs(personalizer_set, "--personalizer-set"),
             "lora": pairs(lora, "--lora"),
             "sampling": pairs(sampling, "--sampling"),
         }
@@ -153,4 +161,16 @@ def pairs(options: list[str] | None, flag: str) -> dict[str, Any]:
         if not equals or not key:
             raise UserError(f"{flag} {option}: write it as {flag} KEY=VALUE")
         parsed[key.strip().replace("-", "_")] = value.strip()
+    return parsed
+
+
+def attacker_options(options: list[str] | None) -> dict[str, dict[str, str]]:
+    """["sface.detector=mtcnn"] -> {"sface": {"detector": "mtcnn"}}. Raises UserError for a part without "." or "="."""
+    parsed: dict[str, dict[str, str]] = {}
+    for option in options or []:
+        where, equals, value = option.partition("=")
+        name, dot, key = where.rpartition(".")
+        if not equals or not dot or not name.strip() or not key.strip():
+            raise UserError(f"--attacker-set {option}: write it as --attacker-set NAME.KEY=VALUE")
+        parsed.setdefault(name.strip(), {})[key.strip().replace("-", "_")] = value.strip()
     return parsed

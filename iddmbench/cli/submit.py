@@ -64,7 +64,8 @@ def verify(
     cache: Annotated[Path | None, typer.Option(help="Cache of embeddings.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     threads: Annotated[
-        int, typer.Option(help="CPU threads; 0 leaves it to torch. Cells are trained again on the bundle's own number.")
+        int,
+        typer.Option(help="CPU threads; 0 takes the idle cores. Cells are trained again on the bundle's own number."),
     ] = 0,
 ) -> None:
     """Recompute every figure of a bundle from its images, and say what differs. Exit status 1 when it can't be accepted."""
@@ -74,7 +75,7 @@ def verify(
     from iddmbench.run.config import dataset_options
     from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
-    from iddmbench.submission.verify import Options, check_attackers, write_verification
+    from iddmbench.submission.verify import VerifyOptions, check_attackers, write_verification
     from iddmbench.submission.verify import verify as check
 
     check_attackers(attacker or ())
@@ -83,7 +84,7 @@ def verify(
     board, anchors = usual(board, BOARD, "--board"), usual(anchors, BOARD / "anchors", "--anchors")
     set_up_torch(device, threads)
     drawn = seed if seed is not None else random_seed()
-    options = Options(
+    options = VerifyOptions(
         cache=cache or default_cache(),
         attackers=tuple(attacker or ()),
         anchors=anchors,

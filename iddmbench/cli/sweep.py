@@ -1,12 +1,12 @@
 """`iddmbench sweep`: many runs, on many workers, resumable."""
 
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from iddmbench.environ import own_cores
 from iddmbench.errors import UserError, first_line, printable
 
 if TYPE_CHECKING:
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def sweep(
     config: Annotated[str, typer.Argument(help="A suite (smoke, orl-core, synthetic-core, paper) or a YAML file.")],
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting of all runs, KEY=VALUE (subjects=3, strengths=[1]).")
+        list[str] | None,
+        typer.Option("--set", help="Setting of all runs, KEY=VALUE (subjects=3, strengths=[1])."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")] = False,
     executor: Annotated[str, typer.Option(help="Where to compute: local, ray or slurm.")] = "local",
@@ -46,7 +47,7 @@ def sweep(
     from iddmbench.sweep.executors import EXECUTORS, make_executor
     from iddmbench.sweep.executors.base import Resources
     from iddmbench.sweep.plan import make_plan
-    from iddmbench.sweep.task import Setting
+    from iddmbench.sweep.task import WorkerSetting
 
     if executor not in EXECUTORS:
         raise UserError(f"--executor {executor}: choose from {', '.join(EXECUTORS)}")
@@ -66,7 +67,7 @@ def sweep(
         show_plan(wanted, plan, workers, Console(emoji=False))
         return
     _check(plan)
-    setting = Setting(
+    setting = WorkerSetting(
         {name: run.model_dump(mode="json") for name, run in wanted.runs.items()},
         str(store.resolve()),
         threads,
@@ -135,7 +136,7 @@ def share_of_cores(workers: int, threads: int, devices: tuple[str, ...], executo
         raise UserError("--workers and --threads: give a positive number, or 0 for the default")
     if executor != "local":
         return workers or 4, threads or 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(own_cores())
     if devices == ("cpu",):
         workers = workers or max(1, cores // max(threads, 1) if threads else cores)
     elif workers > len(devices):

@@ -18,7 +18,7 @@ from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.driver import Watch
 from iddmbench.sweep.estimate import estimate
 from iddmbench.sweep.plan import Plan
-from iddmbench.sweep.task import Result, Task
+from iddmbench.sweep.task import Task, TaskResult
 
 QUIET = 15.0
 """Seconds between two lines where there is no terminal."""
@@ -63,7 +63,7 @@ def live(sweep: Sweep, workers: int, quiet: bool = False) -> Iterator[Watch]:
     else:
         said = [time.monotonic()]
 
-        def result(result: Result) -> None:
+        def result(result: TaskResult) -> None:
             view.result(result)
             if result.status != "ok":
                 said_of = f"{result.task.run} {result.task.name}: {result.status}, {result.error}"
@@ -99,7 +99,7 @@ class _View:
         self.cached = Counter({run.name: sum(o is not None for o in run.outcomes) for run in plan.runs})
         self.begun = time.monotonic()
 
-    def result(self, result: Result) -> None:
+    def result(self, result: TaskResult) -> None:
         if result.task.kind == "score":
             self.scored += 1
         elif result.task.kind == "premise":

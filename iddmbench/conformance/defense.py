@@ -1,6 +1,6 @@
 """What every defense has to keep, checked on a tiny base model in seconds."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,13 @@ class DefenseSubject:
 
     def __init__(self, cls: type[Defense], name: str, options: dict[str, Any] | None = None):
         self.cls, self.name, self.options = cls, name, options or {}
+
+    @classmethod
+    def checked(cls, defense: type[Defense], name: str, options: Mapping[str, Any]) -> "DefenseSubject":
+        """Raises UserError for a wrong option."""
+        subject = cls(defense, name, dict(options))
+        subject.build()
+        return subject
 
     def build(self, **options: Any) -> Defense:
         return configure(self.cls, {**self.options, **options})

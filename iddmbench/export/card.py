@@ -69,7 +69,7 @@ Brackets are 95 % intervals{bootstrap}. Lower is more private. {threat}
 def model_card(model: FoundModel, file: str, form: str) -> str:
     """README.md of a folder that holds `file`. It does not name the person: the card goes where the model goes."""
     run, cell, recipe = model.run, model.cell, model.stages.base.recipe
-    summary, lora = Summary(run), model.stages.lora
+    summary, lora = Summary(run), model.lora
     sampling, base = model.stages.sampling, str(run.config["base"])
     prompts = run.config["prompts"]
     snippet = DIFFUSERS.format(

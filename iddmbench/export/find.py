@@ -11,11 +11,13 @@ from torch import Tensor
 from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.models.recipe import LoraSettings
 from iddmbench.results.reproduce import command
 from iddmbench.results.run_folder import RunFolder
 from iddmbench.results.summary import Condition, Summary
+from iddmbench.run.config import LORA
+from iddmbench.run.finished import stages_of_run
 from iddmbench.store.files import read_tensors
-from iddmbench.submission.stages import lab_of_run
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,11 @@ class FoundModel:
     condition: Condition
     weights: dict[str, Tensor]
 
+    @property
+    def lora(self) -> LoraSettings:
+        assert isinstance(self.stages.lora, LoraSettings)  # `find_model` has seen to it
+        return self.stages.lora
+
 
 def find_model(run: RunFolder, subject: str, condition: str, seed: int | None, cache: Path) -> FoundModel:
     """The model of `subject` under `condition` ("iddm-1.00", "none"), as the run's own cell names it.
@@ -39,6 +46,10 @@ def find_model(run: RunFolder, subject: str, condition: str, seed: int | None, c
     and, with the command that makes it again, when the cache no longer has the model.
     """
     run.check_made()
+    if run.config.get("personalizer", LORA) != LORA:
+        raise UserError(
+            f"run {run.name} has models of '{run.config['personalizer']}': only those of '{LORA}' can be exported"
+        )
     chosen = _condition(run, condition)
     rows = chosen.rows(run.cells)
     _check_subject(run, subject)
@@ -50,7 +61,7 @@ def find_model(run: RunFolder, subject: str, condition: str, seed: int | None, c
         raise UserError(f"the cell of {subject} under {condition} failed in run {run.name}: {row['error'].iloc[0]}")
     defense = _defense(run, chosen)
     _check_trains(defense, run.config)
-    stages, subjects = lab_of_run(run, cache)
+    stages, subjects = stages_of_run(run, cache)
     if stages.data.fingerprint != run.config["data_fingerprint"] or subject not in subjects:
         raise UserError(f"run {run.name} was made with other photos of '{run.config['dataset']}' than those here")
     if stages.base.fingerprint != run.config["base_fingerprint"]:

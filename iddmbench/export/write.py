@@ -31,7 +31,7 @@ def write_export(model: FoundModel, out: Path, form: Format) -> Path:
     try:
         with replacing(out) as part:
             part.mkdir(parents=True)
-            write_lora(part / name, model.weights, model.stages.lora, form, metadata(model))
+            write_lora(part / name, model.weights, model.lora, form, metadata(model))
             (part / "README.md").write_text(model_card(model, name, form), encoding="utf-8")
             if out.is_dir():
                 out.rmdir()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from iddmbench.errors import UserError, first_line
-from iddmbench.faces.detect import Detector, Faces, framed, largest_faces
+from iddmbench.faces.detect import FRAMING, Detector, Faces, framed, largest_faces
 from iddmbench.faces.images import rgb_images
 from iddmbench.wheel_files import sha256, wheel_file
 
@@ -63,7 +63,7 @@ class MTCNN(Detector):
 
     def fingerprint(self) -> str:
         weights = "-".join(sha256(wheel_file(PACKAGE, file_of(stage)))[:16] for stage in STAGES)
-        settings = (*self.thresholds, self.smallest, self.largest, self.border, self.FACE, self.FACTOR)
+        settings = (*self.thresholds, self.smallest, self.largest, self.border, self.FACE, self.FACTOR, FRAMING)
         return f"mtcnn-{version('facenet-pytorch')}-{weights}-{'-'.join(map(str, settings))}"
 
     @torch.inference_mode()

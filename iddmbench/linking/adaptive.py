@@ -1,11 +1,13 @@
 """Adaptive attackers in a run: they see all finished cells of one condition, and attack each subject in turn."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
-from iddmbench.adaptive import FEWEST_SUBJECTS, KINDS, AdaptiveName, parse
+from iddmbench.adaptive import ADAPTIVE, FEWEST_SUBJECTS, AdaptiveName, build_adaptive, parse
 from iddmbench.adaptive.base import Adaptive, Gallery
 from iddmbench.adaptive.posts import Others, Posts, Scores
 from iddmbench.attacker import Attacker, build_attacker
@@ -33,8 +35,8 @@ class AdaptiveLinker:
         self.name = name
         self.linkers = tuple(linkers)
         self.attackers = [linker.attacker for linker in linkers]
-        kind = KINDS[parsed.kind]
-        self.adaptive: Adaptive = kind([Gallery.of(linker.gallery, linker.labels) for linker in linkers])
+        galleries = [Gallery.of(linker.gallery, linker.labels) for linker in linkers]
+        self.adaptive: Adaptive = ADAPTIVE.get(parsed.kind)(galleries, build_adaptive(parsed).options)
         self.views: list[Attacker] = self.adaptive.views(self.attackers, base)
 
     def attack(self, everyone: Sequence[Posts]) -> list[Linkage]:
@@ -91,20 +93,24 @@ class Attackers:
     adaptive: dict[str, AdaptiveName]
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> "Attackers":
+    def of(cls, names: Iterable[str], own: Mapping[str, Attacker] = MappingProxyType({})) -> "Attackers":
+        """own: attackers by name that stand in for installed ones."""
         parsed = {name: parse(name) for name in names}
         wanted = dict.fromkeys(base for name, how in parsed.items() for base in (how.bases if how else (name,)))
         plain = tuple(name for name, how in parsed.items() if how is None)
-        return cls(
-            {name: build_attacker(name) for name in wanted}, plain, {name: how for name, how in parsed.items() if how}
-        )
+        systems = {name: own[name] if name in own else build_attacker(name) for name in wanted}
+        return cls(systems, plain, {name: how for name, how in parsed.items() if how})
 
     def views(self, name: str, base: BaseModel) -> list[Attacker]:
         """What embeds the images for an attacker: itself, or the views of an adaptive one."""
         if name not in self.adaptive:
             return [self.systems[name]]
         how = self.adaptive[name]
-        return KINDS[how.kind]([]).views([self.systems[system] for system in how.bases], base)
+        return build_adaptive(how).views([self.systems[system] for system in how.bases], base)
+
+    def keys(self, name: str) -> dict[str, Any]:
+        """What an attacker's scores depend on besides its views; empty for most."""
+        return build_adaptive(self.adaptive[name]).key() if name in self.adaptive else {}
 
 
 def build_linkers(

@@ -12,7 +12,7 @@ from iddmbench.types import Subject
 
 
 @dataclass(frozen=True)
-class People:
+class PeopleBySource:
     """Whom a run shows to its attackers: dataset -> names of people in it.
 
     subjects: under test. public: distractors, who calibrate too.
@@ -22,7 +22,7 @@ class People:
     public: Mapping[str, Sequence[str]]
 
 
-def foreign(people: People) -> Iterator[Finding]:
+def foreign(people: PeopleBySource) -> Iterator[Finding]:
     """Distractors and thresholds from another dataset than the subjects."""
     others = sorted(set(people.public) - set(people.subjects))
     if others:
@@ -33,7 +33,7 @@ def foreign(people: People) -> Iterator[Finding]:
         yield Finding("foreign", NOTE, "", "", "", text)
 
 
-def base_training(base: str, recipe: Recipe, people: People) -> Iterator[Finding]:
+def base_training(base: str, recipe: Recipe, people: PeopleBySource) -> Iterator[Finding]:
     """The base model has seen subjects (a warning) or public people (a fact: a known property of the base)."""
     for dataset, names in recipe.trained_on.items():
         seen = [n for n in people.subjects.get(dataset, ()) if not names or n in names]
@@ -67,7 +67,7 @@ def _in_colour(image: np.ndarray) -> bool:
     return bool(np.ptp(image.astype(int), axis=2).mean() > 3)
 
 
-def attacker_training(name: str, attacker: Attacker, people: People) -> Iterator[Finding]:
+def attacker_training(name: str, attacker: Attacker, people: PeopleBySource) -> Iterator[Finding]:
     """The attacker was trained on the subjects' dataset (a warning) or the public people's (a note: they calibrate it)."""
     for dataset in attacker.trained_on_datasets:
         if dataset in people.subjects:

@@ -7,12 +7,12 @@ import numpy as np
 
 from iddmbench.attacker import Attacker
 from iddmbench.faces.detect import YuNet
-from iddmbench.linking.declared import People, attacker_training, base_training, foreign, gray_base
+from iddmbench.linking.declared import PeopleBySource, attacker_training, base_training, foreign, gray_base
 from iddmbench.linking.enrolment import Embed
 from iddmbench.linking.linker import Linker
 from iddmbench.linking.premise import (
     ABLE,
-    View,
+    GalleryView,
     listed,
     merged,
     pair_findings,
@@ -86,13 +86,13 @@ def photos_of(subject: Subject) -> tuple[Photo, ...]:
     return (*subject.references, *subject.enrolment, *subject.surrogate)
 
 
-def view_of(name: str, linker: Linker, names: Mapping[str, str]) -> View:
+def view_of(name: str, linker: Linker, names: Mapping[str, str]) -> GalleryView:
     """names: what texts call each subject's label."""
     values = [threshold.value for threshold in linker.thresholds.values()] or [-1.0]
-    return View(name, linker.gallery, linker.labels, frozenset(linker.public), min(values), max(values), names)
+    return GalleryView(name, linker.gallery, linker.labels, frozenset(linker.public), min(values), max(values), names)
 
 
-def recognition(view: View, attacker: Attacker, embed: Embed, subjects: Sequence[Subject]) -> Iterator[Finding]:
+def recognition(view: GalleryView, attacker: Attacker, embed: Embed, subjects: Sequence[Subject]) -> Iterator[Finding]:
     """What one system makes of the subjects' reference and enrolment photos."""
     able = view.ability >= ABLE
     pairs = same_person(view, [s.label for s in subjects]) if able else []
@@ -147,9 +147,9 @@ def roles(subject: Subject) -> Iterator[tuple[str, tuple[Photo, ...]]]:
     yield "surrogate", subject.surrogate
 
 
-def people_of(data: FaceData, subjects: Sequence[Subject]) -> People:
+def people_of(data: FaceData, subjects: Sequence[Subject]) -> PeopleBySource:
     """By the dataset that they come from."""
-    return People(_by_source(subjects), _by_source(data.public))
+    return PeopleBySource(_by_source(subjects), _by_source(data.public))
 
 
 def _by_source(people: Sequence[Subject] | Sequence[Person]) -> dict[str, list[str]]:

@@ -2,8 +2,9 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 
 import torch
 
@@ -13,29 +14,36 @@ from iddmbench.linking.adaptive import AdaptiveLinker, Attackers, build_linkers
 from iddmbench.linking.enrolment import Embed
 from iddmbench.linking.linker import Linker
 from iddmbench.models.base import BaseModel
-from iddmbench.store.cache import stops
+from iddmbench.store.cache import digest, stops
 from iddmbench.types import FaceData
 
 log = logging.getLogger(__name__)
 
 
-class Panel:
+class AttackerPanel:
     """The attackers of a run by name, adaptive ones included. Networks and galleries are made when they are first asked for.
 
     Args:
         names: of the attackers. data: whose photos make the galleries. embed: embeds one person's photos.
-        base: adaptive attackers may purify with it.
+        base: adaptive attackers may purify with it. own: attackers by name that are no plugins, or stand in for one.
     """
 
-    def __init__(self, names: Sequence[str], data: FaceData, embed: Embed, base: BaseModel):
-        self.names = tuple(names)
+    def __init__(
+        self,
+        names: Sequence[str],
+        data: FaceData,
+        embed: Embed,
+        base: BaseModel,
+        own: Mapping[str, Attacker] = MappingProxyType({}),
+    ):
+        self.names, self._own = tuple(names), own
         self._data, self._embed, self._base = data, embed, base
         self._present: set[tuple[str, str]] = set()
         self._failures: dict[tuple[str, str], str] = {}
 
     @cached_property
     def attackers(self) -> Attackers:
-        return Attackers.of(self.names)
+        return Attackers.of(self.names, self._own)
 
     @cached_property
     def _built(self) -> tuple[dict[str, Linker], dict[str, AdaptiveLinker]]:
@@ -73,7 +81,9 @@ class Panel:
     @cached_property
     def fingerprints(self) -> dict[str, list[str]]:
         """What each attacker's scores depend on besides the photos and the images, by name."""
-        return {name: [view.fingerprint() for view in views] for name, views in self.views_of.items()}
+        prints = {name: [view.fingerprint() for view in views] for name, views in self.views_of.items()}
+        keys = {name: self.attackers.keys(name) for name in prints}
+        return {name: [*found, *([digest(keys[name])] if keys[name] else [])] for name, found in prints.items()}
 
     # ---- attackers that fail --------------------------------------------------------------------------------------------
 
@@ -98,7 +108,8 @@ class Panel:
         """Attackers that have no embeddings of a cell's images, with what they raised. stored: whether a view's are kept."""
         found = {}
         for name, views in self.views_of.items():
-            for view, fingerprint in zip(views, self.fingerprints[name], strict=True):
+            # What else an adaptive attacker's scores depend on follows its views' fingerprints.
+            for view, fingerprint in zip(views, self.fingerprints[name][: len(views)], strict=True):
                 place = (fingerprint, cell)
                 if place in self._present:
                     continue

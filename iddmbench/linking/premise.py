@@ -25,7 +25,7 @@ NAMED = 3
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class GalleryView:
     """One attacker's gallery.
 
     Attributes:
@@ -84,7 +84,7 @@ class Pair:
     limit: float
 
 
-def same_person(view: View, subjects: Collection[str]) -> list[Pair]:
+def same_person(view: GalleryView, subjects: Collection[str]) -> list[Pair]:
     """Subjects whose nearest identity in the gallery is as similar as one person's photos are.
 
     That is: above the attacker's threshold at its finest FAR, and STEP of the way from the most similar pair of public people
@@ -109,7 +109,7 @@ def same_person(view: View, subjects: Collection[str]) -> list[Pair]:
     return list(pairs.values())
 
 
-def pair_findings(view: View, pairs: Sequence[Pair]) -> Iterator[Finding]:
+def pair_findings(view: GalleryView, pairs: Sequence[Pair]) -> Iterator[Finding]:
     for pair in pairs:
         subject, other = view.called(pair.subject), view.called(pair.other)
         text = (
@@ -120,7 +120,7 @@ def pair_findings(view: View, pairs: Sequence[Pair]) -> Iterator[Finding]:
 
 
 def unrecognized(
-    view: View, subject: str, names: Sequence[str], photos: Embeddings, same: Collection[str] = ()
+    view: GalleryView, subject: str, names: Sequence[str], photos: Embeddings, same: Collection[str] = ()
 ) -> Iterator[Finding]:
     """A subject whom the attacker does not put first, or only below its own threshold at FAR 1e-2, on some reference photos.
 
@@ -151,7 +151,7 @@ def unrecognized(
 
 
 def strangers(
-    view: View,
+    view: GalleryView,
     subject: str,
     names: Sequence[str],
     enrolment: Embeddings,
@@ -178,7 +178,7 @@ def strangers(
         yield Finding("stranger", WARNING, view.called(subject), name, view.attacker, text)
 
 
-def weak(view: View, findings: Sequence[Finding]) -> Iterator[Finding]:
+def weak(view: GalleryView, findings: Sequence[Finding]) -> Iterator[Finding]:
     """What `unrecognized` found by a system that is not ABLE, in one line: it says more about the system than the photos."""
     wrong = [f for f in findings if f.kind == "unrecognized"]
     if wrong:
@@ -213,7 +213,7 @@ def mean(vectors: np.ndarray) -> np.ndarray:
     return middle / max(float(np.linalg.norm(middle)), 1e-12)
 
 
-def _first(view: View, scores: np.ndarray, subject: str) -> str:
+def _first(view: GalleryView, scores: np.ndarray, subject: str) -> str:
     """The best identity; the subject where it ties, as for ranks."""
     column = view.identities.index(subject)
     return subject if scores[column] >= scores.max() else view.identities[int(scores.argmax())]

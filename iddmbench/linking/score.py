@@ -13,7 +13,7 @@ import numpy as np
 from iddmbench.adaptive import parse
 from iddmbench.adaptive.posts import Posts
 from iddmbench.attacker import Attacker
-from iddmbench.cells.condition import Condition, conditions
+from iddmbench.cells.condition import PlannedCondition, conditions
 from iddmbench.cells.stages import CODE as STAGES
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError
@@ -24,7 +24,7 @@ from iddmbench.linking.demographics import demographic_rows
 from iddmbench.linking.doubts import CODE as PREMISE_CODE
 from iddmbench.linking.doubts import all_findings
 from iddmbench.linking.linker import FARS, Linkage, Linker
-from iddmbench.linking.panel import Panel
+from iddmbench.linking.panel import AttackerPanel
 from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.results.findings import in_order
 from iddmbench.results.metric_info import KEPT
@@ -57,19 +57,25 @@ class Scoring:
     """
 
     lab: CellStages
-    panel: Panel
-    conditions: tuple[Condition, ...]
+    panel: AttackerPanel
+    conditions: tuple[PlannedCondition, ...]
     subjects: tuple[Subject, ...]
     many_seeds: bool
     digests: dict[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, lab: CellStages, attackers: Sequence[str], cells: Sequence[Cell]) -> "Scoring":
+    def of(
+        cls,
+        lab: CellStages,
+        attackers: Sequence[str],
+        cells: Sequence[Cell],
+        own: Mapping[str, Attacker] | None = None,
+    ) -> "Scoring":
         subjects = {cell.subject.name: cell.subject for cell in cells}
-        missing = absent(attackers)
+        missing = absent(attackers, own or {})
         present = [name for name in attackers if name not in missing]
-        panel = Panel(present, lab.data, lab.embed_photos, lab.base)
+        panel = AttackerPanel(present, lab.data, lab.embed_photos, lab.base, own or {})
         many_seeds = len({cell.seed for cell in cells}) > 1
         return cls(lab, panel, tuple(conditions(cells)), tuple(subjects.values()), many_seeds, absent=missing)
 
@@ -100,7 +106,7 @@ class Scoring:
         """Whether an attacker can embed a cell's images. One that fails loses its own figures, and nobody else's."""
         return self.panel.embeds(view, cell.name, lambda: self.lab.embed(view, outputs or self.lab.outputs(cell)))
 
-    def lost(self, condition: Condition) -> dict[str, str]:
+    def lost(self, condition: PlannedCondition) -> dict[str, str]:
         """Attackers that have no figures for a computed condition, as they failed on its images, with what they raised."""
         found: dict[str, str] = {}
         for cell in condition.cells:
@@ -138,7 +144,7 @@ class Scoring:
 
     # ---- a condition ------------------------------------------------------------------------------------------------
 
-    def group(self, condition: Condition, linked: bool = True) -> Group:
+    def group(self, condition: PlannedCondition, linked: bool = True) -> Group:
         """A condition as every attacker sees it. `linked`: False for its utility alone."""
         cells: dict[str, list[Scored]] = {}
         for cell in condition.cells:
@@ -157,7 +163,7 @@ class Scoring:
                 self._attack_adaptively(linker, group)
         return group
 
-    def _judges(self, condition: Condition) -> tuple[str, ...]:
+    def _judges(self, condition: PlannedCondition) -> tuple[str, ...]:
         """Networks whose features the defense, or the base's training, optimized."""
         return tuple(dict.fromkeys((*condition.judges, *self.lab.base.recipe.judges)))
 
@@ -166,7 +172,7 @@ class Scoring:
         """All conditions by label."""
         return {c.label: self._anchor(c) if c.defense.anchor else self.group(c) for c in self.conditions}
 
-    def tables(self, condition: Condition) -> Path:
+    def tables(self, condition: PlannedCondition) -> Path:
         """Folder with the condition's rows of each of TABLES."""
 
         def compute(out: Path) -> None:
@@ -186,11 +192,11 @@ class Scoring:
                     self._embeds(view, cell)
         return self.lab.store.fetch("score", self._key(condition, self.lost(condition), self.able), compute)
 
-    def is_scored(self, condition: Condition) -> bool:
+    def is_scored(self, condition: PlannedCondition) -> bool:
         """Of a condition whose cells are computed."""
         return self.lab.store.has("score", self._key(condition, self.lost(condition), self.able))
 
-    def is_scored_in_full(self, condition: Condition) -> bool:
+    def is_scored_in_full(self, condition: PlannedCondition) -> bool:
         """Whether it has been scored with every attacker; its cells need not be looked at."""
         store, able, key = self.lab.store, list(self.attackers), self._able_key(self.attackers)
         if any(self._anchor_keys.values()):
@@ -222,7 +228,7 @@ class Scoring:
                 self.lab.detector,
                 self.lab.base,
             )
-            found = in_order([*found, *absent_findings(dict(self.absent), len(self.attackers))])
+            found = in_order([*found, *absent_findings(self.absent, self.attackers)])
             write_table(out / table_file("premise"), make_table("premise", [finding.row for finding in found]))
 
         return self.lab.store.fetch("premise", self._premise_key, compute)
@@ -247,7 +253,7 @@ class Scoring:
             "code": [PREMISE_CODE, STAGES["embed"]],
         }
 
-    def _key(self, condition: Condition, lost: Mapping[str, str], able: Sequence[str]) -> dict[str, Any]:
+    def _key(self, condition: PlannedCondition, lost: Mapping[str, str], able: Sequence[str]) -> dict[str, Any]:
         key = {
             "condition": [condition.defense.name, None if condition.defense.anchor else condition.strength],
             "cells": [self._cell_key(cell) for cell in condition.cells],
@@ -284,7 +290,7 @@ class Scoring:
         return {c.defense.name: [self._cell_key(cell) for cell in c.cells] for c in self._anchors}
 
     @cached_property
-    def _anchors(self) -> list[Condition]:
+    def _anchors(self) -> list[PlannedCondition]:
         return [condition for condition in self.conditions if condition.defense.anchor]
 
     @cached_property
@@ -313,7 +319,7 @@ class Scoring:
             "code": {**CODE, "embed": STAGES["embed"]},
         }
 
-    def _anchor(self, condition: Condition, linked: bool = True) -> Group:
+    def _anchor(self, condition: PlannedCondition, linked: bool = True) -> Group:
         """The undefended or the un-personalized condition, which all others need: its cells are read once.
 
         One that was linked serves where its utility is enough.

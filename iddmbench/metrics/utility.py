@@ -42,7 +42,7 @@ class Component:
 
 
 @dataclass(frozen=True)
-class Utility:
+class UtilityIndex:
     """Attributes:
     index: geometric mean of the normalized components, in [0, 1]; higher is better. One component at its floor makes it 0.
     components: what it is made of; reported with it.
@@ -52,12 +52,12 @@ class Utility:
     components: tuple[Component, ...]
 
 
-def utility(components: Sequence[Component]) -> Utility:
+def utility(components: Sequence[Component]) -> UtilityIndex:
     """The utility index (our definition). Raises ValueError for no components or two of one name."""
     names = [component.name for component in components]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"utility needs components of distinct names, got {names}")
-    return Utility(float(geometric_mean(np.array([c.normalized for c in components]))), tuple(components))
+    return UtilityIndex(float(geometric_mean(np.array([c.normalized for c in components]))), tuple(components))
 
 
 def geometric_mean(normalized: np.ndarray) -> np.ndarray:

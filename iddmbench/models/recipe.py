@@ -41,16 +41,11 @@ class Prompts(BaseModel):
     )
 
 
-class LoraSettings(BaseModel):
-    """How `lora` personalizes (Hu et al. 2021, arXiv 2106.09685; DreamBooth: Ruiz et al. 2022, arXiv 2208.12242)."""
+class TrainingSettings(BaseModel):
+    """What every personalizer is told: DreamBooth's training with prior preservation (Ruiz et al. 2022, arXiv 2208.12242)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    rank: int = Field(16, ge=1, description="LoRA rank")
-    alpha: float = Field(16.0, gt=0, description="LoRA alpha: updates are scaled by alpha / rank")
-    targets: tuple[str, ...] = Field(
-        ("to_q", "to_k", "to_v", "to_out.0"), description="UNet modules that get an adapter"
-    )
     steps: int = Field(400, ge=1, description="optimizer steps")
     batch_size: int = Field(2, ge=1, description="reference images per step")
     learning_rate: float = Field(
@@ -59,6 +54,16 @@ class LoraSettings(BaseModel):
     prior_weight: float = Field(1.0, ge=0, description="weight of the prior-preservation loss; 0 turns it off")
     prior_batch: int = Field(2, ge=1, description="class images per step")
     class_images: int = Field(200, ge=1, description="class images generated once per base model")
+
+
+class LoraSettings(TrainingSettings):
+    """How `lora` personalizes (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: int = Field(16, ge=1, description="LoRA rank")
+    alpha: float = Field(16.0, gt=0, description="LoRA alpha: updates are scaled by alpha / rank")
+    targets: tuple[str, ...] = Field(
+        ("to_q", "to_k", "to_v", "to_out.0"), description="UNet modules that get an adapter"
+    )
 
 
 class Sampling(BaseModel):

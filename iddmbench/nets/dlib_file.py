@@ -15,7 +15,7 @@ _NAMES = ("con_4", "affine_", "relu_", "max_pool_2", "avg_pool_2", "add_prev_", 
 
 
 @dataclass(frozen=True)
-class Layer:
+class DlibLayer:
     """One layer that computes something, in the order of the forward pass.
 
     Attributes:
@@ -45,7 +45,7 @@ class DlibNetwork:
 
     mean: np.ndarray
     size: int
-    layers: tuple[Layer, ...]
+    layers: tuple[DlibLayer, ...]
 
 
 def read_dlib(path: Path) -> DlibNetwork:
@@ -71,13 +71,13 @@ def _network(reader: "_Reader") -> DlibNetwork:
     rows, columns = reader.integer(), reader.integer()
     if rows != columns:
         raise ValueError(f"input {rows} x {columns} is not square")
-    layers: list[Layer] = []
+    layers: list[DlibLayer] = []
     while not layers or layers[-1].kind != "fc":
         layers.append(_layer(reader))
     return DlibNetwork(mean, rows, tuple(layers))
 
 
-def _layer(reader: "_Reader") -> Layer:
+def _layer(reader: "_Reader") -> DlibLayer:
     # tags and the end of the input layer's wrapper are single version integers
     name = reader.next_name()
     layer = _details(name, reader)
@@ -88,7 +88,7 @@ def _layer(reader: "_Reader") -> Layer:
     return layer
 
 
-def _details(name: str, reader: "_Reader") -> Layer:
+def _details(name: str, reader: "_Reader") -> DlibLayer:
     if name == "con_4":
         parameters = reader.tensor()
         outputs, *shape = (reader.integer() for _ in range(7))
@@ -98,16 +98,16 @@ def _details(name: str, reader: "_Reader") -> Layer:
         window, stride, padding = (shape[0], shape[1]), (shape[2], shape[3]), (shape[4], shape[5])
         if filters != (outputs, filters[1], *window) or parameters.size != np.prod(filters) + np.prod(biases):
             raise ValueError(f"convolution of {outputs} filters holds {parameters.size} weights")
-        return Layer("con", window, stride, padding, filters[1], outputs, parameters)
+        return DlibLayer("con", window, stride, padding, filters[1], outputs, parameters)
     if name == "affine_":
         parameters = reader.tensor()
         reader.alias(), reader.alias()
         if reader.integer() != 0:
             raise ValueError("affine layer is not one per channel")
-        return Layer("affine", parameters=parameters)
+        return DlibLayer("affine", parameters=parameters)
     if name in ("max_pool_2", "avg_pool_2"):
         shape = [reader.integer() for _ in range(6)]
-        return Layer(name[:-2], (shape[0], shape[1]), (shape[2], shape[3]), (shape[4], shape[5]))
+        return DlibLayer(name[:-2], (shape[0], shape[1]), (shape[2], shape[3]), (shape[4], shape[5]))
     if name == "fc_2":
         outputs, inputs = reader.integer(), reader.integer()
         parameters = reader.tensor()
@@ -117,8 +117,8 @@ def _details(name: str, reader: "_Reader") -> Layer:
             reader.real()
         if not has_no_bias or parameters.size != outputs * inputs:
             raise ValueError("the last layer has a bias or the wrong size")
-        return Layer("fc", inputs=inputs, outputs=outputs, parameters=parameters)
-    return Layer(name.rstrip("_"))
+        return DlibLayer("fc", inputs=inputs, outputs=outputs, parameters=parameters)
+    return DlibLayer(name.rstrip("_"))
 
 
 class _Reader:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from iddmbench.errors import UserError
 from iddmbench.faces.align import DLIB_150
-from iddmbench.nets.dlib_file import Layer, read_dlib
+from iddmbench.nets.dlib_file import DlibLayer, read_dlib
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.wheel_files import sha256, wheel_file
 
@@ -70,7 +70,7 @@ class DlibResNet(FaceNet):
 class _Block(nn.Module):
     """relu(conv(relu(conv(x))) + shortcut), the shortcut being x, or its 2 x 2 mean where the first one has a stride."""
 
-    def __init__(self, layers: list[Layer]):
+    def __init__(self, layers: list[DlibLayer]):
         super().__init__()
         self.first, self.second = _conv(layers[0], layers[1]), _conv(layers[3], layers[4])
         pool = layers[5] if layers[5].kind == "avg_pool" else None
@@ -93,7 +93,7 @@ def _add(a: Tensor, b: Tensor) -> Tensor:
     return fill(a) + fill(b)
 
 
-def _conv(con: Layer, affine: Layer) -> nn.Conv2d:
+def _conv(con: DlibLayer, affine: DlibLayer) -> nn.Conv2d:
     """A convolution with the affine layer behind it folded in."""
     conv = nn.Conv2d(con.inputs, con.outputs, con.window, con.stride, con.padding)
     count = con.inputs * con.outputs * con.window[0] * con.window[1]

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from iddmbench.errors import UserError, first_line
 from iddmbench.models.base import BaseModel
-from iddmbench.models.recipe import LoraSettings
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
@@ -19,7 +18,7 @@ NAME = "subject"
 
 
 @dataclass(frozen=True)
-class Layer:
+class LoraLayer:
     """LoRA of one module: its update is scaled by alpha / rank."""
 
     rank: int
@@ -28,13 +27,14 @@ class Layer:
 
 @contextmanager
 def adapter(
-    base: BaseModel, settings: LoraSettings, generator: torch.Generator, layers: Mapping[str, Layer] | None = None
+    base: BaseModel, settings: Any, generator: torch.Generator, layers: Mapping[str, LoraLayer] | None = None
 ) -> Iterator["UNet2DConditionModel"]:
     """The base's UNet with a fresh adapter: A is Kaiming-uniform from `generator`, B is zero, so it starts as the base.
 
     The adapter is removed on exit; the base's own weights are never written.
 
     Args:
+        settings: `LoraSettings`.
         layers: exactly these modules of the UNet, by name, each with a rank of its own; by default what `settings` says.
 
     Raises UserError when the base has none of the target modules.

@@ -30,7 +30,7 @@ _PEFT_ROLES: Mapping[str, Role] = {"A": "down", "B": "up", "down": "down", "up":
 
 
 @dataclass(frozen=True)
-class Place:
+class TensorPlace:
     """A module of a base: its part ("unet" or "text_encoder"), its name in there, and itself."""
 
     part: str
@@ -56,13 +56,13 @@ class Places:
     """The modules of a base that a LoRA can be put on, under all the names that files have for them."""
 
     def __init__(self, base: BaseModel):
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, TensorPlace] = {}
         for part, network in ((UNET, base.unet), (TEXT, base.text_encoder)):
             for name, module in network.named_modules():
                 if isinstance(module, nn.Linear | nn.Conv2d) and ".lora_" not in name:
-                    self._add(Place(part, own_name(name), module))
+                    self._add(TensorPlace(part, own_name(name), module))
 
-    def _add(self, place: Place) -> None:
+    def _add(self, place: TensorPlace) -> None:
         names = [place.name]
         if place.part == TEXT and not place.name.startswith("text_model."):
             names.append(f"text_model.{place.name}")  # as transformers called it before version 5
@@ -73,7 +73,7 @@ class Places:
             for prefix in KOHYA[place.part]:
                 self._places[prefix + name.replace(".", "_")] = place
 
-    def find(self, name: str) -> Place | None:
+    def find(self, name: str) -> TensorPlace | None:
         """The module that a file calls `name`; None when the base has none of that name."""
         name = name.removeprefix("base_model.model.").replace(".processor.", ".")
         parts = [name] if name.startswith((f"{UNET}.", f"{TEXT}.")) else [name, f"{UNET}.{name}", f"{TEXT}.{name}"]

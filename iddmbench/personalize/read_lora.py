@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from iddmbench.errors import UserError, first_line
 from iddmbench.models.base import BaseModel
-from iddmbench.personalize.adapter import Layer
+from iddmbench.personalize.adapter import LoraLayer
 from iddmbench.personalize.imported import ImportedModel, check_finite, listed
-from iddmbench.personalize.lora_names import TEXT, UNET, Place, Places, split_key
+from iddmbench.personalize.lora_names import TEXT, UNET, Places, TensorPlace, split_key
 from iddmbench.personalize.tensor_file import PICKLED, read_tensor_file
 from iddmbench.personalize.trainer import PersonalizedModel
 
@@ -40,7 +40,7 @@ SDXL_WIDTH = 2048
 class _Pair:
     """What a file holds for one module: down [rank, in, ...], up [out, rank, ...], and their names in the file."""
 
-    place: Place
+    place: TensorPlace
     tensors: dict[str, Tensor] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     alpha: float | None = None
@@ -73,7 +73,7 @@ def read_adapter(path: Path | str, base: BaseModel) -> ImportedModel:
     alphas = _Alphas.of(file, metadata)
     for pair in pairs:
         rank = len(pair.tensors["down"])
-        layers[id(pair)] = Layer(rank, pair.alpha if pair.alpha is not None else alphas.of_module(pair.place, rank))
+        layers[id(pair)] = LoraLayer(rank, pair.alpha if pair.alpha is not None else alphas.of_module(pair.place, rank))
     unet = [pair for pair in pairs if pair.place.part == UNET]
     text = [pair for pair in pairs if pair.place.part == TEXT]
     warnings = _warnings(file, pairs, ignored, base)
@@ -201,7 +201,7 @@ class _Alphas:
             parts.get(part, {})[name] = value
         return cls(parts)
 
-    def of_module(self, place: Place, rank: int) -> float:
+    def of_module(self, place: TensorPlace, rank: int) -> float:
         """Alpha such that the update is scaled by alpha / rank."""
         config = self.configs.get(place.part) or {}
         alpha = config.get("lora_alpha")
@@ -222,7 +222,9 @@ def _json(text: str, source: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _model(base: BaseModel, unet: list[tuple[_Pair, Layer]], text: list[tuple[_Pair, Layer]]) -> PersonalizedModel:
+def _model(
+    base: BaseModel, unet: list[tuple[_Pair, LoraLayer]], text: list[tuple[_Pair, LoraLayer]]
+) -> PersonalizedModel:
     weights = {}
     for pair, _ in unet:
         weights[f"{pair.place.name}.lora_A.weight"] = pair.tensors["down"]
@@ -236,12 +238,12 @@ def _model(base: BaseModel, unet: list[tuple[_Pair, Layer]], text: list[tuple[_P
     return PersonalizedModel(weights or None, settings, layers, replaced)
 
 
-def _commonest(layers: Iterable[Layer]) -> Layer | None:
+def _commonest(layers: Iterable[LoraLayer]) -> LoraLayer | None:
     found = Counter(layers).most_common(1)
     return found[0][0] if found else None
 
 
-def _merged(pair: _Pair, layer: Layer) -> Tensor:
+def _merged(pair: _Pair, layer: LoraLayer) -> Tensor:
     """W + alpha / rank * up @ down (Hu et al. 2021, arXiv 2106.09685), [out, in]: a text encoder has linear layers only."""
     weight = pair.place.module.weight.detach().cpu()
     return weight + layer.alpha / layer.rank * (pair.tensors["up"] @ pair.tensors["down"])

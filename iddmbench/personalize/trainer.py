@@ -1,14 +1,16 @@
 """DreamBooth training of a LoRA adapter, in steps that a defense can interleave with its own."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from iddmbench.models.base import BaseModel
-from iddmbench.models.recipe import LoraSettings
-from iddmbench.personalize.adapter import Layer, adapter, read_weights, trainable
+from iddmbench.models.recipe import TrainingSettings
+from iddmbench.personalize.adapter import LoraLayer, adapter, read_weights, trainable
 from iddmbench.seeds import Seeds
 
 
@@ -22,8 +24,8 @@ class PersonalizedModel:
     """
 
     weights: dict[str, Tensor] | None
-    settings: LoraSettings
-    layers: Mapping[str, Layer] = field(default_factory=dict)
+    settings: TrainingSettings
+    layers: Mapping[str, LoraLayer] = field(default_factory=dict)
     replaced: Mapping[str, Tensor] = field(default_factory=dict)
 
 
@@ -82,42 +84,52 @@ def draw(base: BaseModel, latents: Tensor, generator: torch.Generator) -> tuple[
 
 
 class Trainer:
-    """Trains one adapter. Use as a context manager: the adapter sits on the base's UNet in between.
+    """Trains one person's model, here a LoRA adapter. Use as a context manager: it sits on the base's UNet in between.
+
+    A personalizer that trains something else overrides `attached`, `model` and, where it has another one, `rate`.
 
     with Trainer(base, settings, class_latents, seeds) as trainer:
         trainer.train(latents, condition, settings.steps)
         model = trainer.model()
     """
 
-    def __init__(self, base: BaseModel, settings: LoraSettings, class_latents: Tensor, seeds: Seeds):
+    def __init__(self, base: BaseModel, settings: Any, class_latents: Tensor, seeds: Seeds):
         self.base, self.settings, self.seeds = base, settings, seeds
         self.class_latents = class_latents.to(base.device)
         self.class_ = base.embed_text([base.recipe.prompts.class_])
         self.done = 0
 
+    def attached(self) -> AbstractContextManager[nn.Module]:
+        """The base's UNet with what is trained on it, which requires gradients; as it was before, on exit."""
+        return adapter(self.base, self.settings, self.seeds.child("init").torch())
+
+    def rate(self) -> float:
+        """The learning rate of the next step: it falls linearly to a tenth."""
+        return self.settings.learning_rate * (1 - 0.9 * min(self.done / self.settings.steps, 1))
+
     def __enter__(self) -> "Trainer":
-        self._adapter = adapter(self.base, self.settings, self.seeds.child("init").torch())
-        self.unet = self._adapter.__enter__()
+        self._attached = self.attached()
+        self.unet = self._attached.__enter__()
         self.optimizer = torch.optim.AdamW(trainable(self.unet), lr=self.settings.learning_rate, weight_decay=1e-2)
         # fp16 has too few exponents for small gradients; elsewhere this does nothing.
         self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.precision == "fp16")
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._adapter.__exit__(*exception)  # type: ignore[arg-type]
+        self._attached.__exit__(*exception)  # type: ignore[arg-type]
 
     def train(self, latents: Tensor, condition: Tensor, steps: int) -> float:
         """`steps` optimizer steps on reference latents [N, C, h, w] under their text [N, tokens, width]; the mean loss.
 
         Each step draws `batch_size` references (as evenly as can be) and `prior_batch` class images; both go through the UNet
-        in one batch. The rate falls linearly to a tenth at `settings.steps`.
+        in one batch, at the learning rate `rate`.
         Raises FloatingPointError when the loss is not finite.
         """
         s, total = self.settings, 0.0
         latents = latents.detach()
         for _ in range(steps):
             for group in self.optimizer.param_groups:
-                group["lr"] = s.learning_rate * (1 - 0.9 * min(self.done / s.steps, 1))
+                group["lr"] = self.rate()
             seeds = self.seeds.child("step", self.done)
             generator = seeds.torch()
             chosen = _draw(len(latents), s.batch_size, generator)
@@ -157,6 +169,7 @@ class Trainer:
         return denoising_loss(self.base, self.unet, latents, condition, generator).mean()
 
     def model(self) -> PersonalizedModel:
+        """What was learned so far, on the CPU."""
         return PersonalizedModel(read_weights(self.unet), self.settings)
 
 

@@ -2,8 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from inspect import signature
+from typing import Any, ClassVar, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
+
+from iddmbench.errors import UserError, did_you_mean
 from iddmbench.registry import Registry
 from iddmbench.types import FaceData
 
@@ -22,6 +26,26 @@ class FaceDataset(ABC):
     @abstractmethod
     def load(self) -> FaceData:
         """Read and split the photos. Raises UserError when they are missing or too few."""
+
+
+def check_options(cls: type[FaceDataset], options: Mapping[str, Any]) -> None:
+    """Raises UserError for an option that the dataset does not have, or a value of another type than it takes."""
+    known = signature(cls).parameters
+    hints = get_type_hints(cls.__init__)
+    for option, value in options.items():
+        if option not in known:
+            raise UserError(f"dataset '{cls.name}' has no option '{option}': {did_you_mean(option, known)}")
+        try:
+            TypeAdapter(hints.get(option, Any)).validate_python(value)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ").lower()
+            raise UserError(f"dataset '{cls.name}': {option}={value!r}: {message}") from error
+
+
+def make_dataset(cls: type[FaceDataset], options: Mapping[str, Any]) -> FaceDataset:
+    """Raises UserError as `check_options` does, and for options that do not fit together."""
+    check_options(cls, options)
+    return cls(**options)
 
 
 DATASETS: Registry[FaceDataset] = Registry(

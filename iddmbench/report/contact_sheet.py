@@ -32,7 +32,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Group:
+class Strip:
     """Neighbouring columns under one caption: tiles by subject, at most `width` each."""
 
     caption: str
@@ -52,9 +52,9 @@ def contact_sheet(run: RunFolder) -> Image.Image:
     subjects = [str(s) for s in dict.fromkeys(run.cells["subject"])][:SUBJECTS]
     conditions, left_out = selection.conditions(summary, lines=COLUMNS - 4)
     width = int(np.clip((COLUMNS - 2) // max(1, len(conditions)), 1, 4))
-    groups = [Group("references", 2, {s: _tiles(run.pictures(REFERENCES, s), 2) for s in subjects})]
+    groups = [Strip("references", 2, {s: _tiles(run.pictures(REFERENCES, s), 2) for s in subjects})]
     groups += _extras(run, conditions, subjects, 2) if not left_out else []
-    groups += [Group(c.title, width, {s: _outputs(summary, c, s, width) for s in subjects}) for c in conditions]
+    groups += [Strip(c.title, width, {s: _outputs(summary, c, s, width) for s in subjects}) for c in conditions]
     return _draw(groups, subjects, _footnote(run, len(dict.fromkeys(run.cells["subject"])), len(subjects), left_out))
 
 
@@ -62,7 +62,7 @@ def _tiles(images: Sequence[np.ndarray], count: int) -> list[Tile]:
     return [Tile(image) for image in images[:count]]
 
 
-def _extras(run: RunFolder, conditions: Sequence[Condition], subjects: Sequence[str], width: int) -> list[Group]:
+def _extras(run: RunFolder, conditions: Sequence[Condition], subjects: Sequence[str], width: int) -> list[Strip]:
     """What each defense shows of its work (IDDM: its decoupled references), at its highest strength."""
     strongest = {c.defense: c for c in conditions if c.strength is not None}
     groups = []
@@ -71,7 +71,7 @@ def _extras(run: RunFolder, conditions: Sequence[Condition], subjects: Sequence[
         titles = dict.fromkeys(t for f in folders[:1] for s in subjects for t in run.subfolders(EXTRAS, f, s))
         for title in titles:
             tiles = {s: _tiles(run.pictures(EXTRAS, folders[0], s, title), width) for s in subjects}
-            groups.append(Group(f"{title}, {condition.title.replace(' ', NO_BREAK)}", width, tiles))
+            groups.append(Strip(f"{title}, {condition.title.replace(' ', NO_BREAK)}", width, tiles))
     return groups
 
 
@@ -101,7 +101,7 @@ def _footnote(run: RunFolder, subjects: int, rows: int, left_out: str) -> str:
     return short(", ".join([*parts, left_out] if left_out else parts), 160)
 
 
-def _draw(groups: Sequence[Group], subjects: Sequence[str], footnote: str) -> Image.Image:
+def _draw(groups: Sequence[Strip], subjects: Sequence[str], footnote: str) -> Image.Image:
     caption_font, font, bold = _font(14), _font(13), _font(14, bold=True)
     names = [short(s, 14) for s in subjects]
     left = 16 + max([round(bold.getlength(n)) for n in names] or [0]) + 16

@@ -33,7 +33,7 @@ MEANINGS = (
 
 
 @dataclass(frozen=True)
-class Line:
+class AttackerText:
     """One attacker or worst case on one condition: its figures in words, in the order of `SHOWN`."""
 
     judge: str
@@ -42,14 +42,14 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Block:
+class ConditionText:
     """One condition: what belongs to it as a whole, and a line for each attacker."""
 
     title: str
     faces: str
     utility: str
     failed: str
-    lines: tuple[Line, ...]
+    lines: tuple[AttackerText, ...]
 
 
 def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
@@ -128,7 +128,7 @@ def _legend(summary: Summary, thresholds: bool) -> list[str]:
     return found
 
 
-def _table(blocks: Sequence[Block], thresholds: bool, some_failed: bool, tall: bool) -> Table:
+def _table(blocks: Sequence[ConditionText], thresholds: bool, some_failed: bool, tall: bool) -> Table:
     """tall: intervals stand below their figures, and long headings take two lines."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     titles = [metric(name).title for name in SHOWN]
@@ -155,7 +155,7 @@ def _table(blocks: Sequence[Block], thresholds: bool, some_failed: bool, tall: b
     return table
 
 
-def _as_lines(console: Console, blocks: Sequence[Block], thresholds: bool) -> None:
+def _as_lines(console: Console, blocks: Sequence[ConditionText], thresholds: bool) -> None:
     """The table's facts, one under the other."""
     for block in blocks:
         facts = f"{block.title}: faces {block.faces}, utility index {block.utility}"
@@ -198,7 +198,7 @@ def _tight(text: str) -> str:
     return text.replace(", ", "–") if text.endswith("]") else text
 
 
-def _block(summary: Summary, condition: Condition) -> Block:
+def _block(summary: Summary, condition: Condition) -> ConditionText:
     lines = []
     for attacker in _judges(summary):
         figures = tuple(_tight(written(name, summary.get(condition, name, attacker))) for name in SHOWN)
@@ -207,11 +207,11 @@ def _block(summary: Summary, condition: Condition) -> Block:
         mark = "*" if summary.white_box(condition, by or attacker) else ""
         mark += "?" if attacker in summary.attackers and attacker not in summary.able else ""
         judge = (f"{JUDGES[attacker]}: {by}" if by else JUDGES.get(attacker, attacker)) + mark
-        lines.append(Line(printable(judge), figures, threshold))
+        lines.append(AttackerText(printable(judge), figures, threshold))
     faces = written("face_detection_rate", summary.get(condition, "face_detection_rate"), interval=False)
     utility = _tight(written("utility_index", summary.get(condition, "utility_index")))
     failed = str(summary.failed(condition) or "")
-    return Block(printable(condition.title), faces, utility, failed, tuple(lines))
+    return ConditionText(printable(condition.title), faces, utility, failed, tuple(lines))
 
 
 def _judges(summary: Summary) -> list[str]:

@@ -1,37 +1,40 @@
 """What a run is asked to do, validated before anything starts."""
 
 from functools import lru_cache
-from inspect import signature
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     PositiveInt,
-    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
 )
 
-from iddmbench.adaptive import roots
+from iddmbench.adaptive import roots, with_options
 from iddmbench.attacker import NetworkAttacker, build_attacker
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.guards import errors_of
 from iddmbench.linking.absent import absent, check_attackers
-from iddmbench.models.recipe import LoraSettings, Recipe, Sampling
+from iddmbench.models.recipe import Recipe, Sampling, TrainingSettings
+from iddmbench.options import changed_settings
 from iddmbench.paths import user_path
-from iddmbench.perturb.purify import purifier
-from iddmbench.photos.dataset import DATASETS
+from iddmbench.personalize.personalizer import PERSONALIZERS, Personalizer
+from iddmbench.perturb.purifier import purifier
+from iddmbench.photos.dataset import DATASETS, check_options
 from iddmbench.results.run_folder import label
 from iddmbench.store.cache import digest
 from iddmbench.yaml_text import read_value
 
 ANCHORS = ("none", "generic")
+LORA = "lora"
+LATER = ("personalizer", "personalizer_options")
+"""Settings that came later: at their defaults they are left out of what names a run's folder, so that older runs resume."""
 PAPER = "paper"
 """The preset that every defense has: its default options."""
 
@@ -67,13 +70,15 @@ class RunConfig(BaseModel):
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="of the base model's networks (autocast); adapters and gradients stay fp32"
     )
+    personalizer: str = Field(LORA, description="personalizer plugin: how the base learns a person")
+    personalizer_options: dict[str, Any] = Field(default_factory=dict, description="changes to its settings")
     lora: dict[str, Any] = Field(default_factory=dict, description="changes to the base's LoRA settings")
     sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the base's sampling settings")
 
     @model_validator(mode="before")
     @classmethod
     def _subject(cls, values: object) -> object:
-        return by_name(values) if isinstance(values, dict) else values
+        return with_attacker_options(by_name(values)) if isinstance(values, dict) else values
 
     @field_validator("subjects", mode="before")
     @classmethod
@@ -158,7 +163,7 @@ class RunConfig(BaseModel):
 
     def check(self) -> None:
         """Raises UserError for an unknown plugin, option or value, before anything is computed."""
-        check_options(self.dataset, self.dataset_options)
+        check_options(DATASETS.get(self.dataset), self.dataset_options)
         referees = DATASETS.get(self.dataset).referees
         check_attackers(self.attackers)
         missing = absent(self.attackers)
@@ -179,16 +184,29 @@ class RunConfig(BaseModel):
                     f"defense '{defense.name}' does not act on the photos, so it does nothing in the unauthorized setting: "
                     "there a thief trains and posts"
                 )
+        self.personalizer_plugin()
         if self.purify:
             purifier(self.purify)
             if self.threat == "authorized":
                 raise UserError("purify: only a thief purifies the photos; give --threat unauthorized too")
 
-    def lora_settings(self, recipe: Recipe) -> LoraSettings:
-        return _changed(recipe.lora, self.lora, "--lora")
+    def personalizer_plugin(self) -> Personalizer:
+        """Raises UserError for one that there is none of, and for options of another one."""
+        if self.lora and self.personalizer != LORA:
+            raise UserError(f"--lora is for personalizer '{LORA}': use --personalizer-set for '{self.personalizer}'")
+        if self.lora and self.personalizer_options:
+            raise UserError("--lora and --personalizer-set say the same: give one of them")
+        return PERSONALIZERS.get(self.personalizer)()
+
+    def training_settings(self, recipe: Recipe) -> TrainingSettings:
+        """The personalizer's settings, the base's where its recipe has them, with this run's changes."""
+        plugin = self.personalizer_plugin()
+        if self.lora:
+            return plugin.settings(recipe, self.lora, "--lora")
+        return plugin.settings(recipe, self.personalizer_options, "--personalizer-set")
 
     def sampling_settings(self, recipe: Recipe) -> Sampling:
-        return _changed(recipe.sampling, self.sampling, "--sampling")
+        return changed_settings(recipe.sampling, self.sampling, "--sampling")
 
 
 def by_name(values: dict[Any, Any]) -> dict[Any, Any]:
@@ -202,6 +220,22 @@ def by_name(values: dict[Any, Any]) -> dict[Any, Any]:
     return {**changed, "subjects": [names] if isinstance(names, str) else names}
 
 
+def with_attacker_options(values: dict[Any, Any]) -> dict[Any, Any]:
+    """Settings as `RunConfig` has them: `attacker_options`, {"sface": {"detector": "mtcnn"}}, become part of attackers' names.
+
+    Raises UserError for one that is wrong."""
+    if "attacker_options" not in values:
+        return values
+    options = values["attacker_options"]
+    if not isinstance(options, dict) or not all(isinstance(given, dict) for given in options.values()):
+        raise ValueError("attacker_options: write them as ATTACKER: {KEY: VALUE}")
+    rest = {key: value for key, value in values.items() if key != "attacker_options"}
+    names = rest.get("attackers", RunConfig.model_fields["attackers"].default)
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return rest  # what is wrong with them is said next
+    return {**rest, "attackers": with_options(names, options)}
+
+
 def make_config(options: dict[str, Any]) -> RunConfig:
     """Raises UserError naming the first option that is wrong."""
     try:
@@ -211,9 +245,16 @@ def make_config(options: dict[str, Any]) -> RunConfig:
         raise UserError(": ".join([*filter(None, [where]), first_of(error)])) from error
 
 
+def identity(config: RunConfig) -> dict[str, Any]:
+    """A configuration as it names a folder."""
+    fields = type(config).model_fields
+    usual = [key for key in LATER if getattr(config, key) == fields[key].get_default(call_default_factory=True)]
+    return config.model_dump(mode="json", exclude={*usual})
+
+
 def default_folder(config: RunConfig) -> Path:
     """Where a run goes that names no folder: the same settings, the same folder, so that it resumes."""
-    settings = digest(config.model_dump(mode="json"))[:8]
+    settings = digest(identity(config))[:8]
     return Path("runs") / f"{config.dataset}-{'+'.join(config.defenses)}-{settings}"
 
 
@@ -233,39 +274,7 @@ def _check_surrogate(name: str, differentiates: bool) -> None:
             attacker.network()
 
 
-def check_options(dataset: str, options: dict[str, Any]) -> None:
-    """Raises UserError for an option that the dataset does not have, or a value of another type than it takes."""
-    cls = DATASETS.get(dataset)
-    known = signature(cls).parameters
-    hints = get_type_hints(cls.__init__)
-    for option, value in options.items():
-        if option not in known:
-            raise UserError(f"dataset '{dataset}' has no option '{option}': {did_you_mean(option, known)}")
-        try:
-            TypeAdapter(hints.get(option, Any)).validate_python(value)
-        except ValidationError as error:
-            raise UserError(f"dataset '{dataset}': {option}={value!r}: {first_of(error).lower()}") from error
-
-
 def dataset_options(root: Path | None, options: dict[str, Any] | None = None) -> dict[str, Any]:
     """Options of a dataset as the command line gives them: a root, and KEY=VALUE whose numbers are numbers."""
     given = {key: read_value(value, f"--data {key}={value}") for key, value in (options or {}).items()}
     return given if root is None else {**given, "root": str(user_path(root).resolve())}
-
-
-def _changed(settings: Any, changes: dict[str, Any], option: str) -> Any:
-    fields = type(settings).model_fields
-    given = {}
-    for key, value in changes.items():
-        if key not in fields:
-            raise UserError(f"{option} has no setting '{key}': {did_you_mean(key, fields)}")
-        several = isinstance(getattr(settings, key), tuple)
-        split = several and isinstance(value, str)
-        given[key] = tuple(part.strip() for part in value.split(",") if part.strip()) if split else value
-        if several and not given[key]:
-            raise UserError(f"{option} {key} is empty: give at least one, several with commas")
-    try:
-        return type(settings).model_validate({**settings.model_dump(), **given})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{option} {first['loc'][0]}={first['input']!r}: {first['msg'].lower()}") from error

@@ -11,9 +11,10 @@ from iddmbench.errors import UserError, did_you_mean
 from iddmbench.linking.absent import absent
 from iddmbench.models.base import BaseModel, open_base
 from iddmbench.models.check import check_targets
+from iddmbench.models.recipe import LoraSettings
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.results.run_folder import SCHEMA
-from iddmbench.run.config import RunConfig
+from iddmbench.run.config import RunConfig, identity
 from iddmbench.store.cache import Store, digest
 from iddmbench.types import FaceData, Subject
 
@@ -54,11 +55,13 @@ class RunPlan:
             )
         base = parts.base(config, device)
         base.check_parts()
-        lora, sampling = config.lora_settings(base.recipe), config.sampling_settings(base.recipe)
-        if "targets" in config.lora:
-            check_targets(lora.targets, base.folder)
+        personalizer = config.personalizer_plugin()
+        settings, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
+        if isinstance(settings, LoraSettings) and "targets" in {**config.lora, **config.personalizer_options}:
+            check_targets(settings.targets, base.folder)
         thief = UnauthorizedTrainer.of(config.threat, config.purify)
-        lab = CellStages(base, data, Store(cache), lora, sampling, config.prompts, config.images_per_prompt, thief)
+        per_prompt = config.images_per_prompt
+        lab = CellStages(base, data, Store(cache), settings, sampling, config.prompts, per_prompt, thief, personalizer)
         cells = tuple(Cell(s, d, seed) for seed in config.seeds for d in config.plan() for s in subjects)
         return cls(config, lab, tuple(subjects), cells)
 
@@ -70,13 +73,13 @@ class RunPlan:
             "schema": SCHEMA,
             "iddmbench": __version__,
             "protocol": protocol(lab),
-            **config.model_dump(mode="json"),
+            **identity(config),
+            "personalizer": config.personalizer,
             "subjects": [s.name for s in self.subjects],
             "people": len(lab.data.subjects),
             "defense": ", ".join(config.defenses),
             "plan": [{"name": d.name, **d.model_dump(mode="json")} for d in plan],
             "prompts": lab.prompts,
-            "personalizer": "lora",
             "lora_settings": lab.lora.model_dump(mode="json"),
             "sampling_settings": lab.sampling.model_dump(),
             "data_fingerprint": lab.data.fingerprint,

@@ -1,21 +1,50 @@
-"""The switches of torch that make two runs the same, set by the command line and by the Python functions alike."""
+"""The switches of torch that make two runs the same, for the command line, the Python functions and a sweep's workers alike."""
 
+import os
+from functools import lru_cache
+
+from iddmbench.environ import free_threads
 from iddmbench.errors import UserError, first_line
 
 
 def set_up_torch(device: str = "cpu", threads: int = 0) -> None:
-    """Deterministic algorithms, and the number of CPU threads (0 leaves it to torch), for the whole process.
+    """Deterministic algorithms, and the number of CPU threads, for the whole process.
+
+    Args:
+        threads: 0 takes as many as cores are idle (`set_threads`).
 
     Raises UserError for a device that can't be used and for a negative number of threads.
     """
     import torch
 
     if threads < 0:
-        raise UserError(f"threads {threads}: give a positive number, or 0 to leave it to torch")
+        raise UserError(f"threads {threads}: give a positive number, or 0 to take the idle cores")
     try:
         torch.zeros(1, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"device '{device}' can't be used: {first_line(error)}") from error
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads)
+
+
+def set_threads(threads: int) -> None:
+    """So many CPU threads for torch and OpenCV, and deterministic algorithms.
+
+    0: what OMP_NUM_THREADS says, else as many as cores are idle when it is first asked for, and that number for the rest of the
+    process: on a machine whose cores are taken, more threads wait for each other. Equal numbers give equal bits, others do not.
+    """
+    import cv2
+    import torch
+
+    chosen = threads or _chosen()
+    if chosen:
+        torch.set_num_threads(chosen)
+        cv2.setNumThreads(chosen)
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+@lru_cache(maxsize=1)
+def _chosen() -> int:
+    """0 where the user has said it to OpenMP."""
+    import torch
+
+    return 0 if os.environ.get("OMP_NUM_THREADS") else min(free_threads(), torch.get_num_threads())

@@ -34,16 +34,16 @@ class Gone:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     path: Path
     bytes: int
     used: float
 
 
-def entries(store: Store) -> Iterator[Entry]:
+def entries(store: Store) -> Iterator[CacheEntry]:
     for path in sorted(store.root.glob(f"*/*/*/{RECORD}")):
         size = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
-        yield Entry(path.parent, size, path.stat().st_mtime)
+        yield CacheEntry(path.parent, size, path.stat().st_mtime)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Current:
 
 def overview(store: Store, current: Current) -> list[Stage]:
     """By stage, in alphabetical order."""
-    found: dict[str, list[Entry]] = {}
+    found: dict[str, list[CacheEntry]] = {}
     for entry in entries(store):
         found.setdefault(entry.path.parents[1].name, []).append(entry)
     return [
@@ -121,7 +121,7 @@ def collect(
     now = time.time()
     old = sorted((entry for entry in entries(store)), key=lambda entry: entry.used)
     total = sum(entry.bytes for entry in old)
-    gone: list[Entry] = []
+    gone: list[CacheEntry] = []
     for entry in old:
         if now - entry.used < IN_USE:
             continue

@@ -18,6 +18,7 @@ from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES
 from iddmbench.results.run_folder import WORST_CASE_TRANSFER, RunFolder
+from iddmbench.run.config import LORA
 from iddmbench.store.files import replacing
 from iddmbench.submission.images import png
 from iddmbench.submission.names import public_name, public_options
@@ -56,6 +57,10 @@ def write_bundle(
     config = run.config
     if config.get("dataset") in PRIVATE:
         raise UserError(f"runs on the dataset '{config['dataset']}' can't be submitted: nobody else has its photos")
+    if config.get("personalizer", LORA) != LORA:
+        raise UserError(
+            f"runs of personalizer '{config['personalizer']}' can't be submitted: only those of '{LORA}' are ranked"
+        )
     name = _choose(run, defense)
     keep = [name, *ANCHORS]
     cells = [row for row in run.cells.to_dict("records") if row["defense"] in keep]
@@ -186,10 +191,11 @@ def _claims(summary: pd.DataFrame, fingerprints: Mapping[str, str]) -> list[dict
 
 
 def _adapters(run: RunFolder, name: str, facts: list[dict[str, Any]], cache: Path) -> dict[str, bytes]:
+    from iddmbench.run.finished import stages_of_run
     from iddmbench.store.files import read_tensors
-    from iddmbench.submission.stages import lab_of_run, real_defense
+    from iddmbench.submission.stages import real_defense
 
-    lab, subjects = lab_of_run(run, cache)
+    lab, subjects = stages_of_run(run, cache)
     options = _run_facts(run, name)["resolved_options"]
     found = {}
     for cell in map(CellFacts.model_validate, facts):

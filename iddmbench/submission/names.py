@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PureWindowsPath
 from typing import Any
 
-from iddmbench.adaptive import parse, roots
+from iddmbench.adaptive import ADAPTIVE, build_adaptive, parse, roots
 from iddmbench.attacker import ATTACKERS, build_attacker, split_detector
 
 STEM, DIGITS = 20, 8
@@ -20,7 +20,9 @@ def public_name(name: str, fingerprints: Mapping[str, str]) -> str:
     """
     adaptive = parse(name)
     if adaptive is not None:
-        return f"{adaptive.kind}:{'+'.join(public_name(base, fingerprints) for base in adaptive.bases)}"
+        options = ADAPTIVE.get(adaptive.kind).write_argument(build_adaptive(adaptive).options)
+        bases = "+".join(public_name(base, fingerprints) for base in adaptive.bases)
+        return ":".join(filter(None, [adaptive.kind, options, bases]))
     system, detector = split_detector(name)
     kind, _, argument = system.partition(":")
     if not argument or kind not in ATTACKERS.names():

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, field_validator, model_validator
 
-from iddmbench.adaptive import KINDS
+from iddmbench.adaptive import ADAPTIVE
 from iddmbench.errors import UserError
 from iddmbench.results.run_folder import label
 from iddmbench.submission.text import AttackerName, Hash, Line, Paragraph, Slug, Title, Url
@@ -65,7 +65,7 @@ class RunFacts(Frozen):
     threat: Literal["authorized", "unauthorized"] = Field(
         "authorized", description="who personalizes: the owner with the defense, or a thief on protected photos"
     )
-    purify: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._:+-]*$")] = Field(
+    purify: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._:+=,-]*$")] = Field(
         "", description="what a thief does to the photos first"
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the base model's networks")
@@ -161,7 +161,7 @@ class Submission(Frozen):
     def _systems(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         """A defense optimizes against networks; an adaptive attacker is none, and white-box where its network is."""
         for name in names:
-            if name.partition(":")[0] in KINDS:
+            if name.partition(":")[0] in ADAPTIVE:
                 raise ValueError(f"'{name:.80}' is an adaptive attacker: name the system that it rests on")
         return names
 

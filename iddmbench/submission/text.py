@@ -43,7 +43,7 @@ def plain(text: str) -> str:
 Slug = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """A name that is safe in a path, a URL and a shell."""
 AttackerName = Annotated[
-    str, StringConstraints(max_length=160, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*(:[A-Za-z0-9][A-Za-z0-9._+-]*)*$")
+    str, StringConstraints(max_length=160, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*(:[A-Za-z0-9][A-Za-z0-9._+=,-]*)*$")
 ]
 """A plain or adaptive attacker's public name (`names.public_name`), or a worst case."""
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(plain)]

@@ -52,7 +52,7 @@ CREDITED = 0.2
 
 
 @dataclass(frozen=True)
-class Options:
+class VerifyOptions:
     """What the verifier chooses.
 
     Attributes:
@@ -110,7 +110,7 @@ class Verification:
         return not self.refused and not self.differences and all(r.agrees for r in self.retrained)
 
 
-def verify(path: Path, out: Path, options: Options, progress: Progress | None = None) -> Verification:
+def verify(path: Path, out: Path, options: VerifyOptions, progress: Progress | None = None) -> Verification:
     """Verify the bundle at `path`; the recomputed run folder is written to `out`.
 
     Raises UserError when the bundle is malformed, when its images are none, or when the verifier lacks its photos, base model
@@ -274,7 +274,7 @@ def _images(
     data: FaceData,
     side: int,
     undefended: Mapping[tuple[str, int], np.ndarray],
-    options: Options,
+    options: VerifyOptions,
 ) -> tuple[list[str], list[str]]:
     """(why the images are refused, notes)."""
     meta = bundle.meta
@@ -381,7 +381,7 @@ def _white_box_notes(defense: str, white_box: tuple[str, ...], summary: pd.DataF
 
 
 def _retrain(
-    bundle: Bundle, options: Options, parts: tuple, linkers: dict[str, Linker], subjects: dict, progress: Progress
+    bundle: Bundle, options: VerifyOptions, parts: tuple, linkers: dict[str, Linker], subjects: dict, progress: Progress
 ) -> list[Retrained]:
     picked = pick(bundle.meta.cells, options.retrain, options.seed)
     progress.start(len(picked))

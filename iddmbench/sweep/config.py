@@ -23,12 +23,12 @@ from pydantic import ValidationError
 
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.paths import user_path
-from iddmbench.run.config import RunConfig, by_name
+from iddmbench.run.config import RunConfig, by_name, identity
 from iddmbench.store.cache import digest
 from iddmbench.yaml_text import Lines, read_value, read_yaml_file
 
 OWN = ("name", "description", "matrix", "runs")
-SETTINGS = {*RunConfig.model_fields, "subject"}
+SETTINGS = {*RunConfig.model_fields, "subject", "attacker_options"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
@@ -41,7 +41,7 @@ class Sweep:
     runs: dict[str, RunConfig]
 
     def dump(self) -> dict[str, Any]:
-        runs = {name: config.model_dump(mode="json") for name, config in self.runs.items()}
+        runs = {name: identity(config) for name, config in self.runs.items()}
         return {"name": self.name, "runs": runs}
 
     @property
@@ -179,6 +179,8 @@ class _File:
             named = ".".join(map(str, first["loc"]))
             message = first["msg"].removeprefix("Value error, ")
             raise self.error((*where.get(key, path), *first["loc"][1:]), f"run '{run}', {named}: {message}") from error
+        except UserError as error:
+            raise self.error(where.get("attacker_options", path), f"run '{run}': {error}") from error
         config = _absolute(config)
         try:
             config.check()

@@ -16,7 +16,7 @@ from iddmbench.run.write import WAYS_OUT, begin, claimed, write_json, write_prem
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.executors import Executor
 from iddmbench.sweep.plan import Plan, Run
-from iddmbench.sweep.task import Result, Task
+from iddmbench.sweep.task import Task, TaskResult
 
 SWEEP = "sweep.json"
 CRASHES = 2
@@ -29,7 +29,7 @@ class Watch:
     """What a caller may watch."""
 
     planned: Callable[[Plan], None] = lambda plan: None
-    result: Callable[[Result], None] = lambda result: None
+    result: Callable[[TaskResult], None] = lambda result: None
     flying: Callable[[list[Task]], None] = lambda tasks: None
     phase: Callable[[str], None] = lambda name: None
     premise: Callable[[list[Finding]], None] = lambda findings: None
@@ -122,13 +122,13 @@ def look_at_photos(
 
 def carry_out(
     tasks: Iterable[Task], engine: Callable[[], Executor], flying: Callable[[list[Task]], None] = lambda tasks: None
-) -> Iterator[Result]:
+) -> Iterator[TaskResult]:
     """Results of tasks, as they come. A task whose process died is tried once more.
 
     Raises UserError when a task found that no other would fare better (a full disk), once those in flight have ended.
     """
     waiting, in_flight, crashes = deque(tasks), {}, Counter[Task]()  # type: deque[Task], dict[Task, None], Counter[Task]
-    stop: Result | None = None
+    stop: TaskResult | None = None
     while in_flight or (waiting and stop is None):
         executor = engine()
         batch: list[Task] = []
@@ -153,7 +153,7 @@ def carry_out(
         raise UserError(f"the sweep stopped: {stop.error}: mend that, then the same command resumes")
 
 
-def outcome_of(result: Result, run: Run) -> CellResult:
+def outcome_of(result: TaskResult, run: Run) -> CellResult:
     cell = run.study.cells[result.task.index]
     return CellResult(cell, result.cached, result.error, result.traceback or result.error, result.seconds)
 

@@ -19,7 +19,7 @@ UNDEFENDED = "none"
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Forecast:
     """Of the work that is left, for one worker.
 
     seconds, bytes: None where nothing comparable is in the cache. unknown: open cells of defenses that were never computed
@@ -31,7 +31,7 @@ class Estimate:
     unknown: int
 
 
-def estimate(plan: Plan) -> Estimate:
+def estimate(plan: Plan) -> Forecast:
     """From the cache's entries of the same base model, settings and defense, whoever the subject was."""
     left = {task.run: [] for task in plan.first}  # type: dict[str, list[int]]
     for task in plan.first:
@@ -44,9 +44,9 @@ def estimate(plan: Plan) -> Estimate:
         told += [cost for cost in costs if cost is not None]
         unknown += sum(cost is None for cost in costs)
     if not told:
-        return Estimate(None, None, unknown) if unknown else Estimate(0.0, 0.0, 0)
+        return Forecast(None, None, unknown) if unknown else Forecast(0.0, 0.0, 0)
     scale = (len(told) + unknown) / len(told)
-    return Estimate(sum(s for s, _ in told) * scale, sum(b for _, b in told) * scale, unknown)
+    return Forecast(sum(s for s, _ in told) * scale, sum(b for _, b in told) * scale, unknown)
 
 
 class _History:
@@ -54,12 +54,15 @@ class _History:
 
     def __init__(self, run: Run):
         self.lab, self.views = run.study.lab, len(run.scoring.panel.views)
-        wanted = (self.lab.base.fingerprint, self.lab.lora.model_dump(mode="json"), self.lab.base.precision)
+        lab = self.lab
+        settings, personalizer = lab.lora.model_dump(mode="json"), lab.personalizer.key()
+        wanted = (lab.base.fingerprint, settings, lab.base.precision, personalizer)
         self.seen: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
         for stage in ("protect", "personalize", "generate", "release", "embed"):
             for key, folder in _entries(self.lab, stage):
                 training = _training(key)
-                same = (training.get("base"), training.get("lora"), training.get("precision", "fp32"))
+                made = (training.get("base"), training.get("lora"), training.get("precision", "fp32"))
+                same = (*made, training.get("personalizer", {}))
                 if same == wanted:
                     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
                     self.seen[stage, _defense(key, stage)].append((read_cost(folder).seconds, size))

@@ -28,7 +28,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Setting:
+class WorkerSetting:
     """What every task of a sweep needs to know.
 
     Attributes:
@@ -44,7 +44,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Result:
+class TaskResult:
     """What became of a task.
 
     Attributes:

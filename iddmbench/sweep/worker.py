@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from iddmbench.errors import UserError, first_line, one_line
-from iddmbench.sweep.task import Result, Setting, Task
+from iddmbench.sweep.task import Task, TaskResult, WorkerSetting
 
 if TYPE_CHECKING:
     from iddmbench.run.plan import ResourceCache
@@ -24,7 +24,7 @@ _held: dict[str, FileLock] = {}
 """Devices that this process has to itself."""
 
 
-def work(setting: Setting, task: Task) -> Result:
+def work(setting: WorkerSetting, task: Task) -> TaskResult:
     """Do a task. What it raises is in the result; nothing but the death of the process gets out."""
     from iddmbench.store.cache import stops
 
@@ -35,12 +35,14 @@ def work(setting: Setting, task: Task) -> Result:
     except Exception as error:
         status = "stop" if stops(error) else "failed"
         seconds = time.perf_counter() - start
-        return Result(task, status, False, one_line(error), traceback.format_exc(), seconds, worker)  # type: ignore[arg-type]
-    return Result(task, "ok", cached, seconds=time.perf_counter() - start, worker=worker, notes=notes)
+        return TaskResult(task, status, False, one_line(error), traceback.format_exc(), seconds, worker)  # type: ignore[arg-type]
+    return TaskResult(task, "ok", cached, seconds=time.perf_counter() - start, worker=worker, notes=notes)
 
 
-def _do(setting: Setting, task: Task) -> tuple[bool, tuple[str, ...]]:
-    set_up_worker(setting.threads)
+def _do(setting: WorkerSetting, task: Task) -> tuple[bool, tuple[str, ...]]:
+    from iddmbench.run.torch_setup import set_threads
+
+    set_threads(setting.threads)
     opened = _open(_Run(setting, task.run))
     if task.kind == "premise":
         cached = opened.scoring.has_premise()
@@ -94,7 +96,7 @@ def within_memory(save: Callable[[int], None], compute: Callable[[], None]) -> t
 class _Run:
     """A run of a setting, hashed by what it is."""
 
-    def __init__(self, setting: Setting, name: str):
+    def __init__(self, setting: WorkerSetting, name: str):
         self.config, self.cache, self.devices, self.locks = (
             setting.runs[name],
             setting.cache,
@@ -154,14 +156,3 @@ def own_device(devices: tuple[str, ...], locks: Path) -> str:
         _held[device] = lock
         return device
     raise UserError(f"all of {', '.join(devices)} are taken: give no more --workers than devices")
-
-
-@lru_cache(maxsize=1)
-def set_up_worker(threads: int) -> None:
-    """Torch's switches, and OpenCV's threads; once per process."""
-    import cv2
-
-    from iddmbench.run.torch_setup import set_up_torch
-
-    set_up_torch(threads=threads)
-    cv2.setNumThreads(threads)

@@ -15,7 +15,7 @@ from iddmbench.synthetic.generator import Generator
 from iddmbench.synthetic.pack import TUNING_EVERY, Row, rows_of, write
 from iddmbench.synthetic.people import PUBLIC as PUBLIC_SPLITS
 from iddmbench.synthetic.people import SPLITS, TRIES, photos_of
-from iddmbench.synthetic.readings import Reader
+from iddmbench.synthetic.readings import FaceReader
 from iddmbench.synthetic.select import choose, group, listed
 
 VERSION = "1.0.0"
@@ -27,7 +27,7 @@ SPARE = 1.2
 
 def make_first(seeds: Seeds, work: Path, log: Callable[[str], None], count: int = CANDIDATES) -> Block:
     """First photos of all candidates."""
-    candidates(Generator(seeds), Reader(), seeds, work, range(count), log)
+    candidates(Generator(seeds), FaceReader(), seeds, work, range(count), log)
     return first_photos(work, count)
 
 
@@ -36,7 +36,7 @@ def first_photos(work: Path, count: int = CANDIDATES) -> Block:
 
 
 def people(
-    generator: Generator, reader: Reader, seeds: Seeds, work: Path, first: Block, log: Callable[[str], None]
+    generator: Generator, reader: FaceReader, seeds: Seeds, work: Path, first: Block, log: Callable[[str], None]
 ) -> Iterator[tuple[list[Row], Block]]:
     """The people in their final order and under their final names, subjects before public people."""
     waiting: dict[int, list[int]] = {0: [], 1: []}
@@ -108,10 +108,10 @@ def main() -> None:
     seeds = Seeds(given.seed).child("synthetic")
     try:
         if given.faces:
-            training_faces(Generator(seeds), Reader(), seeds, given.work, given.faces, log)
+            training_faces(Generator(seeds), FaceReader(), seeds, given.work, given.faces, log)
             return
         first = make_first(seeds, given.work, log)
-        table = write(given.out, people(Generator(seeds), Reader(), seeds, given.work, first, log))
+        table = write(given.out, people(Generator(seeds), FaceReader(), seeds, given.work, first, log))
         write_croissant(given.out, VERSION)
         measured = json.loads(given.measured.read_text()) if given.measured else {}
         write_card(given.out, table, len(first), left_out(first), kept_shares(given.work), measured)

@@ -10,7 +10,7 @@ from iddmbench.photos.references import face_square, resize
 from iddmbench.seeds import Seeds
 from iddmbench.synthetic.blocks import Block, load, save, stack
 from iddmbench.synthetic.generator import LAYERS, Generator, mixed
-from iddmbench.synthetic.readings import Reader
+from iddmbench.synthetic.readings import FaceReader
 
 OWN, OTHER = 0.95, 0.8
 """Truncation of a person's own style and of the styles mixed in. At 0.7, one pair of people in fifteen is closer than 0.35
@@ -55,7 +55,7 @@ def person_style(generator: Generator, seeds: Seeds, person: int) -> np.ndarray:
 
 
 def candidates(
-    generator: Generator, reader: Reader, seeds: Seeds, work: Path, numbers: range, log: Callable[[str], None]
+    generator: Generator, reader: FaceReader, seeds: Seeds, work: Path, numbers: range, log: Callable[[str], None]
 ) -> None:
     """First photos of people `numbers`, in blocks of 50 that are made once: the person's own style in every layer."""
     for start in numbers[::50]:
@@ -74,7 +74,7 @@ def candidates(
 
 
 def training_faces(
-    generator: Generator, reader: Reader, seeds: Seeds, work: Path, count: int, log: Callable[[str], None]
+    generator: Generator, reader: FaceReader, seeds: Seeds, work: Path, count: int, log: Callable[[str], None]
 ) -> None:
     """At least `count` face squares of further people, one photo of each, in blocks of 200 draws that are made once.
 
@@ -90,7 +90,7 @@ def training_faces(
         block += 1
 
 
-def _faces(generator: Generator, reader: Reader, seeds: Seeds, block: int) -> Block:
+def _faces(generator: Generator, reader: FaceReader, seeds: Seeds, block: int) -> Block:
     squares, draws, readings = [], [], []
     for number in range(200 * block, 200 * block + 200):
         draw = seeds.child("training face", number)

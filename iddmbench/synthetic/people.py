@@ -9,7 +9,7 @@ from iddmbench.seeds import Seeds
 from iddmbench.synthetic.blocks import Block, joined, load, save, stack
 from iddmbench.synthetic.draws import KEPT_SIDE, READ_SIDE, Look, look, person_style
 from iddmbench.synthetic.generator import Generator
-from iddmbench.synthetic.readings import Reader
+from iddmbench.synthetic.readings import FaceReader
 from iddmbench.synthetic.select import flaw
 
 SAME = 0.5
@@ -30,7 +30,7 @@ PUBLIC = {"public": (6, Look(coarse=1, fine=0.6))}
 
 
 def photos_of(
-    generator: Generator, reader: Reader, seeds: Seeds, work: Path, first: Block, row: int, subject: bool
+    generator: Generator, reader: FaceReader, seeds: Seeds, work: Path, first: Block, row: int, subject: bool
 ) -> Block | None:
     """All photos of the person in row `row` of the candidates; None when too few draws were fit.
 
@@ -48,7 +48,7 @@ def photos_of(
 
 def _draw(
     generator: Generator,
-    reader: Reader,
+    reader: FaceReader,
     seeds: Seeds,
     first: Block,
     row: int,

@@ -49,7 +49,7 @@ class Reading:
 NOTHING = Reading(False, np.zeros(512, np.float32), np.zeros((5, 2), np.float32), np.zeros(4, np.float32))
 
 
-class Reader:
+class FaceReader:
     """Detector, referee and faceres together. Raises UserError when a file of weights is absent."""
 
     def __init__(self) -> None:

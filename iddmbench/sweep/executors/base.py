@@ -9,12 +9,12 @@ from pathlib import Path
 
 from iddmbench.environ import variables
 from iddmbench.errors import one_line
-from iddmbench.sweep.task import Result, Setting, Task
+from iddmbench.sweep.task import Task, TaskResult, WorkerSetting
 from iddmbench.sweep.worker import work
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-Function = Callable[[Setting, Task], Result]
+Function = Callable[[WorkerSetting, Task], TaskResult]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Resources:
         function: what is done with a task; another one to measure an executor by itself.
     """
 
-    setting: Setting
+    setting: WorkerSetting
     workers: int
     folder: Path
     timeout: float | None = None
@@ -61,23 +61,23 @@ class Executor(ABC):
         """Hand tasks over; returns at once."""
 
     @abstractmethod
-    def wait(self, seconds: float) -> list[Result]:
+    def wait(self, seconds: float) -> list[TaskResult]:
         """Results since the last call, at least one unless that many seconds pass."""
 
-    def too_long(self, task: Task) -> Result:
-        return Result(task, "failed", error=f"TimeoutError: took longer than {self.timeout:g} s (--timeout)")
+    def too_long(self, task: Task) -> TaskResult:
+        return TaskResult(task, "failed", error=f"TimeoutError: took longer than {self.timeout:g} s (--timeout)")
 
     @staticmethod
-    def died(task: Task, how: str) -> Result:
-        return Result(task, "crashed", error=f"the worker process died ({how})")
+    def died(task: Task, how: str) -> TaskResult:
+        return TaskResult(task, "crashed", error=f"the worker process died ({how})")
 
 
-def attempt(function: Function, setting: Setting, task: Task) -> Result:
+def attempt(function: Function, setting: WorkerSetting, task: Task) -> TaskResult:
     """What a function makes of a task. What it raises becomes plain text here: not every exception can be sent."""
     try:
         return function(setting, task)
     except BaseException as error:  # sys.exit() included
-        return Result(task, "failed", error=one_line(error), traceback=traceback.format_exc())
+        return TaskResult(task, "failed", error=one_line(error), traceback=traceback.format_exc())
 
 
 def threads_of_children(threads: int) -> AbstractContextManager[None]:

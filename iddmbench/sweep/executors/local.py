@@ -16,13 +16,13 @@ from pebble import ProcessExpired, ProcessPool
 from iddmbench.environ import variables
 from iddmbench.errors import one_line
 from iddmbench.sweep.executors.base import Executor, Function, Resources, attempt, threads_of_children
-from iddmbench.sweep.task import Result, Setting, Task
+from iddmbench.sweep.task import Task, TaskResult, WorkerSetting
 
-_given: tuple[Function, Setting]
+_given: tuple[Function, WorkerSetting]
 """In a worker: what it was started with. Sent once, not with every task."""
 
 
-def _begin(function: Function, setting: Setting) -> None:
+def _begin(function: Function, setting: WorkerSetting) -> None:
     global _given
     _given = function, setting
     Thread(target=_end_with_parent, daemon=True).start()
@@ -36,7 +36,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _do(task: Task) -> Result:
+def _do(task: Task) -> TaskResult:
     return attempt(*_given, task)
 
 
@@ -45,8 +45,8 @@ class LocalExecutor(Executor):
         super().__init__(resources)
         # A few ready for each worker, so that none waits for the next.
         self.window = 4 * resources.workers
-        self._tasks: dict[Future[Result], Task] = {}
-        self._done: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
+        self._tasks: dict[Future[TaskResult], Task] = {}
+        self._done: queue.SimpleQueue[Future[TaskResult]] = queue.SimpleQueue()
 
     def __enter__(self) -> "LocalExecutor":
         self._stack = ExitStack()
@@ -83,7 +83,7 @@ class LocalExecutor(Executor):
             self._tasks[future] = task
             future.add_done_callback(self._done.put)
 
-    def wait(self, seconds: float) -> list[Result]:
+    def wait(self, seconds: float) -> list[TaskResult]:
         done = []
         try:
             done.append(self._done.get(timeout=seconds))
@@ -96,7 +96,7 @@ class LocalExecutor(Executor):
             return [self.died(task, "and the pool with it") for task in lost]
         return [self._result(self._tasks.pop(future), future) for future in done if future in self._tasks]
 
-    def _result(self, task: Task, done: "Future[Result]") -> Result:
+    def _result(self, task: Task, done: "Future[TaskResult]") -> TaskResult:
         error = done.exception()
         if error is None:
             return done.result()
@@ -106,7 +106,7 @@ class LocalExecutor(Executor):
             return self.died(task, f"exit code {error.exitcode}")
         if isinstance(error, BrokenProcessPool):  # a worker died before it had a task
             return self.died(task, str(error))
-        return Result(task, "failed", error=one_line(error))  # a result that can't be sent
+        return TaskResult(task, "failed", error=one_line(error))  # a result that can't be sent
 
 
 def _start_tracker() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from iddmbench.errors import UserError, first_line, one_line
 from iddmbench.sweep.executors.base import Executor, Function, Resources, attempt, threads_of_children
-from iddmbench.sweep.task import Result, Setting, Task
+from iddmbench.sweep.task import Task, TaskResult, WorkerSetting
 
 REACH = 5.0
 """Seconds to reach a cluster in."""
@@ -23,13 +23,13 @@ STORE = 100 * 2**20
 
 
 class _Worker:
-    def __init__(self, function: Function, setting: Setting):
+    def __init__(self, function: Function, setting: WorkerSetting):
         self.given = function, setting
 
     def ready(self) -> None:
         pass
 
-    def do(self, task: Task) -> Result:
+    def do(self, task: Task) -> TaskResult:
         return attempt(*self.given, task)
 
 
@@ -94,7 +94,7 @@ class RayExecutor(Executor):
         self._waiting.extend(tasks)
         self._assign()
 
-    def wait(self, seconds: float) -> list[Result]:
+    def wait(self, seconds: float) -> list[TaskResult]:
         end = time.monotonic() + seconds
         while True:
             found = self._look(max(0.0, end - time.monotonic()))
@@ -111,7 +111,7 @@ class RayExecutor(Executor):
             actor = self._actor.remote(self.resources.function, self.setting)
             self._starting[actor.ready.remote()] = actor
 
-    def _look(self, seconds: float) -> list[Result]:
+    def _look(self, seconds: float) -> list[TaskResult]:
         """Results, workers that are ready, and tasks that take too long: whatever comes first."""
         references = [*self._starting, *self._busy]
         if not references:
@@ -127,7 +127,7 @@ class RayExecutor(Executor):
         ]
         return [result for result in found if result is not None] + self._end_late_ones()
 
-    def _welcome(self, reference: Any) -> Result | None:
+    def _welcome(self, reference: Any) -> TaskResult | None:
         """A worker is ready. One that could not start takes a task with it, so that there is an end to trying."""
         actor = self._starting.pop(reference)
         try:
@@ -137,7 +137,7 @@ class RayExecutor(Executor):
         self._idle.append(actor)
         return None
 
-    def _result(self, reference: Any) -> Result:
+    def _result(self, reference: Any) -> TaskResult:
         actor, task, _ = self._busy.pop(reference)
         try:
             result = self.ray.get(reference)
@@ -148,7 +148,7 @@ class RayExecutor(Executor):
         self._idle.append(actor)
         return result
 
-    def _end_late_ones(self) -> list[Result]:
+    def _end_late_ones(self) -> list[TaskResult]:
         late = []
         for reference, (actor, task, since) in list(self._busy.items()):
             if self.timeout is not None and time.monotonic() - since > self.timeout:

@@ -26,7 +26,7 @@ from iddmbench.errors import UserError
 from iddmbench.store.cache import digest
 from iddmbench.sweep.executors.base import Executor, Function, Resources
 from iddmbench.sweep.executors.local import LocalExecutor
-from iddmbench.sweep.task import Result, Setting, Task
+from iddmbench.sweep.task import Task, TaskResult, WorkerSetting
 
 CHUNK, JOBS = 8, 1000
 POLL = 0.5
@@ -137,7 +137,7 @@ class SlurmExecutor(Executor):
         alone = [[task] for task in tasks if task in self._suspects]
         return alone + [fresh[i : i + size] for i in range(0, len(fresh), size)]
 
-    def wait(self, seconds: float) -> list[Result]:
+    def wait(self, seconds: float) -> list[TaskResult]:
         end = time.monotonic() + seconds
         while not (done := self._finished()) and time.monotonic() < end:
             time.sleep(min(POLL, seconds))
@@ -189,7 +189,7 @@ class SlurmExecutor(Executor):
         with suppress(OSError, subprocess.SubprocessError):
             subprocess.run(["scancel", *self._whose], capture_output=True, timeout=60)
 
-    def _results(self, job: Any, tasks: list[Task]) -> list[Result]:
+    def _results(self, job: Any, tasks: list[Task]) -> list[TaskResult]:
         if job.paths.result_pickle.exists():
             outcome, value = self.submitit.core.utils.pickle_load(job.paths.result_pickle)
             if outcome == "success":
@@ -206,13 +206,13 @@ class SlurmExecutor(Executor):
         return [self.died(task, f"job {job.job_id}, {how}; see {job.paths.stderr}") for task in tasks]
 
 
-def _do(folder: str, tasks: list[Task]) -> list[Result]:
+def _do(folder: str, tasks: list[Task]) -> list[TaskResult]:
     """A job: its tasks one after another in a process of their own, which may die or hang."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit ignores it, and a cancelled job would stay
     function: Function
-    setting: Setting
+    setting: WorkerSetting
     function, setting, timeout = pickle.loads((Path(folder) / GIVEN).read_bytes())
-    results: list[Result] = []
+    results: list[TaskResult] = []
     with LocalExecutor(Resources(setting, 1, Path(folder), timeout, function=function)) as executor:
         executor.submit(tasks)
         while len(results) < len(tasks):

@@ -1,0 +1,36 @@
+"""`lora`: an adapter beside the UNet's attention weights."""
+
+from typing import Any
+
+from torch import Tensor
+
+from iddmbench.models.base import BaseModel
+from iddmbench.models.recipe import LoraSettings, Recipe
+from iddmbench.personalize.personalizer import Personalizer
+from iddmbench.personalize.trainer import PersonalizedModel, Trainer
+from iddmbench.seeds import Seeds
+
+
+class Lora(Personalizer):
+    """Hu et al., arXiv 2106.09685, with DreamBooth's loss and prior preservation; the base's recipe says its settings."""
+
+    name = "lora"
+    title = "LoRA adapter on the UNet's attention"
+    paper = "arXiv 2106.09685"
+    Settings = LoraSettings
+
+    def defaults(self, recipe: Recipe) -> LoraSettings:
+        return recipe.lora
+
+    def trainer(self, base: BaseModel, settings: Any, class_latents: Tensor, seeds: Seeds) -> Trainer:
+        return Trainer(base, settings, class_latents, seeds)
+
+    def tensors(self, model: PersonalizedModel) -> dict[str, Tensor]:
+        return dict(model.weights or {})
+
+    def model(self, tensors: dict[str, Tensor], settings: Any) -> PersonalizedModel:
+        return PersonalizedModel(tensors, settings)
+
+    def key(self) -> dict[str, Any]:
+        """Empty: results from before there was another one stay valid."""
+        return {} if self.version == 1 else super().key()

@@ -1,0 +1,69 @@
+"""The base class of personalizers: how a base model learns a person from reference photos."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from iddmbench.models.base import BaseModel
+from iddmbench.models.recipe import Recipe, TrainingSettings
+from iddmbench.options import changed_settings
+from iddmbench.personalize.trainer import PersonalizedModel, Trainer
+from iddmbench.registry import Registry
+from iddmbench.seeds import Seeds
+
+
+class Personalizer(ABC):
+    """A personalizer plugin. A defense trains through its `trainer` and never knows which one it is.
+
+    Attributes:
+        Settings: its options (`--personalizer-set name=value`), `TrainingSettings` and more.
+        version: raised when the algorithm changes: it is part of a cell's key, so stale results are not reused.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    Settings: ClassVar[type[TrainingSettings]] = TrainingSettings
+
+    def defaults(self, recipe: Recipe) -> TrainingSettings:
+        """The settings before any change; a base model's recipe may say them."""
+        return type(self).Settings.model_validate({})
+
+    def settings(self, recipe: Recipe, changes: Mapping[str, Any], option: str) -> TrainingSettings:
+        """The settings of a run. Raises UserError that names `option` and the wrong key or value."""
+        return changed_settings(self.defaults(recipe), changes, option)
+
+    @abstractmethod
+    def trainer(self, base: BaseModel, settings: Any, class_latents: Tensor, seeds: Seeds) -> Trainer:
+        """What trains one person's model.
+
+        Args:
+            settings: an instance of `Settings`. class_latents: float [M, C, h, w], for prior preservation.
+            seeds: the same for every defense, so that they differ by what they do only.
+        """
+
+    def tensors(self, model: PersonalizedModel) -> dict[str, Tensor]:
+        """What is stored of a trained model; nothing for the base itself. Weights that replace the base's, by default."""
+        return dict(model.replaced)
+
+    def model(self, tensors: dict[str, Tensor], settings: Any) -> PersonalizedModel:
+        """The inverse of `tensors`."""
+        return PersonalizedModel(None, settings, replaced=tensors)
+
+    def key(self) -> dict[str, Any]:
+        return {"name": self.name, "version": self.version}
+
+
+PERSONALIZERS: Registry[Personalizer] = Registry(
+    "personalizer",
+    Personalizer,  # type: ignore[type-abstract]
+    {
+        "lora": "iddmbench.personalize.lora:Lora",
+        "dreambooth": "iddmbench.personalize.dreambooth:DreamBooth",
+    },
+    "iddmbench.personalizers",
+    texts=("name", "title"),
+)
