@@ -56,7 +56,9 @@ def load_parts(
     if facts.purify:
         purifier(facts.purify)
         if facts.threat == "authorized":
-            raise UserError("the bundle purifies the photos, which only a thief does: its threat must be unauthorized")
+            raise UserError(
+                "the bundle purifies the photos, as only unauthorized trainers do: its threat must be unauthorized"
+            )
     return data, model, lora, sampling, UnauthorizedTrainer.of(facts.threat, facts.purify)
 
 
@@ -80,8 +82,8 @@ def lab_of_run(run: RunFolder, cache: Path) -> tuple[CellStages, dict[str, Subje
     base = open_base(config.base, precision=config.precision)
     settings, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
     prompts = tuple(run.config["prompts"])
-    thief = UnauthorizedTrainer.of(config.threat, config.purify)
-    parts = (base, data, Store(cache), settings, sampling, prompts, config.images_per_prompt, thief)
+    trainer = UnauthorizedTrainer.of(config.threat, config.purify)
+    parts = (base, data, Store(cache), settings, sampling, prompts, config.images_per_prompt, trainer)
     lab = CellStages(*parts, config.personalizer_plugin())
     return lab, {s.name: s for s in data.subjects}
 
