@@ -11,6 +11,7 @@ from iddmbench.attacker import AttackerOptions, NetworkAttacker, NetworkOptions
 from iddmbench.attackers.faceplugin import FrFeature
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.nets.onnx_face import OnnxFace
+from iddmbench.paths import user_path
 from iddmbench.wheel_files import sha256
 
 ORDERS, RANGES = ("bgr",), ("raw", "scaled")
@@ -42,7 +43,7 @@ class Onnx(NetworkAttacker):
 
     @property
     def path(self) -> Path | None:
-        return Path(self.options.path).expanduser() if self.options.path else None
+        return user_path(self.options.path) if self.options.path else None
 
     @classmethod
     def read_argument(cls, argument: str) -> dict[str, Any]:

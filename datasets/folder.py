@@ -1,23 +1,38 @@
-"""Your own photos: ROOT/IDENTITY/*.jpg|png, one folder per person."""
+"""Your own photos: ROOT/NAME/*.jpg and any other format, one folder per person."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
+from iddmbench.paths import readable, user_path
 from iddmbench.photos.dataset import FaceDataset
-from iddmbench.photos.files import folders, photo_files, usable_photo
+from iddmbench.photos.files import files_below, folders, people_below, shown_name, usable_photo
+from iddmbench.photos.left_out import left_out_line, reasons
 from iddmbench.seeds import Seeds
 from iddmbench.types import FaceData, Photo, Skipped, Subject
 
+ROLES = {
+    "references": "references",
+    "reference": "references",
+    "enrolment": "enrolment",
+    "enrollment": "enrolment",
+    "surrogate": "surrogate",
+}
+"""Names of folders inside a person's, by which people decide the split themselves."""
+
 
 class Folder(FaceDataset):
-    """Every identity folder with enough usable photos is a subject; the rest is listed as skipped.
+    """Every folder below ROOT is one person, with all photos in it and its sub-folders; a person with enough is a subject.
 
     Args:
-        root: folder of identity folders.
-        references: photos per subject that personalize the model.
-        enrolment: fewest photos per subject left for the linker's gallery.
-        seed: of the split into references and enrolment.
+        root: folder of one folder per person.
+        references: photos per person that personalize the model.
+        enrolment: fewest photos per person left for the linker's gallery.
+        seed: of the draw that splits a person's photos into references and enrolment.
+
+    Where a person's folder holds folders named references and enrolment, these are the split, whatever the options say; one
+    named surrogate, with extra clean photos for defenses on the photos, may stand beside them.
 
     A photo is usable when it can be read and exactly what the protocol needs is on it: at least one face. Photos are turned
     upright by their EXIF orientation. Distractors and calibration impostors are ORL's public people, as for `orl`, so that
@@ -25,48 +40,113 @@ class Folder(FaceDataset):
     """
 
     name = "folder"
-    title = "your photos: ROOT/IDENTITY/*.jpg|png"
+    title = "your photos: ROOT/NAME/*.jpg and other formats"
     licence = "your own"
+    layouts = (
+        "ROOT/NAME/*.jpg: all photos of a person, in sub-folders too; references are drawn, the rest is enrolled",
+        "ROOT/NAME/references/*.jpg and ROOT/NAME/enrolment/*.jpg: you decide (and surrogate/, for defenses that take it)",
+    )
 
     def __init__(self, root: str | Path = "", references: int = 4, enrolment: int = 2, seed: int = 0):
         if not root:
             raise UserError("dataset 'folder' needs --root, a folder that holds one folder of photos per person")
         if references < 1 or enrolment < 1:
             raise UserError("dataset 'folder': references and enrolment must be at least 1")
-        self.root, self.references, self.enrolment, self.seed = Path(root), references, enrolment, seed
+        self.root, self.references, self.enrolment, self.seed = user_path(root), references, enrolment, seed
 
     def load(self) -> FaceData:
         from iddmbench.datasets.orl import ORL
 
         if not self.root.is_dir():
             raise UserError(f"--root {self.root} is not a folder")
-        people = folders(self.root)
+        people, skipped = people_below(self.root)
         if not people:
             raise UserError(f"{self.root} holds no folders: put each person's photos into one, {self.root}/NAME/*.jpg")
         detector = YuNet()
-        skipped: list[Skipped] = []
         subjects: list[Subject] = []
         for person in people:
-            photos: list[Photo] = []
-            for path in photo_files(person):
-                entry = usable_photo(path, f"{person.name}/{path.name}", detector)
-                if isinstance(entry, Photo):
-                    photos.append(entry)
-                else:
-                    skipped.append(entry)
-            needed = self.references + self.enrolment
-            if len(photos) < needed:
-                reason = f"{len(photos)} usable photos, {needed} needed ({self.references} + {self.enrolment})"
-                skipped.append(Skipped(person.name, reason))
+            found, left = self._person(person, detector)
+            skipped += left
+            if isinstance(found, Subject):
+                subjects.append(found)
             else:
-                subjects.append(self._split(person.name, photos))
+                skipped.append(found)
         if not subjects:
-            reasons = "; ".join(f"{s.name}: {s.reason}" for s in skipped[-3:])
-            raise UserError(f"no person in {self.root} has enough photos ({reasons})")
+            raise UserError(f"no person in {self.root} has enough photos. {left_out_line(skipped)}")
         return FaceData(self.name, tuple(subjects), ORL().load().public, tuple(skipped))
+
+    def _person(self, folder: Path, detector: YuNet) -> tuple[Subject | Skipped, list[Skipped]]:
+        """One person, or why there is none of that name; and the photos that were left out."""
+        name = readable(folder.name)
+        try:
+            inside = {ROLES[f.name.lower()]: f for f in folders(folder) if f.name.lower() in ROLES}
+        except OSError as error:
+            return Skipped(name, f"its folder can't be opened: {str(error.strerror).lower()}"), []
+        if "references" in inside or "enrolment" in inside:
+            return self._own_split(name, folder, inside, detector)
+        photos, skipped = _usable(folder, name, detector)
+        if len(photos) < self.references + self.enrolment:
+            return Skipped(name, self._too_few(len(photos), skipped)), skipped
+        return self._split(name, photos), skipped
+
+    def _own_split(
+        self, name: str, folder: Path, inside: dict[str, Path], detector: YuNet
+    ) -> tuple[Subject | Skipped, list[Skipped]]:
+        photos: dict[str, tuple[Photo, ...]] = {}
+        beside, skipped = files_below(folder, name)
+        chosen = tuple(inside.values())
+        loose = [p for p in beside if not any(p.is_relative_to(one) for one in chosen)]
+        in_roles = tuple(f"{name}/{readable(one.name)}/" for one in chosen)
+        skipped = [one for one in skipped if not one.name.startswith(in_roles)]
+        if loose:
+            reason = "lies beside the person's references and enrolment: move it into one of them"
+            skipped += [Skipped(shown_name(p, folder, name), reason) for p in loose]
+        for role, place in inside.items():
+            found, left = _usable(place, f"{name}/{readable(place.name)}", detector)
+            photos[role] = tuple(found)
+            skipped += left
+        for role in ("references", "enrolment"):
+            if role not in photos:
+                other = "enrolment" if role == "references" else "references"
+                return Skipped(name, f"it has a folder {other} and none named {role}: give both, or neither"), skipped
+            if not photos[role]:
+                return Skipped(name, f"no usable photo in its folder {role}{_most(skipped)}"), skipped
+        return Subject(name, photos["references"], photos["enrolment"], photos.get("surrogate", ())), skipped
+
+    def _too_few(self, count: int, skipped: Sequence[Skipped]) -> str:
+        """How many there are and are needed, and which option makes do with them."""
+        needed = self.references + self.enrolment
+        text = f"{count} usable photos, {needed} needed ({self.references} references + {self.enrolment} enrolment)"
+        text += _most(skipped)
+        if count > self.enrolment:
+            return f"{text}: --data references={count - self.enrolment}, or more photos"
+        if count > 1:
+            return f"{text}: --data references=1 --data enrolment={count - 1}, or more photos"
+        return f"{text}: more photos"
 
     def _split(self, name: str, photos: list[Photo]) -> Subject:
         """A seeded split that depends on the identity's name and its photos' names only."""
         order = Seeds(self.seed).child("split", name).numpy().permutation(len(photos))
         shuffled = [photos[i] for i in order]
         return Subject(name, tuple(shuffled[: self.references]), tuple(shuffled[self.references :]))
+
+
+def _usable(folder: Path, name: str, detector: YuNet) -> tuple[list[Photo], list[Skipped]]:
+    """The photos below a folder that can be used, and what is left out."""
+    files, skipped = files_below(folder, name)
+    photos: list[Photo] = []
+    for path in files:
+        entry = usable_photo(path, shown_name(path, folder, name), detector)
+        if isinstance(entry, Photo):
+            photos.append(entry)
+        else:
+            skipped.append(entry)
+    return photos, skipped
+
+
+def _most(skipped: Sequence[Skipped]) -> str:
+    """Why most of a person's photos were left out."""
+    if not skipped:
+        return ""
+    reason, count = reasons(skipped)[0]
+    return f"; {count} left out ({reason})"

@@ -1,6 +1,7 @@
 """Photos that somebody else has protected already, in place of the references: any tool's, without its code."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from iddmbench.defense import Defense, Workbench
 from iddmbench.errors import UserError, did_you_mean, first_line
 from iddmbench.faces.detect import Detector
 from iddmbench.models.base import BaseModel
+from iddmbench.paths import readable, user_path
 from iddmbench.photos.files import folders, photo_files, read_photo
 from iddmbench.photos.references import face_square, resize
 from iddmbench.types import Subject
@@ -38,7 +40,7 @@ class ProtectedPhotos(Defense):
         """Raises UserError when the folder holds no photos of people, or others than `content` says."""
         if not given.get("folder"):
             return given
-        found = content_of(Path(given["folder"]))
+        found = content_of(user_path(given["folder"]))
         if given.get("content", found) != found:
             raise UserError(f"the photos in {given['folder']} are not those that this configuration was made with")
         return {**given, "content": found}
@@ -54,7 +56,7 @@ class ProtectedPhotos(Defense):
         if self.strength == 0:
             return references
         files = self._files(bench.subject, len(references))
-        if content_of(Path(self.folder)) != self.content:
+        if content_of(user_path(self.folder)) != self.content:
             raise UserError(f"the photos in {self.folder} have changed since the run began")
         photos = np.stack([_fitted(file, bench.base, bench.detector) for file in files])
         if bench.base.recipe.grayscale:
@@ -65,21 +67,20 @@ class ProtectedPhotos(Defense):
     def _files(self, person: str, count: int) -> list[Path]:
         if not self.folder:
             raise UserError("defense 'protected-photos' needs --set folder=DIR, with DIR/PERSON/*.png")
-        where = Path(self.folder)
-        if not (where / person).is_dir():
+        where = user_path(self.folder)
+        found = next((folder for folder in folders(where) if readable(folder.name) == person), None)
+        if found is None:
             raise UserError(
                 f"{where} has no folder of protected photos for '{person}': {did_you_mean(person, people(where))}"
             )
-        files = photo_files(where / person)
+        files = photo_files(found)
         if len(files) != count:
-            raise UserError(
-                f"{where / person} holds {len(files)} photos, but {person} has {count} references: give as many"
-            )
+            raise UserError(f"{found} holds {len(files)} photos, but {person} has {count} references: give as many")
         return files
 
 
 def people(folder: Path) -> list[str]:
-    return [path.name for path in folders(folder)]
+    return [readable(path.name) for path in folders(folder)]
 
 
 def content_of(folder: Path) -> str:
@@ -89,7 +90,7 @@ def content_of(folder: Path) -> str:
     digest, count = hashlib.sha256(), 0
     for person in folders(folder):
         for file in photo_files(person):
-            digest.update(f"{person.name}/{file.name}\n".encode())
+            digest.update(os.fsencode(f"{person.name}/{file.name}\n"))
             digest.update(hashlib.sha256(file.read_bytes()).digest())
             count += 1
     if not count:
@@ -102,7 +103,7 @@ def _fitted(file: Path, base: BaseModel, detector: Detector) -> np.ndarray:
     side = base.side
     try:
         photo = read_photo(file)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"protected photo {file} can't be read: {first_line(error)}") from error
     if photo.shape[:2] == (side, side):
         return photo

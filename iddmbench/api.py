@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iddmbench.adaptive import with_options
 from iddmbench.attacker import ATTACKERS
 from iddmbench.conformance import Outcome
 from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.paths import user_path
 from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given
 from iddmbench.plugins import Kind, kind_of, kinds_with, taken
@@ -20,6 +21,9 @@ from iddmbench.results.run_folder import WORST_CASE
 from iddmbench.results.summary import Summary
 from iddmbench.types import FaceData
 
+if TYPE_CHECKING:
+    from iddmbench.run.pipeline import Progress
+
 __all__ = [
     "Result",
     "check",
@@ -28,6 +32,7 @@ __all__ = [
     "list_attackers",
     "list_datasets",
     "list_defenses",
+    "list_plugins",
     "load_dataset",
     "open_run",
     "register",
@@ -56,6 +61,7 @@ def evaluate(
     out: Path | str | None = None,
     cache: Path | str | None = None,
     threads: int = 0,
+    progress: "Progress | None" = None,
 ) -> Result:
     """Privacy and utility of images that exist already, from any generator; nothing is trained.
 
@@ -80,6 +86,7 @@ def evaluate(
         seed: what draws depend on that a run makes by its seed.
         out: run folder, with report and figures; by default a temporary one, which lives as long as the result.
         cache: of what networks computed, IDDMBENCH_CACHE by default.
+        progress: hooks that are told what is done (`iddmbench.run.pipeline.Progress`).
 
     Raises UserError, in one line, for what can't be used. What is merely worth knowing is in the result's `notes`.
     """
@@ -106,13 +113,13 @@ def evaluate(
         strength,
         seed,
     )
-    evaluation = Evaluation.of(request, Path(cache).expanduser() if cache else default_cache())
+    evaluation = Evaluation.of(request, user_path(cache) if cache else default_cache())
     if out is not None:
-        folder = Path(out).expanduser()
-        evaluation.measure(folder)
+        folder = user_path(out)
+        evaluation.measure(folder, progress)
         return Result(write_outputs(folder))
     kept = TemporaryDirectory(prefix="iddmbench-")
-    evaluation.measure(Path(kept.name))
+    evaluation.measure(Path(kept.name), progress)
     return result_of(kept.name, kept=kept)
 
 
@@ -150,8 +157,8 @@ def run(
     config = make_config(options | settings)
     config.check()
     set_up_torch(device, threads)
-    folder = Path(out).expanduser() if out else default_folder(config)
-    run_pipeline(config, folder, Path(cache).expanduser() if cache else default_cache(), device)
+    folder = user_path(out) if out else default_folder(config)
+    run_pipeline(config, folder, user_path(cache) if cache else default_cache(), device)
     return Result(write_outputs(folder))
 
 
@@ -200,9 +207,7 @@ def check(plugin: str | type[Any], kind: str | None = None, **options: Any) -> l
 
 def _kind(plugin: str | type[Any], wanted: str | None) -> Kind:
     if wanted is not None:
-        if wanted not in list(Kind):
-            raise UserError(f"check: there is no kind '{wanted}': {did_you_mean(wanted, list(Kind))}")
-        return Kind(wanted)
+        return _kind_named(wanted)
     if isinstance(plugin, type):
         kind = kind_of(plugin)
         if kind is None:
@@ -215,6 +220,12 @@ def _kind(plugin: str | type[Any], wanted: str | None) -> Kind:
         known = sorted({name for kind in Kind for name in kind.registry.names()})
         raise UserError(f"check: there is no plugin '{plugin}': {did_you_mean(plugin, known)}")
     return kinds[0]
+
+
+def _kind_named(wanted: str) -> Kind:
+    if wanted not in list(Kind):
+        raise UserError(f"there is no kind '{wanted}' of plugins: {did_you_mean(wanted, list(Kind))}")
+    return Kind(wanted)
 
 
 def _bases() -> str:
@@ -257,6 +268,11 @@ def list_defenses() -> list[str]:
 
 def list_datasets() -> list[str]:
     return DATASETS.names()
+
+
+def list_plugins(kind: str) -> list[str]:
+    """Names of the plugins of a kind: "defense", "attacker", "adaptive", "purifier", "personalizer" or "dataset"."""
+    return _kind_named(kind).registry.names()
 
 
 def _several(names: str | Sequence[str]) -> Sequence[str]:

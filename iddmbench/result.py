@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pandas as pd
 
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.paths import user_path
 from iddmbench.results.findings import read_findings
 from iddmbench.results.headline import headlines
 from iddmbench.results.metric_info import METRICS
@@ -192,7 +193,7 @@ class Result:
 
     def save(self, path: Path | str) -> "Result":
         """Copy the run folder, with figures and report, to `path`. Raises UserError when something is there."""
-        target = Path(path).expanduser()
+        target = user_path(path)
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise UserError(f"{target} is not empty: give another path, or remove it")
         shutil.copytree(self.folder.path, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".lock"))
@@ -204,7 +205,7 @@ class Result:
 
         text = page_of(self.folder)
         if path is not None:
-            Path(path).expanduser().write_text(text, encoding="utf-8")
+            user_path(path).write_text(text, encoding="utf-8")
         return text
 
     def __str__(self) -> str:
@@ -223,7 +224,7 @@ class Result:
 
         from iddmbench.report.terminal import print_summary
 
-        console = Console(record=form == "html", file=StringIO(), width=120, force_jupyter=False)
+        console = Console(emoji=False, record=form == "html", file=StringIO(), width=120, force_jupyter=False)
         print_summary(self.folder, console, paths=self._kept is None)
         if form == "html":
             code = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
@@ -246,4 +247,4 @@ def faceless(run: RunFolder) -> list[str]:
 
 def result_of(path: Path | str, **kept: Any) -> Result:
     """The result in a run folder. Raises UserError as `RunFolder.open` does."""
-    return Result(RunFolder.open(Path(path).expanduser()), **kept)
+    return Result(RunFolder.open(user_path(path)), **kept)

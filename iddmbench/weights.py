@@ -6,7 +6,6 @@ nobody publishes a checksum, the one of the first file seen is written beside it
 
 import hashlib
 import http.client
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from filelock import FileLock
 
 from iddmbench.archives import DamagedArchive, archive_kind, extract
 from iddmbench.errors import UserError
+from iddmbench.paths import user_folder
 from iddmbench.store.cache import default_cache
 from iddmbench.wheel_files import sha256
 
@@ -110,8 +110,7 @@ class WeightFile:
 
 def weights_folder() -> Path:
     """IDDMBENCH_WEIGHTS, else weights/ in the cache folder."""
-    chosen = os.environ.get(VARIABLE)
-    return Path(chosen) if chosen else default_cache() / "weights"
+    return user_folder(VARIABLE) or default_cache() / "weights"
 
 
 def fetch(weights: WeightFile, progress: OnBytes = lambda done, total: None) -> Path:

@@ -47,6 +47,8 @@ class Place:
 
 def read_entries(board: Path) -> list[Entry]:
     """All entries, by date and name. Raises UserError for one that is not valid: a broken board is not shown."""
+    if board.is_file():
+        raise UserError(f"{board} is a file: give the leaderboard's folder, the one that holds {ENTRIES}/")
     folder = board / ENTRIES
     found = [read_entry(p) for p in sorted(folder.iterdir()) if p.is_dir()] if folder.is_dir() else []
     return sorted(found, key=lambda e: (e.added, e.name.casefold(), e.id))

@@ -50,9 +50,13 @@ SLOW = {
 """Files whose tests train models, start processes or look at many photos: `pytest -m "not slow"` leaves them out."""
 
 
+SLOW_FIXTURES = {"look"}
+"""Fixtures that look at all of ORL's photos; whichever test is first pays."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem.removeprefix("test_") in SLOW:
+        if item.path.stem.removeprefix("test_") in SLOW or SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

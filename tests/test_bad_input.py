@@ -15,7 +15,7 @@ from iddmbench.cells.stages import CellStages
 from iddmbench.datasets.orl import ORL, photo
 from iddmbench.datasets.synthetic import Synthetic
 from iddmbench.errors import UserError
-from iddmbench.linking.absent import absent, check_attackers
+from iddmbench.linking.absent import absent, absent_findings, check_attackers
 from iddmbench.linking.declared import gray_base
 from iddmbench.linking.doubts import all_findings
 from iddmbench.models.base import open_base
@@ -62,6 +62,13 @@ def test_the_run_goes_on_without_an_attacker_whose_file_is_absent(base: Path, tm
     assert with_it.attackers == ["coarse"] and with_it.summary().equals(without.summary())
     with pytest.raises(UserError, match="faceres' did not run"):
         check_strict([f for f in read_findings(tmp_path / "both") if f.kind == "absent"])
+
+
+def test_who_looks_past_the_face_is_in_no_worst_case_to_count() -> None:
+    (found,) = absent_findings({"faceres": "needs weights: x"}, ["sface", "hog", "finetune:sface"])
+    assert found.text.endswith(": every worst case is over 2 attackers instead of 3")
+    (found,) = absent_findings({"hog": "needs extra: x"}, ["sface"])
+    assert found.text == "attacker 'hog' did not run (needs extra: x)"
 
 
 def test_without_any_attacker_nothing_starts(base: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`iddmbench run` with input that is wrong: one line on stderr, exit status 2, nothing left behind."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -92,6 +93,28 @@ def test_an_out_folder_that_can_not_be(base: Path, here: Path) -> None:
     (here / "file").write_text("mine")
     refused(invoke(base, "--defense", "none", "--out", "file"), "file is not a folder")
     assert (here / "file").read_text() == "mine"
+
+
+def test_progress_is_lines_where_there_is_no_terminal(base: Path, here: Path) -> None:
+    """One for each cell, and log.txt has them too; --quiet says nothing but results and what is wrong."""
+    first = invoke(base, "--defense", "echo", "--out", "mine")
+    assert first.exit_code == 0, first.output
+    cells = [line for line in first.stderr.splitlines() if " of 3: " in line]
+    assert [line.split()[0] for line in cells] == [str(k) for k in range(1, 4)] and "since the start" in cells[0]
+    assert any(line.startswith("done: 3 of 3 cells in ") for line in first.stderr.splitlines())
+    second = invoke(base, "--defense", "echo", "--out", "mine", "--quiet")
+    assert second.exit_code == 0 and "R1-U" in second.stdout
+    assert not [line for line in second.stderr.splitlines() if " of 3 cells" in line or " of 3: " in line]
+    config = json.loads((here / "mine" / "config.json").read_text())
+    assert config["people"] == 3 and "1 of 3 people were looked at: --subjects all" in " ".join(second.stdout.split())
+
+
+def test_the_log_of_a_run_is_filled(base: Path, here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="iddmbench"):
+        assert invoke(base, "--defense", "echo", "--strength", "1", "--no-anchors", "--out", "mine").exit_code == 0
+    told = [record.getMessage() for record in caplog.records if record.name == "iddmbench.run.pipeline"]
+    assert told[0].startswith("1 cells, attackers coarse") and told[-1] == "scored: 1 of 1 cells have figures"
+    assert len([line for line in told if line.startswith("cell echo-1.00")]) == 1
 
 
 def test_a_run_and_what_may_follow_in_its_folder(base: Path, here: Path) -> None:

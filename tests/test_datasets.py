@@ -155,6 +155,7 @@ def test_a_folder_of_people(tmp_path: Path) -> None:
     assert image.shape == (224, 184, 3) and image[..., 0].mean() > image[..., 2].mean()  # colour is kept
 
 
+@pytest.mark.slow
 def test_the_split_is_seeded(tmp_path: Path) -> None:
     root = fill(tmp_path / "photos", {"ann": 33}, 8)
 
@@ -184,10 +185,13 @@ def test_what_is_skipped_and_why(tmp_path: Path) -> None:
     for k in (4, 5, 6):
         (root / "bob" / f"{k}.png").unlink()
     found = reasons(root)
-    assert set(found) == {"ann/broken.jpg", "ann/cut.png", "ann/empty.png", "ann/wall.png", "ann/more.png", "bob"}
+    damaged = {"ann/broken.jpg", "ann/cut.png", "ann/empty.png"}
+    assert set(found) == {*damaged, "ann/wall.png", "ann/notes.txt", "./readme.md", "bob"}
     assert found["ann/wall.png"] == "no face found"
-    assert all(found[f"ann/{n}"].startswith("unreadable: ") for n in ("broken.jpg", "cut.png", "empty.png", "more.png"))
-    assert found["bob"] == "3 usable photos, 6 needed (4 + 2)"
+    assert all(found[name].startswith("unreadable: ") for name in damaged)
+    assert found["ann/notes.txt"] == "no photo that can be read: .txt"
+    few = "3 usable photos, 6 needed (4 references + 2 enrolment): --data references=1, or more photos"
+    assert found["bob"] == few
     assert [s.name for s in Folder(root).load().subjects] == ["ann"]
 
 
@@ -217,7 +221,7 @@ def test_modes(tmp_path: Path, mode: str) -> None:
     found = read_photo(path)
     assert found.shape == (224, 184, 3) and found.dtype == np.uint8
     expected = np.repeat(gray[..., None], 3, 2) if mode in ("L", "LA", "1", "I;16") else np.asarray(colour)
-    assert np.abs(found.astype(int) - expected).mean() < {"1": 130, "P": 25, "I;16": 40}.get(mode, 5)
+    assert np.abs(found.astype(int) - expected).mean() < {"1": 130, "P": 25}.get(mode, 5)
 
 
 def test_transparency_is_on_white(tmp_path: Path) -> None:
@@ -242,7 +246,7 @@ def test_nothing_to_use(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no folders"):
         Folder(tmp_path / "root").load()
     (tmp_path / "root" / "ann").mkdir()
-    with pytest.raises(UserError, match=r"no person in .* has enough photos .*0 usable photos, 6 needed"):
+    with pytest.raises(UserError, match=r"no person in .* has enough photos.*0 usable photos, 6 needed"):
         Folder(tmp_path / "root").load()
     for options in ({"references": 0}, {"enrolment": 0}):
         with pytest.raises(UserError, match="at least 1"):

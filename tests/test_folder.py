@@ -76,6 +76,14 @@ def test_truncated_table(copy: Path) -> None:
     assert "images.parquet can't be read" in message(copy)
 
 
+def test_a_run_of_an_older_version_is_not_called_damaged(copy: Path) -> None:
+    for name in ("premise", "demographics"):
+        (copy / f"{name}.parquet").unlink()
+        text = message(copy)
+        assert "was written by an older version, without " in text and f"{name}.parquet: run the same" in text
+        assert "damaged" not in text
+
+
 def test_missing_column(copy: Path) -> None:
     path = copy / "images.parquet"
     pd.read_parquet(path).drop(columns=["adherence"]).to_parquet(path)

@@ -180,6 +180,7 @@ def test_the_finest_rate_is_the_protocols() -> None:
 # ---- Anti-DreamBooth's sets ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sets_are_surrogate_reference_and_enrolment(split: Path) -> None:
     data = VGGFace2(split, public=18).load()
     assert data.name == "vggface2" and data.skipped == () and len(data.fingerprint) == 64
@@ -413,6 +414,7 @@ def test_lfw_in_part_is_refused(faces: Path, tmp_path: Path) -> None:
 # ---- a run ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plugins")
 def test_a_run_on_a_copy(split: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the command line, once by the option and once by the variable: the same photos, and no path in the second one's

@@ -112,8 +112,9 @@ def test_check_asks_which_kind_is_meant() -> None:
     assert {o.state for o in ib.check("blur", kind="purifier")} == {"ok"}
     with pytest.raises(UserError, match="there is no plugin 'blurr': did you mean 'blur'"):
         ib.check("blurr")
-    with pytest.raises(UserError, match="there is no kind 'purifyer': did you mean 'purifier'"):
+    with pytest.raises(UserError, match="there is no kind 'purifyer' of plugins: did you mean 'purifier'"):
         ib.check("blur", kind="purifyer")
+    assert {"dreambooth", "lora"} <= {*ib.list_plugins("personalizer")} and "finetune" in ib.list_plugins("adaptive")
 
 
 # ---- options of attackers ----------------------------------------------------------------------------------------------

@@ -103,12 +103,13 @@ def of(kind: str, findings: Iterable[Finding]) -> list[Finding]:
 
 def doubts(findings: Iterable[Finding]) -> set[str]:
     """Kinds, without what is always said of foreign distractors and of the base."""
-    return {f.kind for f in findings if f.kind not in ("foreign", "trained-on")}
+    return {f.kind for f in findings if f.kind not in ("foreign", "unverified", "trained-on")}
 
 
 # ---- plain ORL: nothing but what is known ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_orl_gives_no_finding_but_the_known_one(look: Callable[..., list[Finding]]) -> None:
     (only,) = look(data=ORL().load())
     assert only.severity == FACT and not only.strict
@@ -116,6 +117,7 @@ def test_orl_gives_no_finding_but_the_known_one(look: Callable[..., list[Finding
     assert lines([only]) == [only.text]
 
 
+@pytest.mark.slow
 def test_weak_systems_say_one_line(look: Callable[..., list[Finding]]) -> None:
     """LBPH fails on half of ORL's subjects, which tells of LBPH."""
     found = look(data=ORL().load(), attackers={"lbph": build_attacker("lbph")})
@@ -172,6 +174,22 @@ def test_a_small_face_in_the_background_is_a_note() -> None:
     assert fault.kind == "several-faces" and not fault.serious
 
 
+def test_all_photos_of_somebody_else_can_not_be_told_and_that_is_said(look: Callable[..., list[Finding]]) -> None:
+    """One person alone in a folder: nothing but the folder's name says who it should be."""
+    found = look(subject("ann", orl(31, 1, 2, 3, 4), orl(31, 5, 6)))
+    assert doubts(found) == set()
+    (one,) = of("unverified", found)
+    assert one.severity == FACT and "whether photos show the person that they are named after can't be told" in one.text
+    assert not of("unverified", look(data=ORL().load()))
+
+
+def test_a_gallery_of_one_wrong_person_alone(look: Callable[..., list[Finding]]) -> None:
+    found = look(subject("ann", orl(29, 1, 2, 3, 4), orl(31, 5, 6)))
+    for system in SYSTEMS:
+        (one,) = [f for f in of("unrecognized", found) if system in f.attacker]
+        assert one.severity == WARNING and one.subject == "ann"
+
+
 # ---- one person twice ------------------------------------------------------------------------------------------------------
 
 
@@ -191,6 +209,7 @@ def test_subject_who_is_a_public_person_too(look: Callable[..., list[Finding]]) 
     assert "the same picture stands 2 times: 1 reference of ann, 1 of orl/s3 (public)" in copies[0].text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_rule_for_one_person_has_room_on_all_of_orl(name: str, base: BaseModel, tmp_path: Path) -> None:
     """No pair of the 40 people is suspected, by a margin; each person cut in two is."""
@@ -387,7 +406,7 @@ def test_order_is_by_severity_then_kind() -> None:
         finding("stranger", WARNING),
     ]
     assert [f.kind for f in in_order(mixed)] == ["stranger", "small", "foreign", "trained-on"]
-    assert set(SEVERITIES) == {WARNING, NOTE, FACT} and len(KINDS) == 9
+    assert set(SEVERITIES) == {WARNING, NOTE, FACT} and len(KINDS) == 12
 
 
 def test_same_words_of_several_attackers_stand_once() -> None:
@@ -424,6 +443,7 @@ def arguments(wrong: Path, tiny: Path, out: Path) -> list[str]:
     return [*usual, "--no-anchors", "--out", str(out), "--cache", str(out.parent / "cache")]
 
 
+@pytest.mark.slow
 def test_strict_run_trains_nothing(wrong: Path, tiny: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*arguments(wrong, tiny, tmp_path / "run"), "--strict"])
     assert result.exit_code == 2 and "Traceback" not in result.output
@@ -432,23 +452,25 @@ def test_strict_run_trains_nothing(wrong: Path, tiny: Path, tmp_path: Path) -> N
     assert any("distractors and thresholds come from orl" in line for line in told)
     assert told[-1] == "error: --strict: 2 findings, so nothing was trained"
     assert not (tmp_path / "cache" / "personalize").exists() and not (tmp_path / "run" / "summary.parquet").exists()
-    assert {f.kind for f in read_findings(tmp_path / "run")} == {"duplicate", "foreign"}
+    assert {f.kind for f in read_findings(tmp_path / "run")} == {"duplicate", "foreign", "unverified"}
 
 
+@pytest.mark.slow
 def test_run_says_it_keeps_it_and_shows_it(wrong: Path, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = CliRunner().invoke(app, arguments(wrong, tiny, out))
     assert result.exit_code == 0, result.output
     text = "the same picture stands 6 times: 4 reference of ann, 2 enrolment of ann"
     assert f"warning: {text}" in result.stderr and "note: distractors and thresholds come from orl" in result.stderr
-    assert {f.kind for f in read_findings(out)} == {"duplicate", "foreign"}
-    assert set(RunFolder.open(out).premise["kind"]) == {"duplicate", "foreign"}
+    assert {f.kind for f in read_findings(out)} == {"duplicate", "foreign", "unverified"}
+    assert set(RunFolder.open(out).premise["kind"]) == {"duplicate", "foreign", "unverified"}
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.index(text) < page.index('class="headline"')
     status = CliRunner().invoke(app, ["status", str(out)])
     assert f"warning: {text}" in status.output
 
 
+@pytest.mark.slow
 def test_findings_come_from_the_cache(wrong: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(
         {"dataset": "folder", "dataset_options": {"root": str(wrong)}, "base": str(tiny), "defenses": ("none",)}
@@ -460,7 +482,7 @@ def test_findings_come_from_the_cache(wrong: Path, tiny: Path, tmp_path: Path, m
             pipeline.run(config, tmp_path / folder, tmp_path / "cache", strict=True)
         told.append(read_findings(tmp_path / folder))
         monkeypatch.setattr("iddmbench.linking.score.all_findings", lambda *_: pytest.fail("looked again"))
-    assert told[0] == told[1] and len(told[0]) == 2
+    assert told[0] == told[1] and len(told[0]) == 3
 
 
 SWEEP = """
@@ -476,6 +498,7 @@ prompts: [a photo of sks person]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [True, False])
 def test_sweep_looks_first(wrong: Path, tiny: Path, tmp_path: Path, strict: bool) -> None:
     (tmp_path / "wrong.yaml").write_text(SWEEP.format(root=wrong, base=tiny))
@@ -489,7 +512,7 @@ def test_sweep_looks_first(wrong: Path, tiny: Path, tmp_path: Path, strict: bool
     ]
     result = CliRunner().invoke(app, [*command, "--workers", "1", "--no-report", *(["--strict"] if strict else [])])
     (run,) = (tmp_path / "out" / "runs").iterdir()
-    assert {f.kind for f in read_findings(run)} == {"duplicate", "foreign"}, result.output
+    assert {f.kind for f in read_findings(run)} == {"duplicate", "foreign", "unverified"}, result.output
     assert "the same picture stands 6 times" in result.stderr
     if strict:
         assert result.exit_code == 2 and "error: --strict: 2 findings, so nothing was trained" in result.stderr

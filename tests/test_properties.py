@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from iddmbench.adaptive import parse
 from iddmbench.attacker import ATTACKERS, build_attacker, split_detector
-from iddmbench.cli.new import Plugin, write
+from iddmbench.cli.new import write
 from iddmbench.cli.run import pairs
 from iddmbench.cli.submit import slug
 from iddmbench.defense import DEFENSES, configure
@@ -26,6 +26,7 @@ from iddmbench.guards import checked_embeddings, checked_images
 from iddmbench.models.recipe import Recipe
 from iddmbench.perturb.purifier import purifier
 from iddmbench.photos.dataset import DATASETS, check_options
+from iddmbench.plugins import Kind
 from iddmbench.run.config import RunConfig, make_config
 from iddmbench.submission.read import open_bundle
 from iddmbench.sweep.config import build_sweep, parse_changes
@@ -97,7 +98,7 @@ def test_registries_and_purifiers_refuse_unknown_names(name: str) -> None:
 @given(texts)
 def test_a_new_plugin_stays_in_its_folder(tmp_path: Path, name: str) -> None:
     with contextlib.suppress(UserError):
-        folder = write(Plugin.defense, name, tmp_path)
+        folder = write(Kind.defense, name, tmp_path)
         assert folder.parent == tmp_path
     assert all(path.name.startswith("iddmbench-") for path in tmp_path.iterdir())
 

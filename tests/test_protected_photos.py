@@ -107,6 +107,7 @@ def run(base: BaseModel, *arguments: str):  # type: ignore[no-untyped-def]
     return CliRunner().invoke(app, [*usual, *arguments])
 
 
+@pytest.mark.slow
 def test_a_run_on_protected_photos(
     base: BaseModel, noisy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

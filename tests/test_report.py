@@ -265,7 +265,8 @@ def test_terminal_summary(written_run: RunFolder) -> None:
     print_summary(written_run, console)
     text = console.export_text()
     value = Summary(written_run).get(Condition("iddm", 0.5), "r1u", "dlib")
-    assert f"{number('r1u', value.value)} % [{number('r1u', value.low)}–{number('r1u', value.high)}]" in text
+    interval = f"[{number('r1u', value.low)}–{number('r1u', value.high)}]"
+    assert f"{number('r1u', value.value)} %" in text and interval in text
     assert "sface*" in text and "white-box" in text
     assert "Failed" in text
     assert "report.html" in text and "tradeoff.png" in text

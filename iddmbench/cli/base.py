@@ -4,7 +4,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Base models, for use outside the suite.")
+from iddmbench.cli.errors import Commands
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Base models, for use outside the suite.")
 
 
 @app.command("path")

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from iddmbench.cli.errors import Commands
 from iddmbench.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, help="Look at, check and tidy the cache of stage results.")
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Look at, check and tidy the cache of stage results.")
 CacheFolder = Annotated[Path | None, typer.Option("--cache", help="Cache folder; IDDMBENCH_CACHE moves it.")]
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 DAYS = {"h": 1 / 24, "d": 1, "w": 7}
@@ -29,7 +30,7 @@ def ls(cache: CacheFolder = None) -> None:
         table.add_column(column, justify="left" if column == "stage" else "right")
     for row in maintenance.overview(store, _current()):
         table.add_row(row.stage, str(row.entries), f"{row.bytes / 1e6:.1f}", str(row.stale), row.last_used)
-    Console().print(table)
+    Console(emoji=False).print(table)
     if leftovers := maintenance.leftovers(store):
         typer.echo(
             f"{len(leftovers)} leftover(s) of killed processes and damaged entries: `iddmbench cache gc` removes them"

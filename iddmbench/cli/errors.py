@@ -4,14 +4,18 @@ import errno
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+from iddmbench.cli.encoding import any_encoding
 from iddmbench.errors import UserError, printable
+from iddmbench.paths import user_path
 
 USER_ERROR, INTERRUPTED = 2, 130
 FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -22,8 +26,41 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # type: ignore[assi
 """The parser's own error; typer brings a click of its own or uses the installed one."""
 
 
-class CommandGroup(TyperGroup):
+class Commands(TyperGroup):
+    """Commands whose paths come with their `~` replaced, whether the shell did so or not (in `--root=~/photos` it doesn't)."""
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        command = super().get_command(ctx, cmd_name)
+        callback = getattr(command, "callback", None)
+        if command is not None and callback is not None and not isinstance(command, TyperGroup):
+            command.callback = _with_user_paths(callback)
+        return command
+
+
+def _with_user_paths(callback: Callable[..., Any]) -> Callable[..., Any]:
+    if getattr(callback, "takes_user_paths", False):
+        return callback
+
+    @wraps(callback)
+    def called(*args: Any, **given: Any) -> Any:
+        return callback(*args, **{key: _user_paths(value) for key, value in given.items()})
+
+    called.takes_user_paths = True  # type: ignore[attr-defined]
+    return called
+
+
+def _user_paths(value: Any) -> Any:
+    if isinstance(value, Path):
+        return user_path(value)
+    return type(value)(map(_user_paths, value)) if isinstance(value, list | tuple) else value
+
+
+class CommandGroup(Commands):
     """The commands of `iddmbench`."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        any_encoding()
+        return super().main(*args, **extra)
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         try:

@@ -7,6 +7,8 @@ import typer
 
 from iddmbench.errors import UserError, printable
 
+LEFT_OUT = "left out: "
+
 
 def evaluate(
     images: Annotated[Path, typer.Argument(help="Images by person: IMAGES/PERSON/*.png|jpg.", show_default=False)],
@@ -42,39 +44,46 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/evaluate-NAME-OF-IMAGES.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes the idle cores.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only results and what is wrong.")] = False,
 ) -> None:
     """Measure privacy and utility of your own images; nothing is trained."""
     from rich.console import Console
 
     from iddmbench import api
-    from iddmbench.cli.run import attacker_options, pairs
+    from iddmbench.cli.progress import bar
+    from iddmbench.cli.run import attacker_options, log_from_start, pairs
     from iddmbench.report.terminal import print_summary
     from iddmbench.run.config import dataset_options
 
     folder = out or Path("runs") / f"evaluate-{images.resolve().name}"
-    result = api.evaluate(
-        images,
-        gallery,
-        dataset=dataset,
-        dataset_options=dataset_options(root, pairs(data, "--data")),
-        public=public,
-        attackers=attacker,
-        attacker_options=attacker_options(attacker_set),
-        references=references,
-        baseline=undefended,
-        generic=generic,
-        white_box=white_box or (),
-        prompts=prompt,
-        base=base,
-        name=name,
-        strength=strength,
-        seed=seed,
-        out=folder,
-        cache=cache,
-        threads=threads,
-    )
+    with bar(quiet=quiet) as progress:
+        log_from_start(progress, folder / "log.txt")
+        result = api.evaluate(
+            images,
+            gallery,
+            dataset=dataset,
+            dataset_options=dataset_options(root, pairs(data, "--data")),
+            public=public,
+            attackers=attacker,
+            attacker_options=attacker_options(attacker_set),
+            references=references,
+            baseline=undefended,
+            generic=generic,
+            white_box=white_box or (),
+            prompts=prompt,
+            base=base,
+            name=name,
+            strength=strength,
+            seed=seed,
+            out=folder,
+            cache=cache,
+            threads=threads,
+            progress=progress,
+        )
     for note in result.notes:
+        if note.startswith(LEFT_OUT):  # counted in one line at the end
+            continue
         typer.echo(printable(f"note: {note}"), err=True)
-    print_summary(result.folder, Console())
+    print_summary(result.folder, Console(emoji=False))
     if len(result.failed):
         raise UserError(f"{len(result.failed)} failed cell(s); see {folder / 'failures.txt'}")

@@ -27,7 +27,7 @@ def fetch(
     from iddmbench.attacker import ATTACKERS
     from iddmbench.weights import fetch as fetch_file
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(emoji=False, soft_wrap=True, highlight=False)
     chosen = [(name, ATTACKERS.get(name)) for name in dict.fromkeys(names)]  # a misspelt name stops before any download
     for name, cls in chosen:
         if cls.file is None:
@@ -35,7 +35,9 @@ def fetch(
             continue
         console.print(f"{name}: {cls.file.url}\nlicence: {cls.file.licence}", markup=False)
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
+        with Progress(
+            *columns, TimeRemainingColumn(), console=Console(emoji=False, stderr=True), transient=True
+        ) as progress:
             task = progress.add_task(cls.file.file, total=cls.file.bytes or None)
 
             def tick(done: int, total: int | None, bar: Progress = progress, task: TaskID = task) -> None:

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
+from iddmbench.cli.errors import Commands
 from iddmbench.cli.submit import BOARD, outcome, random_seed, slug
 from iddmbench.errors import UserError
 
-app = typer.Typer(no_args_is_help=True, help="Verified submissions: add one, build the site, look at it.")
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Verified submissions: add one, build the site, look at it.")
 
 
 @app.command("add")
@@ -74,6 +75,8 @@ def add(
 
 
 def _check_board(board: Path) -> None:
+    if board.is_file():
+        raise UserError(f"--board {board} is a file: give the leaderboard's folder, the one that holds entries/")
     if not board.is_dir():
         raise UserError(f"--board {board}: no such folder; make it for a new leaderboard")
 

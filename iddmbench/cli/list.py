@@ -33,7 +33,7 @@ def list_plugins(
         "metrics": (_metrics, _metric),
         "suites": (_suites, _suite),
     }
-    console = Console()
+    console = Console(emoji=False)
     for one in chosen:
         overview, detail = tables[one]
         for part in overview() if name is None else detail(name):
@@ -231,15 +231,33 @@ def _datasets() -> list[Table]:
 
 def _dataset(name: str) -> list[Table]:
     cls = Kind.dataset.registry.get(name)
-    tables = [_facts(name, {"what it is": cls.title, "licence": cls.licence, "notes": _first_line(cls)})]
+    facts: dict[str, object] = {"what it is": cls.title, "licence": cls.licence, "notes": _first_line(cls)}
+    facts |= {("layouts" if i == 0 else " " * i): layout for i, layout in enumerate(cls.layouts)}
+    tables = [_facts(name, facts)]
     if options := _constructor(cls):
-        table = _table("Options (--data NAME=VALUE)", "name", "default")
+        table = _table("Options (--root, and --data NAME=VALUE)", "name", "default", "what it does")
+        meanings = _argument_texts(cls)
         variable = getattr(cls, "variable", "")  # of `LocalCopy`: a root that a shared configuration need not name
         none = f"what {variable} names; else it must be given" if variable else "none; must be given"
         for option, default in options.items():
-            _add(table, option, _default(default) or none)
+            _add(table, option, _default(default) or none, meanings.get(option, ""))
         tables.append(table)
     return tables
+
+
+def _argument_texts(cls: type) -> dict[str, str]:
+    """What a docstring's section Args says of each: names before a colon, several with commas."""
+    texts: dict[str, str] = {}
+    names: list[str] = []
+    _, _, section = (inspect.getdoc(cls) or "").partition("\nArgs:\n")
+    for line in section.partition("\n\n")[0].splitlines():
+        head, colon, rest = line.strip().partition(": ")
+        if line.startswith("    ") and not line.startswith("     ") and colon:
+            names = [name.strip() for name in head.split(",")]
+            texts |= dict.fromkeys(names, rest)
+        else:
+            texts |= {name: f"{texts[name]} {line.strip()}" for name in names}
+    return texts
 
 
 def _constructor(cls: type) -> dict[str, object]:

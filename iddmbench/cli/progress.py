@@ -1,5 +1,6 @@
 """The progress bar of `run`, with the time that is left."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -19,32 +20,45 @@ def say_findings(findings: Sequence[Finding], console: Console, where: str = FIL
         console.print(printable(line), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
+def duration(seconds: float) -> str:
+    """ "45 s", "3 min", "5.2 h", "2.1 days"."""
+    for unit, size, digits in (("s", 1, 0), ("min", 60, 0), ("h", 3600, 1)):
+        if seconds < {"s": 100, "min": 6000, "h": 48 * 3600}[unit]:
+            return f"{seconds / size:.{digits}f} {unit}"
+    return f"{seconds / 86400:.1f} days"
+
+
 @contextmanager
-def bar(lost: set[str] | None = None) -> Iterator[Hooks]:
+def bar(lost: set[str] | None = None, quiet: bool = False) -> Iterator[Hooks]:
     """Hooks that draw one bar over all cells on stderr; a cell's own share moves it between cells, and what fails is a line
-    above it.
+    above it. Where stderr is no terminal, a line for each cell.
 
     Args:
         lost: gets the names of attackers that have no figures somewhere.
+        quiet: no bar and no lines but of what is wrong.
     """
     columns = (
-        TextColumn("[bold]{task.description}"),
+        TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
-    progress = Progress(*columns, console=console)
+    console = Console(emoji=False, stderr=True)
+    progress = Progress(*columns, console=console, disable=quiet)
+    plain = not console.is_terminal and not quiet
     if console.is_terminal:
         progress.start()
     task = progress.add_task("loading", total=None)
-    begun = -1
+    begun, total, started = -1, 0, time.monotonic()
 
     def cell(name: str, cached: bool) -> None:
         nonlocal begun
         begun += 1
+        if plain:
+            elapsed = time.monotonic() - started
+            say(f"{begun + 1} of {total}: {name}{' (cached)' if cached else ''}, {duration(elapsed)} since the start")
         progress.update(task, completed=begun, description=name + (" (cached)" if cached else ""))
 
     def done(outcome: CellResult) -> None:
@@ -57,10 +71,16 @@ def bar(lost: set[str] | None = None) -> Iterator[Hooks]:
         tell(f"no figures of {attacker} for {condition}: {error}")
 
     def tell(text: str) -> None:
-        progress.console.print(printable(text), style="red", markup=False, highlight=False, soft_wrap=True)
+        say(text, "red")
+
+    def say(text: str, style: str = "") -> None:
+        progress.console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
     def start(cells: int) -> None:
-        progress.start()
+        nonlocal total
+        total = cells
+        if console.is_terminal:
+            progress.start()
         progress.update(task, total=cells, completed=0)
 
     hooks = Hooks(
@@ -73,6 +93,8 @@ def bar(lost: set[str] | None = None) -> Iterator[Hooks]:
     )
     try:
         yield hooks
+        if plain and begun >= 0:
+            say(f"done: {begun + 1} of {total} cells in {duration(time.monotonic() - started)}")
         progress.update(task, completed=begun + 1, description="done")
     except BaseException:
         progress.live.transient = True  # an error is told without a bar that says "loading" above it

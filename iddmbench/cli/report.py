@@ -28,7 +28,7 @@ def report(
     from iddmbench.results.run_folder import latest, runs_of
 
     for path in runs_of(run or latest(RUNS)):
-        print_summary(write_outputs(path), Console())
+        print_summary(write_outputs(path), Console(emoji=False))
 
 
 def plot(

@@ -67,6 +67,7 @@ def run(
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes the idle cores.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only results and what is wrong.")] = False,
 ) -> None:
     """Personalize models of real people with and without a defense, attack their outputs, and show the trade-off curve."""
     from rich.console import Console
@@ -114,10 +115,10 @@ def run(
     set_up_torch(device, threads)
     folder = out or default_folder(config)
     lost: set[str] = set()
-    with bar(lost) as progress:
-        _log_from_start(progress, folder / "log.txt")
+    with bar(lost, quiet) as progress:
+        log_from_start(progress, folder / "log.txt")
         failed = run_pipeline(config, folder, cache or default_cache(), device, progress, strict)
-    print_summary(write_outputs(folder), Console())
+    print_summary(write_outputs(folder), Console(emoji=False))
     if failed:
         raise UserError(f"{failed} failed cell(s); see {folder / 'failures.txt'}; the same command retries only them")
     if lost:
@@ -139,7 +140,7 @@ def _people(subjects: str | None, names: list[str] | None) -> dict[str, Any]:
     return {"subject": names} if names else {"subjects": "2" if subjects is None else subjects}
 
 
-def _log_from_start(progress: "Progress", file: Path) -> None:
+def log_from_start(progress: "Progress", file: Path) -> None:
     """Open the log once the run starts: what is refused before that leaves no folder behind."""
     start = progress.start
 

@@ -31,7 +31,7 @@ def status(
     if not begins:
         raise UserError(f"{folder} is no folder of a run or sweep: it has no log.jsonl")
     latest = events[begins[-1] :]
-    console = Console()
+    console = Console(emoji=False)
     working = is_claimed(folder)
     state = "finished" if latest[-1]["event"] == "end" else "running" if working else "stopped"
     console.print(f"[bold]{escape(folder.name)}[/]: {state} ({escape(str(latest[0].get('process', '')))})")

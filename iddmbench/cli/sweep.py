@@ -34,6 +34,7 @@ def sweep(
     out: Annotated[Path | None, typer.Option(help="Folder; by default runs/NAME-HASH.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
     report: Annotated[bool, typer.Option(help="Draw figures and write report.html of every run.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only results and what is wrong.")] = False,
 ) -> None:
     """Run a whole grid: defenses, strengths, people, seeds, base models. The same command resumes after whatever stopped it."""
     from rich.console import Console
@@ -63,7 +64,7 @@ def sweep(
     store = cache or default_cache()
     plan = make_plan(wanted, store)
     if dry_run:
-        show_plan(wanted, plan, workers, Console())
+        show_plan(wanted, plan, workers, Console(emoji=False))
         return
     _check(plan)
     setting = WorkerSetting(
@@ -74,7 +75,7 @@ def sweep(
         str((folder / "devices").resolve()),
     )
     resources = Resources(setting, workers, folder.resolve(), timeout or None, options)
-    with live(wanted, workers) as watch:
+    with live(wanted, workers, quiet) as watch:
         failed = run_sweep(wanted, plan, folder, lambda: make_executor(executor, resources), watch, strict)
     if report:
         _reports(folder)

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from rich import box
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from iddmbench.cli.progress import say_findings
+from iddmbench.cli.progress import duration, say_findings
 from iddmbench.errors import printable
 from iddmbench.results.findings import Finding
 from iddmbench.sweep.config import Sweep
@@ -31,7 +30,7 @@ def show_plan(sweep: Sweep, plan: Plan, workers: int, console: Console) -> None:
     first, again = Counter(t.run for t in plan.first), Counter(t.run for t in plan.again)
     for run in plan.runs:
         cells, new, shared = len(run.study.cells), first[run.name], again[run.name]
-        table.add_row(escape(run.name), *map(str, (cells, cells - new - shared, new, shared)))
+        table.add_row(Text(printable(run.name)), *map(str, (cells, cells - new - shared, new, shared)))
     table.add_section()
     table.add_row("all", *map(str, (plan.cells, plan.cached, len(plan.first), len(plan.again))))
     console.print(table)
@@ -46,15 +45,18 @@ def show_plan(sweep: Sweep, plan: Plan, workers: int, console: Console) -> None:
 
 
 @contextmanager
-def live(sweep: Sweep, workers: int) -> Iterator[Watch]:
-    """Hooks that keep a table on stderr up to date; where that is no terminal, a line now and then."""
-    console = Console(stderr=True)
+def live(sweep: Sweep, workers: int, quiet: bool = False) -> Iterator[Watch]:
+    """Hooks that keep a table on stderr up to date; where that is no terminal, a line now and then.
+
+    quiet: neither, only what is wrong.
+    """
+    console = Console(emoji=False, stderr=True)
     view = _View(sweep, workers)
 
     def premise(findings: list[Finding]) -> None:
         say_findings(findings, console, "premise.parquet of each run")
 
-    if console.is_terminal:
+    if console.is_terminal and not quiet:
         with Live(view, console=console, refresh_per_second=2):
             view.watch.premise = premise
             yield view.watch
@@ -66,13 +68,14 @@ def live(sweep: Sweep, workers: int) -> Iterator[Watch]:
             if result.status != "ok":
                 said_of = f"{result.task.run} {result.task.name}: {result.status}, {result.error}"
                 console.print(printable(said_of), markup=False, soft_wrap=True)
-            if time.monotonic() - said[0] > QUIET or view.left == 0:
+            if not quiet and (time.monotonic() - said[0] > QUIET or view.left == 0):
                 said[0] = time.monotonic()
                 console.print(view.line())
 
         def phase(name: str) -> None:
             view.phase(name)
-            console.print(view.line())
+            if not quiet:
+                console.print(view.line())
 
         yield Watch(view.planned, result, view.flying, phase, premise)
 
@@ -133,24 +136,22 @@ class _View:
         for run, cells in self.cells.items():
             counts = (self.cached[run], self.done[run], self.failed[run])
             failed = Text(str(counts[2]), style="red" if counts[2] else "")
-            table.add_row(escape(run), str(cells), str(counts[0]), str(counts[1]), failed, str(cells - sum(counts)))
+            table.add_row(
+                Text(printable(run)), str(cells), str(counts[0]), str(counts[1]), failed, str(cells - sum(counts))
+            )
         busy = [Text(f"  {task.run}: {task.name}", style="dim") for task in self.running]
         return Group(table, Text(self.line()), *busy)
 
 
 def _table(sweep: Sweep, *columns: str) -> Table:
     table = Table(
-        title=escape(sweep.name), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        title=Text(printable(sweep.name), style="bold"),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
     table.add_column("run", style="cyan", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
     return table
-
-
-def duration(seconds: float) -> str:
-    """ "45 s", "3 min", "5.2 h", "2.1 days"."""
-    for unit, size, digits in (("s", 1, 0), ("min", 60, 0), ("h", 3600, 1)):
-        if seconds < {"s": 100, "min": 6000, "h": 48 * 3600}[unit]:
-            return f"{seconds / size:.{digits}f} {unit}"
-    return f"{seconds / 86400:.1f} days"

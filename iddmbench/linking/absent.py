@@ -1,8 +1,8 @@
 """Attackers whose file or package is not here: the others go on without them, and the run says so."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from iddmbench.adaptive import check_name, roots
+from iddmbench.adaptive import about_faces, check_name, roots
 from iddmbench.attacker import build_attacker
 from iddmbench.errors import UserError
 from iddmbench.guards import errors_of
@@ -39,18 +39,13 @@ def check_attackers(names: Sequence[str]) -> None:
         raise UserError(f"attacker '{name}' can't run: {problem}")
 
 
-def absent_findings(missing: dict[str, str], present: int) -> list[Finding]:
-    """A note about each that is missing, for the table `premise`."""
-    several = "attacker" if present == 1 else "attackers"
+def absent_findings(missing: Mapping[str, str], present: Sequence[str]) -> list[Finding]:
+    """A note about each that is missing, for the table `premise`. present: the attackers that are here."""
+    judges = sum(map(about_faces, present))
+    asked = judges + sum(map(about_faces, missing))
+    several = "attacker" if judges == 1 else "attackers"
+    over = f": every worst case is over {judges} {several} instead of {asked}" if asked > judges else ""
     return [
-        Finding(
-            "absent",
-            NOTE,
-            "",
-            "",
-            name,
-            f"attacker '{name}' did not run ({problem}): every worst case is over {present} {several} "
-            f"instead of {present + len(missing)}",
-        )
+        Finding("absent", NOTE, "", "", name, f"attacker '{name}' did not run ({problem}){over}")
         for name, problem in missing.items()
     ]

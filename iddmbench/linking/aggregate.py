@@ -370,6 +370,8 @@ def attacker_hits(group: Group, name: str) -> Iterable[Hits]:
     seen = [scored.linkage[name] for cells in group.cells.values() for scored in cells]
     identities = min(one.identities for one in seen)
     for k in (1, 5):
+        if k > 1 and identities <= k:  # everybody is among so few: no figure
+            continue
         hits = group.per_subject(lambda s, n=name, k=k: (s.linkage[n].rank >= 1) & (s.linkage[n].rank <= k))
         yield Hits(f"rank{k}_hit", hits, chance_level(identities, k), f"r{k}u")
     for far in _in_all([one.matched for one in seen]):

@@ -22,6 +22,7 @@ from iddmbench.linking.premise import (
     weak,
 )
 from iddmbench.models.base import BaseModel
+from iddmbench.photos.dataset import DATASETS
 from iddmbench.photos.duplicates import same_pictures, thumbnail
 from iddmbench.photos.faults import faults
 from iddmbench.photos.files import TURNED
@@ -61,12 +62,24 @@ def all_findings(
     found += duplicates(data, subjects)
     people = people_of(data, subjects)
     found += foreign(people)
+    found += unverified(data.name)
     found += base_training(base.name, base.recipe, people)
     found += gray_base(base.name, base.recipe, subjects)
     for name, linker in linkers.items():
         found += attacker_training(name, linker.attacker, people)
         found += _left_out(name, linker)
     return in_order(found)
+
+
+def unverified(dataset: str) -> Iterator[Finding]:
+    """Photos that somebody gives: one person's can be compared with each other, and nobody knows whose they should be."""
+    if dataset in DATASETS.names() and dataset != "folder":
+        return
+    text = (
+        "whether photos show the person that they are named after can't be told, only whether a person's photos look alike: "
+        "where all are somebody else's, figures are of that one"
+    )
+    yield Finding("unverified", FACT, "", "", "", text)
 
 
 def photos_of(subject: Subject) -> tuple[Photo, ...]:

@@ -222,7 +222,7 @@ class Scoring:
                 self.lab.detector,
                 self.lab.base,
             )
-            found = in_order([*found, *absent_findings(dict(self.absent), len(self.attackers))])
+            found = in_order([*found, *absent_findings(self.absent, self.attackers)])
             write_table(out / table_file("premise"), make_table("premise", [finding.row for finding in found]))
 
         return self.lab.store.fetch("premise", self._premise_key, compute)

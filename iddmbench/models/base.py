@@ -17,6 +17,7 @@ from iddmbench.errors import UserError, first_line
 from iddmbench.models.check import check_name, check_parts
 from iddmbench.models.recipe import DECLARED, Recipe, read_recipe
 from iddmbench.models.recipe import FILE as RECIPE
+from iddmbench.paths import user_path
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -200,8 +201,8 @@ def base_folder(name: str) -> Path:
         if not (folder / "model_index.json").is_file():
             raise UserError(MISSING[name])
         return folder
-    if Path(name).is_dir():
-        return Path(name)
+    if (folder := user_path(name)).is_dir():
+        return folder
     check_name(name)
     hub = ALIASES.get(name, name)
     if hub == name and hub.count("/") != 1:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.paths import user_path
 
 PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 WEIGHTS = ("vae", "unet", "text_encoder")
@@ -18,7 +19,7 @@ FOLDERS = {"models", "model", "weights", "checkpoints", "checkpoint", "runs", "d
 
 def check_name(name: str) -> None:
     """Raises UserError for a base that is neither a folder nor a name on the hub: a mistyped path must not go out to it."""
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_file() or path.suffix in (".safetensors", ".ckpt", ".bin", ".pt"):
         kind = f"one {path.suffix} file" if path.suffix else "a file"
         raise UserError(

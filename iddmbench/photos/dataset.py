@@ -18,6 +18,8 @@ class FaceDataset(ABC):
     name: str
     title: str
     licence: str
+    layouts: ClassVar[tuple[str, ...]] = ()
+    """Arrangements of files below its root that it takes, as `list dataset NAME` shows them."""
     referees: ClassVar[Mapping[str, str]] = {}
     """SHA-256 of the weights of recognition systems that can't be attackers on these photos, and why."""
 

@@ -5,19 +5,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from iddmbench.errors import UserError, first_line
+from iddmbench.errors import UserError
 from iddmbench.faces.images import rgb_images
-from iddmbench.photos.files import folders, photo_files, read_photo
+from iddmbench.paths import readable, user_path
+from iddmbench.photos.files import files_below, people_below, read_photo, read_size, shown_name, why_unreadable
 from iddmbench.types import Photo, Skipped
 
 Given = Path | str | Mapping[str, Sequence[Any] | np.ndarray]
-"""ROOT, which holds ROOT/PERSON/*.png|jpg, or {person: images}; an image is a uint8 array [H, W, 3] or [H, W], a path or
-PIL's."""
+"""ROOT, which holds ROOT/PERSON/*.png or images of other formats, or {person: images}; an image is a uint8 array [H, W, 3] or
+[H, W], a path or PIL's."""
 SMALLEST = 16
 """Pixels a side that image quality takes."""
 
@@ -40,9 +41,8 @@ def read_people(given: Given, what: str) -> People:
     """
     if not isinstance(given, str | Path | Mapping):
         raise UserError(f"{what}: give a folder, or a dictionary of images by person, not {type(given).__name__}")
-    people = given if isinstance(given, Mapping) else _in_folder(Path(given).expanduser(), what)
     photos: dict[str, tuple[Photo, ...]] = {}
-    skipped: list[Skipped] = []
+    people, skipped = (given, []) if isinstance(given, Mapping) else _in_folder(user_path(given), what)
     for person, several in people.items():
         name = str(person)
         if not name or not name.isprintable() or "/" in name or name.startswith("."):
@@ -61,29 +61,43 @@ def read_people(given: Given, what: str) -> People:
     return People(photos, tuple(skipped))
 
 
-def _in_folder(root: Path, what: str) -> dict[str, list[Path]]:
+class _Below(NamedTuple):
+    """A file below the root, and what it is called in reports."""
+
+    path: Path
+    name: str
+
+
+def _in_folder(root: Path, what: str) -> tuple[dict[str, list[_Below]], list[Skipped]]:
+    """Every person's images, those of sub-folders too, by name; and what lies there and is no image."""
     if not root.is_dir():
         raise UserError(f"{what}: {root} is not a folder")
-    people = folders(root)
+    people, skipped = people_below(root)
     if not people:
         raise UserError(f"{what}: {root} holds no folder: put each person's images into one, {root}/NAME/*.png")
-    return {person.name: sorted(photo_files(person), key=_natural) for person in people}
+    found: dict[str, list[_Below]] = {}
+    for person in people:
+        name = readable(person.name)
+        files, left = files_below(person, name)
+        found[name] = sorted((_Below(path, shown_name(path, person, name)) for path in files), key=_natural)
+        skipped += left
+    return found, skipped
 
 
-def _natural(path: Path) -> list[Any]:
+def _natural(file: _Below) -> list[Any]:
     """99.png before 100.png."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", path.name)]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", file.name)]
 
 
 def _photo(image: Any, person: str, index: int, what: str) -> Photo | Skipped:
-    if isinstance(image, str | Path):
-        path = Path(image).expanduser()
-        name = f"{person}/{path.name}"
+    if isinstance(image, str | Path | _Below):
+        path = image.path if isinstance(image, _Below) else user_path(image)
+        name = image.name if isinstance(image, _Below) else f"{person}/{readable(path.name)}"
         try:
             found = Photo.read_by(name, partial(read_photo, path))
             smallest = min(read_size(path))
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-            return Skipped(name, f"unreadable: {first_line(error)}")
+        except (OSError, ValueError) as error:
+            return Skipped(name, why_unreadable(error))
     else:
         name = f"{person}/{index:02d}"
         if isinstance(image, Image.Image):
@@ -96,8 +110,3 @@ def _photo(image: Any, person: str, index: int, what: str) -> Photo | Skipped:
     if smallest < SMALLEST:
         return Skipped(name, f"too small: {smallest} pixels, at least {SMALLEST} needed")
     return found
-
-
-def read_size(path: Path) -> tuple[int, int]:
-    with Image.open(path) as opened:
-        return opened.size

@@ -10,6 +10,7 @@ from pathlib import Path
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
 from iddmbench.metrics.verification import finest_far
+from iddmbench.paths import user_path
 from iddmbench.photos.dataset import FaceDataset
 from iddmbench.photos.files import folders, photo_files, usable_photo
 from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
@@ -38,7 +39,7 @@ class LocalCopy(FaceDataset):
                 f"dataset '{self.name}' is not shipped and needs a copy of yours: {self.source}. Name its folder, the one with "
                 f"{self.layout}, by --root or the environment variable {self.variable}"
             )
-        self.root = Path(chosen).expanduser()
+        self.root = user_path(chosen)
         self._named = "--root" if str(root) else self.variable
 
     def _check(self, least: int, **counts: int) -> None:

@@ -1,79 +1,174 @@
-"""What `iddmbench run` prints when it is done."""
+"""What `iddmbench run` prints when it is done: the same facts at every width."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
+from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
+from iddmbench.errors import printable
+from iddmbench.photos.left_out import left_out_line
 from iddmbench.results import selection
 from iddmbench.results.headline import headlines
 from iddmbench.results.metric_info import CLOSENESS, KEPT_UNMEASURED, metric
-from iddmbench.results.run_folder import FIGURES, REPORT, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
+from iddmbench.results.plain_words import plain_words
+from iddmbench.results.run_folder import FIGURES, LEFT_OUT, REPORT, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
+from iddmbench.results.setting import setting
 from iddmbench.results.summary import Condition, Summary, figure_text, threshold_text, written
+from iddmbench.types import Skipped
 
 SHOWN = ("r1u", "psr@1e-2")
 JUDGES = {WORST_CASE: "strongest", WORST_CASE_ADAPTIVE: "adaptive"}
 THRESHOLD = "psr@1e-2"
 FEWEST = 3
 """People in a group from which on the terminal shows it."""
-WIDE = 110
-"""Columns of a terminal from which on the error of the thresholds has a column of its own; the report always has it."""
+MEANINGS = (
+    "R1-U: share of images whose first candidate in the gallery is not the person; higher protects better",
+    "PSR @ FAR 1e-2: share of images that don't pass for the person's, where 1 % of strangers would; higher protects better",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One attacker or worst case on one condition: its figures in words, in the order of `SHOWN`."""
+
+    judge: str
+    figures: tuple[str, ...]
+    by_threshold: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """One condition: what belongs to it as a whole, and a line for each attacker."""
+
+    title: str
+    faces: str
+    utility: str
+    failed: str
+    lines: tuple[Line, ...]
 
 
 def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
-    """Per condition and attacker R1-U and PSR at FAR 1e-2 with intervals; per condition faces found, utility index and
-    failed cells; then (`paths`) where report and curve lie. Of many attackers or conditions, the strongest alone."""
+    """One sentence in plain words; per condition and attacker R1-U and PSR at FAR 1e-2 with intervals, per condition faces
+    found, utility index and failed cells; then what they mean, what was left out and (`paths`) where report and curve lie.
+
+    Of many attackers or conditions, the strongest alone. Where the terminal is too narrow for a table, lines say the same.
+    """
     summary = Summary(run)
-    some_failed = len(run.failed) > 0
-    by_threshold = console.width >= WIDE and _has_thresholds(summary)
-    table = Table(
-        title="Protection and utility, 95 % intervals in brackets",
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    table.add_column("Condition", no_wrap=True)
-    longest = max(len(f"{max(JUDGES.values(), key=len)}: {name}") for name in [*summary.attackers, ""])
-    table.add_column("Attacker", overflow="fold", min_width=min(25 if console.width >= 90 else 14, longest))
-    for name in SHOWN:
-        table.add_column(metric(name).title, justify="right")
-    if by_threshold:
-        table.add_column("by threshold", justify="right")
-    table.add_column("Faces", justify="right")
-    table.add_column("Utility index" if console.width >= WIDE else "Utility", justify="right")
-    if some_failed:
-        table.add_column("Failed", justify="right", style="red")
-    for condition in summary.conditions:
-        for row in _rows(summary, condition, some_failed, by_threshold):
-            table.add_row(*(escape(_tight(text)) for text in row))
-        table.add_section()
-    console.print(table)
-    if _judges(summary) != summary.attackers and summary.attackers:
-        console.print(f"Single attackers ({', '.join(summary.attackers)}): see the report", markup=False, style="dim")
-    if any(summary.white_box(c, summary.strongest(c, a) or a) for c in summary.conditions for a in _judges(summary)):
-        console.print("* white-box: the defense optimized against this attacker", style="dim")
-    if any(summary.knows_judge(c, CLOSENESS) for c in summary.conditions):
-        console.print("utility index: without closeness where the defense optimized its judge", style="dim")
-    if any(a in summary.attackers and a not in summary.able for a in _judges(summary)):
-        console.print("? says nothing: it does not link the undefended model", style="dim")
-    if WORST_CASE_ADAPTIVE in _judges(summary):
-        console.print("adaptive: the strongest of all, those that prepare for the defense included", style="dim")
-    if by_threshold:
-        console.print("by threshold: PSR when the people that set the threshold are resampled", style="dim")
+    blocks = [_block(summary, condition) for condition in summary.conditions]
+    thresholds = _has_thresholds(summary)
+    for sentence in (setting(run.config), plain_words(summary)):
+        if sentence:
+            _say(console, sentence, "bold")
+    console.print()
+    title = Text("Protection and utility, 95 % intervals in brackets", style="bold")
+    for tall in (False, True):
+        table = _table(blocks, thresholds, len(run.failed) > 0, tall)
+        if Measurement.get(console, console.options.update(width=1000), table).maximum <= console.width:
+            console.print(title)
+            console.print(table)
+            break
+    else:
+        console.print(title)
+        console.print()
+        _as_lines(console, blocks, thresholds)
+    for text in _legend(summary, thresholds):
+        _say(console, text, "dim")
     for sentence in [*headlines(summary), *group_lines(summary)]:
-        console.print(sentence, markup=False, highlight=False)
+        _say(console, sentence)
     for note in run.config.get("notes", []):
         if str(note).startswith(KEPT_UNMEASURED):
-            console.print(str(note), markup=False, highlight=False, style="dim")
+            _say(console, str(note), "dim")
+    if text := more_people(run):
+        _say(console, text)
+    skipped = [Skipped(str(one.get("name", "")), str(one.get("reason", ""))) for one in run.config.get("skipped", [])]
+    if line := left_out_line(skipped, str(run.path / LEFT_OUT) if paths else ""):
+        console.print(Text(printable(line), style="yellow"), soft_wrap=True)
     if not paths:
         return
     console.print()
     # Paths are for copying: no wrapping, no colours.
-    for title, path in (("Report", run.path / REPORT), ("Curve ", run.path / FIGURES / "tradeoff.png")):
-        console.print(f"{title}  {path}", markup=False, highlight=False, soft_wrap=True)
+    for name, path in (("Report", run.path / REPORT), ("Curve ", run.path / FIGURES / "tradeoff.png")):
+        console.print(Text(f"{name}  {printable(str(path))}"), soft_wrap=True)
+
+
+def more_people(run: RunFolder) -> str:
+    """A hint where the dataset has more people than the run looked at; empty where it has not, or does not say."""
+    there, taken = run.config.get("people"), len(run.config.get("subjects", []))
+    if not isinstance(there, int) or there <= taken:
+        return ""
+    return f"{taken} of {there} people were looked at: --subjects all takes all of them."
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(printable(text), style=style))
+
+
+def _legend(summary: Summary, thresholds: bool) -> list[str]:
+    """What signs and abbreviations of the table mean."""
+    judges = _judges(summary)
+    found = list(MEANINGS)
+    if summary.attackers and not set(summary.attackers) & set(judges):
+        found.append(f"Single attackers ({', '.join(summary.attackers)}): see the report")
+    if any(summary.white_box(c, summary.strongest(c, a) or a) for c in summary.conditions for a in judges):
+        found.append("* white-box: the defense optimized against this attacker")
+    if any(summary.knows_judge(c, CLOSENESS) for c in summary.conditions):
+        found.append("utility index: without closeness where the defense optimized its judge")
+    if any(a in summary.attackers and a not in summary.able for a in judges):
+        found.append("? says nothing: it does not link the undefended model")
+    if WORST_CASE in judges:
+        found.append("strongest: the single attacker that links most on this condition")
+    if WORST_CASE_ADAPTIVE in judges:
+        found.append("adaptive: the strongest of all, those that prepare for the defense included")
+    if thresholds:
+        found.append("by threshold: PSR when the people that set the threshold are resampled")
+    return found
+
+
+def _table(blocks: Sequence[Block], thresholds: bool, some_failed: bool, tall: bool) -> Table:
+    """tall: intervals stand below their figures, and long headings take two lines."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    titles = [metric(name).title for name in SHOWN]
+    if tall:
+        titles = [title.replace(" @ ", "\n@ ") for title in titles]
+    headings = [
+        "Condition",
+        "Attacker",
+        *titles,
+        *(["by\nthreshold" if tall else "by threshold"] if thresholds else []),
+    ]
+    headings += ["Faces", "Utility" if tall else "Utility index", *(["Failed"] if some_failed else [])]
+    for i, heading in enumerate(headings):
+        table.add_column(Text(heading), justify="left" if i < 2 else "right", no_wrap=True)
+    for block in blocks:
+        for i, line in enumerate(block.lines):
+            own = [block.faces, block.utility, *([block.failed] if some_failed else [])] if i == 0 else []
+            by = [line.by_threshold] if thresholds else []
+            cells = [block.title if i == 0 else "", line.judge, *line.figures, *by, *own]
+            table.add_row(
+                *(Text(cell.replace(" [", "\n[") if tall and j > 1 else cell) for j, cell in enumerate(cells))
+            )
+        table.add_section()
+    return table
+
+
+def _as_lines(console: Console, blocks: Sequence[Block], thresholds: bool) -> None:
+    """The table's facts, one under the other."""
+    for block in blocks:
+        facts = f"{block.title}: faces {block.faces}, utility index {block.utility}"
+        _say(console, facts + (f", {block.failed} failed" if block.failed else ""), "bold")
+        for line in block.lines:
+            parts = [f"{metric(name).title} {value}" for name, value in zip(SHOWN, line.figures, strict=True)]
+            if thresholds:
+                parts.append(f"by threshold {line.by_threshold}")
+            lead = f"{line.judge}: " if line.judge else ""
+            console.print(Padding(Text(lead + ", ".join(parts)), (0, 0, 0, 2)))
+    console.print()
 
 
 def group_lines(summary: Summary) -> list[str]:
@@ -105,33 +200,25 @@ def _tight(text: str) -> str:
     return text.replace(", ", "–") if text.endswith("]") else text
 
 
-def _rows(summary: Summary, condition: Condition, some_failed: bool, by_threshold: bool) -> list[list[str]]:
-    """One row per attacker or worst case; what belongs to the condition stands in the first."""
-    faces = written("face_detection_rate", summary.get(condition, "face_detection_rate"), interval=False)
-    shared = [faces, written("utility_index", summary.get(condition, "utility_index"))]
-    if some_failed:
-        shared.append(str(summary.failed(condition) or ""))
-    rows: list[list[str]] = []
+def _block(summary: Summary, condition: Condition) -> Block:
+    lines = []
     for attacker in _judges(summary):
-        figures = [written(name, summary.get(condition, name, attacker)) for name in SHOWN]
-        if by_threshold:
-            figures.append(threshold_text(THRESHOLD, summary.get(condition, THRESHOLD, attacker)).removesuffix(" %"))
+        figures = tuple(_tight(written(name, summary.get(condition, name, attacker))) for name in SHOWN)
+        threshold = threshold_text(THRESHOLD, summary.get(condition, THRESHOLD, attacker)).removesuffix(" %")
         by = summary.strongest(condition, attacker)
         mark = "*" if summary.white_box(condition, by or attacker) else ""
         mark += "?" if attacker in summary.attackers and attacker not in summary.able else ""
-        first = not rows
-        rows.append(
-            [
-                condition.title if first else "",
-                (f"{JUDGES[attacker]}: {by}" if by else JUDGES.get(attacker, attacker)) + mark,
-                *figures,
-                *(shared if first else [""] * len(shared)),
-            ]
-        )
-    return rows
+        judge = (f"{JUDGES[attacker]}: {by}" if by else JUDGES.get(attacker, attacker)) + mark
+        lines.append(Line(printable(judge), figures, threshold))
+    faces = written("face_detection_rate", summary.get(condition, "face_detection_rate"), interval=False)
+    utility = _tight(written("utility_index", summary.get(condition, "utility_index")))
+    failed = str(summary.failed(condition) or "")
+    return Block(printable(condition.title), faces, utility, failed, tuple(lines))
 
 
 def _judges(summary: Summary) -> list[str]:
+    """Whose figures are shown: every attacker and, where there are several, the worst cases; of many the worst cases alone."""
+    worst = selection.judges(summary)
     if len(summary.attackers) > selection.PANELS or len(summary.conditions) > selection.CONDITIONS:
-        return selection.judges(summary)
-    return summary.attackers or [""]
+        return worst
+    return [*summary.attackers, *(worst if len(summary.attackers) > 1 else [])] or [""]

@@ -26,6 +26,7 @@ KINDS = {
     "turned": "a face is upright only after turning the photo",
     "small": "a photo or the face on it is very small",
     "foreign": "distractors and thresholds come from another dataset",
+    "unverified": "nothing says that photos show the person that they are named after",
     "gray": "the base model knows gray photos only, and these are in colour",
     "absent": "an attacker that was asked for is not here",
     "trained-on": "an attacker or the base model was trained on these people",

@@ -30,6 +30,7 @@ from iddmbench.errors import UserError, first_line
 
 SCHEMA = 5
 CONFIG, ENVIRONMENT, FAILURES, REPORT = "config.json", "environment.json", "failures.txt", "report.html"
+LEFT_OUT = "left-out.txt"
 EVALUATION = "evaluate"
 """The `kind` in the config of a folder that `iddmbench evaluate` wrote; a run's has none."""
 SWEEP_RUNS = "runs"
@@ -175,6 +176,10 @@ def make_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame({c: pd.Series([row[c] for row in full], dtype=kind) for c, kind in columns.items()})
 
 
+LATER = ("premise", "demographics")
+"""Tables that finished runs of older versions lack."""
+
+
 def label(defense: str, strength: float | None, seed: int | None = None) -> str:
     """Folder of a condition's images: "none", "iddm-0.50"; with a seed, when a run has several, "iddm-0.50-seed1"."""
     text = defense if strength is None or math.isnan(strength) else f"{defense}-{strength:.2f}"
@@ -204,6 +209,11 @@ class RunFolder:
         if not (run.path / table_file("summary")).is_file():
             raise UserError(f"run {run.path} is not finished: run the same command again, it resumes where it stopped")
         if missing := [file for file in files if not (run.path / file).is_file()]:
+            if set(missing) <= {table_file(name) for name in LATER}:
+                without = " and ".join(missing)
+                raise UserError(
+                    f"run {run.path} was written by an older version, without {without}: run the same command again"
+                )
             raise UserError(f"run {run.path} is damaged, it lacks {', '.join(missing)}: run the same command again")
         for name, columns in TABLES.items():
             run._check_columns(name, columns)

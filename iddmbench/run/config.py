@@ -23,6 +23,7 @@ from iddmbench.guards import errors_of
 from iddmbench.linking.absent import absent, check_attackers
 from iddmbench.models.recipe import Recipe, Sampling, TrainingSettings
 from iddmbench.options import changed_settings
+from iddmbench.paths import user_path
 from iddmbench.personalize.personalizer import PERSONALIZERS, Personalizer
 from iddmbench.perturb.purifier import purifier
 from iddmbench.photos.dataset import DATASETS, check_options
@@ -279,4 +280,4 @@ def _check_surrogate(name: str, differentiates: bool) -> None:
 def dataset_options(root: Path | None, options: dict[str, Any] | None = None) -> dict[str, Any]:
     """Options of a dataset as the command line gives them: a root, and KEY=VALUE whose numbers are numbers."""
     given = {key: read_value(value, f"--data {key}={value}") for key, value in (options or {}).items()}
-    return given if root is None else {**given, "root": str(root.resolve())}
+    return given if root is None else {**given, "root": str(user_path(root).resolve())}

@@ -60,6 +60,7 @@ class Evaluation:
 
     Attributes:
         cells: one per person and condition, the undefended and the un-personalized condition first.
+        skipped: images and photos that can't be used. unenrolled: people without enrolment photos, whose images are not used.
         notes: what a reader should know, one line each.
     """
 
@@ -68,6 +69,7 @@ class Evaluation:
     cells: tuple[Cell, ...]
     photos: Mapping[tuple[str, str], tuple[Photo, ...]]
     skipped: tuple[Skipped, ...]
+    unenrolled: tuple[Skipped, ...]
     notes: tuple[str, ...]
 
     @classmethod
@@ -79,7 +81,8 @@ class Evaluation:
         given = {label: read_people(i, _called(label)) for label, i in conditions.items() if i is not None}
         skipped += [entry for people in given.values() for entry in people.skipped]
         defenses = {label: _condition(label, request) for label in given}
-        notes = list(_left_out(given, data))
+        unenrolled = tuple(_left_out(given, data))
+        notes = [one.reason for one in unenrolled]
         cells = [
             Cell(subject, defenses[label], request.seed)
             for label, people in given.items()
@@ -110,7 +113,7 @@ class Evaluation:
         recipe = base.recipe
         parts = (base, data, Store(cache), recipe.lora, recipe.sampling, request.prompts, per_prompt)
         lab = GivenStages(images, *parts, digest=pixels, prompted=bool(request.prompts))
-        return cls(request, lab, tuple(cells), photos, tuple(skipped), tuple(notes))
+        return cls(request, lab, tuple(cells), photos, tuple(skipped), unenrolled, tuple(notes))
 
     def config(self) -> dict[str, Any]:
         """What is written as config.json."""
@@ -139,7 +142,9 @@ class Evaluation:
             "data_fingerprint": lab.data.fingerprint,
             "base_fingerprint": lab.base.fingerprint,
             "pixels": digest([lab.image_key(cell) for cell in self.cells]),
-            "skipped": [{"name": s.name, "reason": s.reason} for s in (*lab.data.skipped, *self.skipped)],
+            "skipped": [
+                {"name": s.name, "reason": s.reason} for s in (*lab.data.skipped, *self.skipped, *self.unenrolled)
+            ],
             "notes": [
                 *self.notes,
                 *filter(None, [lab.attributes_problem]),
@@ -213,7 +218,8 @@ def _data(request: Request) -> tuple[FaceData, list[Skipped]]:
             "one person is enrolled and nobody else, so a rank says nothing: add people, or a dataset's (orl)"
         )
     name = loaded.name if loaded is not None and request.gallery is None else OWN
-    return FaceData(name, subjects, public, complete=False), skipped
+    left = loaded.skipped if loaded is not None and request.gallery is None else ()
+    return FaceData(name, subjects, public, left, complete=False), skipped
 
 
 def _condition(label: str, request: Request) -> Defense:
@@ -229,12 +235,13 @@ def _condition(label: str, request: Request) -> Defense:
     return type("GivenImages", (Defense,), attributes)(strength=request.strength)
 
 
-def _left_out(given: Mapping[str, People], data: FaceData) -> Iterator[str]:
+def _left_out(given: Mapping[str, People], data: FaceData) -> Iterator[Skipped]:
     known = {subject.name for subject in data.subjects}
     for label, people in given.items():
         for name, photos in people.photos.items():
             if name not in known:
-                yield f"no enrolment photos of '{name}': {len(photos)} of the {_called(label)} left out"
+                reason = f"no enrolment photos of '{name}': {len(photos)} of the {_called(label)} left out"
+                yield Skipped(name, reason)
 
 
 def _per_prompt(prompts: Sequence[str], photos: Mapping[tuple[str, str], tuple[Photo, ...]]) -> int:

@@ -95,12 +95,21 @@ def measure(
         lab.store.check_writable()
     outcomes = []
     progress.start(len(cells))
+    log.info("%d cells, attackers %s, into %s", len(cells), ", ".join(attackers), out)
     for cell in cells:
         progress.cell(cell.name, lab.is_cached(cell))
         outcomes.append(attempt(cell, scoring, progress.share))
+        if outcomes[-1].ok:
+            log.info(
+                "cell %s: %s, %.1f s",
+                cell.name,
+                "from the cache" if outcomes[-1].cached else "computed",
+                outcomes[-1].seconds,
+            )
         progress.done(outcomes[-1])
     found = score_cells(scoring, outcomes)
     write_run(out, found)
+    log.info("scored: %d of %d cells have figures", sum(outcome.ok for outcome in found.cells), len(found.cells))
     for before, after in zip(outcomes, found.cells, strict=True):
         if before.ok and not after.ok:
             progress.done(after)

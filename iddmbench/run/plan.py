@@ -78,6 +78,7 @@ class RunPlan:
             **identity(config),
             "personalizer": config.personalizer,
             "subjects": [s.name for s in self.subjects],
+            "people": len(lab.data.subjects),
             "defense": ", ".join(config.defenses),
             "plan": [{"name": d.name, **d.model_dump(mode="json")} for d in plan],
             "prompts": lab.prompts,

@@ -12,11 +12,13 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from iddmbench.errors import UserError
+from iddmbench.photos.left_out import listing
 from iddmbench.results.findings import Finding, from_rows
 from iddmbench.results.run_folder import (
     CONFIG,
     ENVIRONMENT,
     FAILURES,
+    LEFT_OUT,
     SCHEMA,
     make_table,
     read_rows,
@@ -26,9 +28,10 @@ from iddmbench.run.environment import environment
 from iddmbench.run.outcome import CellResult, Measured
 from iddmbench.run.plan import RunPlan
 from iddmbench.store.files import copy_images, replacing, write_table, write_text
+from iddmbench.types import Skipped
 
 WAYS_OUT = "give another --out, or remove that folder"
-TOLD = {"iddmbench", "notes"}
+TOLD = {"iddmbench", "notes", "people"}
 """Parts of a configuration that change no figure by themselves."""
 
 
@@ -50,6 +53,7 @@ def opened(out: Path, config: dict[str, Any]) -> Iterator[None]:
         check_folder(out, config)
         write_json(out / CONFIG, config)
         write_json(out / ENVIRONMENT, environment())
+        _write_left_out(out, [Skipped(one["name"], one["reason"]) for one in config.get("skipped", [])])
         yield
 
 
@@ -162,6 +166,13 @@ def _write_failures(out: Path, failed: Sequence[CellResult], lost: Mapping[str, 
         write_text(path, "\n".join(parts))
     else:
         path.unlink(missing_ok=True)
+
+
+def _write_left_out(out: Path, skipped: Sequence[Skipped]) -> None:
+    if skipped:
+        write_text(out / LEFT_OUT, listing(skipped))
+    else:
+        (out / LEFT_OUT).unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

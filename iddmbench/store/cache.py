@@ -29,6 +29,7 @@ from typing import Any
 from filelock import FileLock
 
 from iddmbench.errors import UserError
+from iddmbench.paths import user_folder
 
 LAYOUT = 1
 RECORD, FILES, MARK, LOCKS, TMP, DAMAGED = "key.json", "files.json", "cache.json", "locks", "tmp", "damaged"
@@ -59,9 +60,8 @@ def digest(value: Any) -> str:
 
 def default_cache() -> Path:
     """IDDMBENCH_CACHE, else iddmbench/ below XDG_CACHE_HOME or ~/.cache."""
-    if chosen := os.environ.get("IDDMBENCH_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "iddmbench"
+    chosen = user_folder("IDDMBENCH_CACHE")
+    return chosen or (user_folder("XDG_CACHE_HOME") or Path.home() / ".cache") / "iddmbench"
 
 
 def checksums(entry: Path) -> dict[str, str]:

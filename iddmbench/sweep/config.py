@@ -22,6 +22,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.paths import user_path
 from iddmbench.run.config import RunConfig, by_name, identity
 from iddmbench.store.cache import digest
 from iddmbench.yaml_text import Lines, read_value, read_yaml_file
@@ -61,7 +62,7 @@ def load_sweep(source: str, changes: dict[str, Any] | None = None) -> Sweep:
     Raises UserError that names file, line and key.
     """
     known = suites()
-    path = known.get(source) or Path(source)
+    path = known.get(source) or user_path(source)
     if len(path.name) > 255 or not path.is_file():
         if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
             raise UserError(f"no such file: {source}")
@@ -192,9 +193,9 @@ def _absolute(config: RunConfig) -> RunConfig:
     """Folders as workers elsewhere find them: whole paths."""
     changes: dict[str, Any] = {}
     if root := config.dataset_options.get("root"):
-        changes["dataset_options"] = {**config.dataset_options, "root": str(Path(str(root)).expanduser().resolve())}
-    if Path(config.base).is_dir():
-        changes["base"] = str(Path(config.base).resolve())
+        changes["dataset_options"] = {**config.dataset_options, "root": str(user_path(str(root)).resolve())}
+    if (base := user_path(config.base)).is_dir():
+        changes["base"] = str(base.resolve())
     return config.model_copy(update=changes)
 
 

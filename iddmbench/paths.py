@@ -1,0 +1,29 @@
+"""Paths and file names as people give them."""
+
+import os
+from pathlib import Path
+
+from iddmbench.errors import UserError, escaped
+
+
+def user_path(given: str | Path) -> Path:
+    """A path that a user gave: `~` and `~NAME` are home folders. Every option, variable and setting goes through here.
+
+    Raises UserError when nobody is called NAME here.
+    """
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{given}: no home folder is known for it; write ./~NAME for a folder of that name") from error
+
+
+def user_folder(variable: str) -> Path | None:
+    """What an environment variable names; None where it is not set or empty."""
+    chosen = os.environ.get(variable)
+    return user_path(chosen) if chosen else None
+
+
+def readable(name: str) -> str:
+    r"""A file's name as text that can be shown and written anywhere: bytes that are no UTF-8, and controls, as \xe9."""
+    plain = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in name)
+    return escaped(plain).replace("\n", "\\n")

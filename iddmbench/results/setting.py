@@ -1,0 +1,12 @@
+"""The setting that a run was in, where it is not the usual one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def setting(config: Mapping[str, Any]) -> str:
+    """One sentence about who personalized the model on which photos; empty for the authorized setting, and for given images."""
+    if config.get("threat") != "unauthorized":
+        return ""
+    purified = f", purified by {config['purify']} first" if config.get("purify") else ""
+    return f"Unauthorized setting: a thief personalizes the model on the protected photos{purified}."
