@@ -299,7 +299,7 @@ def test_images_of_another_submission(case: Case, verified: Verification, tmp_pa
 
 
 def test_the_same_defense_in_another_track(case: Case, verified: Verification, tmp_path: Path) -> None:
-    """The owner trained, or somebody else, on the same photos: the same images, two tracks. Under another name they are stolen."""
+    """The owner trained, or somebody else: the same images, two tracks. Under another name they are stolen."""
     board = tmp_path / "board"
     boards.add(board, verified, "blend")
 
