@@ -59,9 +59,11 @@ class RunPlan:
         settings, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
         if isinstance(settings, LoraSettings) and "targets" in {**config.lora, **config.personalizer_options}:
             check_targets(settings.targets, base.folder)
-        thief = UnauthorizedTrainer.of(config.threat, config.purify)
+        trainer = UnauthorizedTrainer.of(config.threat, config.purify)
         per_prompt = config.images_per_prompt
-        lab = CellStages(base, data, Store(cache), settings, sampling, config.prompts, per_prompt, thief, personalizer)
+        lab = CellStages(
+            base, data, Store(cache), settings, sampling, config.prompts, per_prompt, trainer, personalizer
+        )
         cells = tuple(Cell(s, d, seed) for seed in config.seeds for d in config.plan() for s in subjects)
         return cls(config, lab, tuple(subjects), cells)
 

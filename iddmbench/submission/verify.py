@@ -128,10 +128,10 @@ def verify(path: Path, out: Path, options: VerifyOptions, progress: Progress | N
         check_options(meta)
     except UserError as error:
         raise UserError(f"bundle {path.name} refused: {error}") from error
-    data, base, lora, sampling, thief = load_parts(
+    data, base, lora, sampling, trainer = load_parts(
         meta.run, dict(options.dataset_options), options.base, options.device
     )
-    parts = (base, data, Store(options.cache), lora, sampling, meta.run.prompts, meta.run.images_per_prompt, thief)
+    parts = (base, data, Store(options.cache), lora, sampling, meta.run.prompts, meta.run.images_per_prompt, trainer)
     subjects = {s.name: s for s in data.subjects}
     if unknown := [s for s in meta.run.subjects if s not in subjects]:
         raise UserError(f"bundle {path.name} refused: dataset '{data.name}' has no subject '{unknown[0]}'")
@@ -283,7 +283,7 @@ def _images(
     refused += authenticity.copies_between_subjects(posted)
     refused += repeats.undefended_images(posted, lambda cell: bundle.images(cell, side), undefended)
     refused += repeats.repeated_images(posted, plain)
-    # A defense in another track has images in common with itself: some of the people, or the owner's and the thief's.
+    # A defense in another track has images in common with itself: some of the people, or another trainer's models.
     kin = {
         k: v
         for k, v in options.known.items()
