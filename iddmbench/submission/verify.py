@@ -34,7 +34,7 @@ from iddmbench.submission import authenticity, repeats
 from iddmbench.submission.adapters import check_adapters
 from iddmbench.submission.anchors import anchor_notes, covers, find_anchors, track_of
 from iddmbench.submission.authenticity import LEAST_DEPENDENCE, Dependence, Known, Posted, title
-from iddmbench.submission.compare import Difference, differences
+from iddmbench.submission.compare import ClaimDifference, differences
 from iddmbench.submission.declared import check_options, false_surrogates
 from iddmbench.submission.names import own_names, public_name
 from iddmbench.submission.read import Bundle, open_bundle
@@ -97,7 +97,7 @@ class Verification:
     anchors: str
     attackers: tuple[str, ...]
     refused: tuple[str, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[ClaimDifference, ...]
     notes: tuple[str, ...]
     retrained: tuple[Retrained, ...]
     standings: tuple[Standing, ...]
