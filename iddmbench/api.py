@@ -5,29 +5,39 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from iddmbench.adaptive import with_options
-from iddmbench.attacker import ATTACKERS
+import pandas as pd
+
+from iddmbench.adaptive import parse, with_options
+from iddmbench.attacker import ATTACKERS, Attacker
 from iddmbench.conformance import Outcome
 from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError, did_you_mean
+from iddmbench.guards import errors_of
 from iddmbench.paths import user_path
+from iddmbench.personalize.read_model import Adapters
 from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given
 from iddmbench.plugins import Kind, kind_of, kinds_with, taken
 from iddmbench.result import Result, result_of
 from iddmbench.results import paired
 from iddmbench.results.comparable import check_comparable
-from iddmbench.results.run_folder import WORST_CASE
+from iddmbench.results.differences import differences as paired_differences
+from iddmbench.results.differences import table as paired_table
+from iddmbench.results.per_subject import PRIVACY, UTILITY
+from iddmbench.results.run_folder import WORST_CASE, WORST_CASES
 from iddmbench.results.summary import Summary
 from iddmbench.types import FaceData
 
 if TYPE_CHECKING:
     from iddmbench.run.pipeline import Progress
 
+OneAttacker = str | Attacker | type[Attacker]
+
 __all__ = [
     "Result",
     "check",
     "compare",
+    "differences",
     "evaluate",
     "list_attackers",
     "list_datasets",
@@ -41,13 +51,13 @@ __all__ = [
 
 
 def evaluate(
-    images: Given,
+    images: Given | None = None,
     gallery: Given | None = None,
     *,
     dataset: str | None = None,
     dataset_options: Mapping[str, Any] | None = None,
     public: Given | None = None,
-    attackers: str | Sequence[str] = ("dlib", "sface"),
+    attackers: OneAttacker | Sequence[OneAttacker] = ("dlib", "sface"),
     attacker_options: Mapping[str, Mapping[str, Any]] | None = None,
     references: Given | None = None,
     baseline: Given | None = None,
@@ -55,17 +65,24 @@ def evaluate(
     white_box: str | Sequence[str] = (),
     prompts: Sequence[str] | None = None,
     base: str | None = None,
-    name: str = "images",
+    adapter: Adapters | None = None,
+    baseline_adapter: Adapters | None = None,
+    subject: str | Sequence[str] = (),
+    images_per_prompt: int = 4,
+    sampling: Mapping[str, Any] | None = None,
+    name: str | None = None,
     strength: float = 1.0,
     seed: int = 0,
     out: Path | str | None = None,
     cache: Path | str | None = None,
+    device: str = "cpu",
     threads: int = 0,
     progress: "Progress | None" = None,
 ) -> Result:
-    """Privacy and utility of images that exist already, from any generator; nothing is trained.
+    """Privacy and utility of images that exist already, from any generator, or of models that somebody else trained.
 
-    The images of a finished run give that run's figures, when data, base, prompts, name and strength are the run's.
+    Nothing is trained. The images of a finished run, and its exported models, give that run's figures when data, base, prompts,
+    name, strength and seed are the run's.
 
     Args:
         images: {person: images} or a folder IMAGES/PERSON/*.png; an image is a uint8 array [H, W, 3], a path or PIL's, of any
@@ -76,13 +93,22 @@ def evaluate(
         dataset_options: of it, as `load_dataset` takes them.
         public: public people, in place of the dataset's: at least three, who are none of the gallery's.
             Without any, what takes a threshold is not measured.
+        attackers: names, instances of Attacker, or its subclasses, which need not be registered. An adaptive one is asked for
+            by name, and may wrap them ("fuse:mine+sface").
         attacker_options: {"sface": {"detector": "mtcnn"}}; they become part of the attacker's name ("sface:mtcnn").
         references: what personalized the model. Without them closeness, FID and KID are not measured.
         baseline: images of the undefended model; generic: of the un-personalized one. Both are needed for the utility index.
         white_box: attackers that the defense behind the images optimized against.
         prompts: the images' prompts, if everybody's images are as many for each, in order. Adherence is measured by them.
-        base: name or folder of the model behind the images; it says how references are cropped. No weights are read.
-        name, strength: what the images are called in tables: condition "images-1.00".
+        base: name or folder of the model behind the images; it says how references are cropped. Its weights are read for an
+            adapter alone.
+        adapter: in place of images, what makes them on `base` by the protocol's prompts and noise, as in a run: a LoRA file or
+            folder (diffusers, peft, Kohya) or a DreamBooth folder, of one person (`subject`); FOLDER/PERSON.safetensors or
+            FOLDER/PERSON/...; or {person: path}. The un-personalized model's images are made too, unless given.
+        baseline_adapter: the undefended model, in the same form, in place of images of it.
+        subject: whose adapter it is; of several, whom to take.
+        images_per_prompt, sampling: of an adapter; the base's recipe is the default of the latter.
+        name, strength: what is evaluated is called so in tables: condition "images-1.00", or "adapter-1.00".
         seed: what draws depend on that a run makes by its seed.
         out: run folder, with report and figures; by default a temporary one, which lives as long as the result.
         cache: of what networks computed, IDDMBENCH_CACHE by default.
@@ -95,23 +121,31 @@ def evaluate(
     from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
 
-    set_up_torch("cpu", threads)
+    set_up_torch(device, threads)
+    names, own = _attackers(attackers)
     request = Request(
         images,
         gallery,
         dataset,
         dataset_options,
         public,
-        with_options(_several(attackers), attacker_options or {}),
+        with_options(names, attacker_options or {}),
         references,
         baseline,
         generic,
         tuple(_several(white_box)),
         tuple(prompts or ()),
         base,
-        name,
+        name or ("images" if adapter is None else "adapter"),
         strength,
         seed,
+        adapter,
+        baseline_adapter,
+        tuple(dict.fromkeys(_several(subject))),
+        images_per_prompt,
+        sampling,
+        device,
+        own,
     )
     evaluation = Evaluation.of(request, user_path(cache) if cache else default_cache())
     if out is not None:
@@ -134,6 +168,7 @@ def run(
     cache: Path | str | None = None,
     device: str = "cpu",
     threads: int = 0,
+    strict: bool = False,
     **settings: Any,
 ) -> Result:
     """Personalize models of people with and without a defense, attack their outputs: `iddmbench run`, with its defaults.
@@ -141,6 +176,7 @@ def run(
     Args:
         subjects: how many, "all", or names.
         out: run folder; by default runs/DATASET-DEFENSE-HASH, as on the command line. The same call resumes.
+        strict: doubts about the photos are errors, and nothing is trained then.
         settings: any other of `iddmbench.run.config.RunConfig` (dataset, base, defense_options, prompts, lora ...), and
             attacker_options as in `evaluate`.
 
@@ -158,7 +194,7 @@ def run(
     config.check()
     set_up_torch(device, threads)
     folder = user_path(out) if out else default_folder(config)
-    run_pipeline(config, folder, user_path(cache) if cache else default_cache(), device)
+    run_pipeline(config, folder, user_path(cache) if cache else default_cache(), device, strict=strict)
     return Result(write_outputs(folder))
 
 
@@ -172,21 +208,45 @@ def compare(a: Result, b: Result, metric: str = "rank1_hit", attacker: str = WOR
 
     Args:
         a, b: of one run (`result.at("none")`) or of two that follow one protocol.
-        metric: "rank1_hit", the share of images with a face that are linked at rank 1; no other is paired yet.
-        attacker: a name, or a worst case: the strongest of each.
+        metric: a figure that subjects have: "rank1_hit", the share of images with a face that are linked at rank 1, "r1u",
+            "psr@1e-2", "ism", "fta" ...; or of utility, as "face_detection_rate". `differences` gives all of them.
+        attacker: a name, or a worst case: the strongest of each. Not looked at for utility.
 
-    Raises UserError for another metric, other protocols, and no subject in common.
+    Raises UserError for a metric of the whole condition (FID, EER, the utility index ...) or one that was not measured, other
+    protocols, and no subject in common.
     """
-    if metric != "rank1_hit":
-        raise UserError(f"compare: '{metric}' is not compared in pairs, only 'rank1_hit' is")
+    if metric not in (*PRIVACY, *UTILITY):
+        raise UserError(f"compare: '{metric}' is not compared in pairs: {did_you_mean(metric, [*PRIVACY, *UTILITY])}")
     if a.folder.path != b.folder.path:
         check_comparable([a.folder, b.folder])
-    for one in (a, b):
-        _ = one[attacker]  # names those that there are
-    found = paired.compare((Summary(a.folder), a.condition), (Summary(b.folder), b.condition), attacker)
+    judge = attacker if metric in PRIVACY else ""
+    sides = _side(a), _side(b)
+    for one, (summary, condition) in zip((a, b), sides, strict=True):
+        if judge:
+            _ = one[judge]  # names those that there are
+        if judge not in WORST_CASES and summary.get(condition, metric, judge) is None:
+            raise UserError(f"compare: {metric} was not measured for {condition.label} of {one.folder.name}")
+    found = paired.compare(*sides, judge, metric)
     if found is None:
         raise UserError("compare: the two have no subject in common")
     return found
+
+
+def differences(a: Result, b: Result) -> pd.DataFrame:
+    """Every figure that subjects have, of two conditions, a less b: `iddmbench compare` as a data frame.
+
+    One row for each figure (R1-U, PSR, ISM, FTA) of each attacker that both have and of the worst case, then for each of
+    utility. The columns are `metric`, `title`, `attacker`, `by_first` and `by_second` (who attains a worst case), `first` and
+    `second` (means over the subjects that both have), `difference` with `low` and `high` (95 %), `p`, `p_holm` (Holm, over
+    all rows) and `subjects`.
+
+    Raises UserError as `compare` does.
+    """
+    return paired_table(paired_differences(_side(a), _side(b)))
+
+
+def _side(result: Result) -> paired.Side:
+    return Summary(result.folder), result.condition
 
 
 def check(plugin: str | type[Any], kind: str | None = None, **options: Any) -> list[Outcome]:
@@ -273,6 +333,33 @@ def list_datasets() -> list[str]:
 def list_plugins(kind: str) -> list[str]:
     """Names of the plugins of a kind: "defense", "attacker", "adaptive", "purifier", "personalizer" or "dataset"."""
     return _kind_named(kind).registry.names()
+
+
+def _attackers(given: OneAttacker | Sequence[OneAttacker]) -> tuple[tuple[str, ...], dict[str, Attacker]]:
+    """Names, and the attackers that were given as objects or classes. Raises UserError for what is neither."""
+    several = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    names: list[str] = []
+    own: dict[str, Attacker] = {}
+    for one in several:
+        if isinstance(one, str):
+            names.append(one)
+            continue
+        cls = one if isinstance(one, type) else type(one)
+        if not issubclass(cls, Attacker):
+            raise UserError(f"attackers: give names, instances or subclasses of Attacker, not {cls.__name__}")
+        for text in ATTACKERS.texts:
+            if not isinstance(getattr(one, text, None), str):
+                raise UserError(f"attackers: {cls.__name__} must set `{text}` to a text")
+        with errors_of(f"attacker '{one.name}'"):
+            attacker = one() if isinstance(one, type) else one
+        if not attacker.name.isprintable() or not attacker.name.strip() or parse(attacker.name) is not None:
+            raise UserError(f"attackers: {attacker.name!r} can't be an attacker's name: give it a plain one")
+        names.append(attacker.name)
+        own[attacker.name] = attacker
+    for name in names:
+        if name in own and names.count(name) > 1:
+            raise UserError(f"attackers: two are called '{name}': give one of them another name")
+    return tuple(dict.fromkeys(names)), own
 
 
 def _several(names: str | Sequence[str]) -> Sequence[str]:

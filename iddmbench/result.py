@@ -11,7 +11,7 @@ import pandas as pd
 
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.paths import user_path
-from iddmbench.results.findings import read_findings
+from iddmbench.results.findings import lines, read_findings
 from iddmbench.results.headline import headlines
 from iddmbench.results.metric_info import METRICS
 from iddmbench.results.run_folder import FAILURES, RunFolder, label
@@ -20,6 +20,8 @@ from iddmbench.results.summary import Condition, Summary, Value
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+ABSENT = "absent"
+"""Kind of the findings that are notes on the attackers already."""
 UNMEASURED = Value(math.nan, math.nan, math.nan, 0, 0, 0)
 ATTRIBUTES = {"@": "_at_", "-": "_"}
 """How metric names are written as attributes: "psr@1e-2" is `psr_at_1e_2`."""
@@ -161,12 +163,9 @@ class Result:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader should know of the images and photos: what was left out, copies, what could not be measured."""
-        lost = [name for name in self.folder.config.get("attackers", []) if name not in self.attackers]
-        absent = {f.attacker: f.text for f in read_findings(self.folder.path) if f.kind == "absent"}
-        failed = f"see {self.folder.path / FAILURES}"
-        without = [absent.get(name) or f"no figures of attacker '{name}': {failed}" for name in lost]
-        return [str(note) for note in self.folder.config.get("notes", [])] + without + faceless(self.folder)
+        """What a reader should know of the images and photos: what was left out, copies, what could not be measured, and
+        what is doubtful about the photos (results/findings.py)."""
+        return notes_of(self.folder) + lines([f for f in read_findings(self.folder.path) if f.kind != ABSENT])
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -184,9 +183,9 @@ class Result:
 
         together = {"tradeoff": figures.tradeoff, "det": curves.det, "cmc": curves.cmc, "subjects": curves.subjects}
         if kind in together:
-            return together[kind](self.folder, *(other.folder for other in others))
+            return _displayed(together[kind](self.folder, *(other.folder for other in others)))
         if kind == "histograms" and not others:
-            return figures.histograms(self.folder)
+            return _displayed(figures.histograms(self.folder))
         raise UserError(
             f"plot: no kind '{kind}' of {1 + len(others)} results: {did_you_mean(kind, [*together, 'histograms'])}"
         )
@@ -230,6 +229,29 @@ class Result:
             code = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
             return console.export_html(inline_styles=True, code_format=code)
         return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def _displayed(figure: "Figure") -> "Figure":
+    """A notebook shows it as a picture, whether or not pyplot's inline backend is there."""
+
+    def png() -> bytes:
+        from io import BytesIO
+
+        written = BytesIO()
+        figure.savefig(written, format="png")
+        return written.getvalue()
+
+    figure._repr_png_ = png  # type: ignore[attr-defined]
+    return figure
+
+
+def notes_of(run: RunFolder) -> list[str]:
+    """Of the images: what was left out, copies, what could not be measured, attackers and images without a figure."""
+    lost = [name for name in run.config.get("attackers", []) if name not in Summary(run).attackers]
+    absent = {f.attacker: f.text for f in read_findings(run.path) if f.kind == ABSENT}
+    failed = f"see {run.path / FAILURES}"
+    without = [absent.get(name) or f"no figures of attacker '{name}': {failed}" for name in lost]
+    return [str(note) for note in run.config.get("notes", [])] + without + faceless(run)
 
 
 def faceless(run: RunFolder) -> list[str]:

@@ -121,8 +121,8 @@ def test_a_run_and_the_same_folder_opened(finished: ib.Result) -> None:
 def test_two_conditions_are_compared(finished: ib.Result) -> None:
     found = ib.compare(finished.at("echo-0.50"), finished.at("none"), attacker="coarse")
     assert (found.first.label, found.second.label, found.difference.subjects) == ("echo-0.50", "none", 2)
-    with pytest.raises(UserError, match="only 'rank1_hit'"):
-        ib.compare(finished, finished, metric="psr@1e-2")
+    with pytest.raises(UserError, match="'utility_index' is not compared in pairs"):
+        ib.compare(finished, finished, metric="utility_index")
     with pytest.raises(KeyError, match="did not run"):
         ib.compare(finished, finished, attacker="dlib")
 
@@ -333,3 +333,214 @@ def test_the_command_writes_a_run_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "empty"), *options])
     assert done.exit_code == 2 and "empty holds no folder" in done.output
+
+
+# ---- attackers that are no plugins --------------------------------------------------------------------------------------
+
+
+class Own(Coarse):
+    """Another one for each size of its cells; never registered."""
+
+    name, title = "own", "an attacker of the caller's"
+
+    def __init__(self, cell: int = 16):
+        self.cell, self.dim = cell, 8 * (64 // cell) ** 2  # type: ignore[misc]
+
+    def fingerprint(self) -> str:
+        return f"own {self.cell}"
+
+
+def test_attackers_may_be_objects_and_classes() -> None:
+    named = evaluate(attackers=("coarse", "fine"))
+    for given, twin in ((Own(16), "coarse"), (Own(8), "fine"), (Own, "coarse")):
+        found = evaluate(attackers=given)
+        assert found.attackers == ["own"] and "own" not in ib.list_attackers()
+        np.testing.assert_array_equal(
+            found.probes["mated"], named.probes[named.probes["attacker"] == twin]["mated"].to_numpy()
+        )
+        assert any("attacker 'own' was given as an object" in note for note in found.notes)
+        assert "own" in str(found) and found.to_html()
+    mixed = evaluate(attackers=["coarse", Own(8)])
+    assert mixed.attackers == ["coarse", "own"]
+
+
+def test_an_object_that_shares_a_network_is_white_box_with_it() -> None:
+    class Twin(Own):
+        same_as = "coarse"
+
+    for white_box, threat in (("coarse", "white-box"), ("own", "white-box"), ("fine", "transfer")):
+        found = evaluate(attackers=Twin(), white_box=white_box)
+        assert set(found.probes["threat"]) == {threat}
+
+
+def test_an_adaptive_attacker_wraps_an_object(base: Path) -> None:
+    images = {f"s{p}": pictures(p, 1, 2) for p in (29, 30, 31)}
+    found = evaluate(images, attackers=[Own(8), "coarse", "fuse:own+coarse"], dataset="tiny-orl", base=str(base))
+    assert found.attackers == ["own", "coarse", "fuse:own+coarse"]
+    assert found["fuse:own+coarse"].rank1_hit.known
+
+
+class Nameless(Coarse):
+    licence = None  # type: ignore[assignment]
+
+
+class Failing(Coarse):
+    def __init__(self) -> None:
+        raise RuntimeError("no weights\nat all")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (3, "names, instances or subclasses of Attacker, not int"),
+        (int, "not int"),
+        ([Own(8), Own(16)], "two are called 'own'"),
+        (["coarse", Coarse()], "two are called 'coarse'"),
+        (Nameless, "Nameless must set `licence` to a text"),
+        (Failing, "attacker 'coarse' failed: RuntimeError: no weights"),
+    ],
+)
+def test_what_is_no_attacker(given: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said) as error:
+        evaluate(attackers=given)
+    assert "\n" not in str(error.value)
+
+
+# ---- what is doubtful about the photos ----------------------------------------------------------------------------------
+
+
+def doubtful() -> dict[str, list[np.ndarray]]:
+    """The third photo of s29 is one of s30's too."""
+    return GALLERY | {"s29": [*GALLERY["s29"][:2], GALLERY["s30"][0]]}
+
+
+def test_doubts_about_the_photos_are_told(tmp_path: Path) -> None:
+    found = evaluate(gallery=doubtful(), out=tmp_path / "out")
+    (note,) = [note for note in found.notes if note.startswith("warning: the same picture stands 2 times")]
+    assert "1 enrolment of s29, 1 enrolment of s30" in note
+    assert not [note for note in evaluate().notes if note.startswith("warning: the same picture")]
+    assert note in ib.open_run(tmp_path / "out").notes
+
+
+def test_strict_runs_train_nothing_on_doubtful_photos(base: Path, tmp_path: Path) -> None:
+    for person, photos in doubtful().items():
+        (tmp_path / "photos" / person).mkdir(parents=True)
+        for i, image in enumerate([*pictures(int(person[1:]), 1, 2, 3), *photos]):
+            Image.fromarray(image).save(tmp_path / "photos" / person / f"{i}.png")
+    settings = {"dataset": "folder", "dataset_options": {"root": str(tmp_path / "photos")}, "base": str(base)}
+    settings |= {"attackers": "coarse", "images_per_prompt": 1, "cache": tmp_path / "cache", "out": tmp_path / "out"}
+    with pytest.raises(UserError, match="so nothing was trained"):
+        ib.run("echo", strict=True, **settings)
+    assert not (tmp_path / "cache" / "personalize").exists()
+
+
+# ---- switches -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_functions_set_torchs_switches(tmp_path: Path) -> None:
+    """In a process of its own; what is asked for is refused only after they are set."""
+    run = f"ib.run('blur', attackers='sface', threads=3, dataset='folder', dataset_options={{'root': '{tmp_path}'}})"
+    code = "import torch, iddmbench as ib\nfrom iddmbench.errors import UserError\n"
+    for asked in ("ib.evaluate({'s29': []}, dataset='orl', threads=3)", run):
+        code += (
+            "torch.use_deterministic_algorithms(False); torch.set_num_threads(1)\n"
+            f"try:\n    {asked}\nexcept UserError: pass\n"
+            "assert torch.are_deterministic_algorithms_enabled() and torch.get_num_threads() == 3\n"
+        )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+# ---- bad input ----------------------------------------------------------------------------------------------------------
+
+
+def write(root: Path, people: dict[str, list[np.ndarray]]) -> Path:
+    for person, images in people.items():
+        (root / person).mkdir(parents=True)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(root / person / f"{i}.png")
+    return root
+
+
+BLANK = np.full((64, 64, 3), 128, np.uint8)
+BAD: dict[str, tuple[dict[str, list[np.ndarray]], str]] = {
+    "no face anywhere": (
+        {"s29": [BLANK] * 2},
+        "note: no face on 2 of 2 images of 's29' (images-1.00), the first is images/",
+    ),
+    "one person only": (
+        {"s29": pictures(29, 1, 2)},
+        "note: images of one person only (s29): no interval says anything",
+    ),
+    "mixed sizes and modes": (
+        {"s29": [*pictures(29, 1), pictures(29, 2)[0][::2, ::2], pictures(29, 3)[0][..., 0]], "s30": pictures(30, 1)},
+        "note: no public people",
+    ),
+    "people whom the gallery lacks": (
+        {"bob": pictures(3, 1, 2), "s29": pictures(29, 1)},
+        "note: no enrolment photos of 'bob': 2 of the images left out",
+    ),
+    "a photo of the gallery": (
+        {"s29": pictures(29, 5), "s30": pictures(30, 1)},
+        "note: image s29/0.png is a copy of enrolment photo s29/0.png of 's29': what it shows of linkage says nothing",
+    ),
+    "somebody else's photo": (
+        {"s29": pictures(30, 5), "s30": pictures(30, 1)},
+        "note: image s29/0.png is a copy of enrolment photo s30/0.png of 's30'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_the_command_says_of_bad_images(case: str, tmp_path: Path) -> None:
+    """It measures what can be measured, and says in one line what can't, or what a figure is worth."""
+    from typer.testing import CliRunner
+
+    images, said = BAD[case]
+    options = [
+        "--gallery",
+        str(write(tmp_path / "photos", GALLERY)),
+        "--attacker",
+        "coarse",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    done = CliRunner().invoke(app, ["evaluate", str(write(tmp_path / "images", images)), *options])
+    assert done.exit_code == 0 and "Traceback" not in done.output, done.output
+    assert any(line.startswith(said) for line in done.stderr.splitlines()), done.stderr
+    found = ib.open_run(tmp_path / "o")
+    assert len(found.images) == sum(len(several) for person, several in images.items() if person in GALLERY)
+    assert found.failed.empty
+
+
+def test_the_command_says_what_is_doubtful_about_the_photos(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    options = [
+        "--gallery",
+        str(write(tmp_path / "photos", doubtful())),
+        "--attacker",
+        "coarse",
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    done = CliRunner().invoke(app, ["evaluate", str(write(tmp_path / "images", IMAGES)), *options])
+    assert done.exit_code == 0, done.output
+    told = [line for line in done.stderr.splitlines() if "the same picture stands 2 times" in line]
+    assert len(told) == 1 and told[0].startswith("warning: "), done.stderr
+
+
+def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    photos = write(tmp_path / "photos", GALLERY)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "hollow" / "s29").mkdir(parents=True)
+    for name, said in (("empty", "holds no folder: put each person's images into one"), ("hollow", "no usable image")):
+        done = CliRunner().invoke(app, ["evaluate", str(tmp_path / name), "--gallery", str(photos)])
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        assert done.exit_code == 2 and len(lines) == 1 and said in lines[0], done.output
+    done = CliRunner().invoke(app, ["evaluate", str(photos), "--gallery", str(tmp_path / "empty")])
+    assert done.exit_code == 2 and "gallery: " in done.stderr and "holds no folder" in done.stderr
+    done = CliRunner().invoke(app, ["evaluate", "--gallery", str(photos)])
+    assert done.exit_code == 2 and "give IMAGES, or --adapter" in done.stderr

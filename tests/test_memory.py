@@ -60,3 +60,34 @@ def test_memory_does_not_grow_with_the_number_of_images(
     small, large = (int(number) / 1024 for number in done.stdout.split())
     print(f"{name}: {few} images {small:.1f} MiB, {many} images {large:.1f} MiB")
     assert large - small < limit, f"{few} images: {small:.0f} MiB, {many} images: {large:.0f} MiB"
+
+
+FEATURES = """
+import numpy as np, torch
+from pathlib import Path
+from iddmbench.cells.stages import CellStages
+
+torch.set_num_threads(1)
+lab = CellStages.__new__(CellStages)  # features need neither a base nor photos
+images = np.random.default_rng(0).integers(0, 256, (160, 512, 512, 3), dtype=np.uint8)
+
+def peak(count):
+    Path("/proc/self/clear_refs").write_text("5")
+    assert lab.features(images[:count]).shape == (count, 1280)
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+peak(32)
+print(peak(32), peak(160))
+"""
+
+
+@pytest.mark.skipif(not STATUS.is_file(), reason="counts memory by Linux's /proc")
+def test_features_of_many_images_take_the_memory_of_a_few() -> None:
+    """All 160 at once, as floats, would be 480 MiB; what torch keeps for later calls differs by up to 90."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", FEATURES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    small, large = (int(number) / 1024 for number in done.stdout.split())
+    assert large - small < 200, f"{small:.0f} MiB for 32 images, {large:.0f} MiB for 160"

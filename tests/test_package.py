@@ -1,9 +1,13 @@
 """The package as it is installed: the list of packages matches the tree, imports stay light."""
 
+import ast
+import inspect
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import iddmbench
 
 ROOT = Path(__file__).resolve().parent.parent
 PLUGINS = ("attackers", "datasets", "defenses", "leaderboard")
@@ -37,3 +41,39 @@ def test_core_does_not_import_optional_packages():
     code = f"import sys, iddmbench.run.pipeline; print([m for m in {optional} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
+
+
+def imported_by(folder: str) -> set[str]:
+    """Names of the package's modules that any module of a folder imports, inside functions too."""
+    found: set[str] = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module)
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+    return found
+
+
+def test_export_needs_no_submission():
+    assert "iddmbench.run.finished" in imported_by("iddmbench/export")
+    assert not {name for name in imported_by("iddmbench/export") if name.startswith("iddmbench.submission")}
+
+
+def test_the_public_names_are_the_apis():
+    """They stand twice: `import iddmbench` must not load what they need, and type checkers read the imports."""
+    from iddmbench import api
+
+    assert set(iddmbench.__all__) - {"__version__"} == set(api.__all__)
+    tree = ast.parse((ROOT / "iddmbench" / "__init__.py").read_text())
+    typed = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "iddmbench.api"]
+    assert [alias.name for node in typed for alias in node.names] == api.__all__
+    for name in api.__all__:
+        if name != "run":  # also a folder's name: tested in test_api.py
+            assert getattr(iddmbench, name) is getattr(api, name)
+    public = {
+        name for name, value in vars(api).items() if inspect.isfunction(value) and value.__module__ == api.__name__
+    }
+    assert {name for name in public if not name.startswith("_")} | {"Result"} == set(api.__all__)
+    documented = (ROOT / "docs" / "api.md").read_text()
+    assert [name for name in api.__all__ if f"`ib.{name}(" not in documented] == ["Result"]

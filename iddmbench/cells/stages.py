@@ -82,7 +82,9 @@ JUDGE_NUMBER = 2
 AGE_READER = "faceres"
 """The recognition system that reads age and sex too. It is no judge of a defense that optimizes it: see `Group.judges`."""
 AT_ONCE = 16
-"""Dataset photos that are in memory together."""
+"""Dataset photos that are in memory together, and images whose features are."""
+FACES_AT_ONCE = 256
+"""Four times what a cell has by default; the memory of larger ones does not grow with their images."""
 
 log = logging.getLogger(__name__)
 
@@ -349,11 +351,13 @@ class CellStages:
 
     def _generate(self, cell: Cell, model: Path, out: Path) -> None:
         adapter = model / ADAPTER
-        trained = adapter.is_file()
+        made = self.personalizer.model(read_tensors(adapter), self.lora) if adapter.is_file() else None
+        self._write_generated(cell, made or PersonalizedModel(None, self.lora), out)
+
+    def _write_generated(self, cell: Cell, model: PersonalizedModel, out: Path) -> None:
+        """The protocol's images of a model, from the cell's own noise."""
         seeds = Seeds(cell.seed).child("generate", cell.subject.name)
-        made = self.personalizer.model(read_tensors(adapter), self.lora) if trained else None
-        personalized = made or PersonalizedModel(None, self.lora)
-        write_images(out, generate(self.base, personalized, self.prompts, self.per_prompt, self.sampling, seeds))
+        write_images(out, generate(self.base, model, self.prompts, self.per_prompt, self.sampling, seeds))
 
     def _release(self, cell: Cell, generated: Path, tick: Callable[[float], None], out: Path) -> None:
         write_images(out, cell.defense.release(read_images(generated), self._bench(cell, tick)))
@@ -409,9 +413,9 @@ class CellStages:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The judge's features float32 [N, 1280] of uint8 [N, H, W, 3]."""
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        parts = (pixels_of(images[i : i + AT_ONCE]) for i in range(0, len(images), AT_ONCE))
         with torch.inference_mode():
-            return torch.cat([self._extractor.features(part) for part in pixels.split(16)]).numpy()
+            return torch.cat([self._extractor.features(part) for part in parts]).numpy()
 
     def reference_features(self, subject: Subject) -> np.ndarray:
         """`features` of the subject's references."""
@@ -503,13 +507,15 @@ class CellStages:
     def _ser_fiq(self, images: np.ndarray, found: np.ndarray) -> np.ndarray:
         """SER-FIQ by SFace's dropout; 0 where no face was found, the score's lower end."""
         scores = np.zeros(len(images))
-        if found.any():
-            faces = images[found]
+        rows = np.flatnonzero(found)
+        for start in range(0, len(rows), FACES_AT_ONCE):
+            part = rows[start : start + FACES_AT_ONCE]
+            faces = images[part]
             surrogate = self._quality
-            pixels = torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255
-            crops = crop(pixels, surrogate.prepare(list(faces)), surrogate.network.size)
+            crops = crop(pixels_of(faces), surrogate.prepare(list(faces)), surrogate.network.size)
+            # The same dropout masks for every part: they have no axis for images.
             passes = self._quality_net.embed_stochastic(crops, SER_FIQ_PASSES, Seeds(0).child("ser-fiq").torch())
-            scores[found] = ser_fiq(passes.numpy())
+            scores[part] = ser_fiq(passes.numpy())
         return scores
 
     # ---- parts ------------------------------------------------------------------------------------------------------
@@ -585,6 +591,11 @@ class CellStages:
                 compute(out)
 
         return self.store.fetch(stage, key, measured)
+
+
+def pixels_of(images: np.ndarray) -> Tensor:
+    """float [N, 3, H, W] in [0, 1] of uint8 [N, H, W, 3]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
 
 @lru_cache

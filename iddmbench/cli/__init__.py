@@ -8,6 +8,7 @@ from iddmbench import __version__
 from iddmbench.cli.base import app as base
 from iddmbench.cli.cache import app as cache
 from iddmbench.cli.check import check
+from iddmbench.cli.compare import compare
 from iddmbench.cli.doctor import doctor
 from iddmbench.cli.errors import CommandGroup
 from iddmbench.cli.evaluate import evaluate
@@ -32,6 +33,7 @@ app.command("sweep")(sweep)
 app.command("status")(status)
 app.command("report")(report)
 app.command("plot")(plot)
+app.command("compare")(compare)
 app.command("submit")(submit)
 app.command("verify")(verify)
 app.add_typer(leaderboard, name="leaderboard")

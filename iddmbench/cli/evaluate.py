@@ -1,4 +1,4 @@
-"""`iddmbench evaluate`: images that exist already, from any generator."""
+"""`iddmbench evaluate`: images that exist already, from any generator, or models that somebody else trained."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,21 @@ LEFT_OUT = "left out: "
 
 
 def evaluate(
-    images: Annotated[Path, typer.Argument(help="Images by person: IMAGES/PERSON/*.png|jpg.", show_default=False)],
+    images: Annotated[
+        Path | None, typer.Argument(help="Images by person: IMAGES/PERSON/*.png|jpg.", show_default=False)
+    ] = None,
+    adapter: Annotated[
+        Path | None,
+        typer.Option(
+            help="In place of IMAGES: a LoRA or DreamBooth folder of one --subject, or FOLDER/PERSON.safetensors."
+        ),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base model of the images or adapters: micro, sd15, a folder ...")
+    ] = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="Whose adapter it is; of several, whom to take; may be repeated.")
+    ] = None,
     gallery: Annotated[
         Path | None, typer.Option(help="Enrolment photos: GALLERY/PERSON/*.png|jpg; by default the dataset's.")
     ] = None,
@@ -37,25 +51,38 @@ def evaluate(
     prompt: Annotated[
         list[str] | None, typer.Option(help="Prompt of the images, in their order; may be repeated.")
     ] = None,
-    base: Annotated[str | None, typer.Option(help="Base model of the images: micro, sd15, a folder ...")] = None,
-    name: Annotated[str, typer.Option(help="What the images are called in tables.")] = "images",
+    undefended_adapter: Annotated[
+        Path | None, typer.Option(help="Adapters of the undefended model, in place of its images.")
+    ] = None,
+    images_per_prompt: Annotated[int, typer.Option(help="Images that an adapter makes per prompt.")] = 4,
+    sampling: Annotated[list[str] | None, typer.Option(help="Setting of the sampler for adapters, KEY=VALUE.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What is evaluated is called so in tables; by default images or adapter.")
+    ] = None,
     strength: Annotated[float, typer.Option(help="Strength of the defense behind them, for curves.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/evaluate-NAME-OF-IMAGES.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; by default runs/evaluate-NAME-OF-IMAGES-OR-ADAPTER.")
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...: where adapters make images.")] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes the idle cores.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only results and what is wrong.")] = False,
 ) -> None:
-    """Measure privacy and utility of your own images; nothing is trained."""
+    """Measure privacy and utility of your own images, or of a LoRA or DreamBooth model; nothing is trained."""
     from rich.console import Console
 
     from iddmbench import api
     from iddmbench.cli.progress import bar
     from iddmbench.cli.run import attacker_options, log_from_start, pairs
     from iddmbench.report.terminal import print_summary
+    from iddmbench.result import notes_of
     from iddmbench.run.config import dataset_options
 
-    folder = out or Path("runs") / f"evaluate-{images.resolve().name}"
+    source = images or adapter
+    if source is None:
+        raise UserError("give IMAGES, or --adapter that makes them")
+    folder = out or Path("runs") / f"evaluate-{source.resolve().name.removesuffix('.safetensors')}"
     with bar(quiet=quiet) as progress:
         log_from_start(progress, folder / "log.txt")
         result = api.evaluate(
@@ -72,15 +99,21 @@ def evaluate(
             white_box=white_box or (),
             prompts=prompt,
             base=base,
+            adapter=adapter,
+            baseline_adapter=undefended_adapter,
+            subject=subject or (),
+            images_per_prompt=images_per_prompt,
+            sampling=pairs(sampling, "--sampling"),
             name=name,
             strength=strength,
             seed=seed,
             out=folder,
             cache=cache,
+            device=device,
             threads=threads,
             progress=progress,
         )
-    for note in result.notes:
+    for note in notes_of(result.folder):  # the bar has told what is doubtful about the photos
         if note.startswith(LEFT_OUT):  # counted in one line at the end
             continue
         typer.echo(printable(f"note: {note}"), err=True)

@@ -16,8 +16,8 @@ from iddmbench.results.reproduce import command
 from iddmbench.results.run_folder import RunFolder
 from iddmbench.results.summary import Condition, Summary
 from iddmbench.run.config import LORA
+from iddmbench.run.finished import stages_of_run
 from iddmbench.store.files import read_tensors
-from iddmbench.submission.stages import lab_of_run
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ def find_model(run: RunFolder, subject: str, condition: str, seed: int | None, c
         raise UserError(f"the cell of {subject} under {condition} failed in run {run.name}: {row['error'].iloc[0]}")
     defense = _defense(run, chosen)
     _check_trains(defense, run.config)
-    stages, subjects = lab_of_run(run, cache)
+    stages, subjects = stages_of_run(run, cache)
     if stages.data.fingerprint != run.config["data_fingerprint"] or subject not in subjects:
         raise UserError(f"run {run.name} was made with other photos of '{run.config['dataset']}' than those here")
     if stages.base.fingerprint != run.config["base_fingerprint"]:

@@ -1,9 +1,10 @@
 """Attackers whose file or package is not here: the others go on without them, and the run says so."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from iddmbench.adaptive import about_faces, check_name, roots
-from iddmbench.attacker import build_attacker
+from iddmbench.attacker import Attacker, build_attacker
 from iddmbench.errors import UserError
 from iddmbench.guards import errors_of
 from iddmbench.results.findings import NOTE, Finding
@@ -12,26 +13,33 @@ MENDABLE = ("needs weights:", "needs extra:")
 """How `Attacker.available` begins where one command mends it."""
 
 
-def problem_of(name: str) -> str:
-    """Why an attacker, or one that it rests on, can't run here; empty if it can. Raises UserError for one that is unknown."""
-    check_name(name)
+NOBODY: Mapping[str, Attacker] = MappingProxyType({})
+
+
+def problem_of(name: str, own: Mapping[str, Attacker] = NOBODY) -> str:
+    """Why an attacker, or one that it rests on, can't run here; empty if it can.
+
+    own: attackers by name that are no plugins. Raises UserError for one that is unknown.
+    """
+    if name not in own and not own.keys() & {*roots(name)}:
+        check_name(name)
     for root in roots(name):
         with errors_of(f"attacker '{root}'"):
-            if problem := build_attacker(root).available():
+            if problem := (own[root] if root in own else build_attacker(root)).available():
                 return problem
     return ""
 
 
-def absent(names: Sequence[str]) -> dict[str, str]:
+def absent(names: Sequence[str], own: Mapping[str, Attacker] = NOBODY) -> dict[str, str]:
     """Those that one command would bring, and that command, by name."""
-    found = {name: problem_of(name) for name in names}
+    found = {name: problem_of(name, own) for name in names}
     # Without the folder in brackets: a run's tables name no place on its machine.
     return {name: problem.partition(" (")[0] for name, problem in found.items() if problem.startswith(MENDABLE)}
 
 
-def check_attackers(names: Sequence[str]) -> None:
+def check_attackers(names: Sequence[str], own: Mapping[str, Attacker] = NOBODY) -> None:
     """Raises UserError when no attacker can run here, or one can't for another reason than a missing file or package."""
-    problems = {name: problem for name in names if (problem := problem_of(name))}
+    problems = {name: problem for name in names if (problem := problem_of(name, own))}
     wrong = {name: problem for name, problem in problems.items() if not problem.startswith(MENDABLE)}
     if len(problems) == len(names) and problems:
         wrong = wrong or problems

@@ -1,7 +1,8 @@
 """Adaptive attackers in a run: they see all finished cells of one condition, and attack each subject in turn."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -92,13 +93,13 @@ class Attackers:
     adaptive: dict[str, AdaptiveName]
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> "Attackers":
+    def of(cls, names: Iterable[str], own: Mapping[str, Attacker] = MappingProxyType({})) -> "Attackers":
+        """own: attackers by name that stand in for installed ones."""
         parsed = {name: parse(name) for name in names}
         wanted = dict.fromkeys(base for name, how in parsed.items() for base in (how.bases if how else (name,)))
         plain = tuple(name for name, how in parsed.items() if how is None)
-        return cls(
-            {name: build_attacker(name) for name in wanted}, plain, {name: how for name, how in parsed.items() if how}
-        )
+        systems = {name: own[name] if name in own else build_attacker(name) for name in wanted}
+        return cls(systems, plain, {name: how for name, how in parsed.items() if how})
 
     def views(self, name: str, base: BaseModel) -> list[Attacker]:
         """What embeds the images for an attacker: itself, or the views of an adaptive one."""

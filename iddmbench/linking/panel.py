@@ -2,8 +2,9 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 
 import torch
 
@@ -24,18 +25,25 @@ class AttackerPanel:
 
     Args:
         names: of the attackers. data: whose photos make the galleries. embed: embeds one person's photos.
-        base: adaptive attackers may purify with it.
+        base: adaptive attackers may purify with it. own: attackers by name that are no plugins, or stand in for one.
     """
 
-    def __init__(self, names: Sequence[str], data: FaceData, embed: Embed, base: BaseModel):
-        self.names = tuple(names)
+    def __init__(
+        self,
+        names: Sequence[str],
+        data: FaceData,
+        embed: Embed,
+        base: BaseModel,
+        own: Mapping[str, Attacker] = MappingProxyType({}),
+    ):
+        self.names, self._own = tuple(names), own
         self._data, self._embed, self._base = data, embed, base
         self._present: set[tuple[str, str]] = set()
         self._failures: dict[tuple[str, str], str] = {}
 
     @cached_property
     def attackers(self) -> Attackers:
-        return Attackers.of(self.names)
+        return Attackers.of(self.names, self._own)
 
     @cached_property
     def _built(self) -> tuple[dict[str, Linker], dict[str, AdaptiveLinker]]:

@@ -65,11 +65,17 @@ class Scoring:
     absent: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, lab: CellStages, attackers: Sequence[str], cells: Sequence[Cell]) -> "Scoring":
+    def of(
+        cls,
+        lab: CellStages,
+        attackers: Sequence[str],
+        cells: Sequence[Cell],
+        own: Mapping[str, Attacker] | None = None,
+    ) -> "Scoring":
         subjects = {cell.subject.name: cell.subject for cell in cells}
-        missing = absent(attackers)
+        missing = absent(attackers, own or {})
         present = [name for name in attackers if name not in missing]
-        panel = AttackerPanel(present, lab.data, lab.embed_photos, lab.base)
+        panel = AttackerPanel(present, lab.data, lab.embed_photos, lab.base, own or {})
         many_seeds = len({cell.seed for cell in cells}) > 1
         return cls(lab, panel, tuple(conditions(cells)), tuple(subjects.values()), many_seeds, absent=missing)
 

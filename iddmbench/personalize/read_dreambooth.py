@@ -15,6 +15,8 @@ from iddmbench.personalize.tensor_file import PICKLED, read_tensor_file
 from iddmbench.personalize.trainer import PersonalizedModel
 
 STEMS = {UNET: "diffusion_pytorch_model", TEXT: "model", "vae": "diffusion_pytorch_model"}
+COUNTED = "position_ids"
+"""0, 1, 2 ..., which older versions stored beside the weights."""
 
 
 def read_dreambooth(folder: Path | str, base: BaseModel) -> ImportedModel:
@@ -40,7 +42,7 @@ def read_dreambooth(folder: Path | str, base: BaseModel) -> ImportedModel:
             found = _renamed(found, network)
         own = own_parameters(network)
         _check_shapes(folder / part, found, own, base)
-        ignored += [f"{part}.{name}" for name in found if name not in own]
+        ignored += [f"{part}.{name}" for name in found if name not in own and not name.endswith(COUNTED)]
         for name, parameter in own.items():
             weight = found[name].float()
             changed += not torch.equal(weight, parameter.detach().cpu())

@@ -8,6 +8,7 @@ import numpy as np
 
 from iddmbench.metrics.estimate import LEVEL
 from iddmbench.metrics.paired import PairedDifference, holm, paired_difference
+from iddmbench.results.per_subject import subject_values
 from iddmbench.results.run_folder import WORST_CASE
 from iddmbench.results.summary import UNDEFENDED, Condition, Summary
 from iddmbench.seeds import Seeds
@@ -19,11 +20,11 @@ Side = tuple[Summary, Condition]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rank-1 hit rates of two conditions against their strongest attackers: the first less the second.
+    """One figure of two conditions, by default rank-1 hits against their strongest attackers: the first less the second.
 
     Attributes:
-        first, second: conditions. by: the attackers.
-        difference: of shares, over `difference.subjects` subjects.
+        first, second: conditions. by: the attackers; empty for utility.
+        difference: of the figure, over `difference.subjects` subjects.
         adjusted: its p value after Holm, over the comparisons that it is shown with; None with one subject.
     """
 
@@ -39,18 +40,19 @@ class Comparison:
         return self.adjusted is not None and self.adjusted <= 1 - LEVEL
 
 
-def compare(first: Side, second: Side, judge: str = WORST_CASE) -> Comparison | None:
-    """Two conditions, of one run or of two, over the subjects that both have; None where there are none.
+def compare(first: Side, second: Side, judge: str = WORST_CASE, metric: str = "rank1_hit") -> Comparison | None:
+    """Two conditions, of one run or of two, over the subjects that both have a figure of; None where there are none.
 
     Args:
-        judge: a worst case, for the strongest attacker of each, or an attacker's name.
+        judge: a worst case, for the strongest attacker of each, an attacker's name, or "" for utility.
+        metric: one of `iddmbench.results.per_subject`.
     """
-    names = [s.strongest(c, judge, "rank1_hit") or judge for s, c in (first, second)]
-    rates = [subject_hits(s, c, name) for (s, c), name in zip((first, second), names, strict=True)]
-    shared = [subject for subject in rates[0] if subject in rates[1]]
+    names = [s.strongest(c, judge, metric) or judge for s, c in (first, second)]
+    values = [subject_values(s, c, metric, name) for (s, c), name in zip((first, second), names, strict=True)]
+    shared = [subject for subject in values[0] if subject in values[1]]
     if not shared:
         return None
-    a, b = (np.array([rate[subject] for subject in shared]) for rate in rates)
+    a, b = (np.array([value[subject] for subject in shared]) for value in values)
     rng = Seeds(0).child("paired", first[1].label, second[1].label).numpy()
     found = paired_difference(a, b, rng)
     return Comparison(first[1], second[1], (names[0], names[1]), found, found.p_value)
@@ -68,15 +70,6 @@ def adjusted(found: Iterable[Comparison | None]) -> list[Comparison]:
     known = [one for one in found if one is not None]
     p_values = holm([one.difference.p_value for one in known])
     return [replace(one, adjusted=p) for one, p in zip(known, p_values, strict=True)]
-
-
-def subject_hits(summary: Summary, condition: Condition, attacker: str) -> dict[str, float]:
-    """Subject -> share of the images with a face that the attacker links at rank 1 (0 where no face is left), seeds pooled."""
-    probes = condition.rows(summary.run.probes)
-    own = probes[probes["attacker"] == attacker]
-    linked = ((own["rank"] == 1) & own["acquired"]).groupby(own["subject"]).sum()
-    seen = own["acquired"].groupby(own["subject"]).sum()
-    return {str(s): float(linked[s] / max(seen[s], 1)) for s in seen.index}
 
 
 def against_undefended(summary: Summary) -> list[tuple[Condition, Condition]]:

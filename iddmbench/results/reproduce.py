@@ -7,14 +7,14 @@ from iddmbench.results.run_folder import EVALUATION
 
 UNKNOWN = "unknown"
 """Name of a base model that nobody named."""
-OPTIONS = {"baseline": "undefended"}
+OPTIONS = {"baseline": "undefended", "baseline_adapter": "undefended-adapter"}
 
 
 def command(config: dict[str, Any]) -> list[str]:
     """Arguments of `iddmbench run` with every setting spelled out, so that later defaults do not change the result.
 
     A folder of photos is named PHOTOS, one of protected photos PROTECTED: a path says nothing to others, and may say
-    too much. Of an evaluation, the images are IMAGES, and each further folder is called as its option.
+    too much. Of an evaluation, the images are IMAGES, the adapters ADAPTER, and each further folder is called as its option.
     """
     if config.get("kind") == EVALUATION:
         return _evaluate(config)
@@ -56,14 +56,20 @@ def command(config: dict[str, Any]) -> list[str]:
 
 
 def _evaluate(config: dict[str, Any]) -> list[str]:
-    arguments = ["iddmbench", "evaluate", "IMAGES"]
-    for role in map(str, _list(config, "given")):
+    roles = list(map(str, _list(config, "given")))
+    arguments = ["iddmbench", "evaluate", *(["IMAGES"] if "adapter" not in roles else [])]
+    for role in roles:
         option = OPTIONS.get(role, role)
         arguments += [f"--{option}", str(config.get("given_dataset", "")) if role == "dataset" else option.upper()]
     if config.get("base", UNKNOWN) != UNKNOWN:
         arguments += ["--base", str(config["base"])]
     for key, option in (("attackers", "attacker"), ("white_box", "white-box"), ("prompts", "prompt")):
         arguments += [x for value in _list(config, key) for x in (f"--{option}", str(value))]
+    if "adapter" in roles:
+        arguments += [x for name in _list(config, "subjects") for x in ("--subject", str(name))]
+        arguments += ["--images-per-prompt", str(config.get("images_per_prompt", ""))]
+        for name, value in config.get("sampling", {}).items():
+            arguments += ["--sampling", f"{name}={value}"]
     arguments += ["--name", str(config.get("defense", ""))]
     for key, option in (("strengths", "strength"), ("seeds", "seed")):
         arguments += [x for value in _list(config, key) for x in (f"--{option}", f"{value:g}")]

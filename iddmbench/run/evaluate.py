@@ -1,7 +1,8 @@
-"""Images that exist already, judged by the code that judges a run's: `iddmbench evaluate`, `iddmbench.evaluate`."""
+"""Images that exist already, or models that somebody else trained, judged by the code that judges a run's:
+`iddmbench evaluate`, `iddmbench.evaluate`."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,20 @@ import numpy as np
 
 from iddmbench import __version__
 from iddmbench.adaptive import parse
-from iddmbench.attacker import ATTACKERS
+from iddmbench.attacker import ATTACKERS, Attacker
 from iddmbench.cells.given import GivenStages, UnknownBase, stack
+from iddmbench.cells.imported import ImportedStages
 from iddmbench.cells.stages import Cell
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.linking.absent import check_attackers
-from iddmbench.models.base import open_base
+from iddmbench.models.base import BaseModel, open_base
+from iddmbench.options import changed_settings
+from iddmbench.personalize.read_model import Adapters, models_by_person
 from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given, People, read_people
 from iddmbench.results.run_folder import EVALUATION, SCHEMA
+from iddmbench.run.given_models import Models, models_left_out, notes_of, read_models
 from iddmbench.run.outcome import CellResult
 from iddmbench.run.pipeline import Progress, measure
 from iddmbench.run.plan import protocol
@@ -28,7 +33,7 @@ from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
 
 OWN = "own photos"
 """Name of the dataset where the photos are the caller's."""
-ROLES = ("gallery", "dataset", "public", "references", "baseline", "generic")
+ROLES = ("adapter", "gallery", "dataset", "public", "references", "baseline", "baseline_adapter", "generic")
 FEWEST_PUBLIC = 3
 """As a decoy identity takes."""
 
@@ -37,7 +42,7 @@ FEWEST_PUBLIC = 3
 class Request:
     """What is asked for. `iddmbench.evaluate` documents the fields."""
 
-    images: Given
+    images: Given | None = None
     gallery: Given | None = None
     dataset: str | None = None
     dataset_options: Mapping[str, Any] | None = None
@@ -52,6 +57,19 @@ class Request:
     name: str = "images"
     strength: float = 1.0
     seed: int = 0
+    adapter: Adapters | None = None
+    baseline_adapter: Adapters | None = None
+    subjects: tuple[str, ...] = ()
+    images_per_prompt: int = 4
+    sampling: Mapping[str, Any] | None = None
+    device: str = "cpu"
+    own: Mapping[str, Attacker] = field(default_factory=dict)
+    """Attackers by name that are no plugins, or stand in for one."""
+
+    @property
+    def makes_images(self) -> bool:
+        """Whether there are models to make images with, rather than images alone."""
+        return self.adapter is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,24 +98,33 @@ class Evaluation:
         conditions = {"none": request.baseline, "generic": request.generic, request.name: request.images}
         given = {label: read_people(i, _called(label)) for label, i in conditions.items() if i is not None}
         skipped += [entry for people in given.values() for entry in people.skipped]
-        defenses = {label: _condition(label, request) for label in given}
-        unenrolled = tuple(_left_out(given, data))
+        models = _models(request)
+        unenrolled = (*_left_out(given, data), *models_left_out(models, data))
         notes = [one.reason for one in unenrolled]
+        known = {label: given[label].photos if label in given else models.get(label, {}) for label in conditions}
         cells = [
-            Cell(subject, defenses[label], request.seed)
-            for label, people in given.items()
+            Cell(subject, defense, request.seed)
+            for label in conditions
+            if (defense := _condition(label, request))
             for subject in data.subjects
-            if subject.name in people.photos
+            if subject.name in known[label]
         ]
         if not any(cell.defense.name == request.name for cell in cells):
-            people = ", ".join(f"'{name}'" for name in [*given[request.name].photos][:3])
-            raise UserError(
-                f"nobody of the images ({people}) has enrolment photos: the folders' names must be the same"
-            )
-        photos = {(c.defense.name, c.subject.name): given[c.defense.name].photos[c.subject.name] for c in cells}
-        base = UnknownBase() if request.base is None else open_base(request.base)
-        per_prompt = _per_prompt(request.prompts, photos)
-        notes += [*_copies(photos, data), *_unmeasured(request, data, cells)]
+            people = ", ".join(f"'{name}'" for name in [*known[request.name]][:3])
+            what = "adapters" if request.makes_images else "images"
+            names = "the names must be the same" if request.makes_images else "the folders' names must be the same"
+            raise UserError(f"nobody of the {what} ({people}) has enrolment photos: {names}")
+        photos = {
+            (c.defense.name, c.subject.name): given[c.defense.name].photos[c.subject.name]
+            for c in cells
+            if c.defense.name in given
+        }
+        base = UnknownBase() if request.base is None else open_base(request.base, request.device)
+        recipe = base.recipe
+        sampling = changed_settings(recipe.sampling, dict(request.sampling or {}), "--sampling")
+        prompts = request.prompts or (tuple(recipe.prompts.evaluation) if request.makes_images else ())
+        per_prompt = _per_prompt(prompts, photos, request.images_per_prompt if request.makes_images else 0)
+        notes += [*_copies(photos, data), *_unmeasured(data, cells), *_unknown(request)]
         last: dict[tuple[str, str], np.ndarray] = {}
 
         def images(cell: Cell) -> np.ndarray:
@@ -110,8 +137,12 @@ class Evaluation:
         def pixels(cell: Cell) -> str:
             return digest([photo.digest for photo in photos[cell.defense.name, cell.subject.name]])
 
-        recipe = base.recipe
-        parts = (base, data, Store(cache), recipe.lora, recipe.sampling, request.prompts, per_prompt)
+        parts = (base, data, Store(cache), recipe.lora, sampling, request.prompts, per_prompt)
+        if isinstance(base, BaseModel) and request.makes_images:
+            files, told = read_models(models, cells, base)
+            made = ImportedStages(files, images, *parts, digest=pixels)
+            notes += notes_of(told, made)
+            return cls(request, made, tuple(cells), photos, tuple(skipped), unenrolled, tuple(notes))
         lab = GivenStages(images, *parts, digest=pixels, prompted=bool(request.prompts))
         return cls(request, lab, tuple(cells), photos, tuple(skipped), unenrolled, tuple(notes))
 
@@ -150,12 +181,15 @@ class Evaluation:
                 *filter(None, [lab.attributes_problem]),
                 *(f"left out: {s.name}: {s.reason}" for s in self.skipped),
             ],
+            **({"sampling": dict(request.sampling or {})} if request.makes_images else {}),
         }
 
     def measure(self, out: Path, progress: Progress | None = None) -> list[CellResult]:
         """Write the run folder `out`. Raises UserError when it holds something else."""
         with opened(out, self.config()):
-            _, outcomes = measure(self.cells, self.lab, self.request.attackers, out, progress or Progress())
+            _, outcomes = measure(
+                self.cells, self.lab, self.request.attackers, out, progress or Progress(), own=self.request.own
+            )
         return outcomes
 
 
@@ -163,14 +197,17 @@ def _check(request: Request) -> None:
     """Raises UserError for what needs no photo to be wrong."""
     if request.gallery is None and request.dataset is None:
         raise UserError("give a gallery (enrolment photos by person), or a dataset that has the people")
+    if request.images is None and request.adapter is None:
+        raise UserError("give images, or an adapter that makes them")
+    _check_models(request)
     if not request.attackers:
         raise UserError("give at least one attacker")
     for name in request.attackers:
         if parse(name) is not None and request.base is None:
             raise UserError(f"attacker '{name}' is adaptive and may need the base model: name it with base")
-    check_attackers(request.attackers)
+    check_attackers(request.attackers, request.own)
     for name in request.white_box:
-        if name.partition(":")[0] not in ATTACKERS.names():
+        if name not in request.own and name.partition(":")[0] not in ATTACKERS.names():
             raise UserError(f"white_box: unknown attacker '{name}': {did_you_mean(name, ATTACKERS.names())}")
     if request.name in ("none", "generic") or not request.name.isprintable() or not request.name.strip():
         raise UserError(f"name {request.name!r}: 'none' and 'generic' are the controls; give a printable name")
@@ -178,6 +215,32 @@ def _check(request: Request) -> None:
         raise UserError(f"name {request.name!r} becomes a folder's: give one without a slash or a dot before it")
     if not 0 <= request.strength <= 1:
         raise UserError(f"strength {request.strength:g} is outside [0, 1]")
+
+
+def _check_models(request: Request) -> None:
+    """Raises UserError for what goes with models alone, and what models need."""
+    if request.adapter is None:
+        needed = {
+            "baseline_adapter": request.baseline_adapter,
+            "subject": request.subjects,
+            "sampling": request.sampling,
+        }
+        for name, value in needed.items():
+            if value:
+                raise UserError(f"{name} goes with an adapter, not with images")
+        return
+    if request.images is not None:
+        raise UserError("give images or an adapter, not both")
+    if request.base is None:
+        raise UserError(
+            "an adapter needs the base model that it was trained on: name it with base (micro, sd15, a folder ...)"
+        )
+    if request.baseline is not None and request.baseline_adapter is not None:
+        raise UserError("give images of the undefended model or its adapter, not both")
+    if request.images_per_prompt < 1:
+        raise UserError(f"images per prompt: {request.images_per_prompt} is too few, give 1 or more")
+    if any(not prompt.strip() for prompt in request.prompts):
+        raise UserError("a prompt is empty")
 
 
 def _called(label: str) -> str:
@@ -226,11 +289,13 @@ def _condition(label: str, request: Request) -> Defense:
     """As far as scoring knows it: its name, strength, and the attackers that are white-box for it."""
     if label != request.name:
         return configure(DEFENSES.get(label), {})
+    # A plugin says by its registered class whose network it shares; an object of the caller's is asked here.
+    same = tuple(name for name, attacker in request.own.items() if attacker.same_as in request.white_box)
     attributes = {
         "__module__": __name__,
         "name": label,
         "title": "given images",
-        "surrogates": lambda self: request.white_box,
+        "surrogates": lambda self: tuple(dict.fromkeys((*request.white_box, *same))),
     }
     return type("GivenImages", (Defense,), attributes)(strength=request.strength)
 
@@ -244,9 +309,32 @@ def _left_out(given: Mapping[str, People], data: FaceData) -> Iterator[Skipped]:
                 yield Skipped(name, reason)
 
 
-def _per_prompt(prompts: Sequence[str], photos: Mapping[tuple[str, str], tuple[Photo, ...]]) -> int:
-    """Images per prompt; of images without prompts, the most that a person has. Raises UserError for numbers that differ."""
+def _models(request: Request) -> Models:
+    """Empty where images are given."""
+    if request.adapter is None:
+        return {}
+    found: Models = {request.name: {**models_by_person(request.adapter, request.subjects)}}
+    if request.baseline_adapter is not None:
+        found["none"] = {**models_by_person(request.baseline_adapter, request.subjects, "undefended adapter")}
+    if request.generic is None:
+        found["generic"] = dict.fromkeys(found[request.name])
+    return found
+
+
+def _per_prompt(prompts: Sequence[str], photos: Mapping[tuple[str, str], tuple[Photo, ...]], of_models: int = 0) -> int:
+    """Images per prompt; of images without prompts, the most that a person has.
+
+    of_models: as many as models make; 0 where there are none. Raises UserError for numbers that differ.
+    """
     counts = {place: len(several) for place, several in photos.items()}
+    if of_models:
+        for (_, person), count in counts.items():
+            if count != len(prompts) * of_models:
+                raise UserError(
+                    f"{count} images of '{person}' beside models that make {len(prompts) * of_models}: give as many, "
+                    f"{of_models} of each of {len(prompts)} prompts, in order"
+                )
+        return of_models
     if not prompts:
         return max(counts.values())
     first = next(iter(counts.values()))
@@ -275,14 +363,21 @@ def _copies(photos: Mapping[tuple[str, str], tuple[Photo, ...]], data: FaceData)
                 yield f"image {photo.name} is a copy of {known[photo.digest]}: what it shows of linkage says nothing"
 
 
-def _unmeasured(request: Request, data: FaceData, cells: Sequence[Cell]) -> Iterator[str]:
+def _unknown(request: Request) -> Iterator[str]:
+    """What the command in the report can't name."""
+    for name in request.own:
+        if name not in ATTACKERS.names():
+            yield f"attacker '{name}' was given as an object and is no installed plugin: a command can't ask for it"
+
+
+def _unmeasured(data: FaceData, cells: Sequence[Cell]) -> Iterator[str]:
     if not data.public:
         yield "no public people: no threshold, so that figures at a false accept rate are not measured"
     subjects = {cell.subject.name: cell.subject for cell in cells}
     if missing := [name for name, subject in subjects.items() if not subject.references]:
         names = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
         yield f"no reference photos of {names}: their closeness is not measured, and FID and KID leave them out"
-    if request.baseline is None or request.generic is None:
+    if not {"none", "generic"} <= {cell.defense.name for cell in cells}:
         yield "the utility index needs images of the undefended and of the un-personalized model: not measured"
     if len(subjects) == 1:
         yield f"images of one person only ({next(iter(subjects))}): no interval says anything about other people"

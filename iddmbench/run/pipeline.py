@@ -3,10 +3,11 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from iddmbench.attacker import Attacker
 from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.errors import one_line
 from iddmbench.linking.score import Scoring
@@ -82,9 +83,13 @@ def measure(
     out: Path,
     progress: Progress,
     strict: bool = False,
+    own: Mapping[str, Attacker] | None = None,
 ) -> tuple[Scoring, list[CellResult]]:
-    """Look at the photos, compute every cell, and write `out` with its images and all tables. strict: see `run`."""
-    scoring = Scoring.of(lab, attackers, cells)
+    """Look at the photos, compute every cell, and write `out` with its images and all tables.
+
+    strict: see `run`. own: attackers by name that are no plugins.
+    """
+    scoring = Scoring.of(lab, attackers, cells, own)
     _ = scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
     findings = write_premise(out, scoring.premise())
     if strict:

@@ -191,10 +191,11 @@ def _claims(summary: pd.DataFrame, fingerprints: Mapping[str, str]) -> list[dict
 
 
 def _adapters(run: RunFolder, name: str, facts: list[dict[str, Any]], cache: Path) -> dict[str, bytes]:
+    from iddmbench.run.finished import stages_of_run
     from iddmbench.store.files import read_tensors
-    from iddmbench.submission.stages import lab_of_run, real_defense
+    from iddmbench.submission.stages import real_defense
 
-    lab, subjects = lab_of_run(run, cache)
+    lab, subjects = stages_of_run(run, cache)
     options = _run_facts(run, name)["resolved_options"]
     found = {}
     for cell in map(CellFacts.model_validate, facts):

@@ -1,22 +1,19 @@
-"""What verification is made in: the verifier's own photos and base, a finished run's, and a bundle's images by cell."""
+"""What verification is made in: the verifier's own photos and base, and a bundle's images by cell."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer
+from iddmbench.cells.stages import Cell, UnauthorizedTrainer
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError
-from iddmbench.models.base import ALIASES, BaseModel, load_base, open_base
+from iddmbench.models.base import ALIASES, BaseModel, load_base
 from iddmbench.models.recipe import LoraSettings, Sampling
 from iddmbench.perturb.purifier import purifier
 from iddmbench.photos.dataset import DATASETS
-from iddmbench.results.run_folder import RunFolder
-from iddmbench.run.config import LORA, make_config
-from iddmbench.store.cache import Store
+from iddmbench.run.config import LORA
 from iddmbench.submission.read import Bundle
 from iddmbench.submission.schema import ANCHORS, CellFacts, RunFacts, Submission
 from iddmbench.submission.text import AttackerName
@@ -58,32 +55,6 @@ def load_parts(
         if facts.threat == "authorized":
             raise UserError("the bundle purifies the photos, which only a thief does: its threat must be unauthorized")
     return data, model, lora, sampling, UnauthorizedTrainer.of(facts.threat, facts.purify)
-
-
-def lab_of_run(run: RunFolder, cache: Path) -> tuple[CellStages, dict[str, Subject]]:
-    """The lab that a run was made in, to find what it left in the cache; and the dataset's subjects by name."""
-    known = (
-        "dataset",
-        "dataset_options",
-        "base",
-        "precision",
-        "personalizer",
-        "personalizer_options",
-        "lora",
-        "sampling",
-        "images_per_prompt",
-        "threat",
-        "purify",
-    )
-    config = make_config({key: run.config[key] for key in known if key in run.config})
-    data = DATASETS.get(config.dataset)(**config.dataset_options).load()
-    base = open_base(config.base, precision=config.precision)
-    settings, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
-    prompts = tuple(run.config["prompts"])
-    thief = UnauthorizedTrainer.of(config.threat, config.purify)
-    parts = (base, data, Store(cache), settings, sampling, prompts, config.images_per_prompt, thief)
-    lab = CellStages(*parts, config.personalizer_plugin())
-    return lab, {s.name: s for s in data.subjects}
 
 
 def real_defense(cell: CellFacts, subjects: dict[str, Subject], options: dict[str, Any]) -> Cell:
