@@ -1,23 +1,52 @@
 """HOG of all but the inner face: how far people are linked by hair, clothes, backdrop and light, whatever the face is."""
 
-from iddmbench.attacker import NetworkAttacker
+import hashlib
+from collections.abc import Callable
+from functools import cached_property
+
+import cv2
+import numpy as np
+import torch
+
+from iddmbench.attacker import DETECTORS, Attacker
 from iddmbench.errors import UserError
-from iddmbench.nets.hog import HogNet
+from iddmbench.faces.detect import Detector, Faces, YuNet
+from iddmbench.nets.hog import BLOCK, CELL, ORIENTATIONS, blocks, outside
+from iddmbench.types import Embeddings, Image
+
+SIDE, FRAME = 96, 1.2
+"""Side of the crop in pixels, and in units of the face box's longer side: the whole picture on the embedded bases. The crop is
+moved, or smaller, where the picture ends. Rank 1 on ORL's people 1-28 (photos 1-4, cut as `micro` takes them, among
+photos 5-10) is 76 %, with 64 pixels 71 %, with the face box's own side 79 %."""
+
+INNER = (0.2, 0.25, 0.8, 0.9)
+"""Left, top, right and bottom of the inner face in units of the square around the face box: brows to below the mouth, from the
+outer end of one eye to that of the other."""
 
 
-class Hog(NetworkAttacker):
-    """Histograms of oriented gradients around the face (Dalal and Triggs 2005), nothing trained."""
+class Hog(Attacker):
+    """Histograms of oriented gradients around the face (Dalal and Triggs 2005), nothing trained.
+
+    The crop follows the face box, not the landmarks: what surrounds a face does not turn with it.
+    """
 
     name = "hog"
     title = "gradients of all but the inner face (classical)"
-    dim = HogNet().dim
+    dim = (SIDE // CELL - BLOCK + 1) ** 2 * BLOCK**2 * ORIENTATIONS
     licence = "none needed"
     source = "computed; no weights"
-    differentiable = False
     looks_past_the_face = True
 
-    def load(self) -> HogNet:
-        return HogNet()
+    def __init__(self, detector: Detector | None = None):
+        self._make_detector: Callable[[], Detector] = YuNet if detector is None else lambda: detector
+
+    @cached_property
+    def detector(self) -> Detector:
+        return self._make_detector()
+
+    def detect_with(self, detector: str) -> None:
+        self._make_detector = DETECTORS[detector]
+        self.title = f"{self.title}, faces by {detector.upper()}"  # type: ignore[misc]
 
     def available(self) -> str | None:
         try:
@@ -26,5 +55,46 @@ class Hog(NetworkAttacker):
             return str(error)
         return None
 
-    def weights_hash(self) -> str:
-        return self._network.weights_sha256
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"hog 1 {SIDE} {FRAME} {INNER} {self.detector.fingerprint()}".encode()).hexdigest()
+
+    def _embed(self, images: list[Image], faces: Faces | None) -> Embeddings:
+        faces = self.detector.detect(images) if faces is None else faces
+        vectors = np.zeros((len(images), self.dim), np.float32)
+        for i in np.flatnonzero(faces.found):
+            vectors[i] = describe(images[i], faces.boxes[i])
+        # A picture without any gradient around the face links to nobody.
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return Embeddings(vectors / np.maximum(lengths, 1e-12), faces.found & (lengths[:, 0] > 1e-6))
+
+
+def describe(image: Image, box: np.ndarray) -> np.ndarray:
+    """Blocks around the inner face, float32 [dim], not scaled to unit length. box: x, y, width, height in pixels."""
+    left, top, length = square(image, box)
+    cut = cv2.cvtColor(image[top : top + length, left : left + length], cv2.COLOR_RGB2GRAY)
+    gray = cv2.resize(cut, (SIDE, SIDE), interpolation=cv2.INTER_AREA if length > SIDE else cv2.INTER_CUBIC)
+    # Two pixels more on each side: so far a pixel reaches when the picture is enlarged.
+    region = inner(box) - np.array([left, top] * 2) + np.array([-2, -2, 2, 2])
+    seen = outside(SIDE, region * SIDE / length)
+    pixels = torch.from_numpy(gray.astype(np.float32) / 255)
+    with torch.inference_mode():
+        return blocks(pixels[None], torch.from_numpy(seen)[None]).flatten().numpy()
+
+
+def square(image: Image, box: np.ndarray) -> tuple[int, int, int]:
+    """Left, top and side of the square around a face box that lies within the picture."""
+    height, width = image.shape[:2]
+    x, y, w, h = (float(v) for v in box)
+    length = round(min(height, width, max(FRAME * max(w, h), 16)))
+    left, top = (
+        int(np.clip(round(middle - length / 2), 0, end - length))
+        for middle, end in ((x + w / 2, width), (y + h / 2, height))
+    )
+    return left, top, length
+
+
+def inner(box: np.ndarray) -> np.ndarray:
+    """INNER of a face box: left, top, right, bottom in the image's pixels."""
+    x, y, w, h = (float(v) for v in box)
+    side = max(w, h)
+    return np.array([x + w / 2 - side / 2, y + h / 2 - side / 2] * 2) + side * np.array(INNER)

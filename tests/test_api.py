@@ -93,7 +93,7 @@ def test_plugins_by_name() -> None:
         del ATTACKERS._added["finer"]
     assert "iddm" in ib.list_defenses() and "orl" in ib.list_datasets()
     assert [s.name for s in ib.load_dataset("tiny-orl").subjects] == ["s29", "s30", "s31"]
-    with pytest.raises(UserError, match="no subclass of Attacker"):
+    with pytest.raises(UserError, match="is no plugin class: derive from Defense, Attacker"):
         ib.register(int)
     with pytest.raises(UserError, match="did you mean 'orl'"):
         ib.load_dataset("ORL")

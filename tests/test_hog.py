@@ -1,18 +1,22 @@
 """HOG against scikit-image's, blind for the inner face; who looks past the face is in no worst case."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
+import pytest
 import torch
 from skimage.feature import hog
 from test_ranking import group
 
 from iddmbench.adaptive import about_faces
 from iddmbench.attacker import build_attacker, looks_past_the_face
+from iddmbench.attackers.hog import Hog, inner
 from iddmbench.datasets.orl import photo
+from iddmbench.faces.detect import Faces, YuNet
 from iddmbench.linking.aggregate import members, summarize
 from iddmbench.linking.ranking import strong_systems
-from iddmbench.nets.hog import INNER, MARGIN, HogNet, blocks, outside
+from iddmbench.nets.hog import blocks, outside
+from iddmbench.photos.references import resize
 from iddmbench.results.run_folder import WORST_CASES
 
 
@@ -31,26 +35,39 @@ def test_blocks_equal_scikit_image_s() -> None:
 def test_blocks_beside_the_inner_face_equal_scikit_image_s_too() -> None:
     """Those without a pixel that is left out; blocks of nothing else are zero."""
     gray = np.random.default_rng(1).random((2, 96, 96)).astype(np.float32)
-    seen = outside(96, MARGIN, INNER)
-    ours, theirs = blocks(torch.from_numpy(gray), torch.from_numpy(seen)).numpy(), expected(gray)
+    seen = outside(96, np.array([30.2, 33.0, 70.0, 80.5]))
+    assert not seen[32:82, 29:71].any() and seen.sum() == 96 * 96 - 50 * 42
+    ours, theirs = blocks(torch.from_numpy(gray), torch.from_numpy(seen)[None]).numpy(), expected(gray)
     whole = np.array([[seen[8 * y : 8 * y + 16, 8 * x : 8 * x + 16].mean() for x in range(11)] for y in range(11)])
     assert (whole == 1).sum() > 20 and (whole == 0).sum() > 5
     np.testing.assert_allclose(ours[:, whole == 1], theirs[:, whole == 1], atol=2e-6)
     assert not ours[:, whole == 0].any()
+    assert outside(96, np.array([-9, -9, -5, 200])).all() and not outside(96, np.array([-9, -9, 200, 200])).any()
 
 
-def test_the_inner_face_changes_nothing_and_the_rest_does() -> None:
-    net, rng = HogNet(), torch.Generator().manual_seed(0)
-    crops = torch.rand(2, 3, net.size, net.size, generator=rng)
-    left, top, right, bottom = (round(((v - 0.5) / MARGIN + 0.5) * net.size) for v in INNER)
-    face, hair = crops.clone(), crops.clone()
-    face[..., top:bottom, left:right] = torch.rand(2, 3, bottom - top, right - left, generator=rng)
-    hair[..., : top - 4, :] = torch.rand(2, 3, top - 4, net.size, generator=rng)
-    assert torch.equal(net(face), net(crops)) and (net(hair) * net(crops)).sum(1).max() < 0.99
-    for point in net.template:  # eyes, nose and mouth are in it
-        assert left < point[0] < right and top < point[1] < bottom
-    whole = HogNet(inner=None)
-    assert not torch.allclose(whole(face), whole(crops), atol=0.01)
+@pytest.mark.parametrize("side", [64, 112, 200])
+def test_the_inner_face_changes_nothing_and_the_rest_does(side: int) -> None:
+    """Whether the picture is enlarged or made smaller for it, and where it ends close to the face."""
+    rng = np.random.default_rng(0)
+    image = resize(photo(7, 1).image[10:102], side)
+    faces = YuNet().detect([image])
+    left, top, right, bottom = (int(v) for v in np.round(inner(faces.boxes[0])))
+    for x, y in faces.landmarks[0]:  # eyes, nose and mouth are in it
+        assert left < x < right and top < y < bottom
+    face, hair = image.copy(), image.copy()
+    face[max(top, 0) : bottom, max(left, 0) : right] = rng.integers(
+        0, 255, (bottom - max(top, 0), right - max(left, 0), 3)
+    )
+    hair[: max(top - 8, 4)] = rng.integers(0, 255, (max(top - 8, 4), side, 3))
+    found = Hog().embed([image, face, hair], Faces(*(np.repeat(v, 3, 0) for v in astuple(faces))))
+    assert np.array_equal(found.vectors[0], found.vectors[1]) and found.vectors[0] @ found.vectors[2] < 0.99
+
+
+def test_a_picture_of_nothing_but_a_face_is_lost() -> None:
+    image = np.full((80, 80, 3), 127, np.uint8)
+    faces = YuNet().detect([photo(7, 1).image])
+    found = Hog().embed([image], replace(faces, boxes=np.array([[20, 20, 40, 40]], np.float32)))
+    assert not found.acquired[0] and not found.vectors.any()
 
 
 def test_it_links_people_who_did_not_choose_its_crop() -> None:
