@@ -186,6 +186,14 @@ def test_few_public_people_resolve_no_rate() -> None:
         evaluate(public={f"p{p}": pictures(p, 1) for p in (1, 2)})
 
 
+def test_rank_5_among_few_people_is_no_figure() -> None:
+    """Of three enrolled people, everybody is among the first five."""
+    few, many = evaluate(), evaluate(dataset="tiny-orl")
+    own = {"rank5_hit", "r5u"}
+    assert not own & set(few.summary()["metric"]) and {"rank1_hit", "r1u"} <= set(few.summary()["metric"])
+    assert own <= set(many.summary()["metric"])
+
+
 def test_closeness_needs_references() -> None:
     without, given = evaluate(), evaluate(references={"s29": pictures(29, 3), "s30": pictures(30, 3)})
     assert without.images["closeness"].isna().all() and not without.utility.fid_efficientnet_lite2.known

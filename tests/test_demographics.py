@@ -181,6 +181,7 @@ def evaluate(**options):
     return ib.evaluate(pictures[1, 2], pictures[5, 6], references=pictures[3,], attackers="eigenfaces", **options)
 
 
+@pytest.mark.slow
 def test_without_the_file_one_line_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IDDMBENCH_WEIGHTS", str(tmp_path))
     found = evaluate()

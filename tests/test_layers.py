@@ -99,7 +99,6 @@ def test_reports_read_results_alone() -> None:
     others = {line for line in used if line.split(".")[1].split(" ")[0] not in ("report", "results", "errors", "types")}
     assert others == {
         "from iddmbench.store.files import write_bytes",
-        "from iddmbench.photos.left_out import left_out_line",  # said before a run and after it in the same words
     }
 
 

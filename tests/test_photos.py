@@ -227,6 +227,21 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     assert list(given.photos) == [r"Ren\xe9"] and len(given.photos[r"Ren\xe9"]) == 6
 
 
+def test_results_go_below_paths_that_are_utf8(tmp_path: Path) -> None:
+    """Tables can't be written elsewhere: said at once, not after all the work."""
+    from iddmbench.run.write import check_folder
+    from iddmbench.store.cache import Store
+
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/out\xe9"))
+    with pytest.raises(
+        UserError, match=r"out\\xe9: tables can't be written below a path that is no UTF-8: give another --out"
+    ):
+        check_folder(folder, {})
+    with pytest.raises(UserError, match="give another --cache"):
+        Store(folder)
+    assert not folder.exists()
+
+
 def test_a_line_end_in_a_name(tmp_path: Path) -> None:
     fill(tmp_path / "an\nn", 33, range(1, 7))
     (subject,) = load(tmp_path).subjects

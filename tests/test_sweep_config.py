@@ -136,6 +136,7 @@ def test_the_core_suite_has_every_defense() -> None:
     assert planned == {n for n in DEFENSES.names() if not n.startswith(("example", "my-", "protected-photos"))}
 
 
+@pytest.mark.slow
 def test_the_synthetic_suite_reports_on_people_whom_nothing_was_tuned_on() -> None:
     """As the leaderboard's track does; women and men alike, and every defense of the other core suite."""
     from iddmbench.datasets.synthetic import Synthetic
@@ -152,6 +153,7 @@ def test_the_synthetic_suite_reports_on_people_whom_nothing_was_tuned_on() -> No
     assert [(t.dataset, t.base) for t in TRACKS] == [("orl", "micro"), ("synthetic", core.runs["authorized"].base)]
 
 
+@pytest.mark.slow
 def test_without_its_base_the_synthetic_suite_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from iddmbench.models import base
     from iddmbench.run.plan import ResourceCache

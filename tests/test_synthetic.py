@@ -48,6 +48,7 @@ def data():
     return Synthetic().load()
 
 
+@pytest.mark.slow
 def test_the_split_is_the_protocols(data) -> None:
     assert DATASETS.get("synthetic") is Synthetic
     assert [s.name for s in data.subjects] == [f"s{k:02d}" for k in range(1, 61)]

@@ -156,6 +156,20 @@ def test_what_was_left_out_is_one_line_at_the_end(long_names: Path, tmp_path: Pa
     assert line.endswith(f"listed in {path / 'left-out.txt'}")
 
 
+def test_a_sweep_counts_what_its_runs_left_out(tmp_path: Path) -> None:
+    """Each once, though every run says it."""
+    from iddmbench.cli.sweep import _left_out
+
+    skipped = [{"name": "bob", "reason": "3 usable photos, 6 needed"}]
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "config.json").write_text(json.dumps({"skipped": skipped}))
+    expected = (
+        "Left out: 1 person (bob: 3 usable photos, 6 needed); all of it is listed in left-out.txt of each run in "
+    )
+    assert _left_out(tmp_path) == f"{expected}{tmp_path / 'runs'}"
+
+
 def test_names_are_no_emoji_and_no_markup(tmp_path: Path) -> None:
     names = (":smile:", "[bold]dlib[/bold]")
     path = write_run(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from iddmbench.environ import own_cores
-from iddmbench.errors import UserError, first_line
+from iddmbench.errors import UserError, first_line, printable
 
 if TYPE_CHECKING:
     from iddmbench.sweep.plan import Plan
@@ -80,6 +80,8 @@ def sweep(
     if report:
         _reports(folder)
     typer.echo(f"{plan.cells - failed} of {plan.cells} cells, in {folder}")
+    if line := _left_out(folder):
+        typer.echo(printable(line))
     if failed:
         raise UserError(
             f"{failed} failed cell(s): `iddmbench status {folder}` lists them, failures.txt in each run has their tracebacks; "
@@ -90,6 +92,14 @@ def sweep(
             f"{len(lost)} time(s) an attacker has no figures (first: {lost[0]}), the others' stand: failures.txt in each run "
             "says why; the same command retries only that"
         )
+
+
+def _left_out(folder: Path) -> str:
+    """What the runs' datasets left out, in one line; empty if nothing."""
+    from iddmbench.results.left_out import left_out
+    from iddmbench.results.run_folder import LEFT_OUT, RunFolder, runs_of
+
+    return left_out([RunFolder(run).config for run in runs_of(folder)], f"{LEFT_OUT} of each run in {folder / 'runs'}")
 
 
 def _without_figures(folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
@@ -225,7 +226,7 @@ def _fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.suffix in {".json", ".txt", ".safetensors"}:
-            digest.update(str(path.relative_to(folder)).encode())
+            digest.update(os.fsencode(path.relative_to(folder)))
             digest.update(_content_hash(path))
     return digest.hexdigest()
 

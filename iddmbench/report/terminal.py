@@ -12,15 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from iddmbench.errors import printable
-from iddmbench.photos.left_out import left_out_line
 from iddmbench.results import selection
 from iddmbench.results.headline import headlines
+from iddmbench.results.left_out import left_out
 from iddmbench.results.metric_info import CLOSENESS, KEPT_UNMEASURED, metric
 from iddmbench.results.plain_words import plain_words
 from iddmbench.results.run_folder import FIGURES, LEFT_OUT, REPORT, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.results.setting import setting
 from iddmbench.results.summary import Condition, Summary, figure_text, threshold_text, written
-from iddmbench.types import Skipped
 
 SHOWN = ("r1u", "psr@1e-2")
 JUDGES = {WORST_CASE: "strongest", WORST_CASE_ADAPTIVE: "adaptive"}
@@ -86,8 +85,7 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
             _say(console, str(note), "dim")
     if text := more_people(run):
         _say(console, text)
-    skipped = [Skipped(str(one.get("name", "")), str(one.get("reason", ""))) for one in run.config.get("skipped", [])]
-    if line := left_out_line(skipped, str(run.path / LEFT_OUT) if paths else ""):
+    if line := left_out([run.config], str(run.path / LEFT_OUT) if paths else ""):
         console.print(Text(printable(line), style="yellow"), soft_wrap=True)
     if not paths:
         return

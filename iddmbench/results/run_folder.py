@@ -2,6 +2,7 @@
 
 config.json, environment.json      how the run was made
 premise.parquet                    one row per doubt about photos and systems (results/findings.py), written first
+left-out.txt                       photos and people that were left out, and why; absent when none were
 failures.txt                       tracebacks of the cells that failed; absent when none did
 cells.parquet                      one row per cell: subject x defense x strength x seed
 probes.parquet                     one row per generated image x attacker

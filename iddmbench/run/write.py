@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from iddmbench.errors import UserError
+from iddmbench.paths import check_utf8
 from iddmbench.photos.left_out import listing
 from iddmbench.results.findings import Finding, from_rows
 from iddmbench.results.run_folder import (
@@ -100,6 +101,7 @@ def check_folder(out: Path, config: dict[str, Any]) -> None:
 
 def written(out: Path, file: str) -> dict[str, Any] | None:
     """What an earlier call wrote about itself into `out`; None where there is nothing. Raises UserError for what is damaged."""
+    check_utf8(out, "give another --out")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is not a folder: give another --out")
     if not (out / file).is_file():

@@ -29,7 +29,7 @@ from typing import Any
 from filelock import FileLock
 
 from iddmbench.errors import UserError
-from iddmbench.paths import user_folder
+from iddmbench.paths import check_utf8, user_folder
 
 LAYOUT = 1
 RECORD, FILES, MARK, LOCKS, TMP, DAMAGED = "key.json", "files.json", "cache.json", "locks", "tmp", "damaged"
@@ -106,6 +106,7 @@ class Store:
 
     def __init__(self, root: Path):
         self.root = root
+        check_utf8(root, "give another --cache, or set IDDMBENCH_CACHE")
         if (root / MARK).is_file():
             self._check_layout()
         else:
