@@ -39,19 +39,19 @@ def configuration(base: Path | str, **changes: Any) -> RunConfig:
     return make_config(options | changes)
 
 
-def lab(base: BaseModel, cache: Path, trainer: UnauthorizedTrainer | None = None, data: Any = None) -> CellStages:
+def stages(base: BaseModel, cache: Path, trainer: UnauthorizedTrainer | None = None, data: Any = None) -> CellStages:
     recipe = base.recipe
     return CellStages(base, data or TinyORL().load(), Store(cache), recipe.lora, recipe.sampling, (), 1, trainer)
 
 
-def cell(lab: CellStages, name: str) -> Cell:
-    return Cell(lab.data.subjects[0], configure(DEFENSES.get(name), {}), 0)
+def cell(stages: CellStages, name: str) -> Cell:
+    return Cell(stages.data.subjects[0], configure(DEFENSES.get(name), {}), 0)
 
 
 def test_an_unauthorized_trainer_trains_on_the_protected_photos(base: BaseModel, tmp_path: Path) -> None:
     """Without purification they get what the owner gets; with it, another model, of unprotected photos too."""
     owner, trainer, cleaner = (
-        lab(base, tmp_path, t) for t in (None, UnauthorizedTrainer(), UnauthorizedTrainer("blur-1"))
+        stages(base, tmp_path, t) for t in (None, UnauthorizedTrainer(), UnauthorizedTrainer("blur-1"))
     )
     for name in ("none", "random-noise"):
         images = [x.outputs(cell(x, name)).images for x in (owner, trainer, cleaner)]
@@ -62,13 +62,13 @@ def test_an_unauthorized_trainer_trains_on_the_protected_photos(base: BaseModel,
 
 
 def test_the_generic_model_is_nobodys(base: BaseModel, tmp_path: Path) -> None:
-    owner, cleaner = lab(base, tmp_path), lab(base, tmp_path, UnauthorizedTrainer("jpeg-50"))
+    owner, cleaner = stages(base, tmp_path), stages(base, tmp_path, UnauthorizedTrainer("jpeg-50"))
     assert np.array_equal(*(x.outputs(cell(x, "generic")).images for x in (owner, cleaner)))
 
 
 def test_an_unauthorized_trainer_leaves_out_the_rest_of_the_defense(base: BaseModel, tmp_path: Path) -> None:
     """He trains plainly and posts what comes out: an output-side defense gives the undefended images."""
-    trainer = lab(base, tmp_path, UnauthorizedTrainer())
+    trainer = stages(base, tmp_path, UnauthorizedTrainer())
     assert np.array_equal(*(trainer.outputs(cell(trainer, name)).images for name in ("none", "pixelate")))
 
 
@@ -139,9 +139,9 @@ def test_a_surrogate_set_that_shares_photos_is_noted(
     data = TinyORL().load()
     first = data.subjects[0]
     shared = replace(first, surrogate=(first.references[0], first.enrolment[0]))
-    found = lab(base, tmp_path, data=replace(data, subjects=(shared,)))
+    found = stages(base, tmp_path, data=replace(data, subjects=(shared,)))
     bench = found._bench(cell(found, "aspl"), lambda share: None)
     assert bench.surrogate_photos.shape == (2, 64, 64, 3)
     assert "s29: the surrogate set shares photos with the references: s29/1" in caplog.text
-    plain = lab(base, tmp_path)
+    plain = stages(base, tmp_path)
     assert plain._bench(cell(plain, "aspl"), lambda share: None).surrogate_photos.shape == (0, 64, 64, 3)
