@@ -33,9 +33,9 @@ def child(threads: int, steps: int) -> None:
     import torch
 
     base, data = load_base("micro"), ORL().load()
-    lab = CellStages(base, data, Store(default_cache()), base.recipe.lora, base.recipe.sampling, (), 1)
-    bench = lab._bench(Cell(data.subjects[0], configure(DEFENSES.get("none"), {}), 0), lambda share: None)
-    references = lab.references(data.subjects[0])
+    stages = CellStages(base, data, Store(default_cache()), base.recipe.lora, base.recipe.sampling, (), 1)
+    bench = stages._bench(Cell(data.subjects[0], configure(DEFENSES.get("none"), {}), 0), lambda share: None)
+    references = stages.references(data.subjects[0])
     latents, condition = bench.encode(references), bench.condition(references)
     seconds = []
     with bench.trainer() as trainer:

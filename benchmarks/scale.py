@@ -134,24 +134,24 @@ def plant_child(folder: Path) -> dict[str, Any]:
 
     config = asked()
     study = RunPlan.of(config, folder / "cache")
-    lab = study.lab
-    scoring = Scoring.of(lab, config.attackers, study.cells)
+    stages = study.stages
+    scoring = Scoring.of(stages, config.attackers, study.cells)
     rng = np.random.default_rng(0)
-    photos = {s.name: np.concatenate([lab.references(s)] * 4) for s in study.subjects}
+    photos = {s.name: np.concatenate([stages.references(s)] * 4) for s in study.subjects}
     for cell in study.cells:
         n = len(photos[cell.subject.name])
-        lab._timed("personalize", lab.model_key(cell), lambda out: write_text(out / "trace.json", "[]"))
-        lab._timed("generate", lab.generated_key(cell), partial(write_images, images=photos[cell.subject.name]))
-        key = lab.image_key(cell)
+        stages._timed("personalize", stages.model_key(cell), lambda out: write_text(out / "trace.json", "[]"))
+        stages._timed("generate", stages.generated_key(cell), partial(write_images, images=photos[cell.subject.name]))
+        key = stages.image_key(cell)
         values: dict[str, Any] = {name: rng.random(n) for name in ("ser_fiq", "brisque", "closeness", "adherence")}
         values |= {"detected": np.ones(n, bool), "features": rng.normal(size=(n, 1280)).astype(np.float32)}
-        lab.store.fetch("utility", lab._utility_key(key), named("utility.npz", partial(write_arrays, **values)))
+        stages.store.fetch("utility", stages._utility_key(key), named("utility.npz", partial(write_arrays, **values)))
         for view in scoring.panel.views:
             vectors = rng.normal(size=(n, view.dim)).astype(np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             made = Embeddings(vectors, np.ones(n, bool))
             write = partial(write_embeddings, embeddings=made)
-            lab._timed("embed", lab._embed_key(view, key), named("embeddings.npz", write))
+            stages._timed("embed", stages._embed_key(view, key), named("embeddings.npz", write))
     _ = scoring.linkers  # the gallery's embeddings are in the cache too
     return {"conditions": len(scoring.conditions)}
 
@@ -213,7 +213,7 @@ def gallery_child(folder: Path) -> dict[str, Any]:
     from iddmbench.run.plan import RunPlan
 
     study = RunPlan.of(real_config(), folder / "cache")
-    _ = Scoring.of(study.lab, real_config().attackers, study.cells).linkers
+    _ = Scoring.of(study.stages, real_config().attackers, study.cells).linkers
     return {}
 
 
@@ -225,9 +225,9 @@ def bare_child(folder: Path) -> dict[str, Any]:
 
     set_threads(1)
     study = RunPlan.of(real_config(), folder / "cache")
-    scoring = Scoring.of(study.lab, real_config().attackers, study.cells)
+    scoring = Scoring.of(study.stages, real_config().attackers, study.cells)
     _ = scoring.linkers
-    study.lab.base.load()
+    study.stages.base.load()
     start = time.perf_counter()
     for cell in study.cells:
         scoring.compute(cell)
@@ -258,7 +258,7 @@ def warm(setting: WorkerSetting, task: Task) -> TaskResult:
     from iddmbench.sweep.worker import _open, _Run, work
 
     set_threads(setting.threads)
-    _open(_Run(setting, task.run)).study.lab.base.load()
+    _open(_Run(setting, task.run)).study.stages.base.load()
     return work(setting, task)
 
 

@@ -218,7 +218,7 @@ class NetworkAttacker(Attacker):
     """
 
     differentiable = True
-    Options = NetworkOptions
+    Options: ClassVar[type[AttackerOptions]] = NetworkOptions
     fingerprinted = frozenset({"detector"})
     weights: ClassVar[tuple[str, str]]
     """Package and file of the weights (`wheel_file`)."""

@@ -298,8 +298,8 @@ class Curious(Defense):
 
 
 def lab_bench(base: BaseModel, tmp_path: Any, subject: int = 0) -> tuple[CellStages, Workbench]:
-    lab = CellStages(base, ORL().load(), Store(tmp_path), base.recipe.lora, base.recipe.sampling, (), 1)
-    return lab, lab._bench(Cell(lab.data.subjects[subject], Curious(), 0), lambda share: None)
+    stages = CellStages(base, ORL().load(), Store(tmp_path), base.recipe.lora, base.recipe.sampling, (), 1)
+    return stages, stages._bench(Cell(stages.data.subjects[subject], Curious(), 0), lambda share: None)
 
 
 def test_an_undeclared_surrogate_is_refused(base: BaseModel, tmp_path: Any) -> None:
@@ -320,14 +320,14 @@ def test_photos_that_are_not_declared_are_refused(base: BaseModel, tmp_path: Any
 
 def test_a_defense_sees_nothing_of_the_linker(base: BaseModel, tmp_path: Any) -> None:
     """No enrolment photo of anybody, and no photo of another subject, is anywhere in a workbench."""
-    lab, bench = lab_bench(base, tmp_path)
-    subjects = {p.image.tobytes() for s in lab.data.subjects for p in (*s.references, *s.enrolment)}
+    stages, bench = lab_bench(base, tmp_path)
+    subjects = {p.image.tobytes() for s in stages.data.subjects for p in (*s.references, *s.enrolment)}
     assert bench.decoys and not any(photo.tobytes() in subjects for photo in bench.decoys)
-    labels = {s.label for s in lab.data.subjects}
-    assert not labels & {p.label for p in lab.decoy_people(Cell(lab.data.subjects[0], Curious(), 0))}
+    labels = {s.label for s in stages.data.subjects}
+    assert not labels & {p.label for p in stages.decoy_people(Cell(stages.data.subjects[0], Curious(), 0))}
     allowed = {"base", "lora", "class_latents", "seeds", "detector", "surrogate", "surrogate_photos", "decoys", "tick"}
     allowed |= {"subject"}  # a name
-    assert bench.subject == lab.data.subjects[0].name
+    assert bench.subject == stages.data.subjects[0].name
     assert set(vars(bench)) == allowed, "a new field: make sure that it tells nothing of the linker, then add it here"
     # Another subject, another seed: other decoys and other draws.
     _, other = lab_bench(base, tmp_path, 1)

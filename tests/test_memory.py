@@ -68,12 +68,12 @@ from pathlib import Path
 from iddmbench.cells.stages import CellStages
 
 torch.set_num_threads(1)
-lab = CellStages.__new__(CellStages)  # features need neither a base nor photos
+stages = CellStages.__new__(CellStages)  # features need neither a base nor photos
 images = np.random.default_rng(0).integers(0, 256, (160, 512, 512, 3), dtype=np.uint8)
 
 def peak(count):
     Path("/proc/self/clear_refs").write_text("5")
-    assert lab.features(images[:count]).shape == (count, 1280)
+    assert stages.features(images[:count]).shape == (count, 1280)
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 

@@ -164,12 +164,12 @@ def test_a_run_with_dreambooth(tmp_path: Path) -> None:
 
     full, lora = (RunPlan.of(c, tmp_path / "cache") for c in (config, make_config(options(folder))))
     for one, other in zip(full.cells, lora.cells, strict=True):
-        keys = full.lab.model_key(one), lora.lab.model_key(other)
+        keys = full.stages.model_key(one), lora.stages.model_key(other)
         assert keys[0]["personalizer"] == {"name": "dreambooth", "version": 1} and "personalizer" not in keys[1]
         if one.defense.name == "generic":
-            assert np.array_equal(full.lab.outputs(one).images, lora.lab.outputs(other).images)
+            assert np.array_equal(full.stages.outputs(one).images, lora.stages.outputs(other).images)
         else:
-            assert not np.array_equal(full.lab.outputs(one).images, lora.lab.outputs(other).images)
+            assert not np.array_equal(full.stages.outputs(one).images, lora.stages.outputs(other).images)
 
     places = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "model")]
     arguments = ["export", str(run.path), *places, "--subject", "s29", "--condition", "none"]

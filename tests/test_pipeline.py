@@ -187,9 +187,9 @@ def test_what_changes_the_images_is_in_the_key(finished: Finished, tmp_path: Pat
     config = make_config(finished.config.model_dump() | change | {"subjects": 1, "strengths": (1.0,)})
     base = load_base(str(finished.base))
     lora, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
-    lab = CellStages(base, TinyORL().load(), Store(finished.cache), lora, sampling, config.prompts, 2)
-    cells = [Cell(lab.data.subjects[0], defense, config.seeds[0]) for defense in config.plan()]
-    assert not any(lab.is_cached(cell) for cell in cells)
+    stages = CellStages(base, TinyORL().load(), Store(finished.cache), lora, sampling, config.prompts, 2)
+    cells = [Cell(stages.data.subjects[0], defense, config.seeds[0]) for defense in config.plan()]
+    assert not any(stages.is_cached(cell) for cell in cells)
 
 
 def test_another_seed_gives_other_images(finished: Finished, tmp_path: Path) -> None:
@@ -409,34 +409,34 @@ def test_strength_shows_in_the_headline(finished: Finished) -> None:
 
 
 @pytest.fixture(scope="module")
-def lab(finished: Finished) -> CellStages:
+def stages(finished: Finished) -> CellStages:
     base = load_base(str(finished.base))
     return CellStages(base, TinyORL().load(), Store(finished.cache), base.recipe.lora, base.recipe.sampling, (), 1)
 
 
 @pytest.fixture(scope="module")
-def sface(lab: CellStages) -> Linker:
+def sface(stages: CellStages) -> Linker:
     attacker = ATTACKERS.get("sface")()
-    return Linker(attacker, enrol(attacker, lab.data, lab.embed_photos))
+    return Linker(attacker, enrol(attacker, stages.data, stages.embed_photos))
 
 
-def test_enrolled_photos_are_found(sface: Linker, lab: CellStages) -> None:
+def test_enrolled_photos_are_found(sface: Linker, stages: CellStages) -> None:
     """A photo from the gallery, and one that is in nobody's gallery, are both linked to their person at rank 1."""
     assert sface.identities == 28 + len(SUBJECTS)
-    for subject in lab.data.subjects:
-        decoy = [person.label for person in lab.decoy_people(Cell(subject, GenericModel(), 0))]
+    for subject in stages.data.subjects:
+        decoy = [person.label for person in stages.decoy_people(Cell(subject, GenericModel(), 0))]
         for photos in (subject.enrolment, subject.references):
-            seen = sface.link(subject.label, lab.embed_photos(sface.attacker, photos), decoy)
+            seen = sface.link(subject.label, stages.embed_photos(sface.attacker, photos), decoy)
             assert seen.acquired.all() and (seen.rank == 1).all()
             assert seen.nonmated.shape == (len(photos), 27 + len(SUBJECTS))
             assert (seen.mated > seen.nonmated.max(1)).all()
             assert (seen.mated >= sface.thresholds["1e-2"].value).all() and (seen.decoy_rank > 1).all()
 
 
-def test_the_threshold_is_a_quantile(sface: Linker, lab: CellStages) -> None:
+def test_the_threshold_is_a_quantile(sface: Linker, stages: CellStages) -> None:
     """Each public photo against every other public person's template, by hand."""
-    people = {person.name: person for person in lab.data.public}
-    public = {n: lab.embed_photos(sface.attacker, p.photos).vectors for n, p in people.items()}
+    people = {person.name: person for person in stages.data.public}
+    public = {n: stages.embed_photos(sface.attacker, p.photos).vectors for n, p in people.items()}
     again = sface.attacker.embed([photo.image for photo in people["s5"].photos])
     np.testing.assert_allclose(again.vectors, public["s5"], atol=1e-5)
     templates = {name: v.sum(0) / np.linalg.norm(v.sum(0)) for name, v in public.items()}
@@ -449,6 +449,6 @@ def test_the_threshold_is_a_quantile(sface: Linker, lab: CellStages) -> None:
         assert far - 1 / len(scores) <= threshold.achieved <= far
 
 
-def test_subjects_do_not_calibrate(sface: Linker, lab: CellStages) -> None:
-    assert set(sface.public) == {person.label for person in lab.data.public}
-    assert not set(sface.public) & {s.label for s in lab.data.subjects}
+def test_subjects_do_not_calibrate(sface: Linker, stages: CellStages) -> None:
+    assert set(sface.public) == {person.label for person in stages.data.public}
+    assert not set(sface.public) & {s.label for s in stages.data.subjects}

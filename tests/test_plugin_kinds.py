@@ -199,6 +199,14 @@ def test_attacker_set_is_written_in_one_way(text: str) -> None:
     assert done.exit_code == 2 and "write it as --attacker-set NAME.KEY=VALUE" in done.stderr, done.output
 
 
+def test_evaluate_takes_options_of_attackers(tmp_path: Path) -> None:
+    arguments = ["evaluate", str(tmp_path), "--dataset", "orl", "--attacker-set"]
+    wrong = runner.invoke(app, [*arguments, "dlib.detektor=mtcnn"])
+    assert wrong.exit_code == 2 and "attacker 'dlib' has no option 'detektor'" in wrong.stderr, wrong.output
+    absent = runner.invoke(app, [*arguments, "lbph.detector=mtcnn"])
+    assert absent.exit_code == 2 and "add --attacker lbph" in absent.stderr, absent.output
+
+
 def test_purify_takes_purifiers_by_name() -> None:
     def purifiers(name: str) -> tuple[str, ...]:
         how = parse(name)

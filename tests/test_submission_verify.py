@@ -40,7 +40,7 @@ SUBJECTS = ("s29", "s30", "s31")
 
 
 class Veil(Defense):
-    """Brightens the photos before a thief takes them."""
+    """Brightens the photos before somebody else trains on them."""
 
     name = "veil"
     title = "brighter photos"
@@ -163,7 +163,7 @@ def test_retrained_cells_agree(case: Case, tmp_path: Path) -> None:
     assert len({r.cell.folder for r in found.retrained}) == 2
 
 
-def test_a_thiefs_cells_are_trained_again_as_his(case: Case, tmp_path: Path) -> None:
+def test_unauthorized_cells_are_trained_again_as_they_were(case: Case, tmp_path: Path) -> None:
     """On protected and purified photos, without the defense; the same settings with an owner give other images."""
     options = {"dataset": "tiny-orl", "subjects": 1, "base": str(case.base), "defenses": ("veil",), "strengths": (1.0,)}
     options |= {"attackers": ("fine",), "images_per_prompt": 1, "threat": "unauthorized", "purify": "jpeg-30"}
@@ -299,15 +299,15 @@ def test_images_of_another_submission(case: Case, verified: Verification, tmp_pa
 
 
 def test_the_same_defense_in_another_track(case: Case, verified: Verification, tmp_path: Path) -> None:
-    """An owner's and a thief's models of the same photos: the same images, two tracks. Under another name they are stolen."""
+    """The owner trained, or somebody else: the same images, two tracks. Under another name they are stolen."""
     board = tmp_path / "board"
     boards.add(board, verified, "blend")
 
     def steals(meta: dict[str, Any], members: Members) -> None:
         meta["run"]["threat"] = "unauthorized"
 
-    thief = forge(case.bundle, tmp_path / "thief.zip", steals)
-    found = case.verify(thief, tmp_path / "out", known=boards.known_images(board))
+    trainer = forge(case.bundle, tmp_path / "unauthorized.zip", steals)
+    found = case.verify(trainer, tmp_path / "out", known=boards.known_images(board))
     assert not found.refused and found.track != verified.track
     assert any(
         "those of submission 'blend', of the same defense and authors in another track" in note for note in found.notes

@@ -141,7 +141,7 @@ def test_the_unauthorized_setting_is_said(long_names: Path, tmp_path: Path) -> N
     path = changed(shutil.copytree(long_names, tmp_path / "run"), threat="unauthorized", purify="jpeg-75")
     first = shown(path, 160).splitlines()[0]
     assert first == (
-        "Unauthorized setting: a thief personalizes the model on the protected photos, purified by jpeg-75 first."
+        "Unauthorized setting: somebody else personalizes the model on the protected photos, purified by jpeg-75 first."
     )
     assert "Unauthorized" not in shown(long_names, 160)
 

@@ -39,37 +39,37 @@ def configuration(base: Path | str, **changes: Any) -> RunConfig:
     return make_config(options | changes)
 
 
-def lab(base: BaseModel, cache: Path, thief: UnauthorizedTrainer | None = None, data: Any = None) -> CellStages:
+def stages(base: BaseModel, cache: Path, trainer: UnauthorizedTrainer | None = None, data: Any = None) -> CellStages:
     recipe = base.recipe
-    return CellStages(base, data or TinyORL().load(), Store(cache), recipe.lora, recipe.sampling, (), 1, thief)
+    return CellStages(base, data or TinyORL().load(), Store(cache), recipe.lora, recipe.sampling, (), 1, trainer)
 
 
-def cell(lab: CellStages, name: str) -> Cell:
-    return Cell(lab.data.subjects[0], configure(DEFENSES.get(name), {}), 0)
+def cell(stages: CellStages, name: str) -> Cell:
+    return Cell(stages.data.subjects[0], configure(DEFENSES.get(name), {}), 0)
 
 
-def test_a_thief_trains_on_the_protected_photos(base: BaseModel, tmp_path: Path) -> None:
-    """Without purification he gets what the owner gets; with it, another model, of unprotected photos too."""
-    owner, thief, cleaner = (
-        lab(base, tmp_path, t) for t in (None, UnauthorizedTrainer(), UnauthorizedTrainer("blur-1"))
+def test_an_unauthorized_trainer_trains_on_the_protected_photos(base: BaseModel, tmp_path: Path) -> None:
+    """Without purification they get what the owner gets; with it, another model, of unprotected photos too."""
+    owner, trainer, cleaner = (
+        stages(base, tmp_path, t) for t in (None, UnauthorizedTrainer(), UnauthorizedTrainer("blur-1"))
     )
     for name in ("none", "random-noise"):
-        images = [x.outputs(cell(x, name)).images for x in (owner, thief, cleaner)]
+        images = [x.outputs(cell(x, name)).images for x in (owner, trainer, cleaner)]
         assert np.array_equal(images[0], images[1]) and not np.array_equal(images[0], images[2])
-    plain, purified = (x.outputs(cell(x, "random-noise")) for x in (thief, cleaner))
+    plain, purified = (x.outputs(cell(x, "random-noise")) for x in (trainer, cleaner))
     shown = "protected references"
     assert np.array_equal(plain.extras[shown], purified.extras[shown])  # what the owner published
 
 
 def test_the_generic_model_is_nobodys(base: BaseModel, tmp_path: Path) -> None:
-    owner, cleaner = lab(base, tmp_path), lab(base, tmp_path, UnauthorizedTrainer("jpeg-50"))
+    owner, cleaner = stages(base, tmp_path), stages(base, tmp_path, UnauthorizedTrainer("jpeg-50"))
     assert np.array_equal(*(x.outputs(cell(x, "generic")).images for x in (owner, cleaner)))
 
 
-def test_a_thief_leaves_out_the_rest_of_the_defense(base: BaseModel, tmp_path: Path) -> None:
+def test_an_unauthorized_trainer_leaves_out_the_rest_of_the_defense(base: BaseModel, tmp_path: Path) -> None:
     """He trains plainly and posts what comes out: an output-side defense gives the undefended images."""
-    thief = lab(base, tmp_path, UnauthorizedTrainer())
-    assert np.array_equal(*(thief.outputs(cell(thief, name)).images for name in ("none", "pixelate")))
+    trainer = stages(base, tmp_path, UnauthorizedTrainer())
+    assert np.array_equal(*(trainer.outputs(cell(trainer, name)).images for name in ("none", "pixelate")))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,10 @@ def test_a_thief_leaves_out_the_rest_of_the_defense(base: BaseModel, tmp_path: P
     [
         ({"threat": "unauthorized", "defenses": ("iddm",)}, r"defense 'iddm' does not act on the photos"),
         ({"threat": "unauthorized", "defenses": ("blur",)}, r"defense 'blur' does not act on the photos"),
-        ({"purify": "jpeg-75"}, r"purify: only a thief purifies the photos; give --threat unauthorized too"),
+        (
+            {"purify": "jpeg-75"},
+            r"purify: only an unauthorized trainer purifies the photos; give --threat unauthorized too",
+        ),
         ({"threat": "unauthorized", "purify": "jpg-75"}, r"unknown purifier 'jpg-75': did you mean 'jpeg-75'"),
         ({"defenses": ("aspl",), "preset": "mikro"}, r"defense 'aspl' has none 'mikro': did you mean 'micro'"),
     ],
@@ -136,9 +139,9 @@ def test_a_surrogate_set_that_shares_photos_is_noted(
     data = TinyORL().load()
     first = data.subjects[0]
     shared = replace(first, surrogate=(first.references[0], first.enrolment[0]))
-    found = lab(base, tmp_path, data=replace(data, subjects=(shared,)))
+    found = stages(base, tmp_path, data=replace(data, subjects=(shared,)))
     bench = found._bench(cell(found, "aspl"), lambda share: None)
     assert bench.surrogate_photos.shape == (2, 64, 64, 3)
     assert "s29: the surrogate set shares photos with the references: s29/1" in caplog.text
-    plain = lab(base, tmp_path)
+    plain = stages(base, tmp_path)
     assert plain._bench(cell(plain, "aspl"), lambda share: None).surrogate_photos.shape == (0, 64, 64, 3)

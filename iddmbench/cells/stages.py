@@ -152,7 +152,7 @@ class Utility:
 
 @dataclass(frozen=True)
 class UnauthorizedTrainer:
-    """The unauthorized setting: somebody else personalizes, without the defense, on photos that he may purify first."""
+    """The unauthorized setting: somebody else personalizes, without the defense, on photos that may be purified first."""
 
     purify: str = ""
 
@@ -165,7 +165,7 @@ class UnauthorizedTrainer:
 class CellStages:
     """One base model, one dataset, one store: computes cells, or finds them computed.
 
-    `thief`: None where the owner personalizes. `lora`: settings of `personalizer`, which is LoRA by default.
+    `trainer`: None where the owner personalizes. `lora`: settings of `personalizer`, which is LoRA by default.
     """
 
     def __init__(
@@ -177,12 +177,12 @@ class CellStages:
         sampling: Sampling,
         prompts: tuple[str, ...],
         per_prompt: int,
-        thief: UnauthorizedTrainer | None = None,
+        trainer: UnauthorizedTrainer | None = None,
         personalizer: Personalizer | None = None,
     ):
         self.personalizer = personalizer or Lora()
         self.base, self.data, self.store = base, data, store
-        self.lora, self.sampling, self.per_prompt, self.thief = lora, sampling, per_prompt, thief
+        self.lora, self.sampling, self.per_prompt, self.trainer = lora, sampling, per_prompt, trainer
         self.prompts = list(prompts or base.recipe.prompts.evaluation)
         self._lora_key, self._sampling_key = lora.model_dump(mode="json"), sampling.model_dump()
         self.versions = current_versions()
@@ -240,15 +240,15 @@ class CellStages:
     def model_key(self, cell: Cell) -> dict[str, Any]:
         """What the personalized model depends on. A defense that only acts on outputs shares the undefended model."""
         acts = cell.defense.acts_on
-        plain = not (acts("protect") or (acts("personalize") and not self._stolen(cell)))
+        plain = not (acts("protect") or (acts("personalize") and not self._unauthorized(cell)))
         key = {**self._training_key(cell), "defense": None if plain else self._defense_key(cell)}
-        if self._stolen(cell) and self.thief and self.thief.purify:
-            key["purify"] = purifier(self.thief.purify).key
+        if self._unauthorized(cell) and self.trainer and self.trainer.purify:
+            key["purify"] = purifier(self.trainer.purify).key
         return {**key, **code("personalize")}
 
-    def _stolen(self, cell: Cell) -> bool:
-        """Whether a thief trains. The un-personalized control stays what it is, whoever asks for it."""
-        return self.thief is not None and not (cell.defense.anchor and cell.defense.acts_on("personalize"))
+    def _unauthorized(self, cell: Cell) -> bool:
+        """Whether an unauthorized trainer personalizes. The un-personalized control stays what it is, whoever asks for it."""
+        return self.trainer is not None and not (cell.defense.anchor and cell.defense.acts_on("personalize"))
 
     def _training_key(self, cell: Cell) -> dict[str, Any]:
         """Of the photos, the cell's own references alone; the subject's name is in all seeds."""
@@ -281,7 +281,7 @@ class CellStages:
         return key
 
     def _releases(self, cell: Cell) -> bool:
-        return cell.defense.acts_on("release") and self.thief is None
+        return cell.defense.acts_on("release") and self.trainer is None
 
     def is_cached(self, cell: Cell, key: dict[str, Any] | None = None) -> bool:
         """Whether the posted images are there. `key`: the cell's `image_key`, where it is at hand."""
@@ -297,7 +297,8 @@ class CellStages:
         return [stage for stage, key in keys.items() if not self.store.has(stage, key)]
 
     def outputs(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> Outputs:
-        """The main path of a cell: protect, personalize, generate, release. A thief does the last three his own way."""
+        """The main path of a cell: protect, personalize, generate, release. An unauthorized trainer personalizes and
+        generates without the defense."""
         stages = self._stages(cell, tick)
         extras = {title: read_images(path) for title, path in self._extras_in(stages).items()}
         prompts = [p for p in self.prompts for _ in range(self.per_prompt)]
@@ -339,7 +340,7 @@ class CellStages:
     def _personalize(self, cell: Cell, photos: np.ndarray, tick: Callable[[float], None], out: Path) -> None:
         """photos: uint8 [N, S, S, 3], protected where the defense does that."""
         bench = self._bench(cell, tick)
-        if self._stolen(cell):
+        if self._unauthorized(cell):
             result = bench.personalize(self._purified(photos, bench.seeds))
         else:
             result = cell.defense.personalize(photos, bench)
@@ -373,9 +374,9 @@ class CellStages:
         return (self.store.find("personalize", key) or self.store.path("personalize", key)) / ADAPTER
 
     def _purified(self, photos: np.ndarray, seeds: Seeds) -> np.ndarray:
-        if self.thief is None or not self.thief.purify:
+        if self.trainer is None or not self.trainer.purify:
             return photos
-        return purifier(self.thief.purify)(photos, seeds, self.base)
+        return purifier(self.trainer.purify)(photos, seeds, self.base)
 
     # ---- the linker's side ------------------------------------------------------------------------------------------
 

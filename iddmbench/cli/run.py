@@ -45,10 +45,11 @@ def run(
         str, typer.Option(help="Preset of the defenses' options: paper, micro; by default the base's.")
     ] = "",
     threat: Annotated[
-        str, typer.Option(help="Who personalizes: authorized (the owner) or unauthorized (a thief).")
+        str, typer.Option(help="Who personalizes: authorized (the owner) or unauthorized (somebody else).")
     ] = "authorized",
     purify: Annotated[
-        str, typer.Option(help="The thief purifies the photos first: jpeg-75, blur-1, sdedit-0.2 ...")
+        str,
+        typer.Option(help="How the unauthorized trainer purifies the photos first: jpeg-75, blur-1, sdedit-0.2 ..."),
     ] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Option of the defense, KEY=VALUE.")] = None,
     personalizer: Annotated[str, typer.Option(help="How the base learns a person (`list personalizers`).")] = "lora",

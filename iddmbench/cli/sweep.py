@@ -150,8 +150,8 @@ def _check(plan: "Plan") -> None:
     left = {task.run for task in plan.first}
     bases = {run.study.config.base: run for run in plan.runs if run.name in left}
     for run in bases.values():
-        run.study.lab.base.check_parts()
-        run.study.lab.store.check_writable()
+        run.study.stages.base.check_parts()
+        run.study.stages.store.check_writable()
 
 
 def _reports(folder: Path) -> None:

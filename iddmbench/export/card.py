@@ -126,9 +126,9 @@ def _title(model: FoundModel) -> str:
 
 
 def _trainer(model: FoundModel) -> str:
-    if model.stages.thief is None:
+    if model.stages.trainer is None:
         return "the owner"
-    cleaned = f" after purification by {model.stages.thief.purify}" if model.stages.thief.purify else ""
+    cleaned = f" after purification by {model.stages.trainer.purify}" if model.stages.trainer.purify else ""
     return f"somebody unauthorized, on protected photos{cleaned}"
 
 

@@ -56,7 +56,7 @@ class Scoring:
         absent: attackers that were asked for and are not here, with the command that brings them.
     """
 
-    lab: CellStages
+    stages: CellStages
     panel: AttackerPanel
     conditions: tuple[PlannedCondition, ...]
     subjects: tuple[Subject, ...]
@@ -67,7 +67,7 @@ class Scoring:
     @classmethod
     def of(
         cls,
-        lab: CellStages,
+        stages: CellStages,
         attackers: Sequence[str],
         cells: Sequence[Cell],
         own: Mapping[str, Attacker] | None = None,
@@ -75,9 +75,9 @@ class Scoring:
         subjects = {cell.subject.name: cell.subject for cell in cells}
         missing = absent(attackers, own or {})
         present = [name for name in attackers if name not in missing]
-        panel = AttackerPanel(present, lab.data, lab.embed_photos, lab.base, own or {})
+        panel = AttackerPanel(present, stages.data, stages.embed_photos, stages.base, own or {})
         many_seeds = len({cell.seed for cell in cells}) > 1
-        return cls(lab, panel, tuple(conditions(cells)), tuple(subjects.values()), many_seeds, absent=missing)
+        return cls(stages, panel, tuple(conditions(cells)), tuple(subjects.values()), many_seeds, absent=missing)
 
     def only(self, finished: Sequence[Cell]) -> "Scoring":
         """The scoring of those cells; the others count as missing. The attackers stay loaded."""
@@ -97,14 +97,14 @@ class Scoring:
 
     def compute(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> None:
         """All that is slow about a cell: its images, their quality, and what every attacker's network makes of them."""
-        outputs = self.lab.outputs(cell, tick)
-        self.lab.utility(cell.subject, outputs)
+        outputs = self.stages.outputs(cell, tick)
+        self.stages.utility(cell.subject, outputs)
         for view in self.panel.views:
             self._embeds(view, cell, outputs)
 
     def _embeds(self, view: Attacker, cell: Cell, outputs: Outputs | None = None) -> bool:
         """Whether an attacker can embed a cell's images. One that fails loses its own figures, and nobody else's."""
-        return self.panel.embeds(view, cell.name, lambda: self.lab.embed(view, outputs or self.lab.outputs(cell)))
+        return self.panel.embeds(view, cell.name, lambda: self.stages.embed(view, outputs or self.stages.outputs(cell)))
 
     def lost(self, condition: PlannedCondition) -> dict[str, str]:
         """Attackers that have no figures for a computed condition, as they failed on its images, with what they raised."""
@@ -114,32 +114,32 @@ class Scoring:
         return found
 
     def _has_embedding(self, cell: Cell, view: Attacker) -> bool:
-        return self.lab.has_embedding(view, self.lab.image_key(cell))
+        return self.stages.has_embedding(view, self.stages.image_key(cell))
 
     def is_computed(self, cell: Cell) -> bool:
         """Whether `compute` would find all that it looks for."""
-        lab = self.lab
-        key = lab.image_key(cell)
+        stages = self.stages
+        key = stages.image_key(cell)
         return (
-            lab.is_cached(cell, key)
-            and lab.has_utility(key)
-            and all(lab.has_embedding(view, key) for view in self.panel.views)
+            stages.is_cached(cell, key)
+            and stages.has_utility(key)
+            and all(stages.has_embedding(view, key) for view in self.panel.views)
         )
 
     def scored(self, cell: Cell, linked: bool = True) -> Scored:
         """A finished cell as the plain attackers and the utility metrics see it. `linked`: False for its utility alone."""
-        outputs = self.lab.outputs(cell)
-        utility = self.lab.utility(cell.subject, outputs)
+        outputs = self.stages.outputs(cell)
+        utility = self.stages.utility(cell.subject, outputs)
         if not linked:
             return Scored(cell, {}, utility)
-        decoy = [person.label for person in self.lab.decoy_people(cell)] if self.lab.data.public else []
+        decoy = [person.label for person in self.stages.decoy_people(cell)] if self.stages.data.public else []
         linkage = {}
         for name, linker in self.linkers.items():
             if self._embeds(linker.attacker, cell, outputs):
-                probes, _ = self.lab.embed(linker.attacker, outputs)
+                probes, _ = self.stages.embed(linker.attacker, outputs)
                 linkage[name] = linker.link(cell.subject.label, probes, decoy)
-        embed = [self.lab.embed(v, outputs)[1] for v in self.panel.views if self._embeds(v, cell, outputs)]
-        change = photo_change(outputs.extras.get(PROTECTED), self.lab.references(cell.subject))
+        embed = [self.stages.embed(v, outputs)[1] for v in self.panel.views if self._embeds(v, cell, outputs)]
+        change = photo_change(outputs.extras.get(PROTECTED), self.stages.references(cell.subject))
         return Scored(cell, linkage, utility, change, outputs.prompts, cost_columns(outputs, embed))
 
     # ---- a condition ------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ class Scoring:
 
     def _judges(self, condition: PlannedCondition) -> tuple[str, ...]:
         """Networks whose features the defense, or the base's training, optimized."""
-        return tuple(dict.fromkeys((*condition.judges, *self.lab.base.recipe.judges)))
+        return tuple(dict.fromkeys((*condition.judges, *self.stages.base.recipe.judges)))
 
     @cached_property
     def groups(self) -> dict[str, Group]:
@@ -190,15 +190,15 @@ class Scoring:
             for cell in condition.cells:
                 for view in self.panel.views:
                     self._embeds(view, cell)
-        return self.lab.store.fetch("score", self._key(condition, self.lost(condition), self.able), compute)
+        return self.stages.store.fetch("score", self._key(condition, self.lost(condition), self.able), compute)
 
     def is_scored(self, condition: PlannedCondition) -> bool:
         """Of a condition whose cells are computed."""
-        return self.lab.store.has("score", self._key(condition, self.lost(condition), self.able))
+        return self.stages.store.has("score", self._key(condition, self.lost(condition), self.able))
 
     def is_scored_in_full(self, condition: PlannedCondition) -> bool:
         """Whether it has been scored with every attacker; its cells need not be looked at."""
-        store, able, key = self.lab.store, list(self.attackers), self._able_key(self.attackers)
+        store, able, key = self.stages.store, list(self.attackers), self._able_key(self.attackers)
         if any(self._anchor_keys.values()):
             if not store.has("able", key):
                 return False
@@ -208,33 +208,33 @@ class Scoring:
     def calibration(self) -> Path:
         """Folder with the plain attackers' thresholds."""
         attackers = {name: prints for name, prints in self.panel.fingerprints.items() if parse(name) is None}
-        key = {"gallery": self.lab.data.gallery, "attackers": attackers, "code": {**CODE, "embed": STAGES["embed"]}}
+        key = {"gallery": self.stages.data.gallery, "attackers": attackers, "code": {**CODE, "embed": STAGES["embed"]}}
 
         def compute(out: Path) -> None:
             rows = [row for name, linker in self.linkers.items() for row in calibration_rows(name, linker)]
             write_table(out / table_file("calibration"), make_table("calibration", rows))
 
-        return self.lab.store.fetch("calibration", key, compute)
+        return self.stages.store.fetch("calibration", key, compute)
 
     def premise(self) -> Path:
         """Folder with what is doubtful about the photos and the systems (results/findings.py), found before any training."""
 
         def compute(out: Path) -> None:
             found = all_findings(
-                self.lab.data,
+                self.stages.data,
                 self.subjects,
                 self.panel.systems,
-                self.lab.embed_photos,
-                self.lab.detector,
-                self.lab.base,
+                self.stages.embed_photos,
+                self.stages.detector,
+                self.stages.base,
             )
             found = in_order([*found, *absent_findings(self.absent, self.attackers)])
             write_table(out / table_file("premise"), make_table("premise", [finding.row for finding in found]))
 
-        return self.lab.store.fetch("premise", self._premise_key, compute)
+        return self.stages.store.fetch("premise", self._premise_key, compute)
 
     def has_premise(self) -> bool:
-        return self.lab.store.has("premise", self._premise_key)
+        return self.stages.store.has("premise", self._premise_key)
 
     def premise_digest(self) -> str:
         return digest(self._premise_key)
@@ -243,12 +243,12 @@ class Scoring:
     def _premise_key(self) -> dict[str, Any]:
         systems = self.panel.attackers.systems
         return {
-            "data": self.lab.data.fingerprint,
-            "skipped": [[skipped.name, skipped.reason] for skipped in self.lab.data.skipped],
+            "data": self.stages.data.fingerprint,
+            "skipped": [[skipped.name, skipped.reason] for skipped in self.stages.data.skipped],
             "subjects": [subject.name for subject in self.subjects],
             "attackers": {name: [a.fingerprint(), list(a.trained_on_datasets)] for name, a in systems.items()},
-            "base": [self.lab.base.name, self.lab.base.recipe.model_dump(mode="json")["trained_on"]],
-            "detector": self.lab.detector.fingerprint(),
+            "base": [self.stages.base.name, self.stages.base.recipe.model_dump(mode="json")["trained_on"]],
+            "detector": self.stages.detector.fingerprint(),
             "absent": dict(self.absent),
             "code": [PREMISE_CODE, STAGES["embed"]],
         }
@@ -262,24 +262,24 @@ class Scoring:
             "missing": condition.missing,
             "white_box": condition.white_box,
             "judges": self._judges(condition),
-            "attributes": self.lab.attributes_by,
+            "attributes": self.stages.attributes_by,
             "traits": {subject.label: dict(subject.traits) for subject in self.subjects},
             "able": able,
             "attackers": {name: prints for name, prints in self.panel.fingerprints.items() if name not in lost},
             "many_seeds": self.many_seeds,
-            "dataset": self.lab.data.name,
-            "gallery": self.lab.data.gallery,
-            "base": [self.lab.base.name, self.lab.base.fingerprint],
-            "detector": self.lab.detector.fingerprint(),
+            "dataset": self.stages.data.name,
+            "gallery": self.stages.data.gallery,
+            "base": [self.stages.base.name, self.stages.base.fingerprint],
+            "detector": self.stages.detector.fingerprint(),
             "code": {**CODE, **STAGES},
-            "versions": self.lab.versions,
+            "versions": self.stages.versions,
         }
         return key
 
     def cell_digest(self, cell: Cell) -> str:
         """Identifies the cell's images."""
         if cell.name not in self.digests:
-            self.digests[cell.name] = digest(self.lab.image_key(cell))
+            self.digests[cell.name] = digest(self.stages.image_key(cell))
         return self.digests[cell.name]
 
     def _cell_key(self, cell: Cell) -> list[Any]:
@@ -308,14 +308,14 @@ class Scoring:
 
         if not any(self._anchor_keys.values()):
             return names
-        return _read_able(self.lab.store.fetch("able", self._able_key(names), compute))
+        return _read_able(self.stages.store.fetch("able", self._able_key(names), compute))
 
     def _able_key(self, names: Sequence[str]) -> dict[str, Any]:
         return {
             "anchors": self._anchor_keys,
             "attackers": {name: self.panel.fingerprints[name] for name in names},
-            "gallery": self.lab.data.gallery,
-            "base": [self.lab.base.name, self.lab.base.fingerprint],
+            "gallery": self.stages.data.gallery,
+            "base": [self.stages.base.name, self.stages.base.fingerprint],
             "code": {**CODE, "embed": STAGES["embed"]},
         }
 
@@ -336,11 +336,11 @@ class Scoring:
     @cached_property
     def _traits(self) -> dict[str, dict[str, str]]:
         """Of the subjects, by name."""
-        return {subject.name: self.lab.traits(subject) for subject in self.subjects}
+        return {subject.name: self.stages.traits(subject) for subject in self.subjects}
 
     @cached_property
     def _real(self) -> np.ndarray:
-        return np.concatenate([self.lab.reference_features(subject) for subject in self.subjects])
+        return np.concatenate([self.stages.reference_features(subject) for subject in self.subjects])
 
     def _attack_adaptively(self, linker: AdaptiveLinker, group: Group) -> None:
         """Add what an adaptive attacker sees, once all of a condition's cells are there.
@@ -362,8 +362,8 @@ class Scoring:
             one.linkage[linker.name] = seen
 
     def _posts(self, linker: AdaptiveLinker, cell: Cell) -> Posts:
-        outputs = self.lab.outputs(cell)
-        return Posts(cell.subject.label, tuple(self.lab.embed(view, outputs)[0] for view in linker.views))
+        outputs = self.stages.outputs(cell)
+        return Posts(cell.subject.label, tuple(self.stages.embed(view, outputs)[0] for view in linker.views))
 
     # ---- rows -------------------------------------------------------------------------------------------------------
 
@@ -374,13 +374,13 @@ class Scoring:
     def _rows(self, scored: Scored, group: Group) -> dict[str, list[dict[str, Any]]]:
         """Rows of the tables of cells, images and probes for one cell."""
         cell = scored.cell
-        identity = cell_identity(cell, self.lab)
+        identity = cell_identity(cell, self.stages)
         own = {key: identity[key] for key in ("cell", "subject", "defense", "strength", "seed")}
         images: list[dict[str, Any]] = []
         probes: list[dict[str, Any]] = []
         for i, prompt in enumerate(scored.prompts):
             path = Path("images", self.folder(cell), cell.subject.name, f"{i:02d}.png")
-            image = {**own, "prompt": prompt, "index": i % self.lab.per_prompt, "image": path.as_posix()}
+            image = {**own, "prompt": prompt, "index": i % self.stages.per_prompt, "image": path.as_posix()}
             quality = {name: getattr(scored.utility, name) for name in QUALITY}
             images.append({**image, **{name: v[i] for name, v in quality.items() if v is not None}})
             probes += [{**image, **probe_row(name, group, seen, i)} for name, seen in scored.linkage.items()]
@@ -393,12 +393,12 @@ def _read_able(folder: Path) -> list[str]:
     return json.loads((folder / ABLE).read_text(encoding="utf-8"))
 
 
-def cell_identity(cell: Cell, lab: CellStages) -> dict[str, Any]:
+def cell_identity(cell: Cell, stages: CellStages) -> dict[str, Any]:
     return {
-        "cell": digest(lab.image_key(cell))[:16],
-        "dataset": lab.data.name,
+        "cell": digest(stages.image_key(cell))[:16],
+        "dataset": stages.data.name,
         "subject": cell.subject.name,
-        "base": lab.base.name,
+        "base": stages.base.name,
         "defense": cell.defense.name,
         "strength": cell.strength,
         "seed": cell.seed,

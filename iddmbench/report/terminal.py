@@ -42,7 +42,7 @@ class AttackerText:
 
 
 @dataclass(frozen=True)
-class ConditionText:
+class ConditionBlock:
     """One condition: what belongs to it as a whole, and a line for each attacker."""
 
     title: str
@@ -128,7 +128,7 @@ def _legend(summary: Summary, thresholds: bool) -> list[str]:
     return found
 
 
-def _table(blocks: Sequence[ConditionText], thresholds: bool, some_failed: bool, tall: bool) -> Table:
+def _table(blocks: Sequence[ConditionBlock], thresholds: bool, some_failed: bool, tall: bool) -> Table:
     """tall: intervals stand below their figures, and long headings take two lines."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     titles = [metric(name).title for name in SHOWN]
@@ -155,7 +155,7 @@ def _table(blocks: Sequence[ConditionText], thresholds: bool, some_failed: bool,
     return table
 
 
-def _as_lines(console: Console, blocks: Sequence[ConditionText], thresholds: bool) -> None:
+def _as_lines(console: Console, blocks: Sequence[ConditionBlock], thresholds: bool) -> None:
     """The table's facts, one under the other."""
     for block in blocks:
         facts = f"{block.title}: faces {block.faces}, utility index {block.utility}"
@@ -198,7 +198,7 @@ def _tight(text: str) -> str:
     return text.replace(", ", "–") if text.endswith("]") else text
 
 
-def _block(summary: Summary, condition: Condition) -> ConditionText:
+def _block(summary: Summary, condition: Condition) -> ConditionBlock:
     lines = []
     for attacker in _judges(summary):
         figures = tuple(_tight(written(name, summary.get(condition, name, attacker))) for name in SHOWN)
@@ -211,7 +211,7 @@ def _block(summary: Summary, condition: Condition) -> ConditionText:
     faces = written("face_detection_rate", summary.get(condition, "face_detection_rate"), interval=False)
     utility = _tight(written("utility_index", summary.get(condition, "utility_index")))
     failed = str(summary.failed(condition) or "")
-    return ConditionText(printable(condition.title), faces, utility, failed, tuple(lines))
+    return ConditionBlock(printable(condition.title), faces, utility, failed, tuple(lines))
 
 
 def _judges(summary: Summary) -> list[str]:

@@ -9,4 +9,4 @@ def setting(config: Mapping[str, Any]) -> str:
     if config.get("threat") != "unauthorized":
         return ""
     purified = f", purified by {config['purify']} first" if config.get("purify") else ""
-    return f"Unauthorized setting: a thief personalizes the model on the protected photos{purified}."
+    return f"Unauthorized setting: somebody else personalizes the model on the protected photos{purified}."

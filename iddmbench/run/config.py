@@ -58,9 +58,10 @@ class RunConfig(BaseModel):
     strengths: tuple[float, ...] = Field((0.5, 1.0), description="strengths in [0, 1]")
     anchors: bool = Field(True, description="run the undefended and the un-personalized model too")
     threat: Literal["authorized", "unauthorized"] = Field(
-        "authorized", description="who personalizes: the owner with the defense, or a thief on the protected photos"
+        "authorized",
+        description="who personalizes: the owner with the defense, or somebody else on the protected photos",
     )
-    purify: str = Field("", description="what the thief does to the photos first (unauthorized); empty = nothing")
+    purify: str = Field("", description="what the unauthorized trainer does to the photos first; empty = nothing")
     attackers: tuple[str, ...] = Field(("dlib", "sface"), description="attacker plugins")
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31)], ...] = Field(
         (0,), min_length=1, description="training and sampling seeds; each is a full repetition"
@@ -182,13 +183,15 @@ class RunConfig(BaseModel):
             if self.threat == "unauthorized" and not (defense.anchor or defense.acts_on("protect")):
                 raise UserError(
                     f"defense '{defense.name}' does not act on the photos, so it does nothing in the unauthorized setting: "
-                    "there a thief trains and posts"
+                    "there somebody else trains and posts"
                 )
         self.personalizer_plugin()
         if self.purify:
             purifier(self.purify)
             if self.threat == "authorized":
-                raise UserError("purify: only a thief purifies the photos; give --threat unauthorized too")
+                raise UserError(
+                    "purify: only an unauthorized trainer purifies the photos; give --threat unauthorized too"
+                )
 
     def personalizer_plugin(self) -> Personalizer:
         """Raises UserError for one that there is none of, and for options of another one."""

@@ -83,7 +83,7 @@ class Evaluation:
     """
 
     request: Request
-    lab: GivenStages
+    stages: GivenStages
     cells: tuple[Cell, ...]
     photos: Mapping[tuple[str, str], tuple[Photo, ...]]
     skipped: tuple[Skipped, ...]
@@ -143,23 +143,23 @@ class Evaluation:
             made = ImportedStages(files, images, *parts, digest=pixels)
             notes += notes_of(told, made)
             return cls(request, made, tuple(cells), photos, tuple(skipped), unenrolled, tuple(notes))
-        lab = GivenStages(images, *parts, digest=pixels, prompted=bool(request.prompts))
-        return cls(request, lab, tuple(cells), photos, tuple(skipped), unenrolled, tuple(notes))
+        stages = GivenStages(images, *parts, digest=pixels, prompted=bool(request.prompts))
+        return cls(request, stages, tuple(cells), photos, tuple(skipped), unenrolled, tuple(notes))
 
     def config(self) -> dict[str, Any]:
         """What is written as config.json."""
-        request, lab = self.request, self.lab
+        request, stages = self.request, self.stages
         names = dict.fromkeys(cell.defense.name for cell in self.cells)
         return {
             "schema": SCHEMA,
             "iddmbench": __version__,
             "kind": EVALUATION,
             "given": [role for role in ROLES if getattr(request, role) is not None],
-            "protocol": protocol(lab),
-            "dataset": lab.data.name,
+            "protocol": protocol(stages),
+            "dataset": stages.data.name,
             "given_dataset": request.dataset or "",
             "subjects": list(dict.fromkeys(cell.subject.name for cell in self.cells)),
-            "base": lab.base.name,
+            "base": stages.base.name,
             "defenses": [request.name],
             "defense": request.name,
             "strengths": [request.strength],
@@ -167,18 +167,18 @@ class Evaluation:
             "attackers": list(request.attackers),
             "white_box": list(request.white_box),
             "seeds": [request.seed],
-            "images_per_prompt": lab.per_prompt,
-            "prompts": lab.prompts,
+            "images_per_prompt": stages.per_prompt,
+            "prompts": stages.prompts,
             "personalizer": "somebody else",
-            "data_fingerprint": lab.data.fingerprint,
-            "base_fingerprint": lab.base.fingerprint,
-            "pixels": digest([lab.image_key(cell) for cell in self.cells]),
+            "data_fingerprint": stages.data.fingerprint,
+            "base_fingerprint": stages.base.fingerprint,
+            "pixels": digest([stages.image_key(cell) for cell in self.cells]),
             "skipped": [
-                {"name": s.name, "reason": s.reason} for s in (*lab.data.skipped, *self.skipped, *self.unenrolled)
+                {"name": s.name, "reason": s.reason} for s in (*stages.data.skipped, *self.skipped, *self.unenrolled)
             ],
             "notes": [
                 *self.notes,
-                *filter(None, [lab.attributes_problem]),
+                *filter(None, [stages.attributes_problem]),
                 *(f"left out: {s.name}: {s.reason}" for s in self.skipped),
             ],
             **({"sampling": dict(request.sampling or {})} if request.makes_images else {}),
@@ -188,7 +188,7 @@ class Evaluation:
         """Write the run folder `out`. Raises UserError when it holds something else."""
         with opened(out, self.config()):
             _, outcomes = measure(
-                self.cells, self.lab, self.request.attackers, out, progress or Progress(), own=self.request.own
+                self.cells, self.stages, self.request.attackers, out, progress or Progress(), own=self.request.own
             )
         return outcomes
 

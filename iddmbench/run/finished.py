@@ -36,7 +36,7 @@ def stages_of_run(run: RunFolder, cache: Path) -> tuple[CellStages, dict[str, Su
     base = open_base(config.base, precision=config.precision)
     settings, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
     prompts = tuple(run.config["prompts"])
-    thief = UnauthorizedTrainer.of(config.threat, config.purify)
-    parts = (base, data, Store(cache), settings, sampling, prompts, config.images_per_prompt, thief)
+    trainer = UnauthorizedTrainer.of(config.threat, config.purify)
+    parts = (base, data, Store(cache), settings, sampling, prompts, config.images_per_prompt, trainer)
     stages = CellStages(*parts, config.personalizer_plugin())
     return stages, {subject.name: subject for subject in data.subjects}

@@ -64,11 +64,11 @@ def read_models(models: Models, cells: Sequence[Cell], base: BaseModel) -> tuple
     return files, told
 
 
-def notes_of(told: Sequence[Told], lab: ImportedStages) -> Iterator[str]:
+def notes_of(told: Sequence[Told], stages: ImportedStages) -> Iterator[str]:
     """How much of each model is in effect, and what it does. Raises UserError for one that does nothing."""
     for one in told:
-        levels = lab.movement(one.cell)
+        levels = stages.movement(one.cell)
         yield f"{one.name} ({one.layout}): all {one.applied} tensors applied; {movement_note(levels)}"
         yield from one.warnings
-        if one.trigger and not any(one.trigger.lower() in prompt.lower() for prompt in lab.prompts):
+        if one.trigger and not any(one.trigger.lower() in prompt.lower() for prompt in stages.prompts):
             yield f"{one.name} was trained on '{one.trigger}', which none of the prompts holds: give prompts that do"

@@ -82,7 +82,7 @@ def score_cells(
     return Measured(
         done,
         cells,
-        [cell_identity(outcome.cell, done.lab) for outcome in cells],
+        [cell_identity(outcome.cell, done.stages) for outcome in cells],
         tables,
         done.calibration(),
         {condition.label: done.lost(condition) for condition in done.conditions if condition.cells},
@@ -94,6 +94,6 @@ def _pictures(scoring: Scoring, cells: Sequence[Cell]) -> dict[tuple[str, ...], 
     places: dict[tuple[str, ...], Path] = {}
     for cell in cells:
         folder, subject = scoring.folder(cell), cell.subject.name
-        for title, source in scoring.lab.pictures(cell).items():
+        for title, source in scoring.stages.pictures(cell).items():
             places[(EXTRAS, folder, subject, title) if title else (IMAGES, folder, subject)] = source
-    return places | {(REFERENCES, s.name): scoring.lab.references_folder(s) for s in scoring.subjects}
+    return places | {(REFERENCES, s.name): scoring.stages.references_folder(s) for s in scoring.subjects}

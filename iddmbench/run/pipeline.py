@@ -70,7 +70,7 @@ def run(
             progress.lost(attacker, condition, error)
 
         watched = replace(progress, done=done, lost=lost)
-        _, outcomes = measure(study.cells, study.lab, config.attackers, out, watched, strict)
+        _, outcomes = measure(study.cells, study.stages, config.attackers, out, watched, strict)
         failed = sum(not outcome.ok for outcome in outcomes)
         journal.end(failed)
     return failed
@@ -78,7 +78,7 @@ def run(
 
 def measure(
     cells: Sequence[Cell],
-    lab: CellStages,
+    stages: CellStages,
     attackers: Sequence[str],
     out: Path,
     progress: Progress,
@@ -89,20 +89,20 @@ def measure(
 
     strict: see `run`. own: attackers by name that are no plugins.
     """
-    scoring = Scoring.of(lab, attackers, cells, own)
+    scoring = Scoring.of(stages, attackers, cells, own)
     _ = scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
     findings = write_premise(out, scoring.premise())
     if strict:
         check_strict(findings, str(out / table_file("premise")))
     progress.premise(findings)
-    if not all(map(lab.is_cached, cells)):
-        lab.base.load()
-        lab.store.check_writable()
+    if not all(map(stages.is_cached, cells)):
+        stages.base.load()
+        stages.store.check_writable()
     outcomes = []
     progress.start(len(cells))
     log.info("%d cells, attackers %s, into %s", len(cells), ", ".join(attackers), out)
     for cell in cells:
-        progress.cell(cell.name, lab.is_cached(cell))
+        progress.cell(cell.name, stages.is_cached(cell))
         outcomes.append(attempt(cell, scoring, progress.share))
         if outcomes[-1].ok:
             log.info(
@@ -126,7 +126,7 @@ def measure(
 
 def attempt(cell: Cell, scoring: Scoring, tick: Callable[[float], None] = lambda share: None) -> CellResult:
     """Compute a cell; one that raises is an outcome too. Raises what no other cell would get over, as a full disk."""
-    cached, start = scoring.lab.is_cached(cell), time.perf_counter()
+    cached, start = scoring.stages.is_cached(cell), time.perf_counter()
     try:
         scoring.compute(cell, tick)
     except Exception as error:

@@ -31,7 +31,7 @@ class RunPlan:
     """
 
     config: RunConfig
-    lab: CellStages
+    stages: CellStages
     subjects: tuple[Subject, ...]
     cells: tuple[Cell, ...]
 
@@ -59,35 +59,37 @@ class RunPlan:
         settings, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
         if isinstance(settings, LoraSettings) and "targets" in {**config.lora, **config.personalizer_options}:
             check_targets(settings.targets, base.folder)
-        thief = UnauthorizedTrainer.of(config.threat, config.purify)
+        trainer = UnauthorizedTrainer.of(config.threat, config.purify)
         per_prompt = config.images_per_prompt
-        lab = CellStages(base, data, Store(cache), settings, sampling, config.prompts, per_prompt, thief, personalizer)
+        stages = CellStages(
+            base, data, Store(cache), settings, sampling, config.prompts, per_prompt, trainer, personalizer
+        )
         cells = tuple(Cell(s, d, seed) for seed in config.seeds for d in config.plan() for s in subjects)
-        return cls(config, lab, tuple(subjects), cells)
+        return cls(config, stages, tuple(subjects), cells)
 
     def resolved(self) -> dict[str, Any]:
         """The configuration with every default filled in, as written to the run folder."""
-        config, lab = self.config, self.lab
+        config, stages = self.config, self.stages
         plan = config.plan()
         return {
             "schema": SCHEMA,
             "iddmbench": __version__,
-            "protocol": protocol(lab),
+            "protocol": protocol(stages),
             **identity(config),
             "personalizer": config.personalizer,
             "subjects": [s.name for s in self.subjects],
-            "people": len(lab.data.subjects),
+            "people": len(stages.data.subjects),
             "defense": ", ".join(config.defenses),
             "plan": [{"name": d.name, **d.model_dump(mode="json")} for d in plan],
-            "prompts": lab.prompts,
-            "lora_settings": lab.lora.model_dump(mode="json"),
-            "sampling_settings": lab.sampling.model_dump(),
-            "data_fingerprint": lab.data.fingerprint,
-            "base_fingerprint": lab.base.fingerprint,
-            "skipped": [{"name": s.name, "reason": s.reason} for s in lab.data.skipped],
+            "prompts": stages.prompts,
+            "lora_settings": stages.lora.model_dump(mode="json"),
+            "sampling_settings": stages.sampling.model_dump(),
+            "data_fingerprint": stages.data.fingerprint,
+            "base_fingerprint": stages.base.fingerprint,
+            "skipped": [{"name": s.name, "reason": s.reason} for s in stages.data.skipped],
             "notes": [
                 *(f"{d.name}: {d.title}" for d in {d.name: d for d in plan}.values()),
-                *filter(None, [lab.attributes_problem]),
+                *filter(None, [stages.attributes_problem]),
             ],
         }
 
@@ -137,14 +139,14 @@ def choose(data: FaceData, wanted: tuple[str, ...] | int | str) -> list[Subject]
     return [known[name] for name in dict.fromkeys(wanted)]
 
 
-def protocol(lab: CellStages) -> dict[str, str]:
+def protocol(stages: CellStages) -> dict[str, str]:
     """Version and hash of what figures depend on whatever the defense: results of two hashes are never compared."""
     parts = {
         "version": PROTOCOL,
-        "data": lab.data.fingerprint,
-        "prompts": lab.prompts,
-        "per_prompt": lab.per_prompt,
-        "sampling": lab.sampling.model_dump(),
-        "base": lab.base.fingerprint,
+        "data": stages.data.fingerprint,
+        "prompts": stages.prompts,
+        "per_prompt": stages.per_prompt,
+        "sampling": stages.sampling.model_dump(),
+        "base": stages.base.fingerprint,
     }
     return {"version": PROTOCOL, "hash": digest(parts)}

@@ -15,8 +15,8 @@ ANCHOR_GRAY = 1.5
 
 
 def setting_of(meta: Submission) -> str:
-    """Hash of what an undefended model depends on, but for subject and seed: protocol and personalization, and what a thief
-    does to the photos."""
+    """Hash of what an undefended model depends on, but for subject and seed: protocol and personalization, and how
+    the photos were purified."""
     parts = {"protocol": meta.protocol.model_dump(), "lora": meta.run.lora_settings, "by": meta.run.personalizer}
     own = {"purify": meta.run.purify or None, "precision": None if meta.run.precision == "fp32" else meta.run.precision}
     return digest(parts | {key: value for key, value in own.items() if value})

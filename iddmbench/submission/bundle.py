@@ -195,13 +195,13 @@ def _adapters(run: RunFolder, name: str, facts: list[dict[str, Any]], cache: Pat
     from iddmbench.store.files import read_tensors
     from iddmbench.submission.stages import real_defense
 
-    lab, subjects = stages_of_run(run, cache)
+    stages, subjects = stages_of_run(run, cache)
     options = _run_facts(run, name)["resolved_options"]
     found = {}
     for cell in map(CellFacts.model_validate, facts):
         if cell.status != "ok" or cell.defense == "generic":
             continue
-        path = lab.adapter(real_defense(cell, subjects, options))
+        path = stages.adapter(real_defense(cell, subjects, options))
         if not path.is_file():
             raise UserError(f"the adapter of {cell.folder} is not in the cache {cache}: run the same command again")
         found[cell.adapter] = save(read_tensors(path))

@@ -31,7 +31,7 @@ RELATIVE = 0.05
 
 
 @dataclass(frozen=True)
-class Difference:
+class ClaimDifference:
     claim: Claim
     found: float
     allowed: float
@@ -54,7 +54,7 @@ def tolerance(name: str, value: float, images: int) -> float:
 
 def differences(
     claims: Sequence[Claim], summary: pd.DataFrame, same: Collection[str], names: Mapping[str, str] | None = None
-) -> list[Difference]:
+) -> list[ClaimDifference]:
     """Claims that the recomputed summary table contradicts.
 
     Args:
@@ -79,5 +79,5 @@ def differences(
             continue
         allowed = tolerance(claim.metric, value, images)
         if not abs(claim.value - value) <= allowed:
-            contradicted.append(Difference(claim, value, allowed))
+            contradicted.append(ClaimDifference(claim, value, allowed))
     return contradicted

@@ -108,12 +108,12 @@ def pick(cells: Sequence[CellFacts], count: int, seed: int) -> list[CellFacts]:
 def retrain(
     bundle: Bundle,
     picked: Sequence[CellFacts],
-    lab: CellStages,
+    stages: CellStages,
     subjects: dict[str, Subject],
     linkers: dict[str, Linker],
     tick: Callable[[str], None] = lambda name: None,
 ) -> list[Retrained]:
-    """Train each picked cell in `lab`, on as many threads as the submitter did, and compare it with the bundle's.
+    """Train each picked cell in `stages`, on as many threads as the submitter did, and compare it with the bundle's.
 
     A cell that raises is a result too. Raises UserError when the defense, or a surrogate that its options name, is not
     installed
@@ -133,14 +133,14 @@ def retrain(
             for name in cell.defense.surrogates():
                 if name not in ATTACKERS.names():
                     raise UserError(f"the bundle's surrogate '{name}' is not installed here")
-            posted = bundle.images(facts, lab.base.side)
+            posted = bundle.images(facts, stages.base.side)
             try:
-                again = lab.outputs(cell)
+                again = stages.outputs(cell)
             except Exception as error:  # a stranger's options may make a defense raise anything
                 results.append(Retrained(facts, error=one_line(error)[:200]))
                 continue
             sent = Outputs(posted, again.prompts, {"posted": hashlib.sha256(posted.tobytes()).hexdigest()}, {}, {})
-            seen, own = (observed(lab, cell, outputs, linkers) for outputs in (sent, again))
+            seen, own = (observed(stages, cell, outputs, linkers) for outputs in (sent, again))
             units = {name: score_unit(linker) for name, linker in linkers.items()}
             gray = np.abs(again.images.astype(int) - posted).mean((1, 2, 3))
             results.append(
@@ -155,7 +155,7 @@ def retrain(
     return results
 
 
-def observed(lab: CellStages, cell: Any, outputs: Outputs, linkers: dict[str, Linker]) -> dict[str, float]:
+def observed(stages: CellStages, cell: Any, outputs: Outputs, linkers: dict[str, Linker]) -> dict[str, float]:
     """The figures of one cell's images that a second training must reproduce."""
     found = {}
     for name, linker in linkers.items():
@@ -164,7 +164,7 @@ def observed(lab: CellStages, cell: Any, outputs: Outputs, linkers: dict[str, Li
         found[f"{name}: mean score"] = float(known.mean()) if len(known) else math.nan
         found[f"{name}: linked at rank 1"] = float(np.mean(linked.acquired & (linked.rank == 1)))
         found[f"{name}: faces found"] = float(np.mean(linked.acquired))
-    quality = lab.utility(cell.subject, outputs)
+    quality = stages.utility(cell.subject, outputs)
     means = {"SER-FIQ": quality.ser_fiq, "closeness": quality.closeness, "adherence": quality.adherence}
     return found | {name: _known_mean(values) for name, values in means.items()}
 

@@ -63,10 +63,11 @@ class RunFacts(Frozen):
     )
     preset: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] = ""
     threat: Literal["authorized", "unauthorized"] = Field(
-        "authorized", description="who personalizes: the owner with the defense, or a thief on protected photos"
+        "authorized",
+        description="who personalizes: the owner with the defense, or an unauthorized trainer on protected photos",
     )
     purify: Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9._:+=,-]*$")] = Field(
-        "", description="what a thief does to the photos first"
+        "", description="what an unauthorized trainer does to the photos first"
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the base model's networks")
     lora: Options = Field(description="changes to the base's LoRA settings; the leaderboard ranks none but {}")

@@ -53,7 +53,9 @@ def load_parts(
     if facts.purify:
         purifier(facts.purify)
         if facts.threat == "authorized":
-            raise UserError("the bundle purifies the photos, which only a thief does: its threat must be unauthorized")
+            raise UserError(
+                "the bundle purifies the photos, which only a trainer does: its threat must be unauthorized"
+            )
     return data, model, lora, sampling, UnauthorizedTrainer.of(facts.threat, facts.purify)
 
 

@@ -34,7 +34,7 @@ from iddmbench.submission import authenticity, repeats
 from iddmbench.submission.adapters import check_adapters
 from iddmbench.submission.anchors import anchor_notes, covers, find_anchors, track_of
 from iddmbench.submission.authenticity import LEAST_DEPENDENCE, Dependence, Known, Posted, title
-from iddmbench.submission.compare import Difference, differences
+from iddmbench.submission.compare import ClaimDifference, differences
 from iddmbench.submission.declared import check_options, false_surrogates
 from iddmbench.submission.names import own_names, public_name
 from iddmbench.submission.read import Bundle, open_bundle
@@ -97,7 +97,7 @@ class Verification:
     anchors: str
     attackers: tuple[str, ...]
     refused: tuple[str, ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[ClaimDifference, ...]
     notes: tuple[str, ...]
     retrained: tuple[Retrained, ...]
     standings: tuple[Standing, ...]
@@ -128,10 +128,10 @@ def verify(path: Path, out: Path, options: VerifyOptions, progress: Progress | N
         check_options(meta)
     except UserError as error:
         raise UserError(f"bundle {path.name} refused: {error}") from error
-    data, base, lora, sampling, thief = load_parts(
+    data, base, lora, sampling, trainer = load_parts(
         meta.run, dict(options.dataset_options), options.base, options.device
     )
-    parts = (base, data, Store(options.cache), lora, sampling, meta.run.prompts, meta.run.images_per_prompt, thief)
+    parts = (base, data, Store(options.cache), lora, sampling, meta.run.prompts, meta.run.images_per_prompt, trainer)
     subjects = {s.name: s for s in data.subjects}
     if unknown := [s for s in meta.run.subjects if s not in subjects]:
         raise UserError(f"bundle {path.name} refused: dataset '{data.name}' has no subject '{unknown[0]}'")
@@ -141,8 +141,8 @@ def verify(path: Path, out: Path, options: VerifyOptions, progress: Progress | N
     posted = [Posted.of(c, bundle.images(c, base.side)) for c in meta.cells if c.status == "ok"]
     undefended = _undefended(trusted, bundle, base.side)
 
-    lab = GivenStages(posted_by(sources, base.side), *parts)
-    if (found := protocol(lab)) != meta.protocol.model_dump():
+    stages = GivenStages(posted_by(sources, base.side), *parts)
+    if (found := protocol(stages)) != meta.protocol.model_dump():
         raise UserError(
             f"bundle {path.name} refused: it states protocol {meta.protocol.version}/{meta.protocol.hash[:12]}, its own "
             f"settings make {found['version']}/{found['hash'][:12]} here"
@@ -154,9 +154,9 @@ def verify(path: Path, out: Path, options: VerifyOptions, progress: Progress | N
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: give another --out, or remove it")
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "config.json", _config(meta, lab, tuple(attackers), cells))
+    write_json(out / "config.json", _config(meta, stages, tuple(attackers), cells))
     write_json(out / "environment.json", environment())
-    scoring, _ = measure(cells, lab, attackers, out, progress)
+    scoring, _ = measure(cells, stages, attackers, out, progress)
     linkers, groups = scoring.linkers, scoring.groups
     run = RunFolder.open(out)
 
@@ -165,7 +165,7 @@ def verify(path: Path, out: Path, options: VerifyOptions, progress: Progress | N
     units = {name: score_unit(linker) for name, linker in linkers.items()}
     false, unknown = false_surrogates(groups, white_box, units)
     refused, notes = refused + false + _unscored(meta, run.summary), notes + unknown
-    depends = _dependence(groups, lab, cells)
+    depends = _dependence(groups, stages, cells)
     for one, text in _independent(groups, run.summary, depends):
         (refused if one else notes).append(text)
     prints = {name: linker.attacker.fingerprint() for name, linker in linkers.items()}
@@ -236,14 +236,14 @@ def all_cells(sources: Sequence[Bundle], meta: Submission) -> list[CellFacts]:
     return [*anchors, *(c for c in meta.cells if c.strength is not None)]
 
 
-def _config(meta: Submission, lab: CellStages, attackers: tuple[str, ...], cells: Sequence[Cell]) -> dict[str, Any]:
+def _config(meta: Submission, stages: CellStages, attackers: tuple[str, ...], cells: Sequence[Cell]) -> dict[str, Any]:
     """config.json of the recomputed run, as `iddmbench report` reads it."""
     facts = meta.run.model_dump(mode="json")
     anchors = sorted({c.defense.name for c in cells if c.defense.anchor})
     return facts | {
         "schema": SCHEMA,
         "iddmbench": __version__,
-        "protocol": protocol(lab),
+        "protocol": protocol(stages),
         "dataset_options": {},
         "defenses": [meta.defense],
         "defense": meta.defense,
@@ -283,7 +283,7 @@ def _images(
     refused += authenticity.copies_between_subjects(posted)
     refused += repeats.undefended_images(posted, lambda cell: bundle.images(cell, side), undefended)
     refused += repeats.repeated_images(posted, plain)
-    # A defense in another track has images in common with itself: some of the people, or the owner's and the thief's.
+    # A defense in another track has images in common with itself: some of the people, or another trainer's models.
     kin = {
         k: v
         for k, v in options.known.items()
@@ -306,9 +306,9 @@ def _unscored(meta: Submission, summary: pd.DataFrame) -> list[str]:
     return [f"{title(*key)}: no attacker could judge its images" for key in sorted(done - scored)]
 
 
-def _dependence(groups: Mapping[str, Group], lab: CellStages, cells: Sequence[Cell]) -> dict[str, Dependence]:
+def _dependence(groups: Mapping[str, Group], stages: CellStages, cells: Sequence[Cell]) -> dict[str, Dependence]:
     names = {c.subject.name: c.subject for c in cells}
-    features = {n: lab.reference_features(s) for n, s in names.items()}
+    features = {n: stages.reference_features(s) for n, s in names.items()}
     unit = {n: f / np.linalg.norm(f, axis=1, keepdims=True) for n, f in features.items()}
     return {k: authenticity.dependence(g, unit) for k, g in groups.items() if len(g.cells) > 1}
 
@@ -387,8 +387,8 @@ def _retrain(
     progress.start(len(picked))
     base, data, _, *rest = parts
     with tempfile.TemporaryDirectory() as folder:
-        lab = CellStages(base, data, Store(Path(folder)), *rest)
-        return retrain(bundle, picked, lab, subjects, linkers, lambda name: progress.cell(f"train {name}", False))
+        stages = CellStages(base, data, Store(Path(folder)), *rest)
+        return retrain(bundle, picked, stages, subjects, linkers, lambda name: progress.cell(f"train {name}", False))
 
 
 def _standings(

@@ -53,13 +53,13 @@ class _History:
     """Mean (seconds, bytes) of a stage's entries by the defense that they were made for."""
 
     def __init__(self, run: Run):
-        self.lab, self.views = run.study.lab, len(run.scoring.panel.views)
-        lab = self.lab
-        settings, personalizer = lab.lora.model_dump(mode="json"), lab.personalizer.key()
-        wanted = (lab.base.fingerprint, settings, lab.base.precision, personalizer)
+        self.stages, self.views = run.study.stages, len(run.scoring.panel.views)
+        stages = self.stages
+        settings, personalizer = stages.lora.model_dump(mode="json"), stages.personalizer.key()
+        wanted = (stages.base.fingerprint, settings, stages.base.precision, personalizer)
         self.seen: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
         for stage in ("protect", "personalize", "generate", "release", "embed"):
-            for key, folder in _entries(self.lab, stage):
+            for key, folder in _entries(self.stages, stage):
                 training = _training(key)
                 made = (training.get("base"), training.get("lora"), training.get("precision", "fp32"))
                 same = (*made, training.get("personalizer", {}))
@@ -69,7 +69,7 @@ class _History:
 
     def of(self, cell: Cell) -> tuple[float, float] | None:
         """Of all stages of a cell that are not in the cache; None where one of them was never computed."""
-        stages = [(stage, self._maker(stage, cell)) for stage in self.lab.open_stages(cell)]
+        stages = [(stage, self._maker(stage, cell)) for stage in self.stages.open_stages(cell)]
         parts = [self._mean(stage, maker) for stage, maker in stages]
         embed = self._mean("embed", "")
         if embed is None or any(part is None for part in parts):
@@ -91,8 +91,8 @@ class _History:
         return sum(s for s, _ in found) / len(found), sum(b for _, b in found) / len(found)
 
 
-def _entries(lab: CellStages, stage: str) -> Iterator[tuple[dict[str, Any], Path]]:
-    for path in islice((lab.store.root / stage).glob(f"*/*/{RECORD}"), SAMPLE):
+def _entries(stages: CellStages, stage: str) -> Iterator[tuple[dict[str, Any], Path]]:
+    for path in islice((stages.store.root / stage).glob(f"*/*/{RECORD}"), SAMPLE):
         yield json.loads(path.read_text(encoding="utf-8")), path.parent
 
 

@@ -57,7 +57,7 @@ def _do(setting: WorkerSetting, task: Task) -> tuple[bool, tuple[str, ...]]:
         return cached, ()
     cell, scoring = opened.study.cells[task.index], opened.scoring
     cached = scoring.is_computed(cell)
-    notes = () if cached else within_memory(scoring.lab.base.save_memory, lambda: scoring.compute(cell))
+    notes = () if cached else within_memory(scoring.stages.base.save_memory, lambda: scoring.compute(cell))
     return cached, notes
 
 
@@ -122,7 +122,7 @@ class _Opened:
 
         config = make_config(run.config)
         self.study = RunPlan.of(config, Path(run.cache), own_device(run.devices, Path(run.locks)), _parts())
-        self.scoring = Scoring.of(self.study.lab, config.attackers, self.study.cells)
+        self.scoring = Scoring.of(self.study.stages, config.attackers, self.study.cells)
         _ = self.scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
 
 
