@@ -27,7 +27,7 @@ COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 @dataclass(frozen=True)
 class Check:
-    """One line: how it is, what was looked at, and what was found or how to mend it."""
+    """One line: how it is, what was looked at, and what was found or how to fix it."""
 
     level: Literal["ok", "warn", "fail"]
     subject: str
@@ -35,7 +35,7 @@ class Check:
 
 
 def doctor() -> None:
-    """Check the installation, weights, disk space and hardware; each problem says how to mend it."""
+    """Check the installation, weights, disk space and hardware; each problem says how to fix it."""
     worst = "ok"
     for finding in findings():
         typer.secho(f"{finding.level:<5}", fg=COLORS[finding.level], bold=True, nl=False)
