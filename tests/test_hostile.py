@@ -41,8 +41,8 @@ RUN = {
     "a seed that no bundle can hold": (["--seed", str(2**31 + 1)], ["seeds.0", "less than or equal to 2147483648"]),
     "a negative seed": (["--seed", "-1"], ["seeds.0", "greater than or equal to 0"]),
     "a seed that is no number": (["--seed", "one"], ["'--seed'", "integer"]),
-    "negative threads": (["--threads", "-1"], ["'--threads'", "0", "`iddmbench run --help` says more"]),
-    "an unknown option": (["--sede", "1"], ["o such option", "--sede", "`iddmbench run --help` says more"]),
+    "negative threads": (["--threads", "-1"], ["'--threads'", "0", "see `iddmbench run --help`"]),
+    "an unknown option": (["--sede", "1"], ["o such option", "--sede", "see `iddmbench run --help`"]),
     "an empty prompt": (["--prompt", ""], ["prompts: a prompt is empty"]),
     "a blank prompt": (["--prompt", "a face", "--prompt", " "], ["prompts: a prompt is empty"]),
     "a prompt with a null": (["--prompt", "a\0b"], [r"prompts: 'a\x00b' holds a control character"]),
@@ -219,7 +219,7 @@ def test_a_signal_ends_a_command_tidily(signum: signal.Signals, tmp_path: Path) 
     child.send_signal(signum)
     _, stderr = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert stderr == "interrupted: the same command resumes where it stopped\n"
+    assert stderr == "interrupted: run the same command again to resume\n"
     assert list((tmp_path / "cache" / "tmp").iterdir()) == []
 
 

@@ -95,7 +95,7 @@ def test_a_download_is_checked_and_made_once(server: Server) -> None:
 def test_a_cut_download_goes_on_where_it_stopped(server: Server) -> None:
     weights = server.weights()
     server.cut = 300_000
-    with pytest.raises(UserError, match=r"cut off after 300000 of 700000 bytes: the same command goes on"):
+    with pytest.raises(UserError, match=r"cut off after 300000 of 700000 bytes: rerun the command to continue"):
         fetch(weights)
     assert not weights.path.exists()
     server.cut = None

@@ -68,7 +68,7 @@ def bar(lost: set[str] | None = None, quiet: bool = False) -> Iterator[Hooks]:
     def without_figures(attacker: str, condition: str, error: str) -> None:
         if lost is not None:
             lost.add(attacker)
-        tell(f"no figures of {attacker} for {condition}: {error}")
+        tell(f"no figures from {attacker} for {condition}: {error}")
 
     def tell(text: str) -> None:
         say(text, "red")

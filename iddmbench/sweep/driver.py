@@ -150,7 +150,7 @@ def carry_out(
             else:
                 yield result
     if stop is not None:
-        raise UserError(f"the sweep stopped: {stop.error}: mend that, then the same command resumes")
+        raise UserError(f"the sweep stopped: {stop.error}: fix this and rerun the command to resume")
 
 
 def outcome_of(result: TaskResult, run: Run) -> CellResult:
