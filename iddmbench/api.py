@@ -271,11 +271,11 @@ def _kind(plugin: str | type[Any], wanted: str | None) -> Kind:
     if isinstance(plugin, type):
         kind = kind_of(plugin)
         if kind is None:
-            raise UserError(f"check: {plugin.__name__} is no plugin class: derive from {_bases()}")
+            raise UserError(f"check: {plugin.__name__} is not a plugin class: derive from {_bases()}")
         return kind
     kinds = kinds_with(plugin)
     if len(kinds) > 1:
-        raise UserError(f"check: '{plugin}' is a {' and a '.join(kinds)}: say which, as kind='{kinds[0]}'")
+        raise UserError(f"check: '{plugin}' is a {' and a '.join(kinds)}: choose one, for example kind='{kinds[0]}'")
     if not kinds:
         known = sorted({name for kind in Kind for name in kind.registry.names()})
         raise UserError(f"check: there is no plugin '{plugin}': {did_you_mean(plugin, known)}")
@@ -300,12 +300,12 @@ def register(cls: type[Any]) -> type[Any]:
     """
     kind = kind_of(cls)
     if kind is None:
-        raise UserError(f"register: {cls!r} is no plugin class: derive from {_bases()}")
+        raise UserError(f"register: {cls!r} is not a plugin class: derive from {_bases()}")
     name = getattr(cls, "name", None)
     if not isinstance(name, str):
         raise UserError(f"register: {cls.__name__} must set its class variable `name` to a text")
     if (other := taken(kind, name)) not in (None, kind):
-        raise UserError(f"register: '{name}' is an {other} already: choose another name for {cls.__name__}")
+        raise UserError(f"register: '{name}' is already an {other}: choose another name for {cls.__name__}")
     try:
         return kind.registry.register(name)(cls)
     except (TypeError, ValueError) as error:
@@ -353,12 +353,12 @@ def _attackers(given: OneAttacker | Sequence[OneAttacker]) -> tuple[tuple[str, .
         with errors_of(f"attacker '{one.name}'"):
             attacker = one() if isinstance(one, type) else one
         if not attacker.name.isprintable() or not attacker.name.strip() or parse(attacker.name) is not None:
-            raise UserError(f"attackers: {attacker.name!r} can't be an attacker's name: give it a plain one")
+            raise UserError(f"attackers: {attacker.name!r} is not a valid attacker name: choose a plain one")
         names.append(attacker.name)
         own[attacker.name] = attacker
     for name in names:
         if name in own and names.count(name) > 1:
-            raise UserError(f"attackers: two are called '{name}': give one of them another name")
+            raise UserError(f"attackers: two are named '{name}': rename one")
     return tuple(dict.fromkeys(names)), own
 
 

@@ -130,7 +130,7 @@ class Attacker(ABC):
     @classmethod
     def read_argument(cls, argument: str) -> dict[str, Any]:
         """The options that `name:argument` is short for. Raises UserError when the attacker takes nothing there."""
-        raise UserError(f"attacker '{cls.name}' takes nothing behind a colon, got '{argument}'")
+        raise UserError(f"attacker '{cls.name}' takes no argument after the colon, got '{argument}'")
 
     @classmethod
     def write_argument(cls, options: Any) -> str:
@@ -149,7 +149,7 @@ class Attacker(ABC):
         if dataset not in self.referee_of:
             return None
         return (
-            f"attacker '{self.name}' was the referee of dataset '{dataset}': it chose which photos show one person, so that it "
+            f"attacker '{self.name}' was the referee of dataset '{dataset}': it chose which photos show one person, so it "
             "links them by construction; take another attacker"
         )
 
@@ -234,7 +234,7 @@ class NetworkAttacker(Attacker):
     @classmethod
     def read_argument(cls, argument: str) -> dict[str, Any]:
         hint = did_you_mean(argument, DETECTORS)
-        raise UserError(f"attacker '{cls.name}' takes a detector behind the colon, not '{argument}': {hint}")
+        raise UserError(f"attacker '{cls.name}' takes a detector after the colon, not '{argument}': {hint}")
 
     def use(self, options: AttackerOptions) -> None:
         super().use(options)
@@ -377,7 +377,7 @@ def options_of(name: str) -> tuple[type[Attacker], dict[str, Any]]:
         options = {**given} if meant else cls.read_argument(argument)
     if detector:
         if "detector" not in cls.Options.model_fields:
-            raise UserError(f"attacker '{cls.name}' has a detection of its own: '{detector}' can't take its place")
+            raise UserError(f"attacker '{cls.name}' has its own detector: '{detector}' can't replace it")
         options["detector"] = detector
     return cls, options
 

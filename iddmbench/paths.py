@@ -30,7 +30,7 @@ def check_utf8(path: Path, instead: str) -> None:
     """
     whole = str(path.absolute())
     if any("\ud800" <= c <= "\udfff" for c in whole):
-        raise UserError(f"{readable(whole)}: tables can't be written below a path that is no UTF-8: {instead}")
+        raise UserError(f"{readable(whole)}: tables can't be written below a path that is not UTF-8: {instead}")
 
 
 def readable(name: str) -> str:

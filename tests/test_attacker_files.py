@@ -152,7 +152,7 @@ def test_a_damaged_or_missing_file(tmp_path: Path) -> None:
         assert problem is not None and "b.onnx" in problem and "\n" not in problem.strip(), (length, problem)
     assert "there is no such file" in str(build_attacker("onnx:none.onnx").available())
     assert "name the file: onnx:PATH" in str(build_attacker("onnx").available())
-    with pytest.raises(UserError, match="'sface' takes a detector behind the colon, not 'x'"):
+    with pytest.raises(UserError, match="'sface' takes a detector after the colon, not 'x'"):
         build_attacker("sface:x")
 
 

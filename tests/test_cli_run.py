@@ -48,7 +48,7 @@ WRONG = {
     "device": (["--defense", "none", "--device", "warp"], ["device 'warp' can't be used"]),
     "images": (["--images-per-prompt", "0"], ["images_per_prompt"]),
     "base": (["--base", "mikro"], ["unknown base model 'mikro'"]),
-    "names": (["--subjects", "s29,s30"], ["subjects: 's29,s30' is no number: people by name are --subject NAME"]),
+    "names": (["--subjects", "s29,s30"], ["subjects: 's29,s30' is not a number: name people with --subject NAME"]),
     "negative subjects": (["--subjects", "-3"], ["-3 is too few: give at least 1, or 'all'"]),
     "no subjects": (["--subjects", "0"], ["0 is too few"]),
     "too many": (["--subjects", "999"], ["'tiny-orl' has 3 subjects, 999 asked for: give at most 3, or 'all'"]),

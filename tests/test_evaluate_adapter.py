@@ -157,7 +157,7 @@ def test_what_peft_writes_and_a_dreambooth_folder(base: Path, place: Path, tmp_p
 def test_people_without_photos_and_words_that_no_prompt_holds(base: Path, place: Path, adapter: Path) -> None:
     found = evaluate(base, place, {"s29": adapter, "bob": adapter}, prompts=["a photo of person"])
     assert f"no enrolment photos of 'bob': {FILE} left out" in found.notes
-    assert any("was trained on 'a photo of sks person', which none of the prompts holds" in n for n in found.notes)
+    assert any("was trained on 'a photo of sks person', which none of the prompts contains" in n for n in found.notes)
 
 
 # ---- whose model lies where -----------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def test_a_model_that_can_not_be_judged_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"base": None}, "needs the base model that it was trained on"),
+        ({"base": None}, "needs the base model it was trained on"),
         ({"images": {"s29": []}}, "images or an adapter, not both"),
         ({"images_per_prompt": 0}, "0 is too few"),
         ({"subject": ["s29", "s30"]}, "is one model: name its person with subject"),

@@ -94,7 +94,7 @@ def test_every_kind_is_registered_by_its_base_class() -> None:
                 ib.register(type("Other", (cls,), {}))
         finally:
             unregister(kind, "tests-mine")
-    with pytest.raises(UserError, match="is no plugin class: derive from Defense, Attacker, Adaptive, Purifier"):
+    with pytest.raises(UserError, match="is not a plugin class: derive from Defense, Attacker, Adaptive, Purifier"):
         ib.register(int)
 
 
@@ -107,7 +107,7 @@ def test_an_adaptive_attacker_cannot_have_a_plain_ones_name() -> None:
 
 def test_check_asks_which_kind_is_meant() -> None:
     assert kinds_with("blur") == [Kind.defense, Kind.purifier]
-    with pytest.raises(UserError, match="'blur' is a defense and a purifier: say which, as kind='defense'"):
+    with pytest.raises(UserError, match="'blur' is a defense and a purifier: choose one, for example kind='defense'"):
         ib.check("blur")
     assert {o.state for o in ib.check("blur", kind="purifier")} == {"ok"}
     with pytest.raises(UserError, match="there is no plugin 'blurr': did you mean 'blur'"):
@@ -139,10 +139,10 @@ def test_options_of_an_attacker_are_in_its_name_and_its_fingerprint(bare) -> Non
         ("tests-bare:gain=x", "attacker 'tests-bare': gain='x': input should be a valid number"),
         ("tests-bare:gain=0", "gain='0': input should be greater than 0"),
         ("tests-bare:gain=nan", "gain='nan': input should be"),
-        ("tests-bare:loud", "takes nothing behind a colon, got 'loud'"),
-        ("tests-bare:mtcnn", "has a detection of its own"),
+        ("tests-bare:loud", "takes no argument after the colon, got 'loud'"),
+        ("tests-bare:mtcnn", "has its own detector"),
         ("sface:detector=retina", "attacker 'sface': detector='retina': input should be 'yunet' or 'mtcnn'"),
-        ("sface:bgr", "takes a detector behind the colon, not 'bgr'"),
+        ("sface:bgr", "takes a detector after the colon, not 'bgr'"),
     ],
 )
 def test_a_wrong_option_is_one_line(bare, name: str, message: str) -> None:
@@ -264,7 +264,10 @@ def test_a_purifiers_name_says_its_options(median) -> None:
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (lambda x: x[1:], r"gives uint8 \(1, 16, 16, 3\), expected uint8 \(2, 16, 16, 3\), as many and as large"),
+        (
+            lambda x: x[1:],
+            r"gives uint8 \(1, 16, 16, 3\), expected uint8 \(2, 16, 16, 3\), with the number and size of the input",
+        ),
         (lambda x: x[:, ::2], "expected uint8"),
         (lambda x: x / 255, "gives float64"),
         (lambda x: list(x), "gives list of 2"),
@@ -480,7 +483,7 @@ def test_settings_of_a_personalizer() -> None:
     for options, message in (
         ({"personalizer": "loar"}, "unknown personalizer 'loar': did you mean 'lora'"),
         ({"personalizer": "dreambooth", "lora": {"rank": 8}}, "--lora is for personalizer 'lora'"),
-        ({"lora": {"rank": 8}, "personalizer_options": {"alpha": 8}}, "give one of them"),
+        ({"lora": {"rank": 8}, "personalizer_options": {"alpha": 8}}, "give only one"),
     ):
         with pytest.raises(UserError, match=message):
             make_config(options).check()

@@ -166,7 +166,7 @@ def test_somebody_stands_nearer_to_the_camera(look: Callable[..., list[Finding]]
     ]
     named = of("several-faces", look(subject("ann", photos[:4], photos[4:])))
     assert len(named) == 6 and {f.severity for f in named} == {WARNING}
-    assert all("shows 2 faces; taken is the largest, on the right" in f.text for f in named)
+    assert all("shows 2 faces; the largest is used, on the right" in f.text for f in named)
 
 
 def test_a_small_face_in_the_background_is_a_note() -> None:

@@ -382,7 +382,7 @@ def test_inconsistent_metadata() -> None:
             parsed(**changes)
     meta = content()
     meta["cells"][-1]["status"] = "failed"
-    with pytest.raises(UserError, match="do not fit together"):
+    with pytest.raises(UserError, match="don't match"):
         parse_submission(meta | {"files": bundles.facts(members_of(content(), lambda cell: b""))})
 
 

@@ -64,7 +64,7 @@ def test_without_runs_there_is_one(tmp_path: Path) -> None:
     [
         ("name: x\nstrenghts: [1]\n", r"table.yaml, line 2: unknown key 'strenghts': did you mean 'strengths'\?"),
         ("name: x\nruns:\n  a:\n    defences: [iddm]\n", r"line 4: unknown key 'defences': did you mean 'defenses'\?"),
-        ("name: x\nstrengths: [0.5]\nname: y\n", "line 3: 'name' stands twice, first in line 1"),
+        ("name: x\nstrengths: [0.5]\nname: y\n", "line 3: 'name' appears twice, first on line 1"),
         ("strengths:\n- 0.5\n- 1.5\n", r"line 1: run 'table', strengths: strength 1.5 is outside \[0, 1\]"),
         (
             "strengths: [0.501, 0.502]\n",

@@ -35,7 +35,7 @@ def identity_scores(probes: np.ndarray, gallery: np.ndarray, labels: np.ndarray,
     """
     probes, gallery, labels = _unit(probes), _unit(gallery), np.asarray(labels)
     if gallery.shape[0] != labels.shape[0] or probes.shape[1] != gallery.shape[1] or not labels.size:
-        raise ValueError(f"probes {probes.shape}, gallery {gallery.shape}, labels {labels.shape} do not fit together")
+        raise ValueError(f"probes {probes.shape}, gallery {gallery.shape}, labels {labels.shape} don't match")
     identities, inverse = np.unique(labels, return_inverse=True)
     if rule == "mean":
         templates = np.zeros((len(identities), gallery.shape[1]))

@@ -89,7 +89,7 @@ def _check_there(path: Path, what: str) -> None:
 
 def _check_person(name: str, what: str) -> None:
     if not name or not name.isprintable() or "/" in name or name.startswith("."):
-        raise UserError(f"{what}: {name!r} can't be a person's name: it becomes a folder's")
+        raise UserError(f"{what}: {name!r} can't be a person's name: it becomes a folder name")
 
 
 def read_model(path: Path, base: BaseModel) -> ImportedModel:

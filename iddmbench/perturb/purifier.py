@@ -73,9 +73,9 @@ class Purifier(Options, ABC):
         plugin = f"purifier '{self.label}'"
         with errors_of(plugin):
             found = self.apply(images.copy(), seeds, base)
-        checked = checked_images(plugin, found, images.shape, ", as many and as large as it got")
+        checked = checked_images(plugin, found, images.shape, ", with the number and size of the input")
         if checked.max() <= 1 and images.max() >= DARK:
-            raise UserError(f"{plugin} gives images of the values 0 and 1 only: scale them to 0..255")
+            raise UserError(f"{plugin} gives images with values 0 and 1 only: scale them to 0..255")
         return checked
 
     @abstractmethod

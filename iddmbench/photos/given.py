@@ -46,7 +46,7 @@ def read_people(given: Given, what: str) -> People:
     for person, several in people.items():
         name = str(person)
         if not name or not name.isprintable() or "/" in name or name.startswith("."):
-            raise UserError(f"{what}: {name!r} can't be a person's name: it becomes a folder's")
+            raise UserError(f"{what}: {name!r} can't be a person's name: it becomes a folder name")
         if isinstance(several, str | bytes | Path) or (isinstance(several, np.ndarray) and several.ndim != 4):
             raise UserError(f"{what}: give a list of images for '{name}', a single one as [image]")
         found = [_photo(image, name, index, what) for index, image in enumerate(several)]
@@ -57,7 +57,7 @@ def read_people(given: Given, what: str) -> People:
             skipped.append(Skipped(name, f"no usable image among the {what}"))
     if not photos:
         reason = f" ({skipped[0].name}: {skipped[0].reason})" if skipped else ""
-        raise UserError(f"{what}: nothing there that can be used{reason}")
+        raise UserError(f"{what}: nothing usable there{reason}")
     return People(photos, tuple(skipped))
 
 

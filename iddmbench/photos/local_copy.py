@@ -36,8 +36,8 @@ class LocalCopy(FaceDataset):
         chosen = str(root) or os.environ.get(self.variable, "")
         if not chosen:
             raise UserError(
-                f"dataset '{self.name}' is not shipped and needs a copy of yours: {self.source}. Name its folder, the one with "
-                f"{self.layout}, by --root or the environment variable {self.variable}"
+                f"dataset '{self.name}' is not shipped and needs your own copy: {self.source}. Name its folder, the one with "
+                f"{self.layout}, with --root or the environment variable {self.variable}"
             )
         self.root = user_path(chosen)
         self._named = "--root" if str(root) else self.variable
@@ -60,7 +60,7 @@ class LocalCopy(FaceDataset):
 
     def load(self) -> FaceData:
         if not self.root.is_dir():
-            problem = "is a file: unpack it, and name the folder" if self.root.is_file() else "is not a folder"
+            problem = "is a file: unpack it and give the folder" if self.root.is_file() else "is not a folder"
             raise UserError(f"{self._named} {self.root} {problem}")
         people = folders(self.root)
         if not any(map(self._is_person, people)):
@@ -76,7 +76,7 @@ class LocalCopy(FaceDataset):
             if self._looks_right(folder):
                 return f"it is too low; give {folder.parent}"
         if any(map(_holds_photos, _visible(root))):
-            return "its folders hold photos in another layout; --dataset folder takes one folder of photos per person"
+            return "its folders have another layout; --dataset folder reads one folder of photos per person"
         return f"is the copy complete? {self.source[0].upper()}{self.source[1:]}"
 
     def _looks_right(self, folder: Path) -> bool:

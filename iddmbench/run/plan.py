@@ -131,8 +131,8 @@ def choose(data: FaceData, wanted: tuple[str, ...] | int | str) -> list[Subject]
     for name in wanted:
         if name not in known and name in public:
             raise UserError(
-                f"dataset '{data.name}': '{name}' is a public person in this run, who sets thresholds, and nobody "
-                "is both: name other people (synthetic: --data part=all takes all 60 as subjects)"
+                f"dataset '{data.name}': '{name}' is a public person in this run, used to set thresholds, and can't be "
+                "a subject too: name other people (synthetic: --data part=all makes all 60 subjects)"
             )
         if name not in known:
             raise UserError(f"dataset '{data.name}' has no subject '{name}': {did_you_mean(name, known)}")

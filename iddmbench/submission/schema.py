@@ -187,7 +187,7 @@ class Submission(Frozen):
                 f"{len(self.cells)} cells, where conditions x subjects x seeds make {whole}: name failed ones"
             )
         if expected := sorted(set(self.expected()) ^ set(self.files)):
-            raise ValueError(f"files and cells do not fit together, for example {expected[0]!r:.120}")
+            raise ValueError(f"files and cells don't match, for example {expected[0]!r:.120}")
         return self
 
     @property
