@@ -56,7 +56,7 @@ def test_report_of_nothing_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     result = runner.invoke(app, ["report"])
     assert result.exit_code == 2
-    assert result.stderr == "error: no run folder in runs: name one, or make one with `iddmbench run`\n"
+    assert result.stderr == "error: no run folder in runs: give one, or create one with `iddmbench run`\n"
 
 
 def test_plot_formats_and_folder(runs: Path, tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_progress_is_lines_where_there_is_no_terminal(base: Path, here: Path) ->
     assert second.exit_code == 0 and "R1-U" in second.stdout
     assert not [line for line in second.stderr.splitlines() if " of 3 cells" in line or " of 3: " in line]
     config = json.loads((here / "mine" / "config.json").read_text())
-    assert config["people"] == 3 and "1 of 3 people were looked at: --subjects all" in " ".join(second.stdout.split())
+    assert config["people"] == 3 and "1 of 3 people were tested: use --subjects all" in " ".join(second.stdout.split())
 
 
 def test_the_log_of_a_run_is_filled(base: Path, here: Path, caplog: pytest.LogCaptureFixture) -> None:

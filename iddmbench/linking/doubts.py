@@ -76,8 +76,8 @@ def unverified(dataset: str) -> Iterator[Finding]:
     if dataset in DATASETS.names() and dataset != "folder":
         return
     text = (
-        "whether photos show the person that they are named after can't be told, only whether a person's photos look alike: "
-        "where all are somebody else's, figures are of that one"
+        "nothing verifies that photos show the person they are named after, only that a person's photos look alike: "
+        "if all show somebody else, figures are about that person"
     )
     yield Finding("unverified", FACT, "", "", "", text)
 
@@ -137,7 +137,7 @@ def duplicates(data: FaceData, subjects: Sequence[Subject]) -> Iterator[Finding]
         )
         names = [p.name for _, _, p in members]
         what = "the same picture" if group.exact else "nearly the same picture"
-        text = f"{what} stands {len(members)} times: {told} ({listed(names)})"
+        text = f"{what} appears {len(members)} times: {told} ({listed(names)})"
         yield Finding("duplicate", WARNING if len(places) > 1 else NOTE, own[0], ", ".join(names), "", text)
 
 

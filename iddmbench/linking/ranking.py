@@ -114,7 +114,7 @@ def why_unranked(groups: Sequence[Group], attackers: Sequence[str]) -> str:
     if len(found) >= STRONG:
         return ""
     names = f" ({', '.join(found)})" if found else ""
-    return f"{len(found)} strong attackers that were no surrogates{names}; a rank needs {STRONG}"
+    return f"{len(found)} strong attackers that were not surrogates{names}; a rank needs {STRONG}"
 
 
 def standings(

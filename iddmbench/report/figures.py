@@ -207,7 +207,7 @@ def short(text: str, limit: int = 32) -> str:
 
 def _dress(ax: Axes, name: str, view: View) -> None:
     title = TITLES.get(name, metric(name).title)
-    title += ", adaptive too" if view.judge == WORST_CASE_ADAPTIVE else ""
+    title += ", including adaptive" if view.judge == WORST_CASE_ADAPTIVE else ""
     title += ", enlarged" if view.zoom else ""
     ax.set_title(title, fontsize=11, loc="left", pad=10)
     x0, x1, y0, y1 = view.window
@@ -265,8 +265,8 @@ def _without_line(summaries: Sequence[Summary], views: Sequence[View], curves: i
     drawn = {name for s in summaries for view in views for name in _thin(s, view, curves)}
     left = dict.fromkeys(name for s in summaries for name in s.attackers if name not in drawn)
     if left and not drawn:
-        return "Strongest attackers only; all stand in the tables."
-    return f"No line of its own: {', '.join(map(short, left))}." if left else ""
+        return "Strongest attackers only; the tables list all."
+    return f"Not drawn separately: {', '.join(map(short, left))}." if left else ""
 
 
 def _points(
