@@ -43,7 +43,7 @@ class Folder(FaceDataset):
     title = "your photos: ROOT/NAME/*.jpg and other formats"
     licence = "your own"
     layouts = (
-        "ROOT/NAME/*.jpg: all photos of a person, in sub-folders too; references are drawn, the rest is enrolled",
+        "ROOT/NAME/*.jpg: all photos of a person, sub-folders included; references are drawn, the rest are enrolled",
         "ROOT/NAME/references/*.jpg and ROOT/NAME/enrolment/*.jpg: you decide (and surrogate/, for defenses that take it)",
     )
 
@@ -99,7 +99,7 @@ class Folder(FaceDataset):
         in_roles = tuple(f"{name}/{readable(one.name)}/" for one in chosen)
         skipped = [one for one in skipped if not one.name.startswith(in_roles)]
         if loose:
-            reason = "lies beside the person's references and enrolment: move it into one of them"
+            reason = "is outside the person's references and enrolment folders: move it into one of them"
             skipped += [Skipped(shown_name(p, folder, name), reason) for p in loose]
         for role, place in inside.items():
             found, left = _usable(place, f"{name}/{readable(place.name)}", detector)

@@ -32,7 +32,7 @@ class ProtectedPhotos(Defense):
 
     # The path is not part of what a result depends on; the photos' content is.
     folder: str = Field("", exclude=True, description="folder of protected photos, PERSON/*.png|jpg; required")
-    content: str = Field("", description="SHA-256 of the photos; computed, not to be given")
+    content: str = Field("", description="SHA-256 of the photos; computed, do not set")
 
     @model_validator(mode="before")
     @classmethod
@@ -42,7 +42,7 @@ class ProtectedPhotos(Defense):
             return given
         found = content_of(user_path(given["folder"]))
         if given.get("content", found) != found:
-            raise UserError(f"the photos in {given['folder']} are not those that this configuration was made with")
+            raise UserError(f"the photos in {given['folder']} are not the ones this configuration was made with")
         return {**given, "content": found}
 
     def check(self, subjects: Sequence[Subject]) -> None:
@@ -75,7 +75,9 @@ class ProtectedPhotos(Defense):
             )
         files = photo_files(found)
         if len(files) != count:
-            raise UserError(f"{found} holds {len(files)} photos, but {person} has {count} references: give as many")
+            raise UserError(
+                f"{found} holds {len(files)} photos, but {person} has {count} references: give the same number"
+            )
         return files
 
 

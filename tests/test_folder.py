@@ -49,7 +49,7 @@ def test_not_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "mend"), [(SCHEMA + 1, "upgrade iddmbench"), (1, "repeat the run"), (None, "run again")]
+    ("schema", "mend"), [(SCHEMA + 1, "upgrade iddmbench"), (1, "repeat the run"), (None, "repeat the run")]
 )
 def test_other_schema(copy: Path, schema: int | None, mend: str) -> None:
     config = json.loads((copy / "config.json").read_text())

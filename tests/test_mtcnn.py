@@ -106,7 +106,7 @@ def test_its_files_are_not_run(package, tmp_path: Path, monkeypatch: pytest.Monk
     torch.save({"conv1.weight": Evil()}, tmp_path / "pnet.pt")
     monkeypatch.setattr(mtcnn, "wheel_file", lambda package, file: tmp_path / Path(file).name)
     monkeypatch.setattr(mtcnn, "load_networks", mtcnn.load_networks.__wrapped__)
-    with pytest.raises(UserError, match=r"pnet\.pt is no state of MTCNN's PNet"):
+    with pytest.raises(UserError, match=r"pnet\.pt is not a state dict of MTCNN's PNet"):
         MTCNN()
     assert not (tmp_path / "ran").exists()
 

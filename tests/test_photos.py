@@ -144,7 +144,7 @@ def test_people_may_decide_the_split(tmp_path: Path) -> None:
     assert [p.name for p in subject.surrogate] == [f"ann/surrogate/more/{k}.png" for k in (5, 6)]
     assert reasons(data) == {
         "ann/references/notes.txt": "no photo that can be read: .txt",
-        "ann/7.png": "lies beside the person's references and enrolment: move it into one of them",
+        "ann/7.png": "is outside the person's references and enrolment folders: move it into one of them",
     }
 
 

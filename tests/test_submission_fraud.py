@@ -185,7 +185,7 @@ def test_nothing_to_look_at_is_refused(case: Case, tmp_path: Path) -> None:
         for name in [n for n in members if "/blend-" in n]:
             del members[name]
 
-    with pytest.raises(UserError, match="nothing to look at"):
+    with pytest.raises(UserError, match="nothing to verify"):
         case.verify(forge(case.bundle, tmp_path / "failed.zip", fail), tmp_path / "out")
 
 
@@ -269,11 +269,11 @@ def whole(tensors: dict[str, torch.Tensor]) -> None:
     [
         (adapter_as(lambda content: pickle.dumps({"weights": 1})), "pickle, which could run anything"),
         (adapter_as(lambda content: b"PK\x03\x04" + content), "torch.save"),
-        (adapter_as(lambda content: b""), "no safetensors file"),
+        (adapter_as(lambda content: b""), "not a safetensors file"),
         (adapter_as(lambda content: content[:-4]), "damaged safetensors"),
-        (adapter_as(lambda content: content + b"more"), "behind its tensors"),
+        (adapter_as(lambda content: content + b"more"), "after its tensors"),
         (with_tensors(spoil), "not finite"),
-        (with_tensors(shorten), "is no adapter of the bundle's base and settings"),
+        (with_tensors(shorten), "is not an adapter for the bundle's base and settings"),
         (with_tensors(lose), "it lacks"),
         (with_tensors(whole), "not floats"),
     ],

@@ -206,7 +206,7 @@ runs:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seeds: [0]\nsubjects: s29\n", "line 2: run 'table', subjects: 's29' is no number: .* in a file subject:"),
+        ("seeds: [0]\nsubjects: s29\n", "line 2: run 'table', subjects: 's29' is not a number: .* in a file subject:"),
         ("subjects: 0\n", "line 1: run 'table', subjects: 0 is too few: give at least 1, or 'all'"),
         ("subjects: []\n", "give at least one name, a number, or 'all'"),
         ("seeds: [0]\nsubject: [7]\n", "line 2: run 'table', subjects: a name is text: write '7' in quotes"),

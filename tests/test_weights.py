@@ -170,7 +170,10 @@ def test_one_member_of_a_zip(server: Server) -> None:
     assert fetch(weights).read_bytes() == CONTENT
     left = {p.name for p in weights.path.parent.iterdir()}
     assert left == {"net.onnx", ".net.onnx.lock"} and not (weights.path.parent.parent / "escape.txt").exists()
-    for content, complaint in ((b"no zip at all", "no readable zip"), (buffer.getvalue()[:-400], "no readable zip")):
+    for content, complaint in (
+        (b"no zip at all", "not a readable zip"),
+        (buffer.getvalue()[:-400], "not a readable zip"),
+    ):
         weights.path.unlink(missing_ok=True)
         server.files["pack.zip"] = content
         with pytest.raises(UserError, match=complaint):

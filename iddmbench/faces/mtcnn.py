@@ -101,6 +101,6 @@ def load_networks() -> tuple[Any, ...]:
             network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises half a dozen kinds for damaged files
             reason = first_line(error)
-            raise UserError(f"{path} is no state of MTCNN's {stage}: {reason}") from error
+            raise UserError(f"{path} is not a state dict of MTCNN's {stage}: {reason}") from error
         networks.append(network.eval().requires_grad_(False))
     return tuple(networks)

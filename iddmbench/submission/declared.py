@@ -68,8 +68,7 @@ def _options(defense: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse(key: str, given: Any, stated: Any) -> None:
     raise UserError(
-        f"option '{key}': the run's options make {given!r:.80}, resolved_options say {stated!r:.80}: a bundle must be what "
-        "it shows"
+        f"option '{key}': the run's options make {given!r:.80}, resolved_options say {stated!r:.80}: they must agree"
     )
 
 
