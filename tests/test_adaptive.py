@@ -204,7 +204,7 @@ def test_names() -> None:
     assert roots("sface:mtcnn") == ("sface", "sface:mtcnn") == roots("finetune:sface:mtcnn")
     assert roots("fuse:sface+sface:mtcnn") == ("sface", "sface:mtcnn")
     for wrong in ("purify", "purify:", "fuse:dlib", "fuse:dlib+dlib", "finetune:purify:sface", "fuse:dlib+"):
-        with pytest.raises(UserError, match="write it around"):
+        with pytest.raises(UserError, match="wrap"):
             parse(wrong)
 
 

@@ -134,7 +134,7 @@ def test_options_of_an_onnx_file(tmp_path: Path) -> None:
         ({"shape": ("N", 112, 112, 3), "last": True}, "N x 112 x 112 x 3"),
         ({"inputs": 2}, r"has 2 inputs \(data, more1\)"),
         ({"value": np.nan}, "gives NaN or infinite values"),
-        ({"dim": 1}, "an embedding is N x D"),
+        ({"dim": 1}, "embeddings must be N x D"),
     ],
 )
 def test_a_file_that_is_no_such_network(tmp_path: Path, arguments: dict, complaint: str) -> None:

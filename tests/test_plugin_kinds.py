@@ -178,8 +178,8 @@ def test_attacker_set_reaches_every_attacker_that_it_names() -> None:
 @pytest.mark.parametrize(
     ("names", "changes", "message"),
     [
-        (["sface"], {"dlib": {"detector": "mtcnn"}}, "no attacker of the run is 'dlib': add --attacker dlib"),
-        (["sface"], {"sfac": {"detector": "mtcnn"}}, "no attacker of the run is 'sfac': did you mean 'sface'"),
+        (["sface"], {"dlib": {"detector": "mtcnn"}}, "no attacker in the run is 'dlib': add --attacker dlib"),
+        (["sface"], {"sfac": {"detector": "mtcnn"}}, "no attacker in the run is 'sfac': did you mean 'sface'"),
         (["sface:mtcnn"], {"sface": {"detector": "mtcnn"}}, "option 'detector' is given twice"),
         (["finetune:shrinkage=1:sface"], {"finetune": {"shrinkage": "3"}}, "option 'shrinkage' is given twice"),
         (["finetune:sface"], {"finetune": {"shrinkage": "-1"}}, "each shrinkage must be above 0"),
@@ -377,7 +377,7 @@ def world() -> tuple[Gallery, list[Posts]]:
     [
         (lambda found: None, "NoneType, not Scores"),
         (lambda found: Scores(found.identities, found.values[:2], found.acquired), r"scores of shape \(2, 6\)"),
-        (lambda found: Scores(found.identities[::-1], found.values, found.acquired), "not sorted"),
+        (lambda found: Scores(found.identities[::-1], found.values, found.acquired), "unsorted"),
         (lambda found: Scores(found.identities[1:], found.values[:, 1:], found.acquired), "no score against 'p0'"),
         (lambda found: Scores(found.identities, found.values * np.nan, found.acquired), "NaN or infinite scores"),
         (lambda found: Scores(found.identities, found.values, found.acquired.astype(int)), "expected bool"),

@@ -79,8 +79,8 @@ def test_without_runs_there_is_one(tmp_path: Path) -> None:
         ("matrix: {base: micro}\n", "line 1: matrix.base: give a list of values"),
         ("matrix:\n  bases: [micro]\n", "line 2: unknown key 'bases'"),
         ("matrix:\n  base: [/a/x, /b/x]\n", "two runs are named 'table-x'"),
-        ("runs:\n  ../a: {}\n", r"line 2: '../a' is no name of a folder"),
-        ("name: a/b\n", "line 1: 'a/b' is no name of a folder"),
+        ("runs:\n  ../a: {}\n", r"line 2: '../a' is not a valid folder name"),
+        ("name: a/b\n", "line 1: 'a/b' is not a valid folder name"),
         ("runs: [a]\n", "line 1: runs: expected KEY: VALUE, found list"),
         ("- a\n", "line 1: expected KEY: VALUE, found list"),
         ("name: [\n", "table.yaml, line 2: "),
@@ -115,7 +115,7 @@ def test_files_and_suites(tmp_path: Path) -> None:
 def test_changes_are_checked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--set: give a number or 'all' by subjects, or names by subject, not both"):
         load_sweep(write(tmp_path, GOOD), parse_changes(["subjects=3", "subject=[s29]"]))
-    with pytest.raises(UserError, match=r"--set subjetcs: a run has no such setting: did you mean 'subjects'\?"):
+    with pytest.raises(UserError, match=r"--set subjetcs: runs have no such setting: did you mean 'subjects'\?"):
         load_sweep(write(tmp_path, GOOD), parse_changes(["subjetcs=3"]))
     with pytest.raises(UserError, match="--set subjects: write it as --set KEY=VALUE"):
         parse_changes(["subjects"])

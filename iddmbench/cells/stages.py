@@ -541,7 +541,7 @@ class CellStages:
         """The public people whose mean is the cell's decoy identity; at least three, so that it is nobody's."""
         people = sorted(self.data.public, key=lambda person: person.label)
         if len(people) < 3:
-            raise UserError(f"dataset '{self.data.name}' has too few public people for a decoy identity")
+            raise UserError(f"dataset '{self.data.name}' has too few public people to pick a decoy identity")
         rng = Seeds(cell.seed).child("decoy", cell.subject.name).numpy()
         return [people[i] for i in rng.permutation(len(people))[:DECOY_PEOPLE]]
 

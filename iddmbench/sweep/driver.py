@@ -107,7 +107,7 @@ def look_at_photos(
 
     Where that fails, so will the run's cells, and say why.
     """
-    watch.phase("looking at the photos")
+    watch.phase("checking the photos")
     tasks = {run.scoring.premise_digest(): run.premise_task for run in plan.runs if not run.scoring.has_premise()}
     for result in carry_out(list(tasks.values()), engine, watch.flying):
         journal.note("premise", run=result.task.run, seconds=round(result.seconds, 3), error=result.error)
