@@ -424,7 +424,7 @@ def doubtful() -> dict[str, list[np.ndarray]]:
 
 def test_doubts_about_the_photos_are_told(tmp_path: Path) -> None:
     found = evaluate(gallery=doubtful(), out=tmp_path / "out")
-    (note,) = [note for note in found.notes if note.startswith("warning: the same picture stands 2 times")]
+    (note,) = [note for note in found.notes if note.startswith("warning: the same picture appears 2 times")]
     assert "1 enrolment of s29, 1 enrolment of s30" in note
     assert not [note for note in evaluate().notes if note.startswith("warning: the same picture")]
     assert note in ib.open_run(tmp_path / "out").notes
@@ -534,7 +534,7 @@ def test_the_command_says_what_is_doubtful_about_the_photos(tmp_path: Path) -> N
     ]
     done = CliRunner().invoke(app, ["evaluate", str(write(tmp_path / "images", IMAGES)), *options])
     assert done.exit_code == 0, done.output
-    told = [line for line in done.stderr.splitlines() if "the same picture stands 2 times" in line]
+    told = [line for line in done.stderr.splitlines() if "the same picture appears 2 times" in line]
     assert len(told) == 1 and told[0].startswith("warning: "), done.stderr
 
 

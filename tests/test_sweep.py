@@ -335,7 +335,7 @@ def test_each_worker_has_a_device_to_itself(tmp_path: Path) -> None:
     got = [child.stdout.readline().strip() for child in children]  # type: ignore[union-attr]
     assert sorted(got) == ["cuda:0", "cuda:1"]
     third = subprocess.run(command, input="", capture_output=True, text=True)
-    assert third.returncode != 0 and "all of cuda:0, cuda:1 are taken" in third.stderr
+    assert third.returncode != 0 and "all of cuda:0, cuda:1 are in use" in third.stderr
     children[0].kill()
     children[0].wait()
     assert subprocess.run(command, input="", capture_output=True, text=True).stdout.strip() == got[0]

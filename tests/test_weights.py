@@ -226,8 +226,8 @@ def test_two_members_of_a_tgz_in_one_download(server: Server) -> None:
     for content, complaint in (
         (other, "wrong file .SHA-256"),
         (lacking, "0 members named b.bin"),
-        (b"no archive", "no readable tgz"),
-        (whole[:-4000], "no readable tgz"),
+        (b"no archive", "not a readable tgz"),
+        (whole[:-4000], "not a readable tgz"),
     ):
         server.files["pack.tgz"] = content
         with pytest.raises(UserError, match=rf"{complaint}.*put it at .*a\.json and b\.bin beside it") as error:
