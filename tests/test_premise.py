@@ -448,7 +448,9 @@ def test_strict_run_trains_nothing(wrong: Path, tiny: Path, tmp_path: Path) -> N
     result = CliRunner().invoke(app, [*arguments(wrong, tiny, tmp_path / "run"), "--strict"])
     assert result.exit_code == 2 and "Traceback" not in result.output
     told = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert told[0].startswith("error: warning: the same picture appears 6 times: 4 reference of ann, 2 enrolment of ann")
+    assert told[0].startswith(
+        "error: warning: the same picture appears 6 times: 4 reference of ann, 2 enrolment of ann"
+    )
     assert any("distractors and thresholds come from orl" in line for line in told)
     assert told[-1] == "error: --strict: 2 findings, so nothing was trained"
     assert not (tmp_path / "cache" / "personalize").exists() and not (tmp_path / "run" / "summary.parquet").exists()

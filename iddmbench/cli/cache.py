@@ -42,7 +42,7 @@ def verify(
     cache: CacheFolder = None,
     remove: Annotated[bool, typer.Option(help="Remove damaged entries, so that they are recomputed.")] = False,
 ) -> None:
-    """Read every entry and compare it with the checksums that were written with it."""
+    """Verify every entry against its checksums."""
     from iddmbench.store import maintenance
 
     store = _store(cache)

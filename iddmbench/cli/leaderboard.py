@@ -37,7 +37,7 @@ def add(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads; 0 uses the idle cores.")] = 0,
 ) -> None:
-    """Verify a bundle and, if it is accepted, put what was recomputed on the leaderboard."""
+    """Verify a bundle and, if accepted, add its recomputed figures to the leaderboard."""
     import tempfile
 
     from iddmbench.cli.progress import bar
@@ -91,7 +91,7 @@ def build(
     out: Annotated[Path, typer.Option(help="Folder of the site; existing files are replaced.")] = Path("site"),
     url: Annotated[str, typer.Option(help="URL of the site, for links in the feed.")] = "",
 ) -> None:
-    """Write the static site: open index.html, or put the folder on any web server."""
+    """Write the static site: open index.html, or copy the folder to any web server."""
     from iddmbench.leaderboard.site import build_site
 
     if not url or url.startswith(("https://", "http://")):  # else `build_site` says what is wrong with it
@@ -105,7 +105,7 @@ def serve(
     site: Annotated[Path, typer.Argument(help="Folder that `build` wrote.")] = Path("site"),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8000,
 ) -> None:
-    """Show the built site on this machine only, until Ctrl-C."""
+    """Serve the built site on this machine only, until Ctrl-C."""
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 

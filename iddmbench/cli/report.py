@@ -20,7 +20,7 @@ def report(
         Path | None, typer.Argument(help="Folder of a run or a sweep; the newest run in runs/ by default.")
     ] = None,
 ) -> None:
-    """Write a run's figures, contact sheet and report.html again, and print its table."""
+    """Rewrite a run's figures, contact sheet and report.html, and print its table."""
     from rich.console import Console
 
     from iddmbench.report.terminal import print_summary
@@ -39,7 +39,7 @@ def plot(
     ] = None,
     formats: Annotated[str, typer.Option("--format", help="png, svg, pdf; separate several with commas.")] = "png,svg",
 ) -> None:
-    """Draw figures of a run, or of several over each other: trade-off, DET and CMC curves, histograms, subjects, images."""
+    """Draw figures of one run, or of several overlaid: trade-off, DET and CMC curves, histograms, subjects, images."""
     kinds = _choices(kind, KINDS, "--kind")
     wanted = _choices(formats, FORMATS, "--format")
     if out is not None and (out.is_file() or out.suffix.lower()[1:] in FORMATS):

@@ -13,7 +13,7 @@ def status(
     folder: Annotated[Path, typer.Argument(help="Folder of a run or a sweep.")],
     failures: Annotated[int, typer.Option(min=0, help="Number of failed cells to list.")] = 20,
 ) -> None:
-    """Show how far a run or sweep is: cells done, failed and left, seconds of a cell, whether a process is at work."""
+    """Show the progress of a run or sweep: cells done, failed and left, seconds per cell, whether a process is running."""
     from rich.console import Console
     from rich.markup import escape
 

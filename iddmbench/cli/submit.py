@@ -25,7 +25,7 @@ def submit(
     cache: Annotated[Path | None, typer.Option(help="Cache that holds the adapters.")] = None,
     out: Annotated[Path | None, typer.Option(help="Bundle to write; by default NAME.zip.")] = None,
 ) -> None:
-    """Make a bundle of a run, to be verified by others: images, settings, hashes; no photo of the dataset."""
+    """Bundle a run for others to verify: images, settings, hashes; no photos from the dataset."""
     from iddmbench.results.run_folder import RunFolder
     from iddmbench.store.cache import default_cache
     from iddmbench.submission.bundle import About, write_bundle
@@ -70,7 +70,7 @@ def verify(
         typer.Option(help="CPU threads; 0 uses the idle cores. Retraining uses the number in the bundle."),
     ] = 0,
 ) -> None:
-    """Recompute every figure of a bundle from its images, and say what differs. Exit status 1 when it can't be accepted."""
+    """Recompute every figure of a bundle from its images and report what differs. Exits with 1 if it can't be accepted."""
     from iddmbench.cli.progress import bar
     from iddmbench.leaderboard.board import known_images
     from iddmbench.report.write import write_outputs

@@ -39,7 +39,7 @@ def sweep(
     report: Annotated[bool, typer.Option(help="Draw figures and write report.html of every run.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="Hide progress; show only results and problems.")] = False,
 ) -> None:
-    """Run a whole grid: defenses, strengths, people, seeds, base models. The same command resumes after whatever stopped it."""
+    """Run a whole grid: defenses, strengths, people, seeds, base models. Rerun the command to resume after any interruption."""
     from rich.console import Console
 
     from iddmbench.cli.run import pairs
