@@ -26,7 +26,7 @@ class OnnxOptions(NetworkOptions):
 
 
 class Onnx(NetworkAttacker):
-    """`onnx:PATH`, with `,bgr` for networks that take B, G, R, `,raw` or `,scaled` where 0..255 or -1..1 is guessed wrongly."""
+    """`onnx:PATH`, with `,bgr` for networks that take B, G, R, `,raw` or `,scaled` if 0..255 or -1..1 is guessed wrongly."""
 
     name = "onnx"
     title = "an ONNX file with ArcFace's convention (onnx:PATH)"

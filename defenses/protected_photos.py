@@ -1,4 +1,4 @@
-"""Photos that somebody else has protected already, in place of the references: any tool's, without its code."""
+"""Already protected photos, from any tool, instead of the references; the tool's code is not needed."""
 
 import hashlib
 import os
@@ -21,10 +21,10 @@ from iddmbench.types import Subject
 
 
 class ProtectedPhotos(Defense):
-    """FOLDER/PERSON/*.png in place of the person's references, as many as these and in the order of their file names.
+    """FOLDER/PERSON/*.png instead of the person's references: the same number, in the order of their file names.
 
-    A photo of the base's own size is taken as it is; any other one is cropped around its face as references are. Photos are
-    what they are, so there are no strengths between none (0) and theirs (1).
+    A photo of the base's size is used as is; any other is cropped around its face as references are. Photos are
+    fixed, so there are no strengths between none (0) and theirs (1).
     """
 
     name = "protected-photos"
@@ -37,7 +37,7 @@ class ProtectedPhotos(Defense):
     @model_validator(mode="before")
     @classmethod
     def _read_content(cls, given: Any) -> Any:
-        """Raises UserError when the folder holds no photos of people, or others than `content` says."""
+        """Raises UserError if the folder has no photos of people, or not the ones in `content`."""
         if not given.get("folder"):
             return given
         found = content_of(user_path(given["folder"]))
@@ -46,7 +46,7 @@ class ProtectedPhotos(Defense):
         return {**given, "content": found}
 
     def check(self, subjects: Sequence[Subject]) -> None:
-        """Raises UserError when a person has no photos, or another number of them than references."""
+        """Raises UserError if a person has no photos, or not as many as references."""
         if self.strength not in (0, 1):
             raise UserError("defense 'protected-photos' takes photos as they are: give --strength 1")
         for subject in subjects:

@@ -145,7 +145,7 @@ class Attacker(ABC):
         return None
 
     def refusal(self, dataset: str) -> str | None:
-        """Why it is no attacker on the dataset of that name, in one line; None if it is one."""
+        """Why it can't be an attacker on that dataset, in one line; None if it can."""
         if dataset not in self.referee_of:
             return None
         return (

@@ -37,7 +37,7 @@ ExtraPhotos = Literal["decoys", "surrogate_photos"]
 
 @dataclass(frozen=True)
 class Personalization:
-    """What `personalize` gives.
+    """The result of `personalize`.
 
     Attributes:
         model: the personalized model.
@@ -136,7 +136,7 @@ class Undeclared(Sequence[np.ndarray]):
 class Defense(Options, ABC):
     """A defense plugin. Subclasses set the class variables, declare fields and override what they change.
 
-    What an overridden `protect`, `personalize` or `release` gives is checked: a UserError that names the defense says what is
+    What an overridden `protect`, `personalize` or `release` returns is checked: a UserError names the defense and says what is
     wrong with it, or what it raised.
     """
 

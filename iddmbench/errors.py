@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
-    """A mistake that the user can mend. The message says what is wrong and how to mend it, in one line."""
+    """A mistake that the user can fix. The message says what is wrong and how to fix it, in one line."""
 
     @property
     def lines(self) -> tuple[str, ...]:

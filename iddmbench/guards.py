@@ -1,4 +1,4 @@
-"""What a plugin gives back is checked before anything is done with it: a mistake is its own, and the message names it."""
+"""Checks of what a plugin returns before it is used: a wrong result is the plugin's fault, and the message names it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -74,8 +74,8 @@ class Figures:
 class Result:
     """The measurements of a run. Created by `iddmbench.run`, `iddmbench.evaluate` and `iddmbench.open_run`.
 
-    `result["dlib"].r1u` is a figure of the strongest defended condition; `result.at("none")["dlib"].r1u` one
-    of another.
+    `result["dlib"].r1u` is a figure of the strongest defended condition, `result.at("none")["dlib"].r1u`
+    one of another condition.
     It prints as the table that `iddmbench run` shows, and as HTML in a notebook.
 
     Attributes:

@@ -51,7 +51,7 @@ class AdaptiveOptions(Options):
 class Adaptive(ABC):
     """An attacker that prepares for one defense: it sees what the defense made of other people, then scores one subject.
 
-    What a plugin's `views`, `learn` or `fit` gives is checked: a UserError that names the attacker says what is wrong with it,
+    What a plugin's `views`, `learn` or `fit` returns is checked: a UserError names the attacker and says what is wrong,
     or what it raised.
 
     Args:

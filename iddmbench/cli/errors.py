@@ -86,7 +86,7 @@ class CommandGroup(Commands):
 
 
 def of_system(error: OSError) -> str | None:
-    """What to say of the operating system's errors that a user can mend; None for others."""
+    """Message for the operating system's errors that a user can fix; None for others."""
     if error.errno in FULL:
         return f"error: disk is full{_where(error)}: free some space and rerun the command to resume"
     if error.errno == errno.EFBIG:

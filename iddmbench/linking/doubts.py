@@ -1,4 +1,4 @@
-"""All that is doubtful about a run's photos and systems, before anything is trained."""
+"""Doubts about a run's photos and systems, raised before anything is trained."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,7 +117,7 @@ def _left_out(name: str, linker: Linker) -> Iterator[Finding]:
 
 
 def duplicates(data: FaceData, subjects: Sequence[Subject]) -> Iterator[Finding]:
-    """Pictures that stand twice among the photos of the dataset, where one is a subject's of the run.
+    """Pictures that appear twice among the dataset's photos, where one belongs to a subject of the run.
 
     A warning where they are in two roles or of two people, else a note: fewer photos than it seems.
     """

@@ -1,4 +1,4 @@
-"""Who is enrolled with an attacker: the photos' embeddings that its gallery and its thresholds come from."""
+"""Enrolment with an attacker: the photo embeddings behind its gallery and its thresholds."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -23,7 +23,7 @@ DARK = 16
 class Purifier(Options, ABC):
     """A purifier plugin. Subclasses set the class variables, declare fields (its options) and write `apply`.
 
-    What `apply` gives is checked: a UserError that names the purifier says what is wrong with it, or what it raised.
+    What `apply` returns is checked: a UserError names the purifier and says what is wrong, or what it raised.
     """
 
     name: ClassVar[str]

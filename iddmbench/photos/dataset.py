@@ -25,7 +25,7 @@ class FaceDataset(ABC):
 
     @abstractmethod
     def load(self) -> FaceData:
-        """Read and split the photos. Raises UserError when they are missing or too few."""
+        """Read and split the photos. Raises UserError if they are missing or too few."""
 
 
 def check_options(cls: type[FaceDataset], options: Mapping[str, Any]) -> None:

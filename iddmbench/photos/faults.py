@@ -1,4 +1,4 @@
-"""What may be wrong with a photo of one person: several faces, turned, too small."""
+"""Possible faults of a photo of one person: several faces, rotated, too small."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Photos as they lie on a disk: which files there are, how they are read, and why one is left out."""
+"""Photos on disk: which files there are, how they are read, and why one is left out."""
 
 import os
 import warnings
@@ -31,7 +31,7 @@ DEEP = 257
 
 
 class Unreadable(ValueError):
-    """A file that is no photo, or a damaged one; the message says why, in one line without the file's name."""
+    """A file that is not a photo, or is damaged; the message says why, in one line without the file's name."""
 
 
 @lru_cache

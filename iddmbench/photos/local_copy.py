@@ -16,16 +16,16 @@ from iddmbench.photos.files import folders, photo_files, usable_photo
 from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
 
 FINEST = 1e-3
-"""The finest FAR of the protocol: public people must be so many that they resolve it."""
+"""The finest FAR of the protocol: there must be enough public people to resolve it."""
 
 
 class LocalCopy(FaceDataset):
-    """A published dataset of which the user has a copy, one folder per person below its root.
+    """A published dataset that the user has a copy of, with one folder per person below its root.
 
     Attributes:
-        variable: environment variable that names the root where no option does, so that a shared configuration needs no path.
+        variable: environment variable with the default root, so a shared configuration needs no path.
         layout: what lies below the root, as messages show it.
-        source: who publishes the dataset, in words.
+        source: who publishes the dataset.
     """
 
     variable: str
@@ -43,7 +43,7 @@ class LocalCopy(FaceDataset):
         self._named = "--root" if str(root) else self.variable
 
     def _check(self, least: int, **counts: int) -> None:
-        """Raises UserError for an option that is no whole number of at least `least`."""
+        """Raises UserError for an option that is not a whole number of at least `least`."""
         for option, value in counts.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UserError(
@@ -102,7 +102,7 @@ class LocalCopy(FaceDataset):
 class Reader:
     """Reads a dataset's photos, and lists in `skipped` those that it leaves out: unreadable, without a face, or read before.
 
-    Two photos are the same one when all their pixels are, whatever their names.
+    Two photos are the same if all their pixels are, whatever their names.
     """
 
     def __init__(self, root: Path):

@@ -1,4 +1,4 @@
-"""What a run is asked to do, validated before anything starts."""
+"""The configuration of a run, validated before anything starts."""
 
 from functools import lru_cache
 from itertools import pairwise
@@ -34,13 +34,13 @@ from iddmbench.yaml_text import read_value
 ANCHORS = ("none", "generic")
 LORA = "lora"
 LATER = ("personalizer", "personalizer_options")
-"""Settings that came later: at their defaults they are left out of what names a run's folder, so that older runs resume."""
+"""Newer settings: at their defaults they don't affect the name of a run's folder, so older runs resume."""
 PAPER = "paper"
 """The preset that every defense has: its default options."""
 
 
 class RunConfig(BaseModel):
-    """One run: some defenses at some strengths on some subjects, seen by some attackers."""
+    """One run: defenses at several strengths, on some subjects, judged by some attackers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -194,7 +194,7 @@ class RunConfig(BaseModel):
                 )
 
     def personalizer_plugin(self) -> Personalizer:
-        """Raises UserError for one that there is none of, and for options of another one."""
+        """Raises UserError for an unknown personalizer, or options that belong to another one."""
         if self.lora and self.personalizer != LORA:
             raise UserError(f"--lora is for personalizer '{LORA}': use --personalizer-set for '{self.personalizer}'")
         if self.lora and self.personalizer_options:
@@ -256,7 +256,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
 
 def default_folder(config: RunConfig) -> Path:
-    """Where a run goes that names no folder: the same settings, the same folder, so that it resumes."""
+    """Default folder of a run: the same settings give the same folder, so it resumes."""
     settings = digest(identity(config))[:8]
     return Path("runs") / f"{config.dataset}-{'+'.join(config.defenses)}-{settings}"
 
@@ -268,7 +268,7 @@ def first_of(error: ValidationError) -> str:
 
 @lru_cache
 def _check_surrogate(name: str, differentiates: bool) -> None:
-    """Raises UserError for an attacker that can't be a surrogate, or not here."""
+    """Raises UserError for an attacker that can't be a surrogate, or is not available."""
     with errors_of(f"surrogate '{name}'"):
         attacker = build_attacker(name)
         if problem := attacker.available():

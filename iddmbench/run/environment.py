@@ -1,4 +1,4 @@
-"""What a run was made with: enough to explain a different result, nothing that names the machine or its user."""
+"""The environment of a run: enough to explain a different result, nothing that identifies the machine or its user."""
 
 import os
 import platform

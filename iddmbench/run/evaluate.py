@@ -1,4 +1,4 @@
-"""Images that exist already, or models that somebody else trained, judged by the code that judges a run's:
+"""Evaluates existing images, or models that somebody else trained, with the code that judges a run:
 `iddmbench evaluate`, `iddmbench.evaluate`."""
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ FEWEST_PUBLIC = 3
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for. `iddmbench.evaluate` documents the fields."""
+    """The request. `iddmbench.evaluate` documents the fields."""
 
     images: Given | None = None
     gallery: Given | None = None
@@ -74,7 +74,7 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A request made ready. Make one with `Evaluation.of`.
+    """A prepared request. Create one with `Evaluation.of`.
 
     Attributes:
         cells: one per person and condition, the undefended and the un-personalized condition first.
@@ -92,7 +92,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, request: Request, cache: Path) -> "Evaluation":
-        """Raises UserError when something that was given can't be used."""
+        """Raises UserError if any input can't be used."""
         _check(request)
         data, skipped = _data(request)
         conditions = {"none": request.baseline, "generic": request.generic, request.name: request.images}
@@ -185,7 +185,7 @@ class Evaluation:
         }
 
     def measure(self, out: Path, progress: Progress | None = None) -> list[CellResult]:
-        """Write the run folder `out`. Raises UserError when it holds something else."""
+        """Write the run folder `out`. Raises UserError if it holds something else."""
         with opened(out, self.config()):
             _, outcomes = measure(
                 self.cells, self.stages, self.request.attackers, out, progress or Progress(), own=self.request.own

@@ -1,4 +1,4 @@
-"""Models that somebody else trained, made ready for an evaluation: each is read once before any image is made."""
+"""Prepares models that somebody else trained for an evaluation: each is read once before any image is generated."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

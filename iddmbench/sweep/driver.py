@@ -41,7 +41,7 @@ def run_sweep(
     """Do what is left of a planned sweep and write `out`; returns the number of failed cells.
 
     Everything computed is in the cache: the same call resumes, whatever ended the last one.
-    strict: doubts about the photos (results/findings.py) are errors. Raises UserErrors for them, before anything is trained.
+    strict: treat doubts about the photos (results/findings.py) as errors, raised as UserErrors before anything is trained.
     Raises UserError when `out` holds another sweep or another process writes it, and when a disk is full.
     """
     check_sweep_folder(out, sweep)
