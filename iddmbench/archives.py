@@ -24,7 +24,7 @@ def archive_kind(url: str) -> str:
 
 
 def extract(archive: Path, kind: str, member: str, target: Path) -> None:
-    """Write one member, found by its base name whatever folder it stands in, to `target`.
+    """Write one member, found by its base name in any folder, to `target`.
 
     Args:
         kind: ".zip" or ".tgz".

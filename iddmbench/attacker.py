@@ -75,7 +75,7 @@ class Attacker(ABC):
     same_as: ClassVar[str] = ""
     """The attacker whose network it shares, where that has another name: it is white-box where that one is (`same_network`)."""
     referee_of: ClassVar[tuple[str, ...]] = ()
-    """Datasets whose photos it helped to choose: it is no attacker there (`refusal`)."""
+    """Datasets whose photos it helped to choose: it can't be an attacker there (`refusal`)."""
     looks_past_the_face: ClassVar[bool] = False
     """Whether it links by what surrounds the inner face alone. Such an attacker stands beside the worst cases, which are about
     faces: an avatar may keep hair and pose by design (docs/attackers.md)."""
@@ -140,7 +140,7 @@ class Attacker(ABC):
     def available(self) -> str | None:
         """None if it can run here, else one line that says what to do. Downloads nothing.
 
-        The line starts with "needs weights:" or "needs extra:" where one command mends it.
+        The line starts with "needs weights:" or "needs extra:" if one command fixes it.
         """
         return None
 
@@ -364,7 +364,7 @@ def looks_past_the_face(name: str) -> bool:
 def options_of(name: str) -> tuple[type[Attacker], dict[str, Any]]:
     """The class of a plain attacker, and the options that its name gives: "onnx:PATH,bgr", "mine:radius=2", "sface:mtcnn".
 
-    Raises UserError when there is no such attacker, or it takes no such thing.
+    Raises UserError for an unknown attacker, or an option it doesn't have.
     """
     system, detector = split_detector(name)
     kind, colon, argument = system.partition(":")

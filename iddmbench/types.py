@@ -23,7 +23,7 @@ def pixel_digest(image: Image) -> str:
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo of one person. Its pixels are read whenever they are asked for, so that many photos take no memory.
+    """One photo of one person. Its pixels are read on each access, so many photos take no memory.
 
     Attributes:
         name: unique within the dataset ("s29/1"), for reports.
@@ -47,7 +47,7 @@ class Photo:
 
     @property
     def image(self) -> Image:
-        """The pixels. Raises UserError when they are no longer those of `digest`."""
+        """The pixels. Raises UserError if they no longer match `digest`."""
         try:
             image = self.read()
         except (OSError, SyntaxError, ValueError) as error:
@@ -126,7 +126,7 @@ class FaceData:
     Attributes:
         name: dataset name; the source of all who name none.
         subjects: the people under test.
-        public: people who are no subjects: distractors of the gallery, impostors that calibrate each attacker's
+        public: people who are not subjects: distractors of the gallery, impostors that calibrate each attacker's
             threshold, and (ORL) what the embedded base model was trained on.
         skipped: what was left out, and why.
         complete: False for photos that somebody gives for images made elsewhere: there may be no references and no public

@@ -72,7 +72,7 @@ class WeightFile:
 
     @property
     def expected(self) -> str | None:
-        """The published checksum, else the pinned one, else None. Raises UserError when the pin is no checksum."""
+        """The published checksum, else the pinned one, else None. Raises UserError if the pin is not a checksum."""
         if self.sha256 is not None or not self.pin.is_file():
             return self.sha256
         text = self.pin.read_text(encoding="utf-8", errors="replace").split()

@@ -15,7 +15,7 @@ Lines = dict[Path_, int]
 
 
 def read_yaml(text: str, name: str) -> tuple[dict[str, Any], Lines]:
-    """A mapping and its lines. Raises UserError for malformed YAML, a key that stands twice, or no mapping."""
+    """A mapping and its lines. Raises UserError for malformed YAML, a duplicate key, or no mapping."""
     lines: Lines = {}
     content = _read(text, name, lines)
     if content is None:
@@ -26,7 +26,7 @@ def read_yaml(text: str, name: str) -> tuple[dict[str, Any], Lines]:
 
 
 def read_value(text: str, name: str) -> Any:
-    """A value as it stands after KEY= on the command line. Raises UserError that starts with `name` when it is no YAML."""
+    """A value as it stands after KEY= on the command line. Raises UserError, starting with `name`, if it is not YAML."""
     return _read(text, name, {})
 
 

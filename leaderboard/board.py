@@ -120,7 +120,7 @@ def add(
 
     Args:
         replace: it takes the place of an entry of that name.
-        despite: differences from claims, and retrained cells that differ, are no reason to refuse; they are shown.
+        despite: differences from claims, and retrained cells that differ, are not a reason to refuse; they are shown.
 
     Raises UserError when it is refused, or the name is taken.
     """

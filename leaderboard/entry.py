@@ -225,7 +225,7 @@ def make_entry(found: Verification, name: str, day: date) -> Entry:
 
 
 def read_entry(folder: Path) -> Entry:
-    """Raises UserError when the file is no valid entry, or not the one its folder is named after."""
+    """Raises UserError if the file is not a valid entry, or not the one its folder is named after."""
     path = folder / FILE
     try:
         content = strict_json(path.read_bytes(), str(path))

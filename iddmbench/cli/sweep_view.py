@@ -46,7 +46,7 @@ def show_plan(sweep: Sweep, plan: Plan, workers: int, console: Console) -> None:
 
 @contextmanager
 def live(sweep: Sweep, workers: int, quiet: bool = False) -> Iterator[Watch]:
-    """Hooks that keep a table on stderr up to date; where that is no terminal, a line now and then.
+    """Hooks that keep a table on stderr up to date; if that is not a terminal, a line now and then.
 
     quiet: neither, only what is wrong.
     """

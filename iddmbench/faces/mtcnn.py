@@ -38,7 +38,7 @@ class MTCNN(Detector):
         smallest, largest: limits of the working side, in pixels, border included.
         border: width of the border as a share of the longer side.
 
-    Raises UserError when facenet-pytorch is absent or its files are no such networks.
+    Raises UserError if facenet-pytorch is missing or its files are not such networks.
     """
 
     FACE, FACTOR = 20, 0.709

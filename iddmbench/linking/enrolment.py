@@ -21,7 +21,7 @@ class Enrolment:
         subjects: label -> float32 [P, D] of the enrolment photos of each person under test.
         public: the same of public people (distractors and strangers), in the order of their labels.
         unseen: labels of public people whom the attacker was not trained on: they calibrate.
-        complete: whether the dataset must resolve every rate that is asked for (`FaceData.complete`).
+        complete: whether the dataset must resolve every requested rate (`FaceData.complete`).
     """
 
     subjects: Mapping[str, np.ndarray]

@@ -128,7 +128,7 @@ def unrecognized(
 
     Args:
         subject: its label. names: of the N reference photos. photos: their embeddings.
-        same: identities that are suspected to be the subject: taking it for one of them is no mistake.
+        same: identities that are suspected to be the subject: taking it for one of them is not a mistake.
     """
     reasons: dict[str, list[str]] = {}
     for i, name in enumerate(names):

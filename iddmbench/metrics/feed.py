@@ -32,7 +32,7 @@ def pooled_scores(scores: np.ndarray, acquired: np.ndarray, posts: int) -> tuple
     """The linker who adds up: the mean score of a feed's posts against each identity.
 
     For cosines this ranks identities as `pooled_templates` does, as a template's cosine is the mean one up to a factor
-    that all identities share; it also serves scores that are no cosines.
+    that all identities share; it also serves scores that are not cosines.
 
     Args:
         scores: float [P, I], one model's posts against I identities. acquired: bool [P]; others are left out of the mean.

@@ -55,7 +55,7 @@ def ranks(
 ) -> np.ndarray:
     """Rank of each probe's true identity: 1 + the number of identities with a strictly higher score.
 
-    Ties thus go to the attacker, the reading least kind to a defense.
+    Ties thus go to the attacker, the reading most pessimistic for a defense.
 
     Args:
         true: [P] label that each probe is looked up as. The subject for R1-U; the decoy for R1-T.

@@ -14,7 +14,7 @@ from iddmbench.errors import UserError
 
 FILE = "iddmbench.json"
 DECLARED = ("trained_on", "judges")
-"""Keys that say how the base was trained: they change no image, and are no part of its fingerprint."""
+"""Keys that say how the base was trained: they change no image and are not part of its fingerprint."""
 
 
 class Prompts(BaseModel):

@@ -32,7 +32,7 @@ class OnnxFace(FaceNet):
         raw: it takes values 0 to 255 instead of (x - 127.5) / 127.5. None: as the graph tells; one that starts with a
             subtraction and a multiplication scales its input itself (exports from MXNet, SFace).
 
-    Raises UserError when the file is no such network.
+    Raises UserError if the file is not such a network.
     """
 
     name, size, template = "onnx", SIDE, ARCFACE_112

@@ -45,7 +45,7 @@ class TfjsGraph:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The files of numbers that a model.json names, beside it. Raises UserError when it is no such file."""
+    """The files of numbers that a model.json names, beside it. Raises UserError if the file is not one."""
     return [path.with_name(name) for group in _groups(path, _document(path)) for name in group["paths"]]
 
 

@@ -25,7 +25,7 @@ def read_dreambooth(folder: Path | str, base: BaseModel) -> ImportedModel:
     `applied` counts the tensors that were read. A VAE of its own is not used: images are decoded by the base's, and a warning
     says so when they differ.
 
-    Raises UserError when there is no whole UNet, its shapes or what it predicts are another base's, or a tensor is not finite.
+    Raises UserError if the UNet is incomplete, its shapes or predictions are for another base, or a tensor is not finite.
     """
     folder = Path(folder)
     if not (folder / UNET).is_dir():

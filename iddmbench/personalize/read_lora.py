@@ -54,7 +54,7 @@ def read_adapter(path: Path | str, base: BaseModel) -> ImportedModel:
     a warning.
 
     Raises UserError when nothing fits, a shape is another base's, a tensor is not finite, the file is pickled or damaged, or
-    it is no LoRA of Stable Diffusion 1 or 2 (SDXL, Flux, DoRA, LoHa ...).
+    it is not a LoRA of Stable Diffusion 1 or 2 (SDXL, Flux, DoRA, LoHa ...).
     """
     path = Path(path)
     file = _file(path)

@@ -93,7 +93,7 @@ def _check_person(name: str, what: str) -> None:
 
 
 def read_model(path: Path, base: BaseModel) -> ImportedModel:
-    """A LoRA or DreamBooth folder of which every tensor fits `base`.
+    """A LoRA or DreamBooth folder whose tensors all fit `base`.
 
     Raises UserError as `read_adapter` and `read_dreambooth` do, and when only some tensors fit: its images would not be those
     of the model that was trained.

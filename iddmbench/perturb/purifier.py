@@ -105,7 +105,7 @@ PURIFIERS: Registry[Purifier] = Registry(
     texts=("name", "title"),
 )
 TRIED = ("jpeg-75", "jpeg-50", "blur-1", "resize-2", "tv-0.05", "sdedit-0.1", "sdedit-0.2", "sdedit-0.3")
-"""The ones that the benchmark tries; any other may be asked for by name."""
+"""The ones that the benchmark tries; any other may be given by name."""
 
 
 def purifier(name: str) -> Purifier:
@@ -129,7 +129,7 @@ def _head(kind: str) -> str:
 
 
 def split_name(name: str) -> tuple[type[Purifier], dict[str, Any]]:
-    """The class of a purifier's name, and the options in it. Raises UserError when there is no such purifier."""
+    """The class of a purifier's name, and the options in it. Raises UserError for an unknown purifier."""
     kind, colon, rest = name.partition(":")
     if kind in PURIFIERS:
         if not colon:

@@ -121,7 +121,7 @@ def no_photo(path: Path) -> str:
 
 
 def usable_photo(path: Path, name: str, detector: Detector) -> Photo | Skipped:
-    """The photo, if it can be read and at least one face is on it; else why it is left out. Its pixels are let go of."""
+    """The photo, if it can be read and at least one face is on it; else why it is left out. Its pixels are not kept."""
     try:
         image = read_photo(path)
     except (OSError, ValueError) as error:

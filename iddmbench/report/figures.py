@@ -25,7 +25,7 @@ from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFol
 from iddmbench.results.summary import GENERIC, UNDEFENDED, Condition, Summary, Value
 
 LEGEND = 30
-"""Longest label, in characters, of which four stand side by side below the trade-off."""
+"""Longest label, in characters, that lets four fit side by side below the trade-off."""
 
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999933", "#882255", "#6A51A3", "#8C6D46")
@@ -253,7 +253,7 @@ def _views(summaries: Sequence[Summary], panels: Sequence[str]) -> list[View]:
 
 
 def _thin(summary: Summary, view: View, curves: int) -> list[str]:
-    """Attackers that have a line of their own, so many that a panel stays readable, those that link most first."""
+    """Attackers drawn with their own line, few enough to keep a panel readable, those that link most first."""
     if view.zoom:
         return []
     names = selection.plain(summary) if view.judge == WORST_CASE else selection.adaptive(summary)

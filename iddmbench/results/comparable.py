@@ -1,4 +1,4 @@
-"""May several runs stand in one figure?"""
+"""Whether several runs may share a figure."""
 
 from collections.abc import Sequence
 from itertools import pairwise

@@ -30,7 +30,7 @@ WHO = {
 
 def headlines(summary: Summary) -> list[str]:
     """What the strongest single attacker links, what a paired test says of it, what a defense costs; then what limits all this:
-    attackers of which nothing can be concluded, intervals that say little, failed cells.
+    attackers from which nothing can be concluded, intervals that say little, failed cells.
 
     Of many defenses only the ends of the scale.
     """

@@ -47,7 +47,7 @@ included), of these and of all that prepare for the defense, of the plain ones t
 UNION, UNION_ADAPTIVE = "union", "union-adaptive"
 """Linked by any of the plain attackers; by any of these and of the adaptive ones. Its floor is the un-personalized model's."""
 WORST_CASES = (WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER, UNION, UNION_ADAPTIVE)
-"""All that stands in the `attacker` column and is no attacker."""
+"""Values of the `attacker` column that are not attackers."""
 
 IMAGE_COLUMNS: dict[str, type] = {
     "cell": str,
@@ -188,7 +188,7 @@ def label(defense: str, strength: float | None, seed: int | None = None) -> str:
 
 
 class RunFolder:
-    """Read access to a finished run; tables are loaded when first asked for. Make one with `RunFolder.open`."""
+    """Read access to a finished run; tables are loaded on first use. Create one with `RunFolder.open`."""
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
@@ -197,7 +197,7 @@ class RunFolder:
     def open(cls, path: Path | str) -> "RunFolder":
         """Check that `path` is a finished run that this version reads.
 
-        Raises UserError, in one line, when it is no folder, no run folder, of another schema version, unfinished or
+        Raises UserError, in one line, if it is not a folder or not a run folder, has another schema version, is unfinished or
         damaged (unreadable file, missing column).
         """
         run = cls(path)

@@ -150,7 +150,7 @@ class RunConfig(BaseModel):
         return planned
 
     def _preset_of(self, cls: type[Defense]) -> dict[str, Any]:
-        """Raises UserError when a preset is asked for that the defense does not have, or none of the run's if it has none."""
+        """Raises UserError for a preset that none of the run's defenses has."""
         if not self.preset:
             return cls.presets.get(self.base, {})
         if self.preset == PAPER:

@@ -70,7 +70,7 @@ def processor() -> str:
 
 
 def git_commit(root: Path) -> str | None:
-    """The commit checked out in `root`, with "-dirty" after it when files differ; None when it is no git checkout."""
+    """The commit checked out in `root`, with "-dirty" after it when files differ; None outside a git checkout."""
     if not (root / ".git").exists():
         return None
     try:

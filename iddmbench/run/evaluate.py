@@ -64,7 +64,7 @@ class Request:
     sampling: Mapping[str, Any] | None = None
     device: str = "cpu"
     own: Mapping[str, Attacker] = field(default_factory=dict)
-    """Attackers by name that are no plugins, or stand in for one."""
+    """Attackers by name that are not plugins, or stand in for one."""
 
     @property
     def makes_images(self) -> bool:

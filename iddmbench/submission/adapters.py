@@ -1,6 +1,6 @@
 """A bundle's adapters: safetensors files, nothing else, that hold the tensors which the bundle's settings make.
 
-Nothing is unpickled: a safetensors file is a JSON header and numbers. It is read here by hand, so that what is no such file is
+Nothing is unpickled: a safetensors file is a JSON header and numbers. It is parsed here by hand, so that anything else is
 named for what it is.
 """
 

@@ -72,7 +72,7 @@ def copies_of_photos(posted: Sequence[Posted], data: FaceData, side: int) -> lis
 
 
 def copies_between_subjects(posted: Sequence[Posted]) -> list[str]:
-    """Conditions that post one image for several subjects. The un-personalized anchor is no condition of that kind."""
+    """Conditions that post one image for several subjects. The un-personalized anchor does not count as one."""
     problems = []
     for title, cells in by_condition(posted):
         if cells[0].cell.defense == "generic":

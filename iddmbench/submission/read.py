@@ -37,7 +37,7 @@ NAME = re.compile(
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose structure was checked; its images are decoded when asked for.
+    """A bundle whose structure was checked; its images are decoded on access.
 
     Attributes:
         path: the zip file; sha256: of that file.
@@ -49,7 +49,7 @@ class Bundle:
     meta: Submission
 
     def images(self, cell: CellFacts, side: int) -> np.ndarray:
-        """The cell's images, uint8 [N, side, side, 3]. Raises UserError that names the first that is no such PNG."""
+        """The cell's images, uint8 [N, side, side, 3]. Raises UserError naming the first invalid one."""
         with zipfile.ZipFile(self.path) as archive:
             return np.stack([decode(self._read(archive, name), side, name) for name in self.meta.images_of(cell)])
 
@@ -104,8 +104,8 @@ def limit_of(name: str) -> int:
 
 
 def strict_json(content: bytes, what: str) -> dict[str, Any]:
-    """A JSON object. Raises UserError for NaN and infinity, also by overflow (1e999), a key that stands twice, endless
-    nesting, numbers of absurd length, bytes that are no UTF-8, more than MOST_VALUES values, and anything that is no object."""
+    """A JSON object. Raises UserError for NaN and infinity, also by overflow (1e999), a duplicate key, endless
+    nesting, numbers of absurd length, bytes that are not UTF-8, more than MOST_VALUES values, and anything but an object."""
 
     def refuse(problem: str) -> NoReturn:
         raise UserError(f"{what}: {problem}")

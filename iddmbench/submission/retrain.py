@@ -44,7 +44,7 @@ VERSIONS = ("iddmbench", "torch", "diffusers", "transformers", "peft", "numpy")
 
 @dataclass(frozen=True)
 class Compared:
-    """A figure of a cell's images: as posted, trained again, and what the two may differ by. NaN: no face to compare."""
+    """A figure of a cell's images: as posted, retrained, and how far the two may differ. NaN: no face to compare."""
 
     name: str
     posted: float
@@ -61,14 +61,14 @@ class Compared:
 
 @dataclass(frozen=True)
 class Retrained:
-    """A cell that was trained again.
+    """A retrained cell.
 
     Attributes:
         figures: all that it is judged by.
         gray: median over its images of the mean absolute difference from the posted one, in gray levels 0-255. Not judged.
         equal: images that are the posted ones pixel by pixel; None where threads, versions or processor are not the
             submitter's.
-        error: why it could not be trained again; empty if it could.
+        error: why it could not be retrained; empty if it could.
     """
 
     cell: CellFacts

@@ -125,7 +125,7 @@ class Machine(Frozen):
     processor: Line = "unknown"
     cpu_count: Count = 0
     torch_threads: Count = Field(
-        0, description="CPU threads of the training; cells are trained again with as many; 0: unknown"
+        0, description="CPU threads of the training; cells are retrained with the same number; 0: unknown"
     )
     gpu: Line | None = None
     packages: Annotated[dict[Slug, Line], Field(max_length=64)] = {}

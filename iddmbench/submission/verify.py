@@ -297,7 +297,7 @@ def _images(
 
 
 def _unscored(meta: Submission, summary: pd.DataFrame) -> list[str]:
-    """Conditions of which no attacker has a figure: nothing is known of them, good or bad."""
+    """Conditions for which no attacker has a figure: nothing is known about them."""
     rows = summary[(summary["attacker"] != "") & summary["value"].notna()]
     scored = {
         (str(d), None if np.isnan(s) else float(s)) for d, s in zip(rows["defense"], rows["strength"], strict=True)

@@ -141,7 +141,7 @@ def _open(run: _Run) -> _Opened:
 def own_device(devices: tuple[str, ...], locks: Path) -> str:
     """One of the devices, which no other worker on this machine has meanwhile; the CPU is shared.
 
-    The lock is let go of when the process ends, however it ends. Raises UserError when all are taken.
+    The lock is released when the process ends, however it ends. Raises UserError if all are in use.
     """
     if "cpu" in devices:
         return "cpu"

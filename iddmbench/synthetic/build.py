@@ -70,7 +70,7 @@ def people(
 
 
 def left_out(first: Block) -> dict[str, int]:
-    """Candidates that are no people of the dataset, by reason."""
+    """Candidates that did not become people of the dataset, by reason."""
     return dict(choose(first, round(SPARE * (SUBJECTS + PUBLIC) / 2)).dropped)
 
 
