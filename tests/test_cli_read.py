@@ -181,7 +181,7 @@ def test_bugs_stay_visible() -> None:
 
 def test_doctor_fails_when_something_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules["iddmbench.cli.doctor"]
-    good, bad = module.Finding("ok", "this", "fine"), module.Finding("fail", "that", "broken:\n mend it")
+    good, bad = module.Check("ok", "this", "fine"), module.Check("fail", "that", "broken:\n mend it")
     monkeypatch.setattr(module, "findings", lambda: iter([good]))
     assert runner.invoke(app, ["doctor"]).exit_code == 0
     monkeypatch.setattr(module, "findings", lambda: iter([good, bad]))

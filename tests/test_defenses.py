@@ -326,7 +326,7 @@ def test_a_defense_sees_nothing_of_the_linker(base: BaseModel, tmp_path: Any) ->
     labels = {s.label for s in stages.data.subjects}
     assert not labels & {p.label for p in stages.decoy_people(Cell(stages.data.subjects[0], Curious(), 0))}
     allowed = {"base", "lora", "class_latents", "seeds", "detector", "surrogate", "surrogate_photos", "decoys", "tick"}
-    allowed |= {"subject"}  # a name
+    allowed |= {"subject", "personalizer"}  # a name, and how the base learns people
     assert bench.subject == stages.data.subjects[0].name
     assert set(vars(bench)) == allowed, "a new field: make sure that it tells nothing of the linker, then add it here"
     # Another subject, another seed: other decoys and other draws.
