@@ -1,8 +1,8 @@
 """One number for a defense's whole curve, with its interval: the area of (privacy, utility) that its strengths dominate.
 
 The points are those of the summary table: privacy is 1 - hit rate of the strongest attacker under the policy most pessimistic
-for the defense, utility is the utility index. Its interval combines two: that of the two-stage bootstrap, widened for few subjects,
-in which all strengths, all attackers and both anchors share the drawn subjects and images; and the areas at the ends of the
+for the defense, utility is the utility index. Its interval combines two: that of the two-stage bootstrap, widened for few
+subjects, in which all strengths, all attackers and both anchors share the drawn subjects and images; and the areas at the ends of the
 privacy rates' own intervals, without which a defense that nobody links would have an interval of no width.
 
 Defenses are compared subject by subject. As the area is not a mean over subjects, a subject's share of it is the jackknife's
