@@ -2,8 +2,8 @@
 
 The points are those of the summary table: privacy is 1 - hit rate of the strongest attacker under the policy most pessimistic
 for the defense, utility is the utility index. Its interval combines two: that of the two-stage bootstrap, widened for few
-subjects, in which all strengths, all attackers and both anchors share the drawn subjects and images; and the areas at the ends of the
-privacy rates' own intervals, without which a defense that nobody links would have an interval of no width.
+subjects, in which all strengths, all attackers and both anchors share the drawn subjects and images; and the areas at the ends
+of the privacy rates' own intervals, without which a defense that nobody links would have an interval of no width.
 
 Defenses are compared subject by subject. As the area is not a mean over subjects, a subject's share of it is the jackknife's
 pseudo-value (Tukey 1958): K times the area, less K - 1 times the area without the subject.
