@@ -67,7 +67,7 @@ def test_unfinished(copy: Path) -> None:
 
 def test_missing_table(copy: Path) -> None:
     (copy / "probes.parquet").unlink()
-    assert "lacks probes.parquet" in message(copy)
+    assert "probes.parquet missing" in message(copy)
 
 
 def test_truncated_table(copy: Path) -> None:

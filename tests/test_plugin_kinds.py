@@ -99,9 +99,9 @@ def test_every_kind_is_registered_by_its_base_class() -> None:
 
 
 def test_an_adaptive_attacker_cannot_have_a_plain_ones_name() -> None:
-    with pytest.raises(UserError, match="'sface' is an attacker already"):
+    with pytest.raises(UserError, match="'sface' is already an attacker"):
         ib.register(type("Mine", (Adaptive,), {"name": "sface", "title": "t"}))
-    with pytest.raises(UserError, match="'finetune' is an adaptive already"):
+    with pytest.raises(UserError, match="'finetune' is already an adaptive"):
         ib.register(type("Mine", (Attacker,), {"name": "finetune", "title": "t", "licence": "l", "source": "s"}))
 
 

@@ -333,8 +333,8 @@ def test_pictures_that_show_nothing_are_noted(case: Case, tmp_path: Path) -> Non
 
 def test_other_photos_weights_settings_and_protocols_are_refused(case: Case, tmp_path: Path) -> None:
     changes: dict[str, Any] = {
-        "other photos": lambda m: m["run"].update(data_fingerprint="0" * 64),
-        "other weights": lambda m: m["run"].update(base_fingerprint="0" * 64),
+        "different photos": lambda m: m["run"].update(data_fingerprint="0" * 64),
+        "different base model weights": lambda m: m["run"].update(base_fingerprint="0" * 64),
         "lora_settings": lambda m: m["run"]["lora_settings"].update(steps=1),
         "sampling_settings": lambda m: m["run"]["sampling_settings"].update(steps=1),
         "protocol": lambda m: m["protocol"].update(hash="0" * 64),
