@@ -356,7 +356,7 @@ def test_what_a_retrained_cell_is_judged_by() -> None:
     near = Retrained(cell, compared(posted, again, {"dlib": 0.08}, 16))
     assert near.agrees and near.figures[0].allowed == pytest.approx(retraining.SCORE * 0.08)
     far = Retrained(cell, compared(posted, again | {"dlib: mean score": 0.94}, {"dlib": 0.08}, 16))
-    assert not far.agrees and "dlib: mean score 0.800 as posted, 0.940 again" in str(far)
+    assert not far.agrees and "dlib: mean score 0.800 as posted, 0.940 retrained" in str(far)
     assert compared(posted, again, {"dlib": 0.08}, 4)[0].allowed == pytest.approx(2 * near.figures[0].allowed)
     assert Compared("x", float("nan"), 0.3, 0.1).fits, "no face on one side: the rate of faces says so"
 
