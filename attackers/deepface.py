@@ -47,7 +47,7 @@ class DeepFaceNet(FaceNet):
         try:
             self.body.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises half a dozen kinds for damaged files
-            raise UserError(f"{path} is no state of deepface's {model}: {first_line(error)}") from error
+            raise UserError(f"{path} is not a state dict of deepface's {model}: {first_line(error)}") from error
 
     def features(self, crops: Tensor) -> Tensor:
         return self.embed(crops.flip(1))

@@ -10,7 +10,7 @@ PEOPLE = range(1, 11)
 
 
 class Eigenfaces(NetworkAttacker):
-    """Eigenfaces (Turk and Pentland 1991) of ten of ORL's public people, who are no subjects of any dataset here."""
+    """Eigenfaces (Turk and Pentland 1991) of ten of ORL's public people, who are not subjects in any dataset here."""
 
     name = "eigenfaces"
     title = "eigenfaces, trained on ORL's public people (classical)"

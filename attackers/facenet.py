@@ -35,7 +35,7 @@ class InceptionResnet(FaceNet):
             self.body.load_state_dict({k: v for k, v in state.items() if not k.startswith("logits.")})
         except Exception as error:  # torch raises half a dozen kinds for damaged files
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise UserError(f"{path} is no state of FaceNet's Inception-ResNet-v1: {reason}") from error
+            raise UserError(f"{path} is not a state dict of FaceNet's Inception-ResNet-v1: {reason}") from error
         self.freeze()
 
     def features(self, crops: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from iddmbench.weights import WeightFile
 
 
 class FrFeature(NetworkAttacker):
-    """MobileFaceNet; what it was trained on is not said."""
+    """MobileFaceNet; its training data are not published."""
 
     name = "fr_feature"
     title = "faceplugin MobileFaceNet (512-D)"

@@ -19,17 +19,17 @@ ORDERS, RANGES = ("bgr",), ("raw", "scaled")
 
 class OnnxOptions(NetworkOptions):
     path: str = Field("", description="the file")
-    channels: Literal["rgb", "bgr"] = Field("rgb", description="order of the channels that the network takes")
+    channels: Literal["rgb", "bgr"] = Field("rgb", description="order of the network's input channels")
     pixels: Literal["auto", "raw", "scaled"] = Field(
-        "auto", description="range of the pixels that it takes: 0..255 (raw) or -1..1 (scaled); auto looks at the file"
+        "auto", description="range of its input pixels: 0..255 (raw) or -1..1 (scaled); auto inspects the file"
     )
 
 
 class Onnx(NetworkAttacker):
-    """`onnx:PATH`, with `,bgr` for networks that take B, G, R, `,raw` or `,scaled` where 0..255 or -1..1 is guessed wrongly."""
+    """`onnx:PATH`, with `,bgr` for networks that take B, G, R, `,raw` or `,scaled` if 0..255 or -1..1 is guessed wrongly."""
 
     name = "onnx"
-    title = "an ONNX file of ArcFace's convention (onnx:PATH)"
+    title = "an ONNX file with ArcFace's convention (onnx:PATH)"
     dim = 0  # of the file: an instance knows it
     licence = "the file's own"
     source = "the user's file"
@@ -74,7 +74,7 @@ class Onnx(NetworkAttacker):
         if self.path is None:
             raise UserError("name the file: onnx:PATH")
         if not self.path.is_file():
-            raise UserError(f"onnx:{self.path}: there is no such file")
+            raise UserError(f"onnx:{self.path}: no such file")
         return self.path
 
     def available(self) -> str | None:

@@ -19,22 +19,22 @@ ROLES = {
     "enrollment": "enrolment",
     "surrogate": "surrogate",
 }
-"""Names of folders inside a person's, by which people decide the split themselves."""
+"""Sub-folders of a person's folder that set the split explicitly."""
 
 
 class Folder(FaceDataset):
-    """Every folder below ROOT is one person, with all photos in it and its sub-folders; a person with enough is a subject.
+    """Every folder below ROOT is one person, with all photos in it and its sub-folders; people with enough photos are subjects.
 
     Args:
-        root: folder of one folder per person.
-        references: photos per person that personalize the model.
-        enrolment: fewest photos per person left for the linker's gallery.
+        root: folder with one folder per person.
+        references: photos per person used to personalize the model.
+        enrolment: minimum photos per person left for the linker's gallery.
         seed: of the draw that splits a person's photos into references and enrolment.
 
-    Where a person's folder holds folders named references and enrolment, these are the split, whatever the options say; one
-    named surrogate, with extra clean photos for defenses on the photos, may stand beside them.
+    If a person's folder contains folders named references and enrolment, they set the split, whatever the options say; a folder
+    named surrogate may hold extra clean photos for defenses on the photos.
 
-    A photo is usable when it can be read and exactly what the protocol needs is on it: at least one face. Photos are turned
+    A photo is usable if it can be read and shows at least one face. Photos are rotated
     upright by their EXIF orientation. Distractors and calibration impostors are ORL's public people, as for `orl`, so that
     thresholds do not depend on how many people the folder holds.
     """
@@ -43,7 +43,7 @@ class Folder(FaceDataset):
     title = "your photos: ROOT/NAME/*.jpg and other formats"
     licence = "your own"
     layouts = (
-        "ROOT/NAME/*.jpg: all photos of a person, in sub-folders too; references are drawn, the rest is enrolled",
+        "ROOT/NAME/*.jpg: all photos of a person, sub-folders included; references are drawn, the rest are enrolled",
         "ROOT/NAME/references/*.jpg and ROOT/NAME/enrolment/*.jpg: you decide (and surrogate/, for defenses that take it)",
     )
 
@@ -99,7 +99,7 @@ class Folder(FaceDataset):
         in_roles = tuple(f"{name}/{readable(one.name)}/" for one in chosen)
         skipped = [one for one in skipped if not one.name.startswith(in_roles)]
         if loose:
-            reason = "lies beside the person's references and enrolment: move it into one of them"
+            reason = "is outside the person's references and enrolment folders: move it into one of them"
             skipped += [Skipped(shown_name(p, folder, name), reason) for p in loose]
         for role, place in inside.items():
             found, left = _usable(place, f"{name}/{readable(place.name)}", detector)

@@ -13,16 +13,16 @@ from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
 
 
 class LFW(LocalCopy):
-    """ROOT/PERSON/PERSON_0001.jpg, original, funneled or deep-funneled; IDDMBENCH_LFW may name ROOT.
+    """ROOT/PERSON/PERSON_0001.jpg, original, funneled or deep-funneled; ROOT defaults to IDDMBENCH_LFW.
 
     Args:
-        root: folder of people's folders; by default what IDDMBENCH_LFW names.
-        subjects: how many people are subjects, drawn from those with enough photos.
-        references, enrolment, surrogate: photos of each subject for each use; further ones are not used.
-        public: how many of the other people are distractors, calibration and decoys, each with as many photos as
-            `enrolment` says at most, many with one.
-        seed: of all draws. A person's place in them depends on the seed and the name alone, so that fewer subjects
-            are the first ones of more.
+        root: folder of people's folders; IDDMBENCH_LFW by default.
+        subjects: number of subjects, drawn from the people with enough photos.
+        references, enrolment, surrogate: photos per subject for each use; any others are unused.
+        public: number of other people used as distractors, for calibration and as decoys, each with at most as many photos as
+            `enrolment`, many with one.
+        seed: seed of all draws. A person's place in them depends on seed and name alone, so fewer subjects
+            are a prefix of more.
     """
 
     name = "lfw"

@@ -27,9 +27,9 @@ class Synthetic(FaceDataset):
     """Subjects s01-s60 (references, enrolment and surrogate photos, 4 each) and public people p001-p240.
 
     Args:
-        part: which subjects: the 12 on whom settings are chosen ("tuning"), the other 48 ("report"), or all. The subjects
-            left out become public people with their enrolment photos, so that every gallery holds 300 people.
-        root: a folder with the dataset's files; by default the one in the package.
+        part: which subjects: the 12 for choosing settings ("tuning"), the other 48 ("report"), or all. The subjects
+            left out become public people with their enrolment photos, so every gallery has 300 people.
+        root: folder with the dataset's files; by default the one in the package.
     """
 
     name = "synthetic"
@@ -105,7 +105,7 @@ _AGAIN = "install iddmbench again, its data files are incomplete"
 
 
 def _read(archive: Path, file: str) -> np.ndarray:
-    """uint8 [160, 160, 3]. Raises OSError when the file is no longer there or no picture."""
+    """uint8 [160, 160, 3]. Raises OSError if the file is gone or is not an image."""
     try:
         with zipfile.ZipFile(archive) as opened:
             return decode(opened.read(file))

@@ -8,7 +8,7 @@ from iddmbench.photos.set_folders import SetFolders
 
 
 class VGGFace2(SetFolders):
-    """ROOT/n000050/set_A|set_B|set_C/*.png; IDDMBENCH_VGGFACE2 may name ROOT. 20 of 50 people are public (option public)."""
+    """ROOT/n000050/set_A|set_B|set_C/*.png; ROOT defaults to IDDMBENCH_VGGFACE2. 20 of 50 people are public (option public)."""
 
     name = "vggface2"
     title = "VGGFace2 in Anti-DreamBooth's split: 50 people x 12 photos (your copy)"

@@ -36,7 +36,7 @@ class AntiDreamBooth(VictimPerturbation):
         for name in self.ensemble:
             base = load_base(name, str(bench.base.device))
             if base.side != bench.base.side:
-                raise UserError(f"ensemble={name}: its images have {base.side} pixels a side, not {bench.base.side}")
+                raise UserError(f"ensemble={name}: its images are {base.side} pixels on a side, not {bench.base.side}")
             victims.append(Victim(base, texts, torch.zeros(0)))
         return victims
 

@@ -1,4 +1,4 @@
-"""PhotoGuard, encoder attack: photos whose latents say nothing, or something else (Salman et al., arXiv 2302.06588)."""
+"""PhotoGuard, encoder attack: photos whose latents are empty or show something else (Salman et al., arXiv 2302.06588)."""
 
 from typing import Any, ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""Photos that somebody else has protected already, in place of the references: any tool's, without its code."""
+"""Already protected photos, from any tool, instead of the references; the tool's code is not needed."""
 
 import hashlib
 import os
@@ -21,10 +21,10 @@ from iddmbench.types import Subject
 
 
 class ProtectedPhotos(Defense):
-    """FOLDER/PERSON/*.png in place of the person's references, as many as these and in the order of their file names.
+    """FOLDER/PERSON/*.png instead of the person's references: the same number, in the order of their file names.
 
-    A photo of the base's own size is taken as it is; any other one is cropped around its face as references are. Photos are
-    what they are, so there are no strengths between none (0) and theirs (1).
+    A photo of the base's size is used as is; any other is cropped around its face as references are. Photos are
+    fixed, so there are no strengths between none (0) and theirs (1).
     """
 
     name = "protected-photos"
@@ -32,21 +32,21 @@ class ProtectedPhotos(Defense):
 
     # The path is not part of what a result depends on; the photos' content is.
     folder: str = Field("", exclude=True, description="folder of protected photos, PERSON/*.png|jpg; required")
-    content: str = Field("", description="SHA-256 of the photos; computed, not to be given")
+    content: str = Field("", description="SHA-256 of the photos; computed, do not set")
 
     @model_validator(mode="before")
     @classmethod
     def _read_content(cls, given: Any) -> Any:
-        """Raises UserError when the folder holds no photos of people, or others than `content` says."""
+        """Raises UserError if the folder has no photos of people, or not the ones in `content`."""
         if not given.get("folder"):
             return given
         found = content_of(user_path(given["folder"]))
         if given.get("content", found) != found:
-            raise UserError(f"the photos in {given['folder']} are not those that this configuration was made with")
+            raise UserError(f"the photos in {given['folder']} are not the ones this configuration was made with")
         return {**given, "content": found}
 
     def check(self, subjects: Sequence[Subject]) -> None:
-        """Raises UserError when a person has no photos, or another number of them than references."""
+        """Raises UserError if a person has no photos, or not as many as references."""
         if self.strength not in (0, 1):
             raise UserError("defense 'protected-photos' takes photos as they are: give --strength 1")
         for subject in subjects:
@@ -75,7 +75,9 @@ class ProtectedPhotos(Defense):
             )
         files = photo_files(found)
         if len(files) != count:
-            raise UserError(f"{found} holds {len(files)} photos, but {person} has {count} references: give as many")
+            raise UserError(
+                f"{found} holds {len(files)} photos, but {person} has {count} references: give the same number"
+            )
         return files
 
 

@@ -1,4 +1,4 @@
-"""Uniform noise on the reference photos: what a perturbation budget does when nothing is optimized."""
+"""Uniform noise on the reference photos: what a perturbation budget does without optimization."""
 
 import numpy as np
 from pydantic import Field

@@ -35,7 +35,7 @@ class SimAC(VictimPerturbation):
     selections: int = Field(50, ge=0, description="largest number of timestep eliminations (its code); 0 keeps all")
     candidates: int = Field(5, ge=1, description="timesteps compared per elimination (its code)")
     window: int = Field(20, ge=1, description="timesteps removed on either side of the weakest (its code)")
-    fewest: int = Field(100, ge=1, description="elimination stops when so many timesteps are left (its code)")
+    fewest: int = Field(100, ge=1, description="elimination stops when this many timesteps are left (its code)")
     feature_weight: float = Field(1.0, ge=0, description="weight of the feature interference (its code)")
 
     def perturb(self, clean: Tensor, references: np.ndarray, eps: float, bench: Workbench) -> Tensor:

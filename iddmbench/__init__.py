@@ -52,7 +52,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What `import iddmbench` offers is loaded when it is first asked for."""
+    """The public names of `iddmbench` are loaded on first use."""
     from importlib import import_module
 
     if name == "run":

@@ -79,42 +79,42 @@ def evaluate(
     threads: int = 0,
     progress: "Progress | None" = None,
 ) -> Result:
-    """Privacy and utility of images that exist already, from any generator, or of models that somebody else trained.
+    """Measure privacy and utility of existing images, from any generator, or of models that somebody else trained.
 
-    Nothing is trained. The images of a finished run, and its exported models, give that run's figures when data, base, prompts,
-    name, strength and seed are the run's.
+    Nothing is trained. The images or exported models of a finished run reproduce that run's figures if data, base, prompts,
+    name, strength and seed are the same.
 
     Args:
-        images: {person: images} or a folder IMAGES/PERSON/*.png; an image is a uint8 array [H, W, 3], a path or PIL's, of any
-            size from 16 pixels on.
-        gallery: enrolment photos, in the same form; by default those of `dataset`. All its people are enrolled.
+        images: {person: images} or a folder IMAGES/PERSON/*.png; an image is a uint8 array [H, W, 3], a path or a PIL image, of
+            at least 16 pixels a side.
+        gallery: enrolment photos, in the same form; by default those of `dataset`. Everybody in it is enrolled.
         dataset: name of a dataset, whose public people are distractors and set the thresholds; without a gallery, its
             subjects are the people.
-        dataset_options: of it, as `load_dataset` takes them.
-        public: public people, in place of the dataset's: at least three, who are none of the gallery's.
-            Without any, what takes a threshold is not measured.
-        attackers: names, instances of Attacker, or its subclasses, which need not be registered. An adaptive one is asked for
-            by name, and may wrap them ("fuse:mine+sface").
+        dataset_options: the dataset's options, as `load_dataset` takes them.
+        public: photos of public people, instead of the dataset's: at least three, none of them in the gallery.
+            Without any, figures that need a threshold are not measured.
+        attackers: names, or instances or subclasses of Attacker, which need not be registered. Adaptive attackers are given
+            by name and may wrap these ("fuse:mine+sface").
         attacker_options: {"sface": {"detector": "mtcnn"}}; they become part of the attacker's name ("sface:mtcnn").
-        references: what personalized the model. Without them closeness, FID and KID are not measured.
+        references: photos the model was personalized on. Without them, closeness, FID and KID are not measured.
         baseline: images of the undefended model; generic: of the un-personalized one. Both are needed for the utility index.
         white_box: attackers that the defense behind the images optimized against.
-        prompts: the images' prompts, if everybody's images are as many for each, in order. Adherence is measured by them.
-        base: name or folder of the model behind the images; it says how references are cropped. Its weights are read for an
-            adapter alone.
-        adapter: in place of images, what makes them on `base` by the protocol's prompts and noise, as in a run: a LoRA file or
+        prompts: the images' prompts, in order, if everybody has the same number of images for each; used to measure adherence.
+        base: name or folder of the model behind the images; sets how references are cropped. Its weights are read only for
+            an adapter.
+        adapter: instead of images, a model that generates them on `base` with the protocol's prompts and noise: a LoRA file or
             folder (diffusers, peft, Kohya) or a DreamBooth folder, of one person (`subject`); FOLDER/PERSON.safetensors or
-            FOLDER/PERSON/...; or {person: path}. The un-personalized model's images are made too, unless given.
-        baseline_adapter: the undefended model, in the same form, in place of images of it.
-        subject: whose adapter it is; of several, whom to take.
-        images_per_prompt, sampling: of an adapter; the base's recipe is the default of the latter.
-        name, strength: what is evaluated is called so in tables: condition "images-1.00", or "adapter-1.00".
-        seed: what draws depend on that a run makes by its seed.
-        out: run folder, with report and figures; by default a temporary one, which lives as long as the result.
-        cache: of what networks computed, IDDMBENCH_CACHE by default.
-        progress: hooks that are told what is done (`iddmbench.run.pipeline.Progress`).
+            FOLDER/PERSON/...; or {person: path}. The un-personalized model's images are generated too, unless given.
+        baseline_adapter: the undefended model, in the same form, instead of its images.
+        subject: the person the adapter is for; of several, those to evaluate.
+        images_per_prompt, sampling: for an adapter; sampling defaults to the base's recipe.
+        name, strength: label of what is evaluated in tables: condition "images-1.00" or "adapter-1.00".
+        seed: seed of all random draws.
+        out: run folder, with report and figures; by default a temporary one, deleted with the result.
+        cache: folder of stage results; IDDMBENCH_CACHE sets the default.
+        progress: progress hooks (`iddmbench.run.pipeline.Progress`).
 
-    Raises UserError, in one line, for what can't be used. What is merely worth knowing is in the result's `notes`.
+    Raises UserError, in one line, for unusable input. Everything merely worth knowing is in the result's `notes`.
     """
     from iddmbench.report.write import write_outputs
     from iddmbench.run.evaluate import Evaluation, Request
@@ -171,16 +171,16 @@ def run(
     strict: bool = False,
     **settings: Any,
 ) -> Result:
-    """Personalize models of people with and without a defense, attack their outputs: `iddmbench run`, with its defaults.
+    """Personalize models with and without a defense and attack their outputs: `iddmbench run`, with its defaults.
 
     Args:
-        subjects: how many, "all", or names.
+        subjects: a number, "all", or names.
         out: run folder; by default runs/DATASET-DEFENSE-HASH, as on the command line. The same call resumes.
-        strict: doubts about the photos are errors, and nothing is trained then.
-        settings: any other of `iddmbench.run.config.RunConfig` (dataset, base, defense_options, prompts, lora ...), and
+        strict: treat doubts about the photos as errors and train nothing.
+        settings: any other setting of `iddmbench.run.config.RunConfig` (dataset, base, defense_options, prompts, lora ...), and
             attacker_options as in `evaluate`.
 
-    Raises UserError before anything is computed when a setting is wrong. Cells that failed are in the result's `failed`.
+    Raises UserError before anything is computed if a setting is wrong. Failed cells are in the result's `failed`.
     """
     from iddmbench.report.write import write_outputs
     from iddmbench.run.config import default_folder, make_config
@@ -199,21 +199,21 @@ def run(
 
 
 def open_run(path: Path | str) -> Result:
-    """A finished run folder. Raises UserError when it is none, or not finished."""
+    """Open a finished run folder. Raises UserError if the folder is not a run, or the run is not finished."""
     return result_of(path)
 
 
 def compare(a: Result, b: Result, metric: str = "rank1_hit", attacker: str = WORST_CASE) -> paired.Comparison:
-    """The difference of two conditions, a less b, over the subjects that both have: `.difference` has value, interval and p.
+    """Paired difference of two conditions, a - b, over the subjects in both: `.difference` has value, interval and p.
 
     Args:
-        a, b: of one run (`result.at("none")`) or of two that follow one protocol.
-        metric: a figure that subjects have: "rank1_hit", the share of images with a face that are linked at rank 1, "r1u",
-            "psr@1e-2", "ism", "fta" ...; or of utility, as "face_detection_rate". `differences` gives all of them.
-        attacker: a name, or a worst case: the strongest of each. Not looked at for utility.
+        a, b: results of one run (`result.at("none")`) or of two runs with the same protocol.
+        metric: a per-subject figure: "rank1_hit", the share of images with a face that are linked at rank 1, "r1u",
+            "psr@1e-2", "ism", "fta" ...; or a utility figure such as "face_detection_rate". `differences` gives all of them.
+        attacker: a name, or a worst case: the strongest in each condition. Ignored for utility.
 
-    Raises UserError for a metric of the whole condition (FID, EER, the utility index ...) or one that was not measured, other
-    protocols, and no subject in common.
+    Raises UserError for a metric of a whole condition (FID, EER, the utility index ...), one that was not measured, different
+    protocols, or no subject in common.
     """
     if metric not in (*PRIVACY, *UTILITY):
         raise UserError(f"compare: '{metric}' is not compared in pairs: {did_you_mean(metric, [*PRIVACY, *UTILITY])}")
@@ -233,11 +233,11 @@ def compare(a: Result, b: Result, metric: str = "rank1_hit", attacker: str = WOR
 
 
 def differences(a: Result, b: Result) -> pd.DataFrame:
-    """Every figure that subjects have, of two conditions, a less b: `iddmbench compare` as a data frame.
+    """Paired differences of every per-subject figure, a - b: `iddmbench compare` as a data frame.
 
-    One row for each figure (R1-U, PSR, ISM, FTA) of each attacker that both have and of the worst case, then for each of
-    utility. The columns are `metric`, `title`, `attacker`, `by_first` and `by_second` (who attains a worst case), `first` and
-    `second` (means over the subjects that both have), `difference` with `low` and `high` (95 %), `p`, `p_holm` (Holm, over
+    One row per figure (R1-U, PSR, ISM, FTA) and attacker in both results, including the worst case, then one per
+    utility figure. The columns are `metric`, `title`, `attacker`, `by_first` and `by_second` (who attains a worst case),
+    `first` and `second` (means over the subjects in both), `difference` with `low` and `high` (95 %), `p`, `p_holm` (Holm, over
     all rows) and `subjects`.
 
     Raises UserError as `compare` does.
@@ -250,15 +250,15 @@ def _side(result: Result) -> paired.Side:
 
 
 def check(plugin: str | type[Any], kind: str | None = None, **options: Any) -> list[Outcome]:
-    """What every plugin must keep, checked on one: `iddmbench check`. Each outcome has `.name`, `.state` and `.message`.
+    """Run the conformance checks on a plugin: `iddmbench check`. Each outcome has `.name`, `.state` and `.message`.
 
     Args:
         plugin: a name, or the class.
-        kind: "defense", "attacker", "adaptive", "purifier", "personalizer" or "dataset"; needed for a name that several
-            kinds have ("blur").
-        options: of the plugin, to make it quick or to say where files lie.
+        kind: "defense", "attacker", "adaptive", "purifier", "personalizer" or "dataset"; needed if several kinds
+            have the name ("blur").
+        options: the plugin's options, for example to make it faster or to say where its files are.
 
-    Raises UserError when it is unknown or can't run here.
+    Raises UserError if it is unknown or can't run here.
     """
     from iddmbench.conformance.plugin import outcomes
 
@@ -271,11 +271,11 @@ def _kind(plugin: str | type[Any], wanted: str | None) -> Kind:
     if isinstance(plugin, type):
         kind = kind_of(plugin)
         if kind is None:
-            raise UserError(f"check: {plugin.__name__} is no plugin class: derive from {_bases()}")
+            raise UserError(f"check: {plugin.__name__} is not a plugin class: derive from {_bases()}")
         return kind
     kinds = kinds_with(plugin)
     if len(kinds) > 1:
-        raise UserError(f"check: '{plugin}' is a {' and a '.join(kinds)}: say which, as kind='{kinds[0]}'")
+        raise UserError(f"check: '{plugin}' is a {' and a '.join(kinds)}: choose one, for example kind='{kinds[0]}'")
     if not kinds:
         known = sorted({name for kind in Kind for name in kind.registry.names()})
         raise UserError(f"check: there is no plugin '{plugin}': {did_you_mean(plugin, known)}")
@@ -293,19 +293,19 @@ def _bases() -> str:
 
 
 def register(cls: type[Any]) -> type[Any]:
-    """Make a plugin known by its `name`, for this process; also as a decorator. Its base class says of which kind it is:
+    """Register a plugin under its `name`, for this process; also works as a decorator. Its base class sets its kind:
     Defense, Attacker, Adaptive, Purifier, Personalizer or FaceDataset.
 
-    Raises UserError for another class, and when the name is taken.
+    Raises UserError for any other class, or if the name is taken.
     """
     kind = kind_of(cls)
     if kind is None:
-        raise UserError(f"register: {cls!r} is no plugin class: derive from {_bases()}")
+        raise UserError(f"register: {cls!r} is not a plugin class: derive from {_bases()}")
     name = getattr(cls, "name", None)
     if not isinstance(name, str):
         raise UserError(f"register: {cls.__name__} must set its class variable `name` to a text")
     if (other := taken(kind, name)) not in (None, kind):
-        raise UserError(f"register: '{name}' is an {other} already: choose another name for {cls.__name__}")
+        raise UserError(f"register: '{name}' is already an {other}: choose another name for {cls.__name__}")
     try:
         return kind.registry.register(name)(cls)
     except (TypeError, ValueError) as error:
@@ -313,12 +313,12 @@ def register(cls: type[Any]) -> type[Any]:
 
 
 def load_dataset(name: str = "orl", **options: Any) -> FaceData:
-    """A dataset's people and photos (`iddmbench list dataset NAME` shows its options). Raises UserError as it does."""
+    """Load a dataset's people and photos (`iddmbench list dataset NAME` shows its options). Raises UserError as it does."""
     return make_dataset(DATASETS.get(name), options).load()
 
 
 def list_attackers() -> list[str]:
-    """Names of the attackers, installed ones of other packages included."""
+    """Names of all attackers, including those from other installed packages."""
     return ATTACKERS.names()
 
 
@@ -353,12 +353,12 @@ def _attackers(given: OneAttacker | Sequence[OneAttacker]) -> tuple[tuple[str, .
         with errors_of(f"attacker '{one.name}'"):
             attacker = one() if isinstance(one, type) else one
         if not attacker.name.isprintable() or not attacker.name.strip() or parse(attacker.name) is not None:
-            raise UserError(f"attackers: {attacker.name!r} can't be an attacker's name: give it a plain one")
+            raise UserError(f"attackers: {attacker.name!r} is not a valid attacker name: choose a plain one")
         names.append(attacker.name)
         own[attacker.name] = attacker
     for name in names:
         if name in own and names.count(name) > 1:
-            raise UserError(f"attackers: two are called '{name}': give one of them another name")
+            raise UserError(f"attackers: two are named '{name}': rename one")
     return tuple(dict.fromkeys(names)), own
 
 

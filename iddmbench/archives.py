@@ -24,7 +24,7 @@ def archive_kind(url: str) -> str:
 
 
 def extract(archive: Path, kind: str, member: str, target: Path) -> None:
-    """Write one member, found by its base name whatever folder it stands in, to `target`.
+    """Write one member, found by its base name in any folder, to `target`.
 
     Args:
         kind: ".zip" or ".tgz".
@@ -46,11 +46,11 @@ def extract(archive: Path, kind: str, member: str, target: Path) -> None:
                 with zipped.open(_only(wanted, zipped.namelist())) as source:
                     _copy(source, target)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
-        raise DamagedArchive(f"no readable zip: {error}") from error
+        raise DamagedArchive(f"not a readable zip file: {error}") from error
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         if isinstance(error, OSError) and error.errno:  # the disk's trouble, not the archive's
             raise
-        raise DamagedArchive(f"no readable {kind.lstrip('.')}: {error}") from error
+        raise DamagedArchive(f"not a readable {kind.lstrip('.')}: {error}") from error
 
 
 def _only(member: str, names: Iterable[str]) -> str:

@@ -75,7 +75,7 @@ class Attacker(ABC):
     same_as: ClassVar[str] = ""
     """The attacker whose network it shares, where that has another name: it is white-box where that one is (`same_network`)."""
     referee_of: ClassVar[tuple[str, ...]] = ()
-    """Datasets whose photos it helped to choose: it is no attacker there (`refusal`)."""
+    """Datasets whose photos it helped to choose: it can't be an attacker there (`refusal`)."""
     looks_past_the_face: ClassVar[bool] = False
     """Whether it links by what surrounds the inner face alone. Such an attacker stands beside the worst cases, which are about
     faces: an avatar may keep hair and pose by design (docs/attackers.md)."""
@@ -130,7 +130,7 @@ class Attacker(ABC):
     @classmethod
     def read_argument(cls, argument: str) -> dict[str, Any]:
         """The options that `name:argument` is short for. Raises UserError when the attacker takes nothing there."""
-        raise UserError(f"attacker '{cls.name}' takes nothing behind a colon, got '{argument}'")
+        raise UserError(f"attacker '{cls.name}' takes no argument after the colon, got '{argument}'")
 
     @classmethod
     def write_argument(cls, options: Any) -> str:
@@ -140,16 +140,16 @@ class Attacker(ABC):
     def available(self) -> str | None:
         """None if it can run here, else one line that says what to do. Downloads nothing.
 
-        The line starts with "needs weights:" or "needs extra:" where one command mends it.
+        The line starts with "needs weights:" or "needs extra:" if one command fixes it.
         """
         return None
 
     def refusal(self, dataset: str) -> str | None:
-        """Why it is no attacker on the dataset of that name, in one line; None if it is one."""
+        """Why it can't be an attacker on that dataset, in one line; None if it can."""
         if dataset not in self.referee_of:
             return None
         return (
-            f"attacker '{self.name}' was the referee of dataset '{dataset}': it chose which photos show one person, so that it "
+            f"attacker '{self.name}' was the referee of dataset '{dataset}': it chose which photos show one person, so it "
             "links them by construction; take another attacker"
         )
 
@@ -234,7 +234,7 @@ class NetworkAttacker(Attacker):
     @classmethod
     def read_argument(cls, argument: str) -> dict[str, Any]:
         hint = did_you_mean(argument, DETECTORS)
-        raise UserError(f"attacker '{cls.name}' takes a detector behind the colon, not '{argument}': {hint}")
+        raise UserError(f"attacker '{cls.name}' takes a detector after the colon, not '{argument}': {hint}")
 
     def use(self, options: AttackerOptions) -> None:
         super().use(options)
@@ -364,7 +364,7 @@ def looks_past_the_face(name: str) -> bool:
 def options_of(name: str) -> tuple[type[Attacker], dict[str, Any]]:
     """The class of a plain attacker, and the options that its name gives: "onnx:PATH,bgr", "mine:radius=2", "sface:mtcnn".
 
-    Raises UserError when there is no such attacker, or it takes no such thing.
+    Raises UserError for an unknown attacker, or an option it doesn't have.
     """
     system, detector = split_detector(name)
     kind, colon, argument = system.partition(":")
@@ -377,7 +377,7 @@ def options_of(name: str) -> tuple[type[Attacker], dict[str, Any]]:
         options = {**given} if meant else cls.read_argument(argument)
     if detector:
         if "detector" not in cls.Options.model_fields:
-            raise UserError(f"attacker '{cls.name}' has a detection of its own: '{detector}' can't take its place")
+            raise UserError(f"attacker '{cls.name}' has its own detector: '{detector}' can't replace it")
         options["detector"] = detector
     return cls, options
 

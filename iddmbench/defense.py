@@ -37,7 +37,7 @@ ExtraPhotos = Literal["decoys", "surrogate_photos"]
 
 @dataclass(frozen=True)
 class Personalization:
-    """What `personalize` gives.
+    """The result of `personalize`.
 
     Attributes:
         model: the personalized model.
@@ -121,7 +121,7 @@ class Undeclared(Sequence[np.ndarray]):
     """Stands where photos are that the defense did not declare. Looking at them raises UserError."""
 
     def __init__(self, defense: str, field: ExtraPhotos):
-        self._message = f"defense '{defense}' asks for {field} but does not declare them by `extra_photos()`"
+        self._message = f"defense '{defense}' uses {field} but does not declare them in `extra_photos()`"
 
     def __len__(self) -> int:
         raise UserError(self._message)
@@ -136,7 +136,7 @@ class Undeclared(Sequence[np.ndarray]):
 class Defense(Options, ABC):
     """A defense plugin. Subclasses set the class variables, declare fields and override what they change.
 
-    What an overridden `protect`, `personalize` or `release` gives is checked: a UserError that names the defense says what is
+    What an overridden `protect`, `personalize` or `release` returns is checked: a UserError names the defense and says what is
     wrong with it, or what it raised.
     """
 
@@ -210,7 +210,7 @@ def _guarded(own: Callable, point: str, check: Callable[[str, Any, np.ndarray, A
 
 
 def _check_photos(plugin: str, found: object, images: np.ndarray, bench: Workbench) -> np.ndarray:
-    return checked_images(plugin, found, images.shape, ", as many and as large as it got")
+    return checked_images(plugin, found, images.shape, ", with the number and size of the input")
 
 
 def _check_personalization(plugin: str, found: object, images: np.ndarray, bench: Workbench) -> Personalization:
@@ -224,12 +224,12 @@ def _check_personalization(plugin: str, found: object, images: np.ndarray, bench
     weights = found.model.weights
     tensors = weights is None or (isinstance(weights, dict) and all(isinstance(w, Tensor) for w in weights.values()))
     if not tensors:
-        raise wrong("a model whose weights are no tensors by name")
+        raise wrong("a model whose weights are not named tensors")
     trained = {**(weights or {}), **found.model.replaced}
     if bad := [name for name, w in trained.items() if not bool(torch.isfinite(w).all())]:
         raise wrong(f"a model with NaN or infinite weights ({bad[0]}): did its training diverge?")
     if trained and found.model.settings != bench.lora:
-        raise wrong("a model of other settings than the workbench's (bench.lora)")
+        raise wrong("a model whose settings differ from the workbench's (bench.lora)")
     for title, pictures in found.images.items():
         if PurePath(title).name != title or not title.isprintable():
             raise wrong(f"images titled {title!r}: a title is a plain name, without slashes")
@@ -238,7 +238,7 @@ def _check_personalization(plugin: str, found: object, images: np.ndarray, bench
     for row in found.trace:
         for key, value in row.items():
             if not isinstance(value, int | float | np.number):
-                raise wrong(f"a trace whose '{key}' is no number but {type(value).__name__}")
+                raise wrong(f"a trace whose '{key}' is not a number but {type(value).__name__}")
     numbers = [{key: v.item() if isinstance(v, np.number) else v for key, v in row.items()} for row in found.trace]
     return replace(found, trace=numbers)
 

@@ -1,4 +1,4 @@
-"""What a plugin gives back is checked before anything is done with it: a mistake is its own, and the message names it."""
+"""Checks of what a plugin returns before it is used: a wrong result is the plugin's fault, and the message names it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ def checked_embeddings(plugin: str, found: object, count: int, dim: int) -> Embe
         raise wrong(f"{type(found).__name__}, not Embeddings(vectors, acquired)")
     vectors, acquired = found.vectors, found.acquired
     if not isinstance(vectors, np.ndarray) or not isinstance(acquired, np.ndarray):
-        raise wrong("Embeddings whose vectors and acquired are no numpy arrays")
+        raise wrong("Embeddings whose vectors and acquired are not numpy arrays")
     if vectors.shape != (count, dim):
         raise wrong(f"vectors of shape {vectors.shape} for {count} images, expected {(count, dim)} (images, dim)")
     if acquired.shape != (count,) or acquired.dtype != bool:

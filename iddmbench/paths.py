@@ -24,16 +24,16 @@ def user_folder(variable: str) -> Path | None:
 
 
 def check_utf8(path: Path, instead: str) -> None:
-    """Raises UserError for a folder to write to whose path is no UTF-8: tables can't be written there.
+    """Raises UserError for a folder to write to whose path is not UTF-8: tables can't be written there.
 
     instead: how to name another one.
     """
     whole = str(path.absolute())
     if any("\ud800" <= c <= "\udfff" for c in whole):
-        raise UserError(f"{readable(whole)}: tables can't be written below a path that is no UTF-8: {instead}")
+        raise UserError(f"{readable(whole)}: tables can't be written below a path that is not UTF-8: {instead}")
 
 
 def readable(name: str) -> str:
-    r"""A file's name as text that can be shown and written anywhere: bytes that are no UTF-8, and controls, as \xe9."""
+    r"""A file's name as text that can be shown and written anywhere: bytes that are not UTF-8, and controls, as \xe9."""
     plain = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in name)
     return escaped(plain).replace("\n", "\\n")

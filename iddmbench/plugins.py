@@ -1,6 +1,6 @@
 """All kinds of plugins in one table: what `list`, `new`, `check`, `doctor` and `iddmbench.register` know of each.
 
-Nothing is imported before a kind's registry is asked for.
+Nothing is imported before a kind's registry is used.
 """
 
 from enum import StrEnum

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Classes of one base by name. Nothing is imported before it is asked for.
+    """Classes of one base by name. Nothing is imported before it is used.
 
     Args:
         kind: what an entry is called in messages ("defense").

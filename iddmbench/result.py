@@ -38,7 +38,7 @@ class Figures:
     """The figures of one condition under one attacker (`attacker` = "" for utility), as attributes or by name.
 
     `figures.r1u` is `figures["r1u"]`: a `Value` with `.value`, `.low`, `.high` (95 % interval), `.n` (images) and `.subjects`;
-    All NaN, and `.known` False, where it was not measured.
+    all NaN, and `.known` False, if it was not measured.
     """
 
     def __init__(self, summary: Summary, condition: Condition, attacker: str):
@@ -48,7 +48,7 @@ class Figures:
         self._names = {attribute(name): name for name in dict.fromkeys([*known, *summary.metrics(kind)])}
 
     def __getitem__(self, metric: str) -> Value:
-        """A figure under the headline policy. Raises KeyError for what is no metric."""
+        """A figure under the headline policy. Raises KeyError for an unknown metric."""
         return self.under(metric)
 
     def under(self, metric: str, policy: str = "headline") -> Value:
@@ -72,10 +72,11 @@ class Figures:
 
 
 class Result:
-    """What was measured. Made by `iddmbench.run`, `iddmbench.evaluate` and `iddmbench.open_run`.
+    """The measurements of a run. Created by `iddmbench.run`, `iddmbench.evaluate` and `iddmbench.open_run`.
 
-    `result["dlib"].r1u` is a figure of the strongest defended condition; `result.at("none")["dlib"].r1u` of another one.
-    Printed, it is the table that `iddmbench run` shows; in a notebook, the same as HTML.
+    `result["dlib"].r1u` is a figure of the strongest defended condition, `result.at("none")["dlib"].r1u`
+    one of another condition.
+    It prints as the table that `iddmbench run` shows, and as HTML in a notebook.
 
     Attributes:
         folder: the run folder behind it (`iddmbench.results.run_folder` documents its files).
@@ -100,7 +101,7 @@ class Result:
 
     @property
     def condition(self) -> Condition:
-        """The condition that `result[attacker]` is about: by default the last defended one, at its highest strength."""
+        """The condition of `result[attacker]`: by default the last defended one, at its highest strength."""
         if self._condition is not None:
             return self._condition
         known = self._summary.conditions
@@ -108,7 +109,7 @@ class Result:
         return (defended or known)[-1 if defended else 0]
 
     def at(self, label: str) -> "Result":
-        """The same result, its figures those of another condition. Raises KeyError for one that was not measured."""
+        """The same result for another condition. Raises KeyError if it was not measured."""
         for condition in self._summary.conditions:
             if condition.label == label:
                 return Result(self.folder, condition, self._kept)
@@ -163,7 +164,7 @@ class Result:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader should know of the images and photos: what was left out, copies, what could not be measured, and
+        """What a reader should know about the images and photos: what was left out, copies, what could not be measured, and
         what is doubtful about the photos (results/findings.py)."""
         return notes_of(self.folder) + lines([f for f in read_findings(self.folder.path) if f.kind != ABSENT])
 
@@ -174,7 +175,7 @@ class Result:
 
     @property
     def headline(self) -> list[str]:
-        """What was found, in sentences."""
+        """The findings, in sentences."""
         return headlines(self._summary)
 
     def plot(self, kind: str = "tradeoff", *others: "Result") -> "Figure":
@@ -191,7 +192,7 @@ class Result:
         )
 
     def save(self, path: Path | str) -> "Result":
-        """Copy the run folder, with figures and report, to `path`. Raises UserError when something is there."""
+        """Copy the run folder, with figures and report, to `path`. Raises UserError if `path` is not empty."""
         target = user_path(path)
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise UserError(f"{target} is not empty: give another path, or remove it")
@@ -199,7 +200,7 @@ class Result:
         return Result(RunFolder.open(target), self._condition)
 
     def to_html(self, path: Path | str | None = None) -> str:
-        """The report: one HTML page that loads nothing. Written to `path` where given."""
+        """The report: one self-contained HTML page, also written to `path` if given."""
         from iddmbench.report.write import page_of
 
         text = page_of(self.folder)

@@ -23,7 +23,7 @@ def pixel_digest(image: Image) -> str:
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo of one person. Its pixels are read whenever they are asked for, so that many photos take no memory.
+    """One photo of one person. Its pixels are read on each access, so many photos take no memory.
 
     Attributes:
         name: unique within the dataset ("s29/1"), for reports.
@@ -47,13 +47,13 @@ class Photo:
 
     @property
     def image(self) -> Image:
-        """The pixels. Raises UserError when they are no longer those of `digest`."""
+        """The pixels. Raises UserError if they no longer match `digest`."""
         try:
             image = self.read()
         except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"photo {self.name} can't be read any more ({error}): start again") from error
+            raise UserError(f"photo {self.name} can no longer be read ({error}): start again") from error
         if pixel_digest(image) != self.digest:
-            raise UserError(f"photo {self.name} was changed after the run had begun: start again")
+            raise UserError(f"photo {self.name} changed after the run started: start again")
         return image
 
 
@@ -126,7 +126,7 @@ class FaceData:
     Attributes:
         name: dataset name; the source of all who name none.
         subjects: the people under test.
-        public: people who are no subjects: distractors of the gallery, impostors that calibrate each attacker's
+        public: people who are not subjects: distractors of the gallery, impostors that calibrate each attacker's
             threshold, and (ORL) what the embedded base model was trained on.
         skipped: what was left out, and why.
         complete: False for photos that somebody gives for images made elsewhere: there may be no references and no public
@@ -153,12 +153,12 @@ class FaceData:
                 raise UserError(f"dataset '{self.name}': public person '{person.name}' has no photo")
         for people in (self.subjects, self.public):
             if wrong := [p.source for p in people if "/" in p.source or not p.name]:
-                raise UserError(f"dataset '{self.name}': a person has no name, or a source with a slash: {wrong[0]!r}")
+                raise UserError(f"dataset '{self.name}': a person has no name, or a slash in the source: {wrong[0]!r}")
         if twice := _twice([s.name for s in self.subjects]):
-            raise UserError(f"dataset '{self.name}' has two subjects of the name '{twice}': rename one")
+            raise UserError(f"dataset '{self.name}' has two subjects named '{twice}': rename one")
         if twice := _twice([p.label for people in (self.subjects, self.public) for p in people]):
             raise UserError(
-                f"dataset '{self.name}' has two people {twice}: nobody is a subject and a public person too"
+                f"dataset '{self.name}' has two people {twice}: nobody can be both a subject and a public person"
             )
 
     @cached_property
@@ -201,7 +201,7 @@ class Embeddings:
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or self.vectors.shape[0] != self.acquired.shape[0]:
-            raise ValueError(f"vectors {self.vectors.shape} and acquired {self.acquired.shape} do not fit together")
+            raise ValueError(f"vectors {self.vectors.shape} and acquired {self.acquired.shape} don't match")
 
     def __len__(self) -> int:
         return len(self.acquired)

@@ -53,11 +53,11 @@ class WeightFile:
 
     def __post_init__(self) -> None:
         if PurePosixPath(self.file).name != self.file or self.file in ("", ".", ".."):
-            raise ValueError(f"'{self.file}' is no plain file name")
+            raise ValueError(f"'{self.file}' is not a plain file name")
         if not self.url.startswith(("https://", "http://127.0.0.1")):
-            raise ValueError(f"weights are fetched by https, not from {self.url}")
+            raise ValueError(f"weights are downloaded over https, not from {self.url}")
         if self.sha256 is not None and len(self.sha256) != 64:
-            raise ValueError(f"'{self.sha256}' is no SHA-256")
+            raise ValueError(f"'{self.sha256}' is not a SHA-256")
         if any(part.url != self.url or not part.member or part.parts for part in self.parts):
             raise ValueError(f"the parts of {self.file} must be members of {self.url}")
 
@@ -72,12 +72,12 @@ class WeightFile:
 
     @property
     def expected(self) -> str | None:
-        """The published checksum, else the pinned one, else None. Raises UserError when the pin is no checksum."""
+        """The published checksum, else the pinned one, else None. Raises UserError if the pin is not a checksum."""
         if self.sha256 is not None or not self.pin.is_file():
             return self.sha256
         text = self.pin.read_text(encoding="utf-8", errors="replace").split()
         if not text or len(text[0]) != 64:
-            raise UserError(f"{self.pin} holds no SHA-256: remove it to pin {self.file} anew")
+            raise UserError(f"{self.pin} contains no SHA-256: remove it to pin {self.file} anew")
         return text[0]
 
     def problem(self) -> str | None:
@@ -103,7 +103,7 @@ class WeightFile:
             raise UserError(problem)
         for one in (self, *self.parts):
             if one.expected is None:
-                note = "first seen here; nobody publishes a checksum of this file, compare it with a second source"
+                note = "recorded at first download; no checksum is published, so compare it with a second source"
                 _pin(one.pin, f"{sha256(one.path)}  {one.file}\n# {note}\n")
         return self.path
 
@@ -154,7 +154,7 @@ def _fetch(weights: WeightFile, missing: list[WeightFile], progress: OnBytes) ->
             file.unlink(missing_ok=True)
         if resumed:  # what was there before may have been of another file: once more from the start
             return _fetch(weights, missing, progress)
-        raise UserError(f"{weights.url} gave a wrong file ({error}): it was removed; {_drop_in(weights)}") from error
+        raise UserError(f"{weights.url} sent a wrong file ({error}), which was removed; {_drop_in(weights)}") from error
     for path, file in ready.items():
         file.replace(path)
     part.unlink(missing_ok=True)
@@ -177,7 +177,7 @@ def _download(weights: WeightFile, part: Path, progress: OnBytes) -> None:
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:
             return  # all of it was there already, or the checksum will tell
         raise UserError(
-            f"{weights.url}: the server answers {error.code} {error.reason}; {_drop_in(weights)}"
+            f"{weights.url}: the server answered {error.code} {error.reason}; {_drop_in(weights)}"
         ) from error
     with response:
         if response.status != http.client.PARTIAL_CONTENT:
@@ -198,7 +198,7 @@ def _download(weights: WeightFile, part: Path, progress: OnBytes) -> None:
 
 
 def _cut(weights: WeightFile, have: int, total: int | None) -> str:
-    return f"{weights.url} was cut off after {have} of {total or '?'} bytes: the same command goes on from there"
+    return f"{weights.url} was cut off after {have} of {total or '?'} bytes: rerun the command to continue from there"
 
 
 def hash_of(path: Path) -> str:

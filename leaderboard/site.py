@@ -43,7 +43,7 @@ THREATS = {
     WORST_CASE_ADAPTIVE: "the strongest of these and of all adaptive attackers that link people",
     WORST_CASE_TRANSFER: "the strongest plain attacker that the defense did not optimize against",
     TRANSFER: "an attacker that the defense does not know",
-    ADAPTIVE: "an attacker that knows the defense and prepares for it",
+    ADAPTIVE: "an attacker that knows the defense and adapts to it",
     WHITE_BOX: "an attacker that the defense optimized against",
     ADAPTIVE_WHITE_BOX: "an adaptive attacker that rests on a system that the defense optimized against",
 }
@@ -71,7 +71,7 @@ def build_site(board: Path, out: Path, url: str = "") -> int:
     if out.exists() and any(out.iterdir()) and not (out / "assets" / "board.js").is_file():
         raise UserError(f"{out} holds other files: give another --out")
     if url and not url.startswith(("https://", "http://")):
-        raise UserError(f"--url {url}: give an address that begins with https://")
+        raise UserError(f"--url {url}: give a URL that begins with https://")
     entries = read_entries(board)
     script = plotly_script()
     assets = out / "assets"

@@ -149,7 +149,7 @@ def entry(
             "iddmbench": "0.1.0",
             "bundle": "cd" * 32,
             "anchors": "ef" * 32,
-            "retrained": ["iddm at strength 1, s29, seed 0: trained again, images differ by 0.4 gray levels"],
+            "retrained": ["iddm at strength 1, s29, seed 0: retrained, images differ by 0.4 gray levels"],
             "differences": [],
             "notes": ["chosen by the verifier: purify:dlib"],
         },

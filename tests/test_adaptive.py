@@ -204,7 +204,7 @@ def test_names() -> None:
     assert roots("sface:mtcnn") == ("sface", "sface:mtcnn") == roots("finetune:sface:mtcnn")
     assert roots("fuse:sface+sface:mtcnn") == ("sface", "sface:mtcnn")
     for wrong in ("purify", "purify:", "fuse:dlib", "fuse:dlib+dlib", "finetune:purify:sface", "fuse:dlib+"):
-        with pytest.raises(UserError, match="write it around"):
+        with pytest.raises(UserError, match="wrap"):
             parse(wrong)
 
 
@@ -302,7 +302,7 @@ def test_a_run_with_adaptive_attackers(base: Path, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(shared, before)
     write_outputs(tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
-    assert "finetune:coarse" in page and "strongest, adaptive too" in page
+    assert "finetune:coarse" in page and "strongest, including adaptive" in page
 
 
 def value(summary: pd.DataFrame, attacker: str, metric: str = "r1u") -> float:
@@ -339,5 +339,5 @@ def test_a_purified_attacker(base: Path) -> None:
 
 
 def test_only_an_adaptive_name_makes_one() -> None:
-    with pytest.raises(ValueError, match="no adaptive attacker"):
+    with pytest.raises(ValueError, match="not an adaptive attacker"):
         AdaptiveLinker("sface", [], None)  # type: ignore[arg-type]

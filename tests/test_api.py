@@ -93,7 +93,7 @@ def test_plugins_by_name() -> None:
         del ATTACKERS._added["finer"]
     assert "iddm" in ib.list_defenses() and "orl" in ib.list_datasets()
     assert [s.name for s in ib.load_dataset("tiny-orl").subjects] == ["s29", "s30", "s31"]
-    with pytest.raises(UserError, match="is no plugin class: derive from Defense, Attacker"):
+    with pytest.raises(UserError, match="is not a plugin class: derive from Defense, Attacker"):
         ib.register(int)
     with pytest.raises(UserError, match="did you mean 'orl'"):
         ib.load_dataset("ORL")
@@ -273,14 +273,14 @@ def test_an_unreadable_and_a_tiny_image_are_left_out(tmp_path: Path) -> None:
     ("change", "said"),
     [
         ({"images": {"bob": pictures(3, 1)}}, r"nobody of the images \('bob'\) has enrolment photos"),
-        ({"images": {}}, "images: nothing there that can be used"),
+        ({"images": {}}, "images: nothing usable there"),
         ({"images": "nowhere"}, "images: nowhere is not a folder"),
         ({"images": 3}, "images: give a folder, or a dictionary of images by person, not int"),
         ({"images": {"s29": pictures(29, 1)[0]}}, r"give a list of images for 's29', a single one as \[image\]"),
         ({"images": {"s29": [np.zeros((64, 64, 3))]}}, "s29/00: an image must be a uint8 array .* got float64"),
         ({"images": {"../x": pictures(29, 1)}}, "can't be a person's name"),
         ({"gallery": None}, "give a gallery"),
-        ({"gallery": {"s29": pictures(29, 5)}}, "one person is enrolled and nobody else"),
+        ({"gallery": {"s29": pictures(29, 5)}}, "only one person is enrolled"),
         ({"attackers": "coars"}, "did you mean 'coarse'"),
         ({"attackers": ()}, "at least one attacker"),
         ({"white_box": "coars"}, "white_box: unknown attacker 'coars': did you mean 'coarse'"),
@@ -402,8 +402,8 @@ class Failing(Coarse):
     [
         (3, "names, instances or subclasses of Attacker, not int"),
         (int, "not int"),
-        ([Own(8), Own(16)], "two are called 'own'"),
-        (["coarse", Coarse()], "two are called 'coarse'"),
+        ([Own(8), Own(16)], "two are named 'own'"),
+        (["coarse", Coarse()], "two are named 'coarse'"),
         (Nameless, "Nameless must set `licence` to a text"),
         (Failing, "attacker 'coarse' failed: RuntimeError: no weights"),
     ],
@@ -424,7 +424,7 @@ def doubtful() -> dict[str, list[np.ndarray]]:
 
 def test_doubts_about_the_photos_are_told(tmp_path: Path) -> None:
     found = evaluate(gallery=doubtful(), out=tmp_path / "out")
-    (note,) = [note for note in found.notes if note.startswith("warning: the same picture stands 2 times")]
+    (note,) = [note for note in found.notes if note.startswith("warning: the same picture appears 2 times")]
     assert "1 enrolment of s29, 1 enrolment of s30" in note
     assert not [note for note in evaluate().notes if note.startswith("warning: the same picture")]
     assert note in ib.open_run(tmp_path / "out").notes
@@ -478,7 +478,7 @@ BAD: dict[str, tuple[dict[str, list[np.ndarray]], str]] = {
     ),
     "one person only": (
         {"s29": pictures(29, 1, 2)},
-        "note: images of one person only (s29): no interval says anything",
+        "note: images of one person only (s29): no interval holds",
     ),
     "mixed sizes and modes": (
         {"s29": [*pictures(29, 1), pictures(29, 2)[0][::2, ::2], pictures(29, 3)[0][..., 0]], "s30": pictures(30, 1)},
@@ -490,7 +490,7 @@ BAD: dict[str, tuple[dict[str, list[np.ndarray]], str]] = {
     ),
     "a photo of the gallery": (
         {"s29": pictures(29, 5), "s30": pictures(30, 1)},
-        "note: image s29/0.png is a copy of enrolment photo s29/0.png of 's29': what it shows of linkage says nothing",
+        "note: image s29/0.png is a copy of enrolment photo s29/0.png of 's29': it says nothing about linkage",
     ),
     "somebody else's photo": (
         {"s29": pictures(30, 5), "s30": pictures(30, 1)},
@@ -534,7 +534,7 @@ def test_the_command_says_what_is_doubtful_about_the_photos(tmp_path: Path) -> N
     ]
     done = CliRunner().invoke(app, ["evaluate", str(write(tmp_path / "images", IMAGES)), *options])
     assert done.exit_code == 0, done.output
-    told = [line for line in done.stderr.splitlines() if "the same picture stands 2 times" in line]
+    told = [line for line in done.stderr.splitlines() if "the same picture appears 2 times" in line]
     assert len(told) == 1 and told[0].startswith("warning: "), done.stderr
 
 
@@ -551,4 +551,4 @@ def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["evaluate", str(photos), "--gallery", str(tmp_path / "empty")])
     assert done.exit_code == 2 and "gallery: " in done.stderr and "holds no folder" in done.stderr
     done = CliRunner().invoke(app, ["evaluate", "--gallery", str(photos)])
-    assert done.exit_code == 2 and "give IMAGES, or --adapter" in done.stderr
+    assert done.exit_code == 2 and "give IMAGES, or an --adapter" in done.stderr

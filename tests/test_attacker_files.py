@@ -134,7 +134,7 @@ def test_options_of_an_onnx_file(tmp_path: Path) -> None:
         ({"shape": ("N", 112, 112, 3), "last": True}, "N x 112 x 112 x 3"),
         ({"inputs": 2}, r"has 2 inputs \(data, more1\)"),
         ({"value": np.nan}, "gives NaN or infinite values"),
-        ({"dim": 1}, "an embedding is N x D"),
+        ({"dim": 1}, "embeddings must be N x D"),
     ],
 )
 def test_a_file_that_is_no_such_network(tmp_path: Path, arguments: dict, complaint: str) -> None:
@@ -150,9 +150,9 @@ def test_a_damaged_or_missing_file(tmp_path: Path) -> None:
         (tmp_path / "b.onnx").write_bytes(whole[:length])
         problem = build_attacker(f"onnx:{tmp_path / 'b.onnx'}").available()
         assert problem is not None and "b.onnx" in problem and "\n" not in problem.strip(), (length, problem)
-    assert "there is no such file" in str(build_attacker("onnx:none.onnx").available())
+    assert "no such file" in str(build_attacker("onnx:none.onnx").available())
     assert "name the file: onnx:PATH" in str(build_attacker("onnx").available())
-    with pytest.raises(UserError, match="'sface' takes a detector behind the colon, not 'x'"):
+    with pytest.raises(UserError, match="'sface' takes a detector after the colon, not 'x'"):
         build_attacker("sface:x")
 
 
@@ -276,7 +276,7 @@ def test_facenet(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         else:
             path.write_bytes(bad)
         attacker.file.pin.unlink(missing_ok=True)
-        with pytest.raises(UserError, match="is no state of FaceNet's Inception-ResNet-v1"):
+        with pytest.raises(UserError, match="is not a state dict of FaceNet's Inception-ResNet-v1"):
             build_attacker(name).embed(images())
 
 
@@ -288,7 +288,7 @@ def test_facenet_runs_no_pickle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
             return (Path.touch, (tmp_path / "ran",))
 
     drop_in("facenet-casia", monkeypatch, lambda path: torch.save({"x": Evil()}, path))
-    with pytest.raises(UserError, match="is no state"):
+    with pytest.raises(UserError, match="is not a state dict"):
         build_attacker("facenet-casia").embed(images())
     assert not (tmp_path / "ran").exists()
 
@@ -354,7 +354,7 @@ def test_deepface(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
             bad({"conv.weight": torch.zeros(2)}, attacker.file.path)
         else:
             attacker.file.path.write_bytes(bad)
-        with pytest.raises(UserError, match=f"is no state of deepface's {cls.model}: ") as error:
+        with pytest.raises(UserError, match=f"is not a state dict of deepface's {cls.model}: ") as error:
             build_attacker(name).embed(images())
         assert "\n" not in str(error.value)
 

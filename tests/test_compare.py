@@ -145,7 +145,7 @@ def run(*arguments: object) -> str:
 def test_the_command(one: ib.Result, other: ib.Result, tmp_path: Path) -> None:
     a, b = one.folder.path, other.folder.path
     text = run(a, "--csv", tmp_path / "table.csv")
-    assert "A: iddm 1.00, one" in text and "B: undefended, one" in text and "Over 8 people" in text
+    assert "A: iddm 1.00, one" in text and "B: undefended, one" in text and "Over the 8 people" in text
     table = pd.read_csv(tmp_path / "table.csv", keep_default_na=False)
     pd.testing.assert_frame_equal(table, ib.differences(one, one.at("none")), check_dtype=False)
     row = table[(table["attacker"] == "dlib") & (table["metric"] == "r1u")].iloc[0]
@@ -153,11 +153,7 @@ def test_the_command(one: ib.Result, other: ib.Result, tmp_path: Path) -> None:
     assert f"{100 * row['difference']:+.1f}" in line and f"{row['p']:.2g}" in line
     assert max(map(len, text.splitlines())) <= 80
     both = run(a, b)
-    assert (
-        "B: mist 1.00, other" in both
-        and "Over 6 people" in both
-        and "warning: the runs have different subjects" in both
-    )
+    assert "B: mist 1.00, other" in both and "Over the 6 people" in both and "warning: the runs differ in subjects" in both
     halves = run(a, b, "--condition", "iddm-0.50", "--condition", "none")
     assert "A: iddm 0.50, one" in halves and "B: undefended, other" in halves
     done = CliRunner().invoke(app, ["compare", str(a), "--condition", "iddm"])

@@ -91,7 +91,7 @@ def test_damage_is_found_and_mended(
     with caplog.at_level(logging.WARNING):
         assert pipeline.run(config, tmp_path / "out", cache) == 0
     assert f"damaged cache entry {cache / stage}" in caplog.text
-    assert f"set aside in {cache / 'damaged' / stage}-" in caplog.text
+    assert f"moved to {cache / 'damaged' / stage}-" in caplog.text
     same_figures(root / "out", tmp_path / "out")
     assert not [
         problem for path, problem in maintenance.check(Store(cache)) if problem and path.parents[1].name == stage

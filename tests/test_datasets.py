@@ -83,10 +83,10 @@ def test_a_photo_is_read_when_it_is_asked_for(tmp_path: Path) -> None:
     picture(33, 1).save(tmp_path / "photo.bmp")
     assert Photo.read_by("x", partial(read_photo, tmp_path / "photo.bmp")).digest == found.digest
     picture(33, 2).save(path)
-    with pytest.raises(UserError, match="photo ann/1 was changed after the run had begun: start again"):
+    with pytest.raises(UserError, match="photo ann/1 changed after the run started: start again"):
         _ = found.image
     path.unlink()
-    with pytest.raises(UserError, match="photo ann/1 can't be read any more"):
+    with pytest.raises(UserError, match="photo ann/1 can no longer be read"):
         _ = found.image
 
 
@@ -99,14 +99,18 @@ def test_people_of_two_sources_are_two_people() -> None:
 @pytest.mark.parametrize(
     ("subjects", "public", "message"),
     [
-        ((subject("a", (1,), (2,)), subject("a", (3,), (4,))), (), "two subjects of the name 'a': rename one"),
-        ((subject("a", (1,), (2,)), subject("a", (3,), (4,), "orl")), (), "two subjects of the name 'a': rename one"),
-        ((subject("a", (1,), (2,)),), (person("a", 1),), "two people x/a: nobody is a subject and a public person too"),
+        ((subject("a", (1,), (2,)), subject("a", (3,), (4,))), (), "two subjects named 'a': rename one"),
+        ((subject("a", (1,), (2,)), subject("a", (3,), (4,), "orl")), (), "two subjects named 'a': rename one"),
+        (
+            (subject("a", (1,), (2,)),),
+            (person("a", 1),),
+            "two people x/a: nobody can be both a subject and a public person",
+        ),
         ((), (person("a", 1, source="orl"), person("a", 2, source="orl")), "two people orl/a"),
         ((subject("a", (), (2,)),), (), "subject 'a' lacks references or enrolment photos"),
         ((subject("a", (1,), ()),), (), "subject 'a' lacks references or enrolment photos"),
         ((), (person("b"),), "public person 'b' has no photo"),
-        ((), (person("b", 1, source="orl/c"),), "a source with a slash: 'orl/c'"),
+        ((), (person("b", 1, source="orl/c"),), "a slash in the source: 'orl/c'"),
     ],
 )
 def test_people_that_a_dataset_may_not_hold(

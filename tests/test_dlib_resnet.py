@@ -70,7 +70,7 @@ def test_damaged_files_are_user_errors(path, tmp_path):
         # a weight was hit: nothing but a checksum can tell
         assert offset == 19_400
     other = wheel_file(PACKAGE, "models/shape_predictor_5_face_landmarks.dat")
-    with pytest.raises(UserError, match="no dlib network"):
+    with pytest.raises(UserError, match="not a readable dlib network"):
         DlibResNet(other)
     with pytest.raises(UserError, match="can't be read"):
         DlibResNet(tmp_path / "absent.dat")

@@ -78,7 +78,7 @@ def test_sizes_of_the_variants(net):
 
 
 def test_no_other_number():
-    with pytest.raises(ValueError, match="numbers 0 to 2"):
+    with pytest.raises(ValueError, match="variants 0 to 2"):
         EfficientNetLite(3)
     assert EfficientNetLite0(map_size=64).number == 0
 

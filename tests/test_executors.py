@@ -269,10 +269,10 @@ def test_a_cluster_by_its_address_outlives_the_sweep(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name, options, message",
     [
-        ("ray", {"port": "1"}, "--executor-option port: ray knows address only"),
+        ("ray", {"port": "1"}, "--executor-option port: ray takes only address"),
         ("submitit", {"cluster": "lokal"}, "--executor-option cluster=lokal: choose from slurm, local"),
         ("submitit", {"chunk": "0"}, "--executor-option chunk=0: give a positive number"),
-        ("submitit", {"slurm_job_name": "x"}, "--executor-option job_name: the sweep sets that itself"),
+        ("submitit", {"slurm_job_name": "x"}, "--executor-option job_name: the sweep sets this itself"),
     ],
 )
 def test_wrong_options_are_named(name: str, options: dict[str, str], message: str, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_the_card_says_what_was_measured(run: Finished, tmp_path: Path) -> None:
     first = line.split("|")[3].replace(">", "").replace("<", "")
     numbers = [float(text) for text in re.findall(r"[0-9.]+", first)]
     assert numbers == pytest.approx([100 * row[name] for name in ("value", "low", "high")], abs=0.5)
-    assert "no guarantee" in card and "`coarse`" in card and "2 people" in card and "31 people" in card
+    assert "does not guarantee" in card and "`coarse`" in card and "2 people" in card and "31 people" in card
     assert "`sks`" in card and "<lora:c:1>" in card and "alpha 12" in card
     assert "s29" not in card, "the card names the person"
     hits = run.folder.probes

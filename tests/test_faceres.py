@@ -184,15 +184,13 @@ def test_damaged_files_are_named(small: Path, tmp_path: Path) -> None:
         return str(error.value)
 
     assert "can't be read: No such file" in complaint(text, None)
-    assert "is no JSON file" in complaint(text[:5000])
-    assert "is no graph model of TensorFlow.js" in complaint("[1, 2]")
+    assert "is not a JSON file" in complaint(text[:5000])
+    assert "is not a TensorFlow.js graph model" in complaint("[1, 2]")
     assert "are cut off" in complaint(text, numbers[:-10])
     assert "but it describes" in complaint(text, numbers + b"more")
     assert "outside its folder: '../faceres.bin'" in complaint(text.replace('"faceres.bin"', '"../faceres.bin"'))
     assert "weights of type 'complex64'" in complaint(text.replace('"float16"', '"complex64"'))
-    assert "names no files of weights" in complaint(
-        json.dumps({"format": "graph-model", "modelTopology": {"node": []}})
-    )
+    assert "lists no weight files" in complaint(json.dumps({"format": "graph-model", "modelTopology": {"node": []}}))
     fewer = text.replace("DepthwiseConv2dNative", "Other", 1)
     assert "another version of it: 26 convolutions instead of 27" in complaint(fewer)
     renamed = text.replace('{"name": "feats/kernel", "shape"', '{"name": "f", "shape"')

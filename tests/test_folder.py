@@ -49,7 +49,7 @@ def test_not_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "mend"), [(SCHEMA + 1, "upgrade iddmbench"), (1, "make the run again"), (None, "run again")]
+    ("schema", "mend"), [(SCHEMA + 1, "upgrade iddmbench"), (1, "repeat the run"), (None, "repeat the run")]
 )
 def test_other_schema(copy: Path, schema: int | None, mend: str) -> None:
     config = json.loads((copy / "config.json").read_text())
@@ -67,7 +67,7 @@ def test_unfinished(copy: Path) -> None:
 
 def test_missing_table(copy: Path) -> None:
     (copy / "probes.parquet").unlink()
-    assert "lacks probes.parquet" in message(copy)
+    assert "probes.parquet missing" in message(copy)
 
 
 def test_truncated_table(copy: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_run_of_an_older_version_is_not_called_damaged(copy: Path) -> None:
     for name in ("premise", "demographics"):
         (copy / f"{name}.parquet").unlink()
         text = message(copy)
-        assert "was written by an older version, without " in text and f"{name}.parquet: run the same" in text
+        assert "was written by an older version without " in text and f"{name}.parquet: run the same" in text
         assert "damaged" not in text
 
 

@@ -110,7 +110,7 @@ def test_what_is_no_fault_of_the_plugin_passes() -> None:
 # ---- defenses -----------------------------------------------------------------------------------------------------------
 
 PHOTOS = np.zeros((4, 8, 8, 3), np.uint8)
-EXPECTED = "expected uint8 (4, 8, 8, 3), as many and as large as it got"
+EXPECTED = "expected uint8 (4, 8, 8, 3), with the number and size of the input"
 WRONG_IMAGES = {
     "twice the images": (np.concatenate([PHOTOS, PHOTOS]), "gives uint8 (8, 8, 8, 3)"),
     "fewer": (PHOTOS[:2], "gives uint8 (2, 8, 8, 3)"),
@@ -146,13 +146,13 @@ WRONG_MODELS = {
     "nothing": (None, "gives NoneType, expected Personalization"),
     "the model alone": (model(), "gives PersonalizedModel, expected Personalization"),
     "diverged": (Personalization(model(float("nan"))), "NaN or infinite weights (w): did its training diverge?"),
-    "other settings": (Personalization(model(rank=2)), "other settings than the workbench's"),
+    "other settings": (Personalization(model(rank=2)), "settings differ from the workbench's"),
     "a title that is a path": (Personalization(model(), {"../../x": PHOTOS}), "images titled '../../x'"),
     "float pictures": (Personalization(model(), {"mine": PHOTOS / 255}), "('mine') gives float64"),
     "half-size pictures": (Personalization(model(), {"mine": PHOTOS[:, ::2]}), "gives uint8 (4, 4, 8, 3)"),
     "a trace of texts": (
         Personalization(model(), trace=[{"loss": "low"}]),
-        "a trace whose 'loss' is no number but str",
+        "a trace whose 'loss' is not a number but str",
     ),  # type: ignore[dict-item]
 }
 

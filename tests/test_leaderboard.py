@@ -113,11 +113,11 @@ def test_entries_are_read_as_they_were_written(board: Path) -> None:
     ("change", "hint"),
     [
         (lambda text: text.replace('"subjects": 12', '"subjects": NaN'), "NaN"),
-        (lambda text: text.replace('"subjects": 12', '"subjects": 12, "subjects": 13'), "stands twice"),
+        (lambda text: text.replace('"subjects": 12', '"subjects": 12, "subjects": 13'), "appears twice"),
         (lambda text: text.replace('"iddm-sface"', '"other"', 1), "rename the folder"),
         (lambda text: text.replace("https://example.org/code", "javascript:alert(1)"), "code"),
-        (lambda text: text.replace('"worst-case"', '"<script>"', 1), "no valid entry"),
-        (lambda text: text[:-100], "no valid JSON"),
+        (lambda text: text.replace('"worst-case"', '"<script>"', 1), "not a valid entry"),
+        (lambda text: text[:-100], "not valid JSON"),
     ],
 )
 def test_an_entry_that_was_edited_by_hand(tmp_path: Path, change, hint: str) -> None:
@@ -298,7 +298,7 @@ def test_pages_say_what_they_rest_on(site: Path) -> None:
     ):
         assert words in page
     method = (site / "methodology.html").read_text()
-    for words in ("HV =", "PSR =", "U =", "τ =", "least kind", "sign-flip test", "Gaffke", "trusted anchors"):
+    for words in ("HV =", "PSR =", "U =", "τ =", "most pessimistic", "sign-flip test", "Gaffke", "trusted anchors"):
         assert words in method
 
 
@@ -311,7 +311,7 @@ def test_tables_stand_without_a_script(site: Path) -> None:
 
 def test_an_empty_board_has_a_page(tmp_path: Path) -> None:
     assert build_site(tmp_path / "nothing", tmp_path / "site") == 2
-    assert "No submission was accepted yet" in (tmp_path / "site" / "index.html").read_text()
+    assert "No submission has been accepted yet" in (tmp_path / "site" / "index.html").read_text()
 
 
 def test_other_peoples_files_are_not_touched(board: Path, tmp_path: Path) -> None:

@@ -93,11 +93,11 @@ def test_verify_finds_every_kind_of_damage(tmp_path: Path) -> None:
     assert found.pop(whole) is None
     assert found[changed] == found[lost] == "changed or missing: file.txt"
     assert found[added] == "changed or missing: more.txt"
-    assert found[other] == "its key is another entry's" and found[cut] == "key.json can't be read"
+    assert found[other] == "its key belongs to another entry" and found[cut] == "key.json can't be read"
     output = invoke("verify", "--cache", str(tmp_path), code=2)
-    assert "1 entries are whole, 5 damaged" in output
+    assert "1 entries intact, 5 damaged" in output
     assert "5 damaged and removed" in invoke("verify", "--cache", str(tmp_path), "--remove")
-    assert "1 entries are whole, 0 damaged" in invoke("verify", "--cache", str(tmp_path))
+    assert "1 entries intact, 0 damaged" in invoke("verify", "--cache", str(tmp_path))
     assert (store.fetch("stage", {"name": "b"}, lambda out: (out / "file.txt").write_text("x") and None)).is_dir()
 
 

@@ -51,5 +51,5 @@ def test_added_scores_rank_as_pooled_templates_do():
 def test_misuse_is_refused():
     with pytest.raises(ValueError, match="feeds of 5"):
         pooled_scores(np.zeros((4, 2)), np.ones(4, bool), 5)
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="don't match"):
         pooled_templates(np.zeros((4, 2)), np.ones(3, bool), 2)

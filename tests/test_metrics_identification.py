@@ -66,7 +66,7 @@ def test_unknown_identity_and_bad_shapes_are_refused():
     probes, gallery, labels, true = people()
     with pytest.raises(ValueError, match=r"not in the gallery: \['nobody', 'zz'\]"):
         m.ranks(probes[:2], gallery, labels, np.array(["zz", "nobody"]))
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match="don't match"):
         m.ranks(probes, gallery, labels[:-1], true)
     with pytest.raises(ValueError, match="true labels"):
         m.ranks(probes, gallery, labels, true[:-1])

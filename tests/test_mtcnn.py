@@ -106,7 +106,7 @@ def test_its_files_are_not_run(package, tmp_path: Path, monkeypatch: pytest.Monk
     torch.save({"conv1.weight": Evil()}, tmp_path / "pnet.pt")
     monkeypatch.setattr(mtcnn, "wheel_file", lambda package, file: tmp_path / Path(file).name)
     monkeypatch.setattr(mtcnn, "load_networks", mtcnn.load_networks.__wrapped__)
-    with pytest.raises(UserError, match=r"pnet\.pt is no state of MTCNN's PNet"):
+    with pytest.raises(UserError, match=r"pnet\.pt is not a state dict of MTCNN's PNet"):
         MTCNN()
     assert not (tmp_path / "ran").exists()
 
@@ -121,9 +121,9 @@ def test_names_with_a_detector() -> None:
     for name, bases in (("finetune:sface:mtcnn", ("sface:mtcnn",)), ("fuse:dlib+sface:mtcnn", ("dlib", "sface:mtcnn"))):
         parsed = parse(name)
         assert parsed is not None and parsed.bases == bases
-    with pytest.raises(UserError, match="'sface' takes a detector behind the colon, not 'mtcn': did you mean 'mtcnn'"):
+    with pytest.raises(UserError, match="'sface' takes a detector after the colon, not 'mtcn': did you mean 'mtcnn'"):
         build_attacker("sface:mtcn")
-    with pytest.raises(UserError, match="'sface' takes a detector behind the colon, not 'mtcnn'"):
+    with pytest.raises(UserError, match="'sface' takes a detector after the colon, not 'mtcnn'"):
         build_attacker("sface:mtcnn:mtcnn")
     with pytest.raises(UserError, match="unknown attacker 'mtcnn'"):
         build_attacker("mtcnn:sface")
@@ -131,7 +131,7 @@ def test_names_with_a_detector() -> None:
 
 @pytest.mark.usefixtures("plugins")
 def test_an_attacker_with_a_detection_of_its_own() -> None:
-    with pytest.raises(UserError, match="'coarse' has a detection of its own"):
+    with pytest.raises(UserError, match="'coarse' has its own detector"):
         build_attacker("coarse:mtcnn")
 
 

@@ -113,7 +113,7 @@ def test_16_bits_keep_their_scale(tmp_path: Path, suffix: str) -> None:
 def test_pixels_without_a_scale_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).random((20, 20), np.float32)).save(tmp_path / "float.tif")
     Image.fromarray(np.full((20, 20), 1 << 24, np.int32)).save(tmp_path / "deep.tif")
-    for name, text in (("float", "floating-point pixels"), ("deep", "beyond 16 bits")):
+    for name, text in (("float", "floating-point pixels"), ("deep", "more than 16 bits")):
         with pytest.raises(ValueError, match=text):
             read_photo(tmp_path / f"{name}.tif")
 
@@ -144,7 +144,7 @@ def test_people_may_decide_the_split(tmp_path: Path) -> None:
     assert [p.name for p in subject.surrogate] == [f"ann/surrogate/more/{k}.png" for k in (5, 6)]
     assert reasons(data) == {
         "ann/references/notes.txt": "no photo that can be read: .txt",
-        "ann/7.png": "lies beside the person's references and enrolment: move it into one of them",
+        "ann/7.png": "is outside the person's references and enrolment folders: move it into one of them",
     }
 
 
@@ -189,7 +189,7 @@ def test_nobody_vanishes(tmp_path: Path) -> None:
     line = left_out_line(data.skipped, "runs/x/left-out.txt")
     assert line.startswith("Left out: 2 people (bob: 3 usable photos, 6 needed (4 references + 2 enrolment)")
     assert "empty: 0 usable photos" in line
-    assert "2 files (1 no photo that can be read, 1 lies beside the people's folders)" in line
+    assert "2 files (1 no photo that can be read, 1 is outside the people's folders)" in line
     assert line.endswith("; all of it is listed in runs/x/left-out.txt") and "\n" not in line
 
 
@@ -234,7 +234,7 @@ def test_results_go_below_paths_that_are_utf8(tmp_path: Path) -> None:
 
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/out\xe9"))
     with pytest.raises(
-        UserError, match=r"out\\xe9: tables can't be written below a path that is no UTF-8: give another --out"
+        UserError, match=r"out\\xe9: tables can't be written below a path that is not UTF-8: give another --out"
     ):
         check_folder(folder, {})
     with pytest.raises(UserError, match="give another --cache"):

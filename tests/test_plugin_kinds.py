@@ -94,20 +94,20 @@ def test_every_kind_is_registered_by_its_base_class() -> None:
                 ib.register(type("Other", (cls,), {}))
         finally:
             unregister(kind, "tests-mine")
-    with pytest.raises(UserError, match="is no plugin class: derive from Defense, Attacker, Adaptive, Purifier"):
+    with pytest.raises(UserError, match="is not a plugin class: derive from Defense, Attacker, Adaptive, Purifier"):
         ib.register(int)
 
 
 def test_an_adaptive_attacker_cannot_have_a_plain_ones_name() -> None:
-    with pytest.raises(UserError, match="'sface' is an attacker already"):
+    with pytest.raises(UserError, match="'sface' is already an attacker"):
         ib.register(type("Mine", (Adaptive,), {"name": "sface", "title": "t"}))
-    with pytest.raises(UserError, match="'finetune' is an adaptive already"):
+    with pytest.raises(UserError, match="'finetune' is already an adaptive"):
         ib.register(type("Mine", (Attacker,), {"name": "finetune", "title": "t", "licence": "l", "source": "s"}))
 
 
 def test_check_asks_which_kind_is_meant() -> None:
     assert kinds_with("blur") == [Kind.defense, Kind.purifier]
-    with pytest.raises(UserError, match="'blur' is a defense and a purifier: say which, as kind='defense'"):
+    with pytest.raises(UserError, match="'blur' is a defense and a purifier: choose one, for example kind='defense'"):
         ib.check("blur")
     assert {o.state for o in ib.check("blur", kind="purifier")} == {"ok"}
     with pytest.raises(UserError, match="there is no plugin 'blurr': did you mean 'blur'"):
@@ -139,10 +139,10 @@ def test_options_of_an_attacker_are_in_its_name_and_its_fingerprint(bare) -> Non
         ("tests-bare:gain=x", "attacker 'tests-bare': gain='x': input should be a valid number"),
         ("tests-bare:gain=0", "gain='0': input should be greater than 0"),
         ("tests-bare:gain=nan", "gain='nan': input should be"),
-        ("tests-bare:loud", "takes nothing behind a colon, got 'loud'"),
-        ("tests-bare:mtcnn", "has a detection of its own"),
+        ("tests-bare:loud", "takes no argument after the colon, got 'loud'"),
+        ("tests-bare:mtcnn", "has its own detector"),
         ("sface:detector=retina", "attacker 'sface': detector='retina': input should be 'yunet' or 'mtcnn'"),
-        ("sface:bgr", "takes a detector behind the colon, not 'bgr'"),
+        ("sface:bgr", "takes a detector after the colon, not 'bgr'"),
     ],
 )
 def test_a_wrong_option_is_one_line(bare, name: str, message: str) -> None:
@@ -178,8 +178,8 @@ def test_attacker_set_reaches_every_attacker_that_it_names() -> None:
 @pytest.mark.parametrize(
     ("names", "changes", "message"),
     [
-        (["sface"], {"dlib": {"detector": "mtcnn"}}, "no attacker of the run is 'dlib': add --attacker dlib"),
-        (["sface"], {"sfac": {"detector": "mtcnn"}}, "no attacker of the run is 'sfac': did you mean 'sface'"),
+        (["sface"], {"dlib": {"detector": "mtcnn"}}, "no attacker in the run is 'dlib': add --attacker dlib"),
+        (["sface"], {"sfac": {"detector": "mtcnn"}}, "no attacker in the run is 'sfac': did you mean 'sface'"),
         (["sface:mtcnn"], {"sface": {"detector": "mtcnn"}}, "option 'detector' is given twice"),
         (["finetune:shrinkage=1:sface"], {"finetune": {"shrinkage": "3"}}, "option 'shrinkage' is given twice"),
         (["finetune:sface"], {"finetune": {"shrinkage": "-1"}}, "each shrinkage must be above 0"),
@@ -264,7 +264,10 @@ def test_a_purifiers_name_says_its_options(median) -> None:
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        (lambda x: x[1:], r"gives uint8 \(1, 16, 16, 3\), expected uint8 \(2, 16, 16, 3\), as many and as large"),
+        (
+            lambda x: x[1:],
+            r"gives uint8 \(1, 16, 16, 3\), expected uint8 \(2, 16, 16, 3\), with the number and size of the input",
+        ),
         (lambda x: x[:, ::2], "expected uint8"),
         (lambda x: x / 255, "gives float64"),
         (lambda x: list(x), "gives list of 2"),
@@ -374,7 +377,7 @@ def world() -> tuple[Gallery, list[Posts]]:
     [
         (lambda found: None, "NoneType, not Scores"),
         (lambda found: Scores(found.identities, found.values[:2], found.acquired), r"scores of shape \(2, 6\)"),
-        (lambda found: Scores(found.identities[::-1], found.values, found.acquired), "not sorted"),
+        (lambda found: Scores(found.identities[::-1], found.values, found.acquired), "unsorted"),
         (lambda found: Scores(found.identities[1:], found.values[:, 1:], found.acquired), "no score against 'p0'"),
         (lambda found: Scores(found.identities, found.values * np.nan, found.acquired), "NaN or infinite scores"),
         (lambda found: Scores(found.identities, found.values, found.acquired.astype(int)), "expected bool"),
@@ -480,7 +483,7 @@ def test_settings_of_a_personalizer() -> None:
     for options, message in (
         ({"personalizer": "loar"}, "unknown personalizer 'loar': did you mean 'lora'"),
         ({"personalizer": "dreambooth", "lora": {"rank": 8}}, "--lora is for personalizer 'lora'"),
-        ({"lora": {"rank": 8}, "personalizer_options": {"alpha": 8}}, "give one of them"),
+        ({"lora": {"rank": 8}, "personalizer_options": {"alpha": 8}}, "give only one"),
     ):
         with pytest.raises(UserError, match=message):
             make_config(options).check()

@@ -74,7 +74,7 @@ def test_results_depend_on_the_photos_and_not_on_where_they_lie(
     noted = configure(DEFENSES.get("protected-photos"), other.model_dump())
     assert "folder" not in other.model_dump()
     assert stages.image_key(cell(stages, noted)) == stages.image_key(cell(stages, other))
-    with pytest.raises(UserError, match="are not those that this configuration was made with"):
+    with pytest.raises(UserError, match="are not the ones this configuration was made with"):
         build(noisy, content=other.model_dump()["content"])
 
 

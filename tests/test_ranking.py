@@ -141,7 +141,7 @@ def test_weak_attackers_are_in_no_worst_case_and_rank_nothing(groups: list[Group
     assert "memento" not in pick(standings(everybody, list(leak), (1.0,)), "worst-case", "r1u").by
     assert strong_systems(everybody, list(leak)) == ["dlib", "third"] and why_unranked(everybody, list(leak)) == ""
     assert why_unranked(everybody, ["dlib", "sface", "memento"]) == (
-        "1 strong attackers that were no surrogates (dlib); a rank needs 2"
+        "1 strong attackers that were not surrogates (dlib); a rank needs 2"
     )
     assert able_attackers([generic, method], list(leak)) == list(leak), "without undefended cells nothing is known"
 

@@ -303,14 +303,14 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]], list[
     "infinity": (lambda w: changed(w, B, lambda x: x + float("inf")), ["NaN or infinity in", B]),
     "none fits": (
         lambda w: {f"model.{i}.weight": v for i, v in enumerate(w.values())},
-        ["none of its", "would do nothing", "model.0.weight"],
+        ["none of its", "has no effect", "model.0.weight"],
     ),
     "another width": (
         lambda w: changed(w, A, lambda x: torch.zeros(4, 320)),
         ["is for another base", "maps 320 channels", "32 to 32 in base"],
     ),
     "two ranks": (lambda w: changed(w, A, lambda x: x[:2]), ["have ranks 2 and 4"]),
-    "no matrix": (lambda w: changed(w, A, lambda x: x[0]), ["which are no LoRA of it"]),
+    "no matrix": (lambda w: changed(w, A, lambda x: x[0]), ["which don't make a LoRA of it"]),
     "SDXL by its text encoder": (
         lambda w: {**w, "lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": torch.zeros(2, 2)},
         ["Stable Diffusion XL"],
@@ -413,7 +413,7 @@ def test_a_dreambooth_folder_without_text_encoder_or_with_another_vae(base: Base
     (tuned / "text_encoder").rename(tuned / "elsewhere")
     found = read_dreambooth(tuned, base)
     assert not any(name.startswith("text_encoder") for name in found.model.replaced)
-    assert len(found.warnings) == 1 and "VAE of its own" in found.warnings[0]
+    assert len(found.warnings) == 1 and "its own VAE" in found.warnings[0]
 
 
 def test_the_base_itself_does_nothing(base: BaseModel, folder: Path) -> None:

@@ -130,7 +130,7 @@ def test_headline_says_what_the_table_says(written_run: RunFolder) -> None:
     assert "(dlib, 95 % CI" in transfer
     (union,) = [s for s in headlines(summary) if s.startswith("Linked by any of 2 attackers")]
     assert "by lucky guesses" in union
-    assert "One subject can't tell iddm 1.00 from the undefended model." in headlines(summary), (
+    assert "One subject is not enough to distinguish iddm 1.00 from the undefended model." in headlines(summary), (
         "the other one's cell failed"
     )
 
@@ -152,10 +152,10 @@ def test_an_attacker_that_links_nobody_says_nothing(finished_run: Path, tmp_path
     (sentence,) = [s for s in headlines(summary) if s.startswith("Nothing can be concluded from sface")]
     assert "0 % [0, 20]" in sentence
     rows = privacy_table(summary, summary.attackers).rows
-    assert any("sface" in row[1] and "says nothing" in row[1] for row in rows)
+    assert any("sface" in row[1] and "uninformative" in row[1] for row in rows)
     console = Console(record=True, width=120, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     print_summary(summary.run, console)
-    assert "? says nothing: it does not link the undefended model" in console.export_text()
+    assert "? uninformative: it does not link the undefended model" in console.export_text()
 
 
 def test_intervals_that_say_little_are_named(finished_run: Path, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_adaptive_attackers_have_panels_of_their_own(one: RunFolder) -> None:
     assert set(PLAIN) <= first and not first & set(ADAPTIVE)
     assert len(second & set(ADAPTIVE)) == LINES and not second & set(PLAIN)
     left = [a for a in ADAPTIVE if a not in second]
-    assert left and figure.legends[0].get_title().get_text() == f"No line of its own: {', '.join(left)}."
+    assert left and figure.legends[0].get_title().get_text() == f"Not drawn separately: {', '.join(left)}."
 
 
 def test_one_strength_and_few_attackers_of_many(large: RunFolder) -> None:
@@ -160,7 +160,9 @@ def test_the_report_says_nothing_twice(finished_run: Path, one: RunFolder) -> No
     """Without adaptive attackers the strongest with them is the other."""
     plain, both = (privacy_table(Summary(r), Summary(r).attackers) for r in (RunFolder.open(finished_run), one))
     assert not any("adaptive" in row[1] for row in plain.rows)
-    assert sum(row[1].startswith("strongest, adaptive too: ") for row in both.rows) == len(Summary(one).conditions)
+    assert sum(row[1].startswith("strongest, including adaptive: ") for row in both.rows) == len(
+        Summary(one).conditions
+    )
     names = [row[1].partition(":")[0] for row in plain.rows[:5]]
     assert names == ["dlib", "sface", "strongest", "strongest not white-box", "any of them (no single attacker)"]
     assert selection.judges(Summary(one)) == [WORST_CASE, WORST_CASE_ADAPTIVE]

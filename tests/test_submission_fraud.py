@@ -185,7 +185,7 @@ def test_nothing_to_look_at_is_refused(case: Case, tmp_path: Path) -> None:
         for name in [n for n in members if "/blend-" in n]:
             del members[name]
 
-    with pytest.raises(UserError, match="nothing to look at"):
+    with pytest.raises(UserError, match="nothing to verify"):
         case.verify(forge(case.bundle, tmp_path / "failed.zip", fail), tmp_path / "out")
 
 
@@ -269,11 +269,11 @@ def whole(tensors: dict[str, torch.Tensor]) -> None:
     [
         (adapter_as(lambda content: pickle.dumps({"weights": 1})), "pickle, which could run anything"),
         (adapter_as(lambda content: b"PK\x03\x04" + content), "torch.save"),
-        (adapter_as(lambda content: b""), "no safetensors file"),
+        (adapter_as(lambda content: b""), "not a safetensors file"),
         (adapter_as(lambda content: content[:-4]), "damaged safetensors"),
-        (adapter_as(lambda content: content + b"more"), "behind its tensors"),
+        (adapter_as(lambda content: content + b"more"), "after its tensors"),
         (with_tensors(spoil), "not finite"),
-        (with_tensors(shorten), "is no adapter of the bundle's base and settings"),
+        (with_tensors(shorten), "is not an adapter for the bundle's base and settings"),
         (with_tensors(lose), "it lacks"),
         (with_tensors(whole), "not floats"),
     ],
@@ -356,7 +356,7 @@ def test_what_a_retrained_cell_is_judged_by() -> None:
     near = Retrained(cell, compared(posted, again, {"dlib": 0.08}, 16))
     assert near.agrees and near.figures[0].allowed == pytest.approx(retraining.SCORE * 0.08)
     far = Retrained(cell, compared(posted, again | {"dlib: mean score": 0.94}, {"dlib": 0.08}, 16))
-    assert not far.agrees and "dlib: mean score 0.800 as posted, 0.940 again" in str(far)
+    assert not far.agrees and "dlib: mean score 0.800 as posted, 0.940 retrained" in str(far)
     assert compared(posted, again, {"dlib": 0.08}, 4)[0].allowed == pytest.approx(2 * near.figures[0].allowed)
     assert Compared("x", float("nan"), 0.3, 0.1).fits, "no face on one side: the rate of faces says so"
 

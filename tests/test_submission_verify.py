@@ -133,7 +133,7 @@ def test_adaptive_attackers_are_verified(case: Case, tmp_path: Path) -> None:
 
 def test_adaptive_attackers_that_cannot_judge(case: Case, tmp_path: Path) -> None:
     for names, hint in (
-        (("finetune:fine",), "name a plain one too"),
+        (("finetune:fine",), "also name a plain one"),
         (("fine", "fuse:fine"), "two plain"),
         (("fine", "purify:finer"), "unknown attacker"),
     ):
@@ -268,7 +268,7 @@ def photos_as(kind: str) -> Any:
 def test_photos_of_the_dataset_are_no_outputs(case: Case, tmp_path: Path, kind: str) -> None:
     """Re-coded, brighter, noisy, mirrored: still the photo."""
     found = case.verify(forge(case.bundle, tmp_path / "copy.zip", photos_as(kind)), tmp_path / "out")
-    wanted = "reference photos" if kind == "reference" else "photo of the dataset"
+    wanted = "reference photos" if kind == "reference" else "photo from the dataset"
     assert any(wanted in text and "strength 1" in text for text in found.refused), found.refused
     assert not any("strength 0.5" in text for text in found.refused)
     with pytest.raises(UserError, match="refused"):
@@ -281,7 +281,7 @@ def test_one_image_for_all_subjects(case: Case, tmp_path: Path) -> None:
             members[name] = members[name.replace(name.split("/")[2], "s29")]
 
     found = case.verify(forge(case.bundle, tmp_path / "same.zip", same), tmp_path / "out")
-    assert any("stand for several subjects" in text for text in found.refused)
+    assert any("are used for several subjects" in text for text in found.refused)
 
 
 def test_images_of_another_submission(case: Case, verified: Verification, tmp_path: Path) -> None:
@@ -327,14 +327,14 @@ def test_pictures_that_show_nothing_are_noted(case: Case, tmp_path: Path) -> Non
             members[name] = png(np.full((64, 64, 3), 90, np.uint8))
 
     found = case.verify(forge(case.bundle, tmp_path / "blank.zip", blank), tmp_path / "out")
-    assert any("12 of 12 images show nothing" in note for note in found.notes)
+    assert any("12 of 12 images are blank" in note for note in found.notes)
     assert not any("several subjects" in text for text in found.refused)
 
 
 def test_other_photos_weights_settings_and_protocols_are_refused(case: Case, tmp_path: Path) -> None:
     changes: dict[str, Any] = {
-        "other photos": lambda m: m["run"].update(data_fingerprint="0" * 64),
-        "other weights": lambda m: m["run"].update(base_fingerprint="0" * 64),
+        "different photos": lambda m: m["run"].update(data_fingerprint="0" * 64),
+        "different base model weights": lambda m: m["run"].update(base_fingerprint="0" * 64),
         "lora_settings": lambda m: m["run"]["lora_settings"].update(steps=1),
         "sampling_settings": lambda m: m["run"]["sampling_settings"].update(steps=1),
         "protocol": lambda m: m["protocol"].update(hash="0" * 64),
@@ -375,7 +375,7 @@ def test_a_surrogate_with_a_path_is_refused(verified: Verification) -> None:
     meta = verified.bundle.meta
     for name in ("onnx:/etc/passwd", "<b>", "a b", "x" * 500):
         run = meta.run.model_copy(update={"resolved_options": {"surrogate": [name]}})
-        with pytest.raises(UserError, match="is no attacker's name, or one with a path") as refused:
+        with pytest.raises(UserError, match="is not an attacker name, or contains a path") as refused:
             white_box_of(meta.model_copy(update={"defense": "iddm", "run": run}))
         assert "\n" not in str(refused.value) and len(str(refused.value)) < 200
 
@@ -410,7 +410,7 @@ def test_calling_the_better_attacker_white_box_is_noted(case: Case, verified: Ve
     assert not module._white_box_notes("blend", ("coarse",), summary.assign(value=0.5))
     low = summary.assign(value=np.where(summary["attacker"] == "coarse", 0.2, 0.5))
     (note,) = module._white_box_notes("blend", ("coarse",), low)
-    assert "'coarse' is white-box and yet links more" in note
+    assert "'coarse' is white-box but links more" in note
 
 
 def test_failed_cells_are_shown_and_not_ranked(case: Case, anchors: Path, tmp_path: Path) -> None:
@@ -526,7 +526,7 @@ def test_mistakes_are_one_line(case: Case, tmp_path: Path, monkeypatch: pytest.M
         (["submit", str(case.run), "--name", "x", "--out", "x.tar"], "ends in .zip"),
         (["submit", "nowhere", "--name", "x"], "no such run folder"),
         (["verify", "nowhere.zip"], "no such bundle"),
-        (["leaderboard", "add", str(case.bundle), "--id", "../x"], "small letters"),
+        (["leaderboard", "add", str(case.bundle), "--id", "../x"], "lower-case letters"),
         (["leaderboard", "serve"], "holds no site"),
         (["leaderboard", "build", "--url", "javascript:x"], "https://"),
     ):

@@ -153,7 +153,7 @@ def test_dry_run_and_status(finished: Place, place: Place) -> None:
     assert "About" in other and "GB on disk" in other and not place.out.exists()
     status = finished.command("status", str(finished.out))
     assert "finished" in status and "echo: 8 of 8 cells" in status and "peak memory" in status
-    assert "is no folder of a run or sweep" in finished.command("status", str(place.root), code=2)
+    assert "is not a run or sweep folder" in finished.command("status", str(place.root), code=2)
 
 
 def test_a_folder_of_another_sweep_is_refused(finished: Place) -> None:
@@ -290,7 +290,7 @@ def test_a_full_disk_stops_the_sweep_and_room_resumes_it(finished: Place, place:
         pytest.skip("no mounting here")
     try:
         text = place.sweep(code=2)
-        assert "No space left on device" in text and "then the same command resumes" in text and "Traceback" not in text
+        assert "No space left on device" in text and "rerun the command to resume" in text and "Traceback" not in text
         subprocess.run(["mount", "-o", "remount,size=500m", place.cache], check=True)
         place.sweep()
         same_tables(finished, place)
@@ -335,7 +335,7 @@ def test_each_worker_has_a_device_to_itself(tmp_path: Path) -> None:
     got = [child.stdout.readline().strip() for child in children]  # type: ignore[union-attr]
     assert sorted(got) == ["cuda:0", "cuda:1"]
     third = subprocess.run(command, input="", capture_output=True, text=True)
-    assert third.returncode != 0 and "all of cuda:0, cuda:1 are taken" in third.stderr
+    assert third.returncode != 0 and "all of cuda:0, cuda:1 are in use" in third.stderr
     children[0].kill()
     children[0].wait()
     assert subprocess.run(command, input="", capture_output=True, text=True).stdout.strip() == got[0]

@@ -64,7 +64,7 @@ def test_without_runs_there_is_one(tmp_path: Path) -> None:
     [
         ("name: x\nstrenghts: [1]\n", r"table.yaml, line 2: unknown key 'strenghts': did you mean 'strengths'\?"),
         ("name: x\nruns:\n  a:\n    defences: [iddm]\n", r"line 4: unknown key 'defences': did you mean 'defenses'\?"),
-        ("name: x\nstrengths: [0.5]\nname: y\n", "line 3: 'name' stands twice, first in line 1"),
+        ("name: x\nstrengths: [0.5]\nname: y\n", "line 3: 'name' appears twice, first on line 1"),
         ("strengths:\n- 0.5\n- 1.5\n", r"line 1: run 'table', strengths: strength 1.5 is outside \[0, 1\]"),
         (
             "strengths: [0.501, 0.502]\n",
@@ -79,8 +79,8 @@ def test_without_runs_there_is_one(tmp_path: Path) -> None:
         ("matrix: {base: micro}\n", "line 1: matrix.base: give a list of values"),
         ("matrix:\n  bases: [micro]\n", "line 2: unknown key 'bases'"),
         ("matrix:\n  base: [/a/x, /b/x]\n", "two runs are named 'table-x'"),
-        ("runs:\n  ../a: {}\n", r"line 2: '../a' is no name of a folder"),
-        ("name: a/b\n", "line 1: 'a/b' is no name of a folder"),
+        ("runs:\n  ../a: {}\n", r"line 2: '../a' is not a valid folder name"),
+        ("name: a/b\n", "line 1: 'a/b' is not a valid folder name"),
         ("runs: [a]\n", "line 1: runs: expected KEY: VALUE, found list"),
         ("- a\n", "line 1: expected KEY: VALUE, found list"),
         ("name: [\n", "table.yaml, line 2: "),
@@ -115,7 +115,7 @@ def test_files_and_suites(tmp_path: Path) -> None:
 def test_changes_are_checked(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--set: give a number or 'all' by subjects, or names by subject, not both"):
         load_sweep(write(tmp_path, GOOD), parse_changes(["subjects=3", "subject=[s29]"]))
-    with pytest.raises(UserError, match=r"--set subjetcs: a run has no such setting: did you mean 'subjects'\?"):
+    with pytest.raises(UserError, match=r"--set subjetcs: runs have no such setting: did you mean 'subjects'\?"):
         load_sweep(write(tmp_path, GOOD), parse_changes(["subjetcs=3"]))
     with pytest.raises(UserError, match="--set subjects: write it as --set KEY=VALUE"):
         parse_changes(["subjects"])
@@ -206,7 +206,7 @@ runs:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seeds: [0]\nsubjects: s29\n", "line 2: run 'table', subjects: 's29' is no number: .* in a file subject:"),
+        ("seeds: [0]\nsubjects: s29\n", "line 2: run 'table', subjects: 's29' is not a number: .* in a file subject:"),
         ("subjects: 0\n", "line 1: run 'table', subjects: 0 is too few: give at least 1, or 'all'"),
         ("subjects: []\n", "give at least one name, a number, or 'all'"),
         ("seeds: [0]\nsubject: [7]\n", "line 2: run 'table', subjects: a name is text: write '7' in quotes"),

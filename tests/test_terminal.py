@@ -69,7 +69,7 @@ def test_the_worst_case_stands_beside_few_attackers(long_names: Path) -> None:
     text, summary = shown(long_names, 160), Summary(RunFolder.open(long_names))
     for condition in summary.conditions:
         assert f"strongest: {summary.strongest(condition, 'worst-case')}" in text
-    assert "strongest: the single attacker that links most on this condition" in text
+    assert "strongest: the single attacker that links most in this condition" in text
     assert "see the report" not in text
 
 
@@ -92,8 +92,8 @@ def test_plain_words_say_what_for_whom_and_how_sure(tmp_path: Path) -> None:
         f"{100 * after['value']:.0f} % with iddm at strength 1 and {100 * before['value']:.0f} % without a defense"
         in text
     )
-    assert f"{int(after['subjects'])} people were looked at; for others like them the share lies with a defense" in text
-    assert "That iddm at strength 1 leaves fewer images recognized is no chance." in text
+    assert f"{int(after['subjects'])} people were tested; for others like them the share lies with a defense" in text
+    assert "That iddm at strength 1 leaves fewer images recognized is not down to chance." in text
     assert shown(run.path, 400).startswith(text)
 
 
@@ -103,14 +103,14 @@ def test_plain_words_claim_no_more_than_there_is(tmp_path: Path) -> None:
     wide = table["attacker"] == "worst-case"
     table.loc[wide, ["low", "high"]] = 0.0, 0.9
     table.to_parquet(path / "summary.parquet", index=False)
-    assert "that says next to nothing about others" in plain_words(Summary(RunFolder.open(path)))
+    assert "this says next to nothing about others" in plain_words(Summary(RunFolder.open(path)))
     table.loc[wide, "subjects"] = 1
     table.to_parquet(path / "summary.parquet", index=False)
-    assert plain_words(Summary(RunFolder.open(path))).endswith("nothing follows for anybody else.")
+    assert plain_words(Summary(RunFolder.open(path))).endswith("this says nothing about anybody else.")
     blind = table["metric"] == "rank1_hit"
     table.loc[blind, ["value", "low", "high"]] = 0.0, 0.0, 0.2
     table.to_parquet(path / "summary.parquet", index=False)
-    assert plain_words(Summary(RunFolder.open(path))).endswith("nothing was learned.")
+    assert plain_words(Summary(RunFolder.open(path))).endswith("so the run shows nothing.")
 
 
 def test_without_anchors_sentences_name_the_attacker(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_hint_at_the_other_people(long_names: Path, finished_run: Path, tmp_pa
     import shutil
 
     path = changed(shutil.copytree(long_names, tmp_path / "run"), people=12)
-    assert "2 of 12 people were looked at: --subjects all takes all of them." in shown(path, 160)
+    assert "2 of 12 people were tested: use --subjects all for all of them." in shown(path, 160)
     assert "--subjects all" not in shown(changed(path, people=2), 160)
     assert "--subjects all" not in shown(finished_run, 160)
 

@@ -95,7 +95,7 @@ def test_a_download_is_checked_and_made_once(server: Server) -> None:
 def test_a_cut_download_goes_on_where_it_stopped(server: Server) -> None:
     weights = server.weights()
     server.cut = 300_000
-    with pytest.raises(UserError, match=r"cut off after 300000 of 700000 bytes: the same command goes on"):
+    with pytest.raises(UserError, match=r"cut off after 300000 of 700000 bytes: rerun the command to continue"):
         fetch(weights)
     assert not weights.path.exists()
     server.cut = None
@@ -152,7 +152,7 @@ def test_without_a_published_checksum_the_first_file_is_pinned(server: Server) -
     weights.path.write_bytes(CONTENT + b"changed")
     assert "the pinned checksum" in str(weights.problem())
     weights.pin.write_text("nonsense")
-    with pytest.raises(UserError, match="holds no SHA-256"):
+    with pytest.raises(UserError, match="contains no SHA-256"):
         weights.problem()
 
 
@@ -170,7 +170,10 @@ def test_one_member_of_a_zip(server: Server) -> None:
     assert fetch(weights).read_bytes() == CONTENT
     left = {p.name for p in weights.path.parent.iterdir()}
     assert left == {"net.onnx", ".net.onnx.lock"} and not (weights.path.parent.parent / "escape.txt").exists()
-    for content, complaint in ((b"no zip at all", "no readable zip"), (buffer.getvalue()[:-400], "no readable zip")):
+    for content, complaint in (
+        (b"no zip at all", "not a readable zip"),
+        (buffer.getvalue()[:-400], "not a readable zip"),
+    ):
         weights.path.unlink(missing_ok=True)
         server.files["pack.zip"] = content
         with pytest.raises(UserError, match=complaint):
@@ -223,8 +226,8 @@ def test_two_members_of_a_tgz_in_one_download(server: Server) -> None:
     for content, complaint in (
         (other, "wrong file .SHA-256"),
         (lacking, "0 members named b.bin"),
-        (b"no archive", "no readable tgz"),
-        (whole[:-4000], "no readable tgz"),
+        (b"no archive", "not a readable tgz"),
+        (whole[:-4000], "not a readable tgz"),
     ):
         server.files["pack.tgz"] = content
         with pytest.raises(UserError, match=rf"{complaint}.*put it at .*a\.json and b\.bin beside it") as error:
@@ -267,7 +270,7 @@ def test_what_can_go_wrong_is_one_line(server: Server, folder: Path) -> None:
     with pytest.raises(ValueError, match=r"parts of a\.json must be members of"):
         WeightFile("a.json", "https://example.org/pack.tgz", "MIT", SHA, "a.json", parts=(elsewhere,))
     for bad in ("../x", "a/b", ""):
-        with pytest.raises(ValueError, match="no plain file name"):
+        with pytest.raises(ValueError, match="not a plain file name"):
             WeightFile(bad, "https://example.org/x", "MIT")
     with pytest.raises(ValueError, match="https"):
         WeightFile("x", "ftp://example.org/x", "MIT")

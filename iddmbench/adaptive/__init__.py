@@ -53,9 +53,7 @@ def parse(name: str) -> AdaptiveName | None:
     bases = tuple(part.strip() for part in rest.split("+")) if cls.several else (rest.strip(),)
     if "" in bases or (cls.several and len(set(bases)) < 2) or any(parse(base) for base in bases):
         example = "fuse:dlib+sface" if cls.several else f"{kind}:sface"
-        raise UserError(
-            f"adaptive attacker '{name}': write it around {'two' if cls.several else 'one'} plain, as {example}"
-        )
+        raise UserError(f"adaptive attacker '{name}': wrap {'two' if cls.several else 'one'} plain, as in {example}")
     return AdaptiveName(kind, bases, options)
 
 
@@ -116,7 +114,7 @@ def with_options(names: Sequence[str], changes: Mapping[str, Mapping[str, Any]])
         if kind not in used:
             known = kind in ATTACKERS or kind in ADAPTIVE
             mend = f"add --attacker {kind}" if known else did_you_mean(kind, [*ATTACKERS.names(), *ADAPTIVE.names()])
-            raise UserError(f"--attacker-set {kind}: no attacker of the run is '{kind}': {mend}")
+            raise UserError(f"--attacker-set {kind}: no attacker in the run is '{kind}': {mend}")
     return found
 
 

@@ -51,7 +51,7 @@ class AdaptiveOptions(Options):
 class Adaptive(ABC):
     """An attacker that prepares for one defense: it sees what the defense made of other people, then scores one subject.
 
-    What a plugin's `views`, `learn` or `fit` gives is checked: a UserError that names the attacker says what is wrong with it,
+    What a plugin's `views`, `learn` or `fit` returns is checked: a UserError names the attacker and says what is wrong,
     or what it raised.
 
     Args:
@@ -94,7 +94,7 @@ class Adaptive(ABC):
         """Options as they stand in a name, before the systems. Raises UserError for one that would be read otherwise."""
         text = write_options(options)
         if ":" in text:
-            raise UserError(f"attacker '{cls.name}': an option's value holds no colon: {text}")
+            raise UserError(f"attacker '{cls.name}': option values can't contain a colon: {text}")
         return text
 
     def views(self, attackers: Sequence[Attacker], base: BaseModel) -> list[Attacker]:
@@ -122,7 +122,7 @@ def _check_views(plugin: str, found: object) -> list[Attacker]:
 
 def _check_scorer(plugin: str, found: object) -> Scorer:
     if not callable(found):
-        raise UserError(f"{plugin} gives {type(found).__name__}, expected a function of Posts that gives Scores")
+        raise UserError(f"{plugin} gives {type(found).__name__}, expected a function from Posts to Scores")
     scorer: Scorer = found
 
     @wraps(scorer)
@@ -169,13 +169,13 @@ def checked_scores(plugin: str, found: object, posts: Posts) -> Scores:
         raise wrong(f"{type(found).__name__}, not Scores(identities, values, acquired)")
     identities, values, acquired = found.identities, found.values, found.acquired
     if not all(isinstance(part, np.ndarray) for part in (identities, values, acquired)):
-        raise wrong("Scores whose parts are no numpy arrays")
+        raise wrong("Scores whose parts are not numpy arrays")
     if values.shape != (len(posts), len(identities)):
         raise wrong(f"scores of shape {values.shape}, expected {(len(posts), len(identities))} (posts, identities)")
     if acquired.shape != (len(posts),) or acquired.dtype != bool:
         raise wrong(f"acquired of {acquired.dtype} {acquired.shape}, expected bool {(len(posts),)}")
     if np.any(identities[1:] <= identities[:-1]):
-        raise wrong("identities that are not sorted, or twice the same")
+        raise wrong("identities that are unsorted or repeated")
     if posts.subject not in identities:
         raise wrong(f"no score against '{posts.subject}': every enrolled person has one")
     if not np.isfinite(values).all():

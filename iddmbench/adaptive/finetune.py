@@ -24,7 +24,7 @@ class Setting:
 
 class FinetuneOptions(AdaptiveOptions):
     shrinkage: Annotated[Numbers, Field(min_length=1)] = Field(
-        SHRINKAGE, description="shrinkages of the covariance that it chooses from, each above 0"
+        SHRINKAGE, description="covariance shrinkages to choose from, each above 0"
     )
 
     @field_validator("shrinkage")

@@ -40,7 +40,7 @@ class Others:
 
     def __init__(self, target: str, posts: Sequence[Posts]):
         if any(part.subject == target for part in posts):
-            raise ValueError(f"posts of the target '{target}' among those to learn from")
+            raise ValueError(f"posts of the target '{target}' are among those to learn from")
         self.target, self._posts = target, tuple(posts)
 
     @classmethod
@@ -119,5 +119,5 @@ class Fitted:
 
     def scores(self, posts: Posts) -> Scores:
         if posts.subject in self.trained_on:
-            raise ValueError(f"'{posts.subject}' was trained on, so it can't be tested on")
+            raise ValueError(f"'{posts.subject}' was used for training, so it can't be tested")
         return self.score(posts)

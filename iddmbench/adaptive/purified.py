@@ -53,7 +53,7 @@ class Purified(Attacker):
 
 class PurifyOptions(AdaptiveOptions):
     purifiers: Annotated[Names, Field(min_length=1)] = Field(
-        TRIED, description="purifiers that it chooses from, none at all included (list purifiers)"
+        TRIED, description="purifiers to choose from, including none (list purifiers)"
     )
 
     @field_validator("purifiers")

@@ -94,7 +94,7 @@ class ImportedStages(GivenStages):
             return PersonalizedModel(None, self.lora)
         model = read_model(file.path, self.base).model
         if model_digest(model) != file.digest:
-            raise UserError(f"{file.path} was changed after the evaluation had begun: start again")
+            raise UserError(f"{file.path} changed after the evaluation started: start again")
         return model
 
     def movement(self, cell: Cell) -> float:
@@ -109,7 +109,7 @@ class ImportedStages(GivenStages):
         if levels < NOTHING and file is not None:
             raise UserError(
                 f"{file.path} loads on base '{self.base.name}' but does nothing: its images differ from the base's own by "
-                f"{levels:.2f} gray levels; is it trained, and of this base?"
+                f"{levels:.2f} gray levels; was it trained, and on this base?"
             )
         return levels
 

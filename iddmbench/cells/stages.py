@@ -80,7 +80,7 @@ SER_FIQ_PASSES = 100
 JUDGE_NUMBER = 2
 """EfficientNet-Lite2 judges closeness, FID and KID (`iddmbench.results.metric_info.JUDGE`)."""
 AGE_READER = "faceres"
-"""The recognition system that reads age and sex too. It is no judge of a defense that optimizes it: see `Group.judges`."""
+"""The recognition system that reads age and sex too. It can't judge a defense that optimizes it: see `Group.judges`."""
 AT_ONCE = 16
 """Dataset photos that are in memory together, and images whose features are."""
 FACES_AT_ONCE = 256
@@ -481,7 +481,7 @@ class CellStages:
 
     @cached_property
     def attributes_problem(self) -> str:
-        """Why age and sex are not read, and what mends it; empty if they are."""
+        """Why age and sex are not read, and how to fix it; empty if they are."""
         return attributes_problem()
 
     def _utility(self, subject: Subject, prompts: list[str], images: np.ndarray) -> dict[str, np.ndarray]:
@@ -541,7 +541,7 @@ class CellStages:
         """The public people whose mean is the cell's decoy identity; at least three, so that it is nobody's."""
         people = sorted(self.data.public, key=lambda person: person.label)
         if len(people) < 3:
-            raise UserError(f"dataset '{self.data.name}' has too few public people for a decoy identity")
+            raise UserError(f"dataset '{self.data.name}' has too few public people to pick a decoy identity")
         rng = Seeds(cell.seed).child("decoy", cell.subject.name).numpy()
         return [people[i] for i in rng.permutation(len(people))[:DECOY_PEOPLE]]
 

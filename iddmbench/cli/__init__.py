@@ -1,4 +1,4 @@
-"""The command line. Heavy imports (torch, diffusers, matplotlib) stand inside the commands, so that --help is quick."""
+"""The command line. Heavy imports (torch, diffusers, matplotlib) are inside the commands, so --help is fast."""
 
 from typing import Annotated
 

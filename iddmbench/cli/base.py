@@ -13,7 +13,7 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, help="Base models, for use
 def path(
     name: Annotated[str, typer.Argument(help="micro, sd15, sd21, a folder, or a hub id.")] = "micro",
 ) -> None:
-    """Print the folder of a base model: what diffusers' `from_pretrained` takes."""
+    """Print the folder of a base model, for diffusers' `from_pretrained`."""
     from iddmbench.models.base import base_folder
 
     typer.echo(base_folder(name))

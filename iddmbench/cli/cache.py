@@ -9,8 +9,8 @@ import typer
 from iddmbench.cli.errors import Commands
 from iddmbench.errors import UserError
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, help="Look at, check and tidy the cache of stage results.")
-CacheFolder = Annotated[Path | None, typer.Option("--cache", help="Cache folder; IDDMBENCH_CACHE moves it.")]
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Inspect, check and clean up the cache of stage results.")
+CacheFolder = Annotated[Path | None, typer.Option("--cache", help="Cache folder; IDDMBENCH_CACHE sets the default.")]
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 DAYS = {"h": 1 / 24, "d": 1, "w": 7}
 
@@ -33,16 +33,16 @@ def ls(cache: CacheFolder = None) -> None:
     Console(emoji=False).print(table)
     if leftovers := maintenance.leftovers(store):
         typer.echo(
-            f"{len(leftovers)} leftover(s) of killed processes and damaged entries: `iddmbench cache gc` removes them"
+            f"{len(leftovers)} leftover(s) from killed processes and damaged entries: `iddmbench cache gc` removes them"
         )
 
 
 @app.command("verify")
 def verify(
     cache: CacheFolder = None,
-    remove: Annotated[bool, typer.Option(help="Remove damaged entries, so that they are computed again.")] = False,
+    remove: Annotated[bool, typer.Option(help="Remove damaged entries, so that they are recomputed.")] = False,
 ) -> None:
-    """Read every entry and compare it with the checksums that were written with it."""
+    """Verify every entry against its checksums."""
     from iddmbench.store import maintenance
 
     store = _store(cache)
@@ -55,7 +55,7 @@ def verify(
         typer.echo(f"{path.relative_to(store.root)}: {problem}")
         if remove:
             maintenance.remove(store, path)
-    typer.echo(f"{whole} entries are whole, {damaged} damaged{' and removed' if remove and damaged else ''}")
+    typer.echo(f"{whole} entries intact, {damaged} damaged{' and removed' if remove and damaged else ''}")
     if damaged and not remove:
         raise UserError("damaged entries: `iddmbench cache verify --remove` removes them")
 
@@ -63,14 +63,16 @@ def verify(
 @app.command("gc")
 def gc(
     cache: CacheFolder = None,
-    older_than: Annotated[str, typer.Option(help="Remove what was not used for so long: 12h, 30d, 4w.")] = "",
+    older_than: Annotated[str, typer.Option(help="Remove entries unused for this long: 12h, 30d, 4w.")] = "",
     max_size: Annotated[
-        str, typer.Option(help="Remove what was used longest ago until so much is left: 500M, 20G.")
+        str, typer.Option(help="Remove the least recently used entries down to this size: 500M, 20G.")
     ] = "",
-    stale: Annotated[bool, typer.Option(help="Remove results of other versions of the code or its packages.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    stale: Annotated[
+        bool, typer.Option(help="Remove results from other versions of the code or its packages.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> None:
-    """Remove leftovers, damaged entries that were set aside, and entries by age, size or version; what is in use stays."""
+    """Remove leftovers, damaged entries that were set aside, and entries by age, size or version; entries in use are kept."""
     from iddmbench.store import maintenance
 
     store = _store(cache)

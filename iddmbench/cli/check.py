@@ -15,15 +15,15 @@ COLORS = {"figures": "cyan", "ok": "green", "skipped": "yellow", "failed": "red"
 
 
 def check(
-    kind: Annotated[Kind, typer.Argument(help="What it is.")],
-    name: Annotated[str, typer.Argument(help="Its name, as in `list`; or onnx:PATH, jpeg-50 ...")],
+    kind: Annotated[Kind, typer.Argument(help="Kind of plugin.")],
+    name: Annotated[str, typer.Argument(help="Plugin name, as in `list`; or onnx:PATH, jpeg-50 ...")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="Option of the plugin, KEY=VALUE.")] = None,
 ) -> None:
-    """Check a plugin: shapes, norms, determinism, behaviour without a face, strength 0, inputs left alone and more.
+    """Check a plugin: shapes, norms, determinism, images without a face, strength 0, unmodified inputs and more.
 
-    Attackers and purifiers look at photos of ORL, defenses and personalizers work on a tiny base model, adaptive attackers on
-    made-up embeddings; slow ones are quicker with fewer steps (--set).
-    Of an attacker it also says how well it recognizes public people. Exits non-zero when a check fails.
+    Attackers and purifiers are tested on ORL photos, defenses and personalizers on a tiny base model, adaptive attackers on
+    simulated embeddings; give slow plugins fewer steps (--set).
+    For an attacker it also reports how well it recognizes public people. Exits non-zero when a check fails.
     """
     failed = 0
     for outcome in outcomes(kind, name, set_):

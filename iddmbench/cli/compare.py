@@ -22,17 +22,17 @@ FEWEST = 6
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="Finished run folder.")],
     b: Annotated[
-        Path | None, typer.Argument(metavar="B", help="Another one; by default the first, its undefended model.")
+        Path | None, typer.Argument(metavar="B", help="Run to compare with; by default A's undefended model.")
     ] = None,
     condition: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to compare: iddm-1.00, none ...; twice, A's and B's. By default the defense at its highest strength."
+            help="Condition: iddm-1.00, none ...; give two for A and B. Default: the defense at its highest strength."
         ),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the table here as well.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Also write the table to this file.")] = None,
 ) -> None:
-    """Paired differences A - B over the people that both have: privacy by attacker, and utility, with intervals and p."""
+    """Paired differences A - B over the people in both: privacy by attacker, and utility, with intervals and p-values."""
     from rich.console import Console
 
     from iddmbench.results.differences import check_sides, differences, table
@@ -49,7 +49,7 @@ def compare(
         console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
     people = max(one.found.subjects for one in found)
     console.print(_table(found, people))
-    told = [f"Over {people} people that both have. Sign-flip tests; Holm: p for all rows together."]
+    told = [f"Over the {people} people in both. Sign-flip tests; Holm: p adjusted for all rows together."]
     if people < FEWEST:
         told.append(f"Fewer than {FEWEST} people can't bound a difference at 95 %: run more subjects.")
     for line in told:
@@ -61,7 +61,7 @@ def _sides(a: Path, b: Path | None, wanted: list[str]) -> "tuple[Side, Side]":
     from iddmbench.results.summary import UNDEFENDED, Summary
 
     if len(wanted) > 2:
-        raise UserError(f"--condition is given {len(wanted)} times: once for both, or twice, A's and B's")
+        raise UserError(f"--condition is given {len(wanted)} times: give it once for both, or twice, for A and B")
     sides = []
     for place, path in enumerate((a, b or a)):
         result = result_of(path)

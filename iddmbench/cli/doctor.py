@@ -35,7 +35,7 @@ class Check:
 
 
 def doctor() -> None:
-    """Check the installation, weights, disk space and hardware; each problem says how to fix it."""
+    """Check the installation, weights, disk space and hardware; each problem comes with its fix."""
     worst = "ok"
     for finding in findings():
         typer.secho(f"{finding.level:<5}", fg=COLORS[finding.level], bold=True, nl=False)
@@ -105,7 +105,7 @@ def check_packages() -> Iterator[Check]:
         yield Check(
             "warn",
             "opencv",
-            f"{' and '.join(others)} overwrites the headless build, needs libGL: pip uninstall {' '.join(others)} && "
+            f"{' and '.join(others)} overwrites the headless build and needs libGL: pip uninstall {' '.join(others)} && "
             "pip install --force-reinstall --no-deps opencv-python-headless",
         )
 
@@ -157,7 +157,7 @@ def check_weights() -> Iterator[Check]:
         except UserError as error:
             yield Check("fail", subject, str(error))
         else:
-            yield Check("ok", subject, "present, readable, and the pinned file")
+            yield Check("ok", subject, "present, readable, checksum matches")
 
 
 def check_attackers() -> Iterator[Check]:
@@ -172,7 +172,7 @@ def check_attackers() -> Iterator[Check]:
             yield Check("warn", f"attacker {name}", str(error))
             continue
         except Exception as error:  # one broken package hides no other
-            yield Check("warn", f"attacker {name}", f"it can't be built: {one_line(error)}")
+            yield Check("warn", f"attacker {name}", f"can't be created: {one_line(error)}")
             continue
         if problem and name == "onnx":
             continue  # it is nothing without a file
@@ -188,7 +188,7 @@ def check_attackers() -> Iterator[Check]:
         level: Literal["ok", "warn", "fail"] = "ok" if not problem else "fail" if shipped else "warn"
         yield Check(level, f"attacker {name}", problem or "ready")
     if optional:
-        yield Check("ok", "more attackers", f"{', '.join(optional)}: `iddmbench list attackers` says what they need")
+        yield Check("ok", "more attackers", f"{', '.join(optional)}: `iddmbench list attackers` shows what they need")
 
 
 def check_plugins() -> Iterator[Check]:
@@ -262,4 +262,4 @@ def check_gpu() -> Iterator[Check]:
             "warn", "gpu", "there is an NVIDIA driver, but this torch can't use it: see pytorch.org/get-started"
         )
     else:
-        yield Check("ok", "gpu", "none, and the embedded base model needs none")
+        yield Check("ok", "gpu", "none; the embedded base model doesn't need one")

@@ -76,9 +76,9 @@ class CommandGroup(Commands):
             told: Any = error
             asked = told.ctx.command_path if told.ctx else "iddmbench"
             text = told.format_message().rstrip(".")
-            raise _stop(f"error: {text} (`{asked} --help` says more)", USER_ERROR) from error
+            raise _stop(f"error: {text} (see `{asked} --help`)", USER_ERROR) from error
         except KeyboardInterrupt as error:
-            raise _stop("interrupted: the same command resumes where it stopped", INTERRUPTED) from error
+            raise _stop("interrupted: run the same command again to resume", INTERRUPTED) from error
         except OSError as error:
             if (message := of_system(error)) is None:
                 raise
@@ -86,11 +86,11 @@ class CommandGroup(Commands):
 
 
 def of_system(error: OSError) -> str | None:
-    """What to say of the operating system's errors that a user can mend; None for others."""
+    """Message for the operating system's errors that a user can fix; None for others."""
     if error.errno in FULL:
-        return f"error: disk is full{_where(error)}: free some space, then the same command resumes"
+        return f"error: disk is full{_where(error)}: free some space and rerun the command to resume"
     if error.errno == errno.EFBIG:
-        return f"error: file too large{_where(error)}: raise the limit (ulimit -f), then the same command resumes"
+        return f"error: file too large{_where(error)}: raise the limit (ulimit -f) and rerun the command to resume"
     if error.errno in FORBIDDEN:
         return f"error: no permission{_where(error)}: {error.strerror}"
     if error.errno in NO_SUCH_PLACE and error.filename:

@@ -17,14 +17,15 @@ def evaluate(
     adapter: Annotated[
         Path | None,
         typer.Option(
-            help="In place of IMAGES: a LoRA or DreamBooth folder of one --subject, or FOLDER/PERSON.safetensors."
+            help="Instead of IMAGES: a LoRA or DreamBooth folder for one --subject, or FOLDER/PERSON.safetensors."
         ),
     ] = None,
     base: Annotated[
         str | None, typer.Option(help="Base model of the images or adapters: micro, sd15, a folder ...")
     ] = None,
     subject: Annotated[
-        list[str] | None, typer.Option(help="Whose adapter it is; of several, whom to take; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Person the adapter is for; of several, those to evaluate; may be repeated."),
     ] = None,
     gallery: Annotated[
         Path | None, typer.Option(help="Enrolment photos: GALLERY/PERSON/*.png|jpg; by default the dataset's.")
@@ -32,15 +33,17 @@ def evaluate(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Dataset whose public people set thresholds (orl); without --gallery its subjects are the people."
+            help="Dataset whose public people set thresholds (orl); without --gallery its subjects are enrolled."
         ),
     ] = None,
-    root: Annotated[Path | None, typer.Option(help="Photos of the dataset, where it needs them.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Photos of the dataset, if it needs them.")] = None,
     data: Annotated[list[str] | None, typer.Option(help="Option of the dataset, KEY=VALUE.")] = None,
-    public: Annotated[Path | None, typer.Option(help="Public people, in place of the dataset's.")] = None,
+    public: Annotated[Path | None, typer.Option(help="Photos of public people, instead of the dataset's.")] = None,
     undefended: Annotated[Path | None, typer.Option(help="Images of the undefended model, by person.")] = None,
     generic: Annotated[Path | None, typer.Option(help="Images of the un-personalized model, by person.")] = None,
-    references: Annotated[Path | None, typer.Option(help="Photos that personalized the model, by person.")] = None,
+    references: Annotated[
+        Path | None, typer.Option(help="Photos that the model was personalized on, by person.")
+    ] = None,
     attacker: Annotated[list[str], typer.Option(help="Attacker; may be repeated.")] = ["dlib", "sface"],  # noqa: B006
     white_box: Annotated[
         list[str] | None, typer.Option(help="Attacker that the defense optimized against; may be repeated.")
@@ -52,22 +55,26 @@ def evaluate(
         list[str] | None, typer.Option(help="Prompt of the images, in their order; may be repeated.")
     ] = None,
     undefended_adapter: Annotated[
-        Path | None, typer.Option(help="Adapters of the undefended model, in place of its images.")
+        Path | None, typer.Option(help="Adapters of the undefended model, instead of its images.")
     ] = None,
-    images_per_prompt: Annotated[int, typer.Option(help="Images that an adapter makes per prompt.")] = 4,
-    sampling: Annotated[list[str] | None, typer.Option(help="Setting of the sampler for adapters, KEY=VALUE.")] = None,
+    images_per_prompt: Annotated[int, typer.Option(help="Images to generate per prompt from an adapter.")] = 4,
+    sampling: Annotated[list[str] | None, typer.Option(help="Sampler setting for adapters, KEY=VALUE.")] = None,
     name: Annotated[
-        str | None, typer.Option(help="What is evaluated is called so in tables; by default images or adapter.")
+        str | None, typer.Option(help="Name of what is evaluated, for tables; by default images or adapter.")
     ] = None,
-    strength: Annotated[float, typer.Option(help="Strength of the defense behind them, for curves.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
+    strength: Annotated[float, typer.Option(help="Strength of the defense that was applied, for curves.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; by default runs/evaluate-NAME-OF-IMAGES-OR-ADAPTER.")
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...: where adapters make images.")] = "cpu",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes the idle cores.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only results and what is wrong.")] = False,
+    cache: Annotated[
+        Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE sets the default.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Device that generates images from adapters: cpu, cuda, cuda:1 ...")
+    ] = "cpu",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 uses the idle cores.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Hide progress; show only results and problems.")] = False,
 ) -> None:
     """Measure privacy and utility of your own images, or of a LoRA or DreamBooth model; nothing is trained."""
     from rich.console import Console
@@ -81,7 +88,7 @@ def evaluate(
 
     source = images or adapter
     if source is None:
-        raise UserError("give IMAGES, or --adapter that makes them")
+        raise UserError("give IMAGES, or an --adapter to generate them")
     folder = out or Path("runs") / f"evaluate-{source.resolve().name.removesuffix('.safetensors')}"
     with bar(quiet=quiet) as progress:
         log_from_start(progress, folder / "log.txt")

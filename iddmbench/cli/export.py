@@ -19,7 +19,7 @@ def export(
     out: Annotated[Path | None, typer.Option(help="New folder; by default SUBJECT-CONDITION.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache that holds the model.")] = None,
 ) -> None:
-    """Write a personalized model of a run as a LoRA file that diffusers and web UIs load, with a model card."""
+    """Export a personalized model of a run as a LoRA file for diffusers and web UIs, with a model card."""
     from iddmbench.export.find import find_model
     from iddmbench.export.write import check_target, write_export
     from iddmbench.personalize.write_lora import FORMATS

@@ -8,10 +8,10 @@ import typer
 def fetch(
     names: Annotated[list[str], typer.Argument(help="Attackers whose weights to download (`list attackers`).")],
 ) -> None:
-    """Download the weights of attackers, with checksums; a download that was cut off goes on.
+    """Download the weights of attackers and verify their checksums; interrupted downloads are resumed.
 
-    They go to the cache folder, or where IDDMBENCH_WEIGHTS points. Without network, put the file there yourself: `list
-    attacker NAME` says where.
+    They go to the cache folder, or to IDDMBENCH_WEIGHTS. Without a network, put the file there yourself: `list
+    attacker NAME` shows where.
     """
     from rich.console import Console
     from rich.progress import (

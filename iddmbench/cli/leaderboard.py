@@ -9,7 +9,7 @@ from iddmbench.cli.errors import Commands
 from iddmbench.cli.submit import BOARD, outcome, random_seed, slug
 from iddmbench.errors import UserError
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, help="Verified submissions: add one, build the site, look at it.")
+app = typer.Typer(cls=Commands, no_args_is_help=True, help="Verified submissions: add one, build the site, preview it.")
 
 
 @app.command("add")
@@ -20,20 +20,24 @@ def add(
         str | None, typer.Option("--id", help="Name of the entry's folder; by default from its name.")
     ] = None,
     attacker: Annotated[
-        list[str] | None, typer.Option(help="Attacker to look with; by default all plain ones that run here.")
+        list[str] | None, typer.Option(help="Attacker to verify with; by default every plain one available here.")
     ] = None,
-    retrain: Annotated[int, typer.Option(min=0, help="How many random cells to train again.")] = 0,
-    seed: Annotated[int | None, typer.Option(help="Draws those cells; by default at random, and printed.")] = None,
+    retrain: Annotated[int, typer.Option(min=0, help="Number of random cells to retrain.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed that picks those cells; random by default, and printed.")
+    ] = None,
     strength: Annotated[list[float] | None, typer.Option(help="Strength that counts for the ranking.")] = None,
-    replace: Annotated[bool, typer.Option(help="Take the place of the entry of that name.")] = False,
-    despite_differences: Annotated[bool, typer.Option(help="Add it although claims differ; they are shown.")] = False,
-    root: Annotated[Path | None, typer.Option(help="Your copy of the dataset, where it is not embedded.")] = None,
-    base: Annotated[str | None, typer.Option(help="Base model, where the bundle has one of its own.")] = None,
+    replace: Annotated[bool, typer.Option(help="Replace the entry of that name.")] = False,
+    despite_differences: Annotated[
+        bool, typer.Option(help="Add it even if claims differ; differences are shown.")
+    ] = False,
+    root: Annotated[Path | None, typer.Option(help="Your copy of the dataset, if it is not embedded.")] = None,
+    base: Annotated[str | None, typer.Option(help="Base model, if the bundle has its own.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of embeddings.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes the idle cores.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 uses the idle cores.")] = 0,
 ) -> None:
-    """Verify a bundle and, if it is accepted, put what was recomputed on the leaderboard."""
+    """Verify a bundle and, if accepted, add its recomputed figures to the leaderboard."""
     import tempfile
 
     from iddmbench.cli.progress import bar
@@ -47,7 +51,7 @@ def add(
     check_attackers(attacker or ())
     name = id_ or slug(open_bundle(bundle).meta.name)
     if slug(name) != name:
-        raise UserError(f"--id {name}: use small letters, digits and dashes, for example {slug(name)}")
+        raise UserError(f"--id {name}: use lower-case letters, digits and dashes, for example {slug(name)}")
     _check_board(board)
     set_up_torch(device, threads)
     drawn = seed if seed is not None else random_seed()
@@ -84,10 +88,10 @@ def _check_board(board: Path) -> None:
 @app.command("build")
 def build(
     board: Annotated[Path, typer.Option(help="Leaderboard folder.")] = BOARD,
-    out: Annotated[Path, typer.Option(help="Folder of the site; files there are replaced.")] = Path("site"),
-    url: Annotated[str, typer.Option(help="Address that the site will have, for the feed's links.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder of the site; existing files are replaced.")] = Path("site"),
+    url: Annotated[str, typer.Option(help="URL of the site, for links in the feed.")] = "",
 ) -> None:
-    """Write the static site: open index.html, or put the folder on any web server."""
+    """Write the static site: open index.html, or copy the folder to any web server."""
     from iddmbench.leaderboard.site import build_site
 
     if not url or url.startswith(("https://", "http://")):  # else `build_site` says what is wrong with it
@@ -99,14 +103,14 @@ def build(
 @app.command("serve")
 def serve(
     site: Annotated[Path, typer.Argument(help="Folder that `build` wrote.")] = Path("site"),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8000,
 ) -> None:
-    """Show the built site on this machine only, until Ctrl-C."""
+    """Serve the built site on this machine only, until Ctrl-C."""
     from functools import partial
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
     if not (site / "index.html").is_file():
-        raise UserError(f"{site} holds no site: make it with `iddmbench leaderboard build --out {site}`")
+        raise UserError(f"{site} holds no site: build it with `iddmbench leaderboard build --out {site}`")
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), partial(SimpleHTTPRequestHandler, directory=str(site)))
     except OSError as error:

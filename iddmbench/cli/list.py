@@ -19,7 +19,7 @@ LISTS = (*(kind.plural for kind in Kind), *OTHERS)
 
 def list_plugins(
     kind: Annotated[str | None, typer.Argument(help=f"{', '.join(LISTS[:-1])} or {LISTS[-1]}; all by default.")] = None,
-    name: Annotated[str | None, typer.Argument(help="One of them, with its options.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Show only this one, with its options.")] = None,
 ) -> None:
     """List plugins of each kind, metrics and suites; with a name, show its options (`list defense iddm`)."""
     chosen = LISTS if kind is None else [_kind(kind)]
@@ -132,7 +132,7 @@ def _attackers() -> list[Table]:
         else:
             _add(table, name, cls.title, cls.licence, _state(_available(cls)))
     table.caption = (
-        "needs weights: iddmbench fetch NAME. needs extra: list attacker NAME says which command installs it. "
+        "needs weights: iddmbench fetch NAME. needs extra: list attacker NAME shows the command that installs it. "
         "Adaptive attackers wrap any of these: list adaptive."
     )
     table.caption_justify = "left"
@@ -238,7 +238,7 @@ def _dataset(name: str) -> list[Table]:
         table = _table("Options (--root, and --data NAME=VALUE)", "name", "default", "what it does")
         meanings = _argument_texts(cls)
         variable = getattr(cls, "variable", "")  # of `LocalCopy`: a root that a shared configuration need not name
-        none = f"what {variable} names; else it must be given" if variable else "none; must be given"
+        none = f"from {variable}, otherwise required" if variable else "none; required"
         for option, default in options.items():
             _add(table, option, _default(default) or none, meanings.get(option, ""))
         tables.append(table)

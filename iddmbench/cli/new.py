@@ -13,11 +13,11 @@ from iddmbench.plugins import Kind, taken
 
 
 def new(
-    kind: Annotated[Kind, typer.Argument(help="What to write.")],
-    name: Annotated[str, typer.Argument(help="Its name, as it will be listed: lower case, dashes allowed.")],
+    kind: Annotated[Kind, typer.Argument(help="Kind of plugin.")],
+    name: Annotated[str, typer.Argument(help="Plugin name: lower case, dashes allowed.")],
     folder: Annotated[Path | None, typer.Option("--in", help="Parent folder; by default the current one.")] = None,
 ) -> None:
-    """Write a package with a working plugin and its test; nothing of iddmbench is edited.
+    """Create a package with a working plugin and its test; iddmbench itself is not edited.
 
     Then: pip install -e ./PACKAGE, iddmbench check KIND NAME, and change the code.
     """

@@ -31,7 +31,7 @@ def duration(seconds: float) -> str:
 @contextmanager
 def bar(lost: set[str] | None = None, quiet: bool = False) -> Iterator[Hooks]:
     """Hooks that draw one bar over all cells on stderr; a cell's own share moves it between cells, and what fails is a line
-    above it. Where stderr is no terminal, a line for each cell.
+    above it. If stderr is not a terminal, a line for each cell.
 
     Args:
         lost: gets the names of attackers that have no figures somewhere.
@@ -68,7 +68,7 @@ def bar(lost: set[str] | None = None, quiet: bool = False) -> Iterator[Hooks]:
     def without_figures(attacker: str, condition: str, error: str) -> None:
         if lost is not None:
             lost.add(attacker)
-        tell(f"no figures of {attacker} for {condition}: {error}")
+        tell(f"no figures from {attacker} for {condition}: {error}")
 
     def tell(text: str) -> None:
         say(text, "red")

@@ -20,7 +20,7 @@ def report(
         Path | None, typer.Argument(help="Folder of a run or a sweep; the newest run in runs/ by default.")
     ] = None,
 ) -> None:
-    """Write a run's figures, contact sheet and report.html again, and print its table."""
+    """Rewrite a run's figures, contact sheet and report.html, and print its table."""
     from rich.console import Console
 
     from iddmbench.report.terminal import print_summary
@@ -33,11 +33,13 @@ def report(
 
 def plot(
     runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; the newest one in runs/ by default.")] = None,
-    kind: Annotated[str, typer.Option(help=f"{', '.join(KINDS)} or all; several with commas.")] = "tradeoff",
-    out: Annotated[Path | None, typer.Option(help="Folder; by default the run's figures, or here for several.")] = None,
-    formats: Annotated[str, typer.Option("--format", help="png, svg, pdf; several with commas.")] = "png,svg",
+    kind: Annotated[str, typer.Option(help=f"{', '.join(KINDS)} or all; separate several with commas.")] = "tradeoff",
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder; by default the run's own, or the current one for several.")
+    ] = None,
+    formats: Annotated[str, typer.Option("--format", help="png, svg, pdf; separate several with commas.")] = "png,svg",
 ) -> None:
-    """Draw figures of a run, or of several over each other: trade-off, DET and CMC curves, histograms, subjects, images."""
+    """Draw figures of one run, or of several overlaid: trade-off, DET and CMC curves, histograms, subjects, images."""
     kinds = _choices(kind, KINDS, "--kind")
     wanted = _choices(formats, FORMATS, "--format")
     if out is not None and (out.is_file() or out.suffix.lower()[1:] in FORMATS):

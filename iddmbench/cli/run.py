@@ -25,11 +25,12 @@ def run(
     base: Annotated[str, typer.Option(help="Base model: micro, sd15, sd21, a folder, or a hub id.")] = "micro",
     references_protected: Annotated[
         Path | None,
-        typer.Option(help="In place of a defense: photos that are protected already, DIR/PERSON/*.png."),
+        typer.Option(help="Instead of a defense: already protected photos, DIR/PERSON/*.png."),
     ] = None,
     strength: Annotated[list[float], typer.Option(help="Strength in [0, 1]; may be repeated.")] = [0.5, 1.0],  # noqa: B006
     subjects: Annotated[
-        str | None, typer.Option(help="How many subjects, the first ones, or 'all'; 2 by default.", show_default=False)
+        str | None,
+        typer.Option(help="Number of subjects (the first ones), or 'all'; 2 by default.", show_default=False),
     ] = None,
     subject: Annotated[
         list[str] | None, typer.Option(help="A subject by name, instead of --subjects; may be repeated.")
@@ -38,7 +39,7 @@ def run(
     attacker_set: Annotated[
         list[str] | None, typer.Option(help="Option of an attacker, NAME.KEY=VALUE (sface.detector=mtcnn).")
     ] = None,
-    seed: Annotated[list[int], typer.Option(help="Seed; each is a full repetition; may be repeated.")] = [0],  # noqa: B006
+    seed: Annotated[list[int], typer.Option(help="Seed; each adds a full repetition; may be repeated.")] = [0],  # noqa: B006
     images_per_prompt: Annotated[int, typer.Option(help="Generated images per evaluation prompt.")] = 4,
     prompt: Annotated[list[str] | None, typer.Option(help="Evaluation prompt; may be repeated.")] = None,
     preset: Annotated[
@@ -52,22 +53,26 @@ def run(
         typer.Option(help="How the unauthorized trainer purifies the photos first: jpeg-75, blur-1, sdedit-0.2 ..."),
     ] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Option of the defense, KEY=VALUE.")] = None,
-    personalizer: Annotated[str, typer.Option(help="How the base learns a person (`list personalizers`).")] = "lora",
-    personalizer_set: Annotated[list[str] | None, typer.Option(help="Setting of the personalizer, KEY=VALUE.")] = None,
-    lora: Annotated[list[str] | None, typer.Option(help="Setting of the personalizer lora, KEY=VALUE.")] = None,
-    sampling: Annotated[list[str] | None, typer.Option(help="Setting of the sampler, KEY=VALUE.")] = None,
+    personalizer: Annotated[
+        str, typer.Option(help="How the base model is personalized (`list personalizers`).")
+    ] = "lora",
+    personalizer_set: Annotated[list[str] | None, typer.Option(help="Personalizer setting, KEY=VALUE.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="Setting of the lora personalizer, KEY=VALUE.")] = None,
+    sampling: Annotated[list[str] | None, typer.Option(help="Sampler setting, KEY=VALUE.")] = None,
     anchors: Annotated[bool, typer.Option(help="Also run the undefended and the un-personalized model.")] = True,
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16 or fp16: of the base model's networks (autocast).")
+        str, typer.Option(help="Precision of the base model's networks (autocast): fp32, bf16 or fp16.")
     ] = "fp32",
     strict: Annotated[
-        bool, typer.Option("--strict", help="Doubts about the photos are errors: nothing is trained then.")
+        bool, typer.Option("--strict", help="Treat doubts about the photos as errors and train nothing.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/DATASET-DEFENSE-HASH.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE sets the default.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 takes the idle cores.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only results and what is wrong.")] = False,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 uses the idle cores.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Hide progress; show only results and problems.")] = False,
 ) -> None:
     """Personalize models of real people with and without a defense, attack their outputs, and show the trade-off curve."""
     from rich.console import Console
@@ -83,7 +88,7 @@ def run(
     options = pairs(set_, "--set")
     if references_protected is not None:
         if given(context, "defense") or given(context, "strength"):
-            raise UserError("--references-protected takes the place of --defense and --strength: leave these out")
+            raise UserError("--references-protected replaces --defense and --strength: leave these out")
         defense, strength = ["protected-photos"], [1.0]
         options["folder"] = str(references_protected.resolve())
     config = make_config(
@@ -120,11 +125,11 @@ def run(
         failed = run_pipeline(config, folder, cache or default_cache(), device, progress, strict)
     print_summary(write_outputs(folder), Console(emoji=False))
     if failed:
-        raise UserError(f"{failed} failed cell(s); see {folder / 'failures.txt'}; the same command retries only them")
+        raise UserError(f"{failed} failed cell(s); see {folder / 'failures.txt'}; rerun the command to retry only them")
     if lost:
         raise UserError(
-            f"no figures of {', '.join(sorted(lost))} for some conditions, the others' stand; see {folder / 'failures.txt'}; "
-            "the same command retries only that"
+            f"no figures of {', '.join(sorted(lost))} for some conditions; see {folder / 'failures.txt'}; "
+            "rerun the command to retry only these"
         )
 
 
@@ -136,7 +141,7 @@ def given(context: typer.Context, parameter: str) -> bool:
 
 def _people(subjects: str | None, names: list[str] | None) -> dict[str, Any]:
     if subjects is not None and names:
-        raise UserError("--subjects says how many, --subject who: give one of them")
+        raise UserError("give either --subjects (how many) or --subject (who)")
     return {"subject": names} if names else {"subjects": "2" if subjects is None else subjects}
 
 

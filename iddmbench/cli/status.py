@@ -11,9 +11,9 @@ from iddmbench.errors import UserError, printable
 
 def status(
     folder: Annotated[Path, typer.Argument(help="Folder of a run or a sweep.")],
-    failures: Annotated[int, typer.Option(min=0, help="Failed cells to list.")] = 20,
+    failures: Annotated[int, typer.Option(min=0, help="Number of failed cells to list.")] = 20,
 ) -> None:
-    """Show how far a run or sweep is: cells done, failed and left, seconds of a cell, whether a process is at work."""
+    """Show the progress of a run or sweep: cells done, failed and left, seconds per cell, whether a process is running."""
     from rich.console import Console
     from rich.markup import escape
 
@@ -29,7 +29,7 @@ def status(
     events = list(read_journal(folder))
     begins = [i for i, event in enumerate(events) if event["event"] == "begin"]
     if not begins:
-        raise UserError(f"{folder} is no folder of a run or sweep: it has no log.jsonl")
+        raise UserError(f"{folder} is not a run or sweep folder: it has no log.jsonl")
     latest = events[begins[-1] :]
     console = Console(emoji=False)
     working = is_claimed(folder)
@@ -51,7 +51,7 @@ def status(
     if cached := latest[0].get("cached"):
         console.print(f"  {cached} were computed before it began")
     if state != "running" and state != "finished":
-        console.print("  the same command resumes it")
+        console.print("  rerun the command to resume")
     for memory in peak_memory(folder):
         console.print(memory)
     say_findings([f for path in runs_of(folder) for f in read_findings(path)], console)
@@ -81,7 +81,5 @@ def peak_memory(folder: Path) -> list[str]:
         table = run.cells
         stages = [c for c in table.columns if c.startswith("seconds_")]
         means = ", ".join(f"{c[8:]} {table[c].mean():.1f} s" for c in stages if table[c].notna().any())
-        lines.append(
-            f"  {run.name}: mean of a cell: {means}; peak memory {table['peak_memory_mb'].max() / 1000:.2f} GB"
-        )
+        lines.append(f"  {run.name}: mean per cell: {means}; peak memory {table['peak_memory_mb'].max() / 1000:.2f} GB")
     return lines

@@ -12,20 +12,20 @@ BOARD = Path("leaderboard")
 
 def submit(
     run: Annotated[Path, typer.Argument(help="Finished run folder.")],
-    name: Annotated[str, typer.Option(help="How the leaderboard lists it.")],
-    defense: Annotated[str | None, typer.Option(help="Which defense of the run; 'none' for its anchors alone.")] = None,
+    name: Annotated[str, typer.Option(help="Name on the leaderboard.")],
+    defense: Annotated[str | None, typer.Option(help="Defense to submit; 'none' for the anchors alone.")] = None,
     paper: Annotated[str | None, typer.Option(help="Web address of the paper.")] = None,
     code: Annotated[str | None, typer.Option(help="Web address of the code.")] = None,
     author: Annotated[list[str] | None, typer.Option(help="Author; may be repeated.")] = None,
-    description: Annotated[str, typer.Option(help="What it is, in some sentences.")] = "",
+    description: Annotated[str, typer.Option(help="Description, in a few sentences.")] = "",
     white_box: Annotated[
         list[str] | None, typer.Option(help="Attacker that the defense optimized against; may be repeated.")
     ] = None,
-    adapters: Annotated[bool, typer.Option(help="Put in the trained adapters too.")] = False,
+    adapters: Annotated[bool, typer.Option(help="Include the trained adapters.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Cache that holds the adapters.")] = None,
     out: Annotated[Path | None, typer.Option(help="Bundle to write; by default NAME.zip.")] = None,
 ) -> None:
-    """Make a bundle of a run, to be verified by others: images, settings, hashes; no photo of the dataset."""
+    """Bundle a run for others to verify: images, settings, hashes; no photos from the dataset."""
     from iddmbench.results.run_folder import RunFolder
     from iddmbench.store.cache import default_cache
     from iddmbench.submission.bundle import About, write_bundle
@@ -46,29 +46,31 @@ def submit(
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle made by `iddmbench submit`.")],
     attacker: Annotated[
-        list[str] | None, typer.Option(help="Attacker to look with; by default all plain ones that run here.")
+        list[str] | None, typer.Option(help="Attacker to verify with; by default every plain one available here.")
     ] = None,
     anchors: Annotated[
         Path | None, typer.Option(help="Folder of trusted anchor bundles; by default leaderboard/anchors.")
     ] = None,
     board: Annotated[
-        Path | None, typer.Option(help="Leaderboard whose images must not be copied; by default leaderboard.")
+        Path | None, typer.Option(help="Leaderboard to check for copied images; by default leaderboard.")
     ] = None,
-    retrain: Annotated[int, typer.Option(min=0, help="How many random cells to train again.")] = 0,
-    seed: Annotated[int | None, typer.Option(help="Draws those cells; by default at random, and printed.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Your copy of the dataset, where it is not embedded.")] = None,
-    base: Annotated[str | None, typer.Option(help="Base model, where the bundle has one of its own.")] = None,
+    retrain: Annotated[int, typer.Option(min=0, help="Number of random cells to retrain.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed that picks those cells; random by default, and printed.")
+    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Your copy of the dataset, if it is not embedded.")] = None,
+    base: Annotated[str | None, typer.Option(help="Base model, if the bundle has its own.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where the recomputed run goes; by default runs/verified-NAME.")
+        Path | None, typer.Option(help="Folder for the recomputed run; by default runs/verified-NAME.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache of embeddings.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     threads: Annotated[
         int,
-        typer.Option(help="CPU threads; 0 takes the idle cores. Cells are trained again on the bundle's own number."),
+        typer.Option(help="CPU threads; 0 uses the idle cores. Retraining uses the number in the bundle."),
     ] = 0,
 ) -> None:
-    """Recompute every figure of a bundle from its images, and say what differs. Exit status 1 when it can't be accepted."""
+    """Recompute every figure of a bundle from its images and report what differs. Exits with 1 if it can't be accepted."""
     from iddmbench.cli.progress import bar
     from iddmbench.leaderboard.board import known_images
     from iddmbench.report.write import write_outputs

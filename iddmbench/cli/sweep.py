@@ -19,24 +19,27 @@ def sweep(
         list[str] | None,
         typer.Option("--set", help="Setting of all runs, KEY=VALUE (subjects=3, strengths=[1])."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what there is to do.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     executor: Annotated[str, typer.Option(help="Where to compute: local, ray or slurm.")] = "local",
-    workers: Annotated[int, typer.Option(help="Cells at a time; by default one for each device or two cores.")] = 0,
+    workers: Annotated[int, typer.Option(help="Parallel workers; by default one per device or per two cores.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads of a worker; by default its share of the cores.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda (all of them), or cuda:0,cuda:1.")] = "cpu",
     timeout: Annotated[float, typer.Option(help="Seconds after which a cell counts as hung; 0 for no limit.")] = 0,
     option: Annotated[
-        list[str] | None, typer.Option("--executor-option", help="Of Ray or Slurm, KEY=VALUE (slurm_partition=gpu).")
+        list[str] | None,
+        typer.Option("--executor-option", help="Option for Ray or Slurm, KEY=VALUE (slurm_partition=gpu)."),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Doubts about the photos are errors: nothing is trained then.")
+        bool, typer.Option("--strict", help="Treat doubts about the photos as errors and train nothing.")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder; by default runs/NAME-HASH.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE moves it.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE sets the default.")
+    ] = None,
     report: Annotated[bool, typer.Option(help="Draw figures and write report.html of every run.")] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only results and what is wrong.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Hide progress; show only results and problems.")] = False,
 ) -> None:
-    """Run a whole grid: defenses, strengths, people, seeds, base models. The same command resumes after whatever stopped it."""
+    """Run a whole grid: defenses, strengths, people, seeds, base models. Rerun the command to resume after any interruption."""
     from rich.console import Console
 
     from iddmbench.cli.run import pairs
@@ -85,12 +88,12 @@ def sweep(
     if failed:
         raise UserError(
             f"{failed} failed cell(s): `iddmbench status {folder}` lists them, failures.txt in each run has their tracebacks; "
-            "the same command retries only them"
+            "rerun the command to retry only them"
         )
     if lost := _without_figures(folder):
         raise UserError(
-            f"{len(lost)} time(s) an attacker has no figures (first: {lost[0]}), the others' stand: failures.txt in each run "
-            "says why; the same command retries only that"
+            f"{len(lost)} time(s) an attacker has no figures (first: {lost[0]}): failures.txt in each run says why; "
+            "rerun the command to retry only these"
         )
 
 

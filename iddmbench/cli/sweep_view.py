@@ -36,17 +36,17 @@ def show_plan(sweep: Sweep, plan: Plan, workers: int, console: Console) -> None:
     console.print(table)
     told = estimate(plan)
     if told.seconds is None or told.bytes is None:
-        console.print("No estimate: nothing of this base and these settings is in the cache. Try one subject first.")
+        console.print("No estimate: the cache has nothing for this base and these settings. Try one subject first.")
         return
     text = f"About {duration(told.seconds / workers)} with {workers} worker(s), {told.bytes / 1e9:.2f} GB on disk"
     if told.unknown:
-        text += f"; {told.unknown} cells are of defenses that were not measured here, counted like the others"
+        text += f"; {told.unknown} cells are of defenses not measured here yet, counted like the others"
     console.print(text + ".")
 
 
 @contextmanager
 def live(sweep: Sweep, workers: int, quiet: bool = False) -> Iterator[Watch]:
-    """Hooks that keep a table on stderr up to date; where that is no terminal, a line now and then.
+    """Hooks that keep a table on stderr up to date; if that is not a terminal, a line now and then.
 
     quiet: neither, only what is wrong.
     """

@@ -8,7 +8,7 @@ import typer
 
 def train_base(
     out: Annotated[Path, typer.Argument(help="Folder that the model is written to.")],
-    work: Annotated[Path, typer.Option(help="Folder of checkpoints; the same command resumes from it.")] = Path(
+    work: Annotated[Path, typer.Option(help="Folder of checkpoints; rerun the command to resume.")] = Path(
         "train-base"
     ),
     vae_steps: Annotated[int, typer.Option(min=1, help="Training steps of the autoencoder.")] = 5000,

@@ -92,7 +92,7 @@ def its_name_says_its_options(subject: AdaptiveSubject) -> None:
     given, rest = cls.read_argument(f"{text}:{bases}" if text else bases)
     require(rest == bases, f"'{cls.name}:{text}:{bases}' must be read as around {bases}, not {rest}")
     again = read_options(cls.Options, given, "attacker")
-    require(again == subject.options, f"'{text}' must be read as the options that it was written of")
+    require(again == subject.options, f"'{text}' must be read as the options it was written from")
 
 
 def views_have_fingerprints(subject: AdaptiveSubject) -> None:

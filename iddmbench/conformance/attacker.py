@@ -101,7 +101,7 @@ def own_photos_match_above_impostors(subject: AttackerSubject) -> None:
     same, pairs = label[first] == label[second], scores[first, second]
     # Modern networks reach 1, classical ones 0.8 to 0.9; guessing gives 0.5.
     area = auc(pairs[same], pairs[~same])
-    message = f"pairs of one person score above pairs of two in {area:.0%} of comparisons"
+    message = f"pairs of one person score above pairs of two people in {area:.0%} of comparisons"
     require(area >= 0.7, f"{message}; a system that knows faces reaches 70 %")
 
 
@@ -181,7 +181,7 @@ def gradient_flows_if_differentiable(subject: AttackerSubject) -> None:
         try:
             attacker.network()
         except UserError:
-            raise Skip("it does not say that it is differentiable") from None
+            raise Skip("it does not declare that it is differentiable") from None
         raise AssertionError("`differentiable` is False, so `network()` must raise UserError")
     network = attacker.network()
     require(isinstance(network, FaceNet) and network.dim == attacker.dim, "`network()` must be a FaceNet of `dim`")

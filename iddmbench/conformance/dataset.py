@@ -66,7 +66,7 @@ def there_are_people_to_test_and_to_compare_with(subject: DatasetSubject) -> Non
     data = subject.data
     require(isinstance(data, FaceData), f"load must give FaceData, got {type(data).__name__}")
     require(data.subjects, "there must be at least one subject")
-    require(len(data.public) >= 3, f"{len(data.public)} public people: three or more set the thresholds")
+    require(len(data.public) >= 3, f"{len(data.public)} public people: at least three are needed to set thresholds")
 
 
 def the_same_options_give_the_same_photos(subject: DatasetSubject) -> None:

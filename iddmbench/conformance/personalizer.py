@@ -118,7 +118,7 @@ def the_base_is_left_alone_by_a_failure(subject: PersonalizerSubject) -> None:
 
 def a_model_is_stored_and_read(subject: PersonalizerSubject) -> None:
     tensors = subject.plugin.tensors(subject.model)
-    require(tensors, "`tensors` gives nothing of a trained model")
+    require(tensors, "`tensors` returns nothing for a trained model")
     wrong = [k for k, w in tensors.items() if w.device.type != "cpu" or not bool(torch.isfinite(w).all())]
     require(not wrong, f"tensors must be finite and on the CPU: {wrong[:1]}")
     again = subject.plugin.model({k: w.clone() for k, w in tensors.items()}, subject.model.settings)

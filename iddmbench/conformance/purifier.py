@@ -61,7 +61,7 @@ def options_are_checked(subject: PurifierSubject) -> None:
 
 def its_name_says_its_options(subject: PurifierSubject) -> None:
     again = purifier(subject.made.label) if subject.made.name in _names() else subject.made
-    require(again == subject.made, f"'{subject.made.label}' must be read as the options that it was made of")
+    require(again == subject.made, f"'{subject.made.label}' must be read as the options it was made from")
 
 
 def _names() -> list[str]:
@@ -71,9 +71,9 @@ def _names() -> list[str]:
 
 
 def images_keep_count_and_size(subject: PurifierSubject) -> None:
-    require(subject.purified.shape == subject.images.shape, "as many images and as large as it got")
+    require(subject.purified.shape == subject.images.shape, "the number and size of the images must not change")
     odd = np.stack([photo(29, 1).image[:111]])
-    require(subject(odd).shape == odd.shape, f"images of any size [N, H, W, 3] come back at their own: {odd.shape}")
+    require(subject(odd).shape == odd.shape, f"images of any size [N, H, W, 3] must keep their size: {odd.shape}")
 
 
 def inputs_are_left_alone(subject: PurifierSubject) -> None:
@@ -95,9 +95,9 @@ def the_same_seeds_give_the_same_result(subject: PurifierSubject) -> None:
 
 
 def it_does_something_and_keeps_the_picture(subject: PurifierSubject) -> None:
-    require(not np.array_equal(subject.purified, subject.images), "the images come back as they were")
+    require(not np.array_equal(subject.purified, subject.images), "the images come back unchanged")
     gray = subject.purified.reshape(len(subject.images), -1).std(1)
-    require(gray.min() > 1, "an image comes back flat: nothing of the picture is left")
+    require(gray.min() > 1, "an image comes back flat: nothing of the picture remains")
 
 
 CHECKS: list[Callable[[PurifierSubject], None]] = [

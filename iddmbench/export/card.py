@@ -10,7 +10,7 @@ from iddmbench.results.summary import UNDEFENDED, Condition, Summary, Value, wri
 
 PRIVACY = ("rank1_hit", "match_rate@1e-3", "ism")
 UTILITY = ("utility_index", "face_detection_rate", CLOSENESS, "adherence")
-WORST = {"worst-case": "worst case over attackers that no defense of the run knows"}
+WORST = {"worst-case": "worst case over attackers that no defense in the run knows"}
 
 DIFFUSERS = """from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 
@@ -27,11 +27,11 @@ tags: [lora, text-to-image]
 
 # LoRA of one person, {title}
 
-Exported by iddmbench {version} from the run `{run}`. **It is no guarantee of anonymity.** It lowers, or does not lower, how
+Exported by iddmbench {version} from the run `{run}`. **It does not guarantee anonymity.** It may or may not lower how
 often the face-recognition systems named below link this model's images to the person; other systems, other prompts, other
 gallery photos and an attacker who prepares for this defense may do better.
 
-- Base model: `{base}`; the adapter works on no other one
+- Base model: `{base}`; the adapter works with no other
 - Rank {rank}, alpha {alpha:g}; {tensors} tensors of the UNet, none of the text encoder
 - Trigger words: `{trigger}`; prompts are like `{prompt}`
 - Trained on {references} photos of one person, {steps_trained} steps, by {trainer}; seed {seed}
@@ -59,10 +59,10 @@ Brackets are 95 % intervals{bootstrap}. Lower is more private. {threat}
 ## What that does not say
 
 - {method}
-- The figures are of the conditions of that run as a whole, over {subjects}; one person's model may leak more or less.
+- The figures are for that run's conditions as a whole, over {subjects}; one person's model may leak more or less.
 - Rates fall with the number of people that a linker has to choose from: here {gallery}. A small gallery makes it easy.
 - The adapter can be trained further, merged or used with other prompts; nothing was measured for any of these.
-- Whoever has the training photos can train an undefended model of this person.
+- Anyone with the training photos can train an undefended model of this person.
 """
 
 
@@ -189,7 +189,7 @@ def _threat(model: FoundModel) -> str:
     known = model.cell.defense.surrogates()
     if not known:
         return "The defense optimized against none of these systems." if model.condition.strength is not None else ""
-    return f"The defense optimized against {', '.join(known)} (white-box): its figures there say least about other systems."
+    return f"The defense optimized against {', '.join(known)} (white-box): its figures there say little about other systems."
 
 
 def _own(model: FoundModel) -> str:

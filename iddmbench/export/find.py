@@ -63,16 +63,18 @@ def find_model(run: RunFolder, subject: str, condition: str, seed: int | None, c
     _check_trains(defense, run.config)
     stages, subjects = stages_of_run(run, cache)
     if stages.data.fingerprint != run.config["data_fingerprint"] or subject not in subjects:
-        raise UserError(f"run {run.name} was made with other photos of '{run.config['dataset']}' than those here")
+        raise UserError(f"run {run.name} was made with different photos of '{run.config['dataset']}' than those here")
     if stages.base.fingerprint != run.config["base_fingerprint"]:
-        raise UserError(f"run {run.name} was made with other weights of base '{run.config['base']}' than those here")
+        raise UserError(
+            f"run {run.name} was made with different weights of base '{run.config['base']}' than those here"
+        )
     cell = Cell(subjects[subject], defense, seed)
     path = stages.adapter(cell)
     if not path.is_file():
         again = shlex.join([*command(run.config), "--out", str(run.path)])
         raise UserError(
-            f"the model of {subject} under {condition} is not in the cache {cache}, or is of another version of the code; "
-            f"this trains it again: {again}"
+            f"the model of {subject} under {condition} is not in the cache {cache}, or is from another code version; "
+            f"retrain it with: {again}"
         )
     return FoundModel(run, stages, cell, chosen, read_tensors(path))
 

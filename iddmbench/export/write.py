@@ -17,7 +17,7 @@ ARCHITECTURES = {768: "stable-diffusion-v1/lora", 1024: "stable-diffusion-v2/lor
 def check_target(out: Path) -> None:
     """Raises UserError when something is in the way."""
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"{out} is there already and not empty: give another folder with --out")
+        raise UserError(f"{out} already exists and is not empty: give another folder with --out")
 
 
 def write_export(model: FoundModel, out: Path, form: Format) -> Path:
@@ -48,7 +48,7 @@ def metadata(model: FoundModel) -> dict[str, str]:
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.title": f"LoRA of one person, {model.condition.title}",
         "modelspec.trigger_phrase": prompts.instance,
-        "modelspec.description": "Measured by iddmbench; see README.md. No guarantee of anonymity.",
+        "modelspec.description": "Measured by iddmbench; see README.md. Does not guarantee anonymity.",
         "modelspec.prediction_type": str(_prediction(base)),
         "modelspec.resolution": f"{base.side}x{base.side}",
         "trigger_words": words,

@@ -38,7 +38,7 @@ def similarity(landmarks: np.ndarray, template: np.ndarray) -> np.ndarray:
     p_mean, q_mean = p.mean(1, keepdims=True), q.mean()
     spread = (np.abs(p - p_mean) ** 2).sum(1)
     if np.any(spread < 1e-9):
-        raise ValueError("the landmarks of a face coincide, so that no transform fits")
+        raise ValueError("the landmarks of a face coincide, so no transform fits")
     with np.errstate(invalid="ignore"):
         factor = (np.conj(p - p_mean) * (q - q_mean)).sum(1) / spread
     shift = q_mean - factor * p_mean[:, 0]

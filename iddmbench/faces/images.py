@@ -14,7 +14,7 @@ def rgb_images(images: Sequence[np.ndarray] | np.ndarray) -> list[Image]:
     Args:
         images: a sequence of uint8 [H, W, 3] or [H, W] arrays of any sizes, or one array [N, H, W, 3].
 
-    Raises TypeError when an image is no uint8 array, ValueError when its shape fits neither form or it has no pixel.
+    Raises TypeError if an image is not a uint8 array, ValueError when its shape fits neither form or it has no pixel.
     A lone image must be passed as [image].
     """
     if isinstance(images, np.ndarray) and images.dtype != object and images.ndim != 4:

@@ -38,7 +38,7 @@ class MTCNN(Detector):
         smallest, largest: limits of the working side, in pixels, border included.
         border: width of the border as a share of the longer side.
 
-    Raises UserError when facenet-pytorch is absent or its files are no such networks.
+    Raises UserError if facenet-pytorch is missing or its files are not such networks.
     """
 
     FACE, FACTOR = 20, 0.709
@@ -101,6 +101,6 @@ def load_networks() -> tuple[Any, ...]:
             network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises half a dozen kinds for damaged files
             reason = first_line(error)
-            raise UserError(f"{path} is no state of MTCNN's {stage}: {reason}") from error
+            raise UserError(f"{path} is not a state dict of MTCNN's {stage}: {reason}") from error
         networks.append(network.eval().requires_grad_(False))
     return tuple(networks)

@@ -1,4 +1,4 @@
-"""Attackers whose file or package is not here: the others go on without them, and the run says so."""
+"""Attackers whose weights or package are missing: the others run without them, and the run says so."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -10,16 +10,16 @@ from iddmbench.guards import errors_of
 from iddmbench.results.findings import NOTE, Finding
 
 MENDABLE = ("needs weights:", "needs extra:")
-"""How `Attacker.available` begins where one command mends it."""
+"""How `Attacker.available` begins if one command fixes it."""
 
 
 NOBODY: Mapping[str, Attacker] = MappingProxyType({})
 
 
 def problem_of(name: str, own: Mapping[str, Attacker] = NOBODY) -> str:
-    """Why an attacker, or one that it rests on, can't run here; empty if it can.
+    """Why an attacker, or one it relies on, can't run here; empty if it can.
 
-    own: attackers by name that are no plugins. Raises UserError for one that is unknown.
+    own: attackers by name that are not plugins. Raises UserError for an unknown one.
     """
     if name not in own and not own.keys() & {*roots(name)}:
         check_name(name)
@@ -31,14 +31,14 @@ def problem_of(name: str, own: Mapping[str, Attacker] = NOBODY) -> str:
 
 
 def absent(names: Sequence[str], own: Mapping[str, Attacker] = NOBODY) -> dict[str, str]:
-    """Those that one command would bring, and that command, by name."""
+    """Attackers that one command would install, with that command, by name."""
     found = {name: problem_of(name, own) for name in names}
     # Without the folder in brackets: a run's tables name no place on its machine.
     return {name: problem.partition(" (")[0] for name, problem in found.items() if problem.startswith(MENDABLE)}
 
 
 def check_attackers(names: Sequence[str], own: Mapping[str, Attacker] = NOBODY) -> None:
-    """Raises UserError when no attacker can run here, or one can't for another reason than a missing file or package."""
+    """Raises UserError if no attacker can run here, or one can't for a reason other than a missing file or package."""
     problems = {name: problem for name in names if (problem := problem_of(name, own))}
     wrong = {name: problem for name, problem in problems.items() if not problem.startswith(MENDABLE)}
     if len(problems) == len(names) and problems:
@@ -48,7 +48,7 @@ def check_attackers(names: Sequence[str], own: Mapping[str, Attacker] = NOBODY) 
 
 
 def absent_findings(missing: Mapping[str, str], present: Sequence[str]) -> list[Finding]:
-    """A note about each that is missing, for the table `premise`. present: the attackers that are here."""
+    """A note about each that is missing, for the table `premise`. present: the available attackers."""
     judges = sum(map(about_faces, present))
     asked = judges + sum(map(about_faces, missing))
     several = "attacker" if judges == 1 else "attackers"

@@ -31,7 +31,7 @@ class AdaptiveLinker:
     def __init__(self, name: str, linkers: Sequence[Linker], base: BaseModel):
         parsed = parse(name)
         if parsed is None:
-            raise ValueError(f"'{name}' is no adaptive attacker")
+            raise ValueError(f"'{name}' is not an adaptive attacker")
         self.name = name
         self.linkers = tuple(linkers)
         self.attackers = [linker.attacker for linker in linkers]

@@ -170,7 +170,7 @@ def _row(
 
 
 def able_attackers(groups: Iterable[Group], attackers: Sequence[str]) -> list[str]:
-    """Attackers that link the undefended model (`iddmbench.results.ability`): of the others nothing can be concluded.
+    """Attackers that link the undefended model (`iddmbench.results.ability`): nothing can be concluded from the others.
 
     Without undefended cells, all. An adaptive attacker that had too few of them to learn on is kept.
     """
@@ -187,7 +187,7 @@ def able_attackers(groups: Iterable[Group], attackers: Sequence[str]) -> list[st
 
 
 def _rank1(group: Group, name: str) -> Estimate | None:
-    """Rank-1 hit rate under the policy least kind to a defense; None for an attacker without figures."""
+    """Rank-1 hit rate under the policy most pessimistic for a defense; None for an attacker without figures."""
     if not has_figures(group, name):
         return None
     hits = next(iter(attacker_hits(group, name)))
@@ -237,7 +237,7 @@ def _privacy(group: Group, attackers: Sequence[str], able: Sequence[str], seeds:
 def members(able: Sequence[str], white_box: tuple[str, ...]) -> dict[str, list[str]]:
     """Worst case or union -> the attackers that it is over; those over nobody are left out.
 
-    Who looks past the face is in none.
+    Attackers that look beyond the face are in none.
 
     Args:
         able: as `able_attackers` gives them. white_box: systems that the defense optimized against.
@@ -322,7 +322,7 @@ class Hits:
 
 @dataclass(frozen=True)
 class HitRates:
-    """A hit rate of one attacker under each policy; "headline" is the one least kind to the defense.
+    """A hit rate of one attacker under each policy; "headline" is the most pessimistic for the defense.
 
     threshold_ends: by policy, the rate at the ends of the threshold's interval, low and high.
     """

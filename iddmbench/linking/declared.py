@@ -27,8 +27,8 @@ def foreign(people: PeopleBySource) -> Iterator[Finding]:
     others = sorted(set(people.public) - set(people.subjects))
     if others:
         text = (
-            f"distractors and thresholds come from {', '.join(others)}, the subjects from {', '.join(people.subjects)}: "
-            "the real FAR may differ from the one printed (0.2 to 0.5 % was measured where 1 % is printed), rank 1 is easier"
+            f"distractors and thresholds come from {', '.join(others)}, subjects from {', '.join(people.subjects)}: "
+            "the real FAR may differ from the stated one (0.2 to 0.5 % was measured where 1 % is printed), rank 1 is easier"
         )
         yield Finding("foreign", NOTE, "", "", "", text)
 
@@ -55,8 +55,8 @@ def gray_base(base: str, recipe: Recipe, subjects: Sequence[Subject]) -> Iterato
     shown = [s for s in subjects if s.references and _in_colour(s.references[0].image)]
     if shown:
         text = (
-            f"the base model '{base}' knows gray photos only, and {len(shown)} of {len(subjects)} subjects have photos in "
-            "colour: references and outputs are gray, the gallery is in colour, so that figures hold for gray outputs; take a "
+            f"the base model '{base}' knows gray photos only, but {len(shown)} of {len(subjects)} subjects have photos in "
+            "colour: references and outputs are gray, the gallery is in colour, so figures hold for gray outputs; choose a "
             "colour base, or dataset orl"
         )
         yield Finding("gray", NOTE, "", "", "", text)

@@ -1,4 +1,4 @@
-"""All that is doubtful about a run's photos and systems, before anything is trained."""
+"""Doubts about a run's photos and systems, raised before anything is trained."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -76,8 +76,8 @@ def unverified(dataset: str) -> Iterator[Finding]:
     if dataset in DATASETS.names() and dataset != "folder":
         return
     text = (
-        "whether photos show the person that they are named after can't be told, only whether a person's photos look alike: "
-        "where all are somebody else's, figures are of that one"
+        "nothing verifies that photos show the person they are named after, only that a person's photos look alike: "
+        "if all show somebody else, figures are about that person"
     )
     yield Finding("unverified", FACT, "", "", "", text)
 
@@ -117,7 +117,7 @@ def _left_out(name: str, linker: Linker) -> Iterator[Finding]:
 
 
 def duplicates(data: FaceData, subjects: Sequence[Subject]) -> Iterator[Finding]:
-    """Pictures that stand twice among the photos of the dataset, where one is a subject's of the run.
+    """Pictures that appear twice among the dataset's photos, where one belongs to a subject of the run.
 
     A warning where they are in two roles or of two people, else a note: fewer photos than it seems.
     """
@@ -137,7 +137,7 @@ def duplicates(data: FaceData, subjects: Sequence[Subject]) -> Iterator[Finding]
         )
         names = [p.name for _, _, p in members]
         what = "the same picture" if group.exact else "nearly the same picture"
-        text = f"{what} stands {len(members)} times: {told} ({listed(names)})"
+        text = f"{what} appears {len(members)} times: {told} ({listed(names)})"
         yield Finding("duplicate", WARNING if len(places) > 1 else NOTE, own[0], ", ".join(names), "", text)
 
 

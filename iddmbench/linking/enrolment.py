@@ -1,4 +1,4 @@
-"""Who is enrolled with an attacker: the photos' embeddings that its gallery and its thresholds come from."""
+"""Enrolment with an attacker: the photo embeddings behind its gallery and its thresholds."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Enrolment:
         subjects: label -> float32 [P, D] of the enrolment photos of each person under test.
         public: the same of public people (distractors and strangers), in the order of their labels.
         unseen: labels of public people whom the attacker was not trained on: they calibrate.
-        complete: whether the dataset must resolve every rate that is asked for (`FaceData.complete`).
+        complete: whether the dataset must resolve every requested rate (`FaceData.complete`).
     """
 
     subjects: Mapping[str, np.ndarray]
@@ -33,7 +33,7 @@ class Enrolment:
 def enrol(attacker: Attacker, data: FaceData, embed: Embed) -> Enrolment:
     """Look at a dataset's enrolment and public photos.
 
-    Raises UserError when the attacker was the dataset's referee, finds no face on any enrolment photo of a subject, or was
+    Raises UserError when the attacker was the dataset's referee, finds no face in any enrolment photo of a subject, or was
     trained on the public people.
     """
     if refusal := attacker.refusal(data.name):
@@ -42,13 +42,13 @@ def enrol(attacker: Attacker, data: FaceData, embed: Embed) -> Enrolment:
     for subject in data.subjects:
         subjects[subject.label] = found = _acquired(embed(attacker, subject.enrolment))
         if not len(found):
-            raise UserError(f"attacker '{attacker.name}' finds no face on any enrolment photo of '{subject.name}'")
+            raise UserError(f"attacker '{attacker.name}' finds no face in any enrolment photo of '{subject.name}'")
     people = {person.label: person for person in sorted(data.public, key=lambda person: person.label)}
     public = {label: _acquired(embed(attacker, person.photos)) for label, person in people.items()}
     public = {label: found for label, found in public.items() if len(found)}
     unseen = frozenset(label for label in public if not _is_known(attacker, people[label]))
     if len(unseen) < 2 and data.public:
-        raise UserError(f"attacker '{attacker.name}' was trained on the people that would set its threshold")
+        raise UserError(f"attacker '{attacker.name}' was trained on the people who would set its threshold")
     return Enrolment(subjects, public, unseen, data.complete)
 
 

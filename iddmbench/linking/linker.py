@@ -110,7 +110,7 @@ class Linker:
 
         Args:
             subject: the person's label. probes: embeddings of the images.
-            decoy: labels of the public people whose mean is the decoy identity; none: its rank is not asked for.
+            decoy: labels of the public people whose mean is the decoy identity; none: its rank is not computed.
         """
         n, seen = len(probes), probes.acquired
         mated, rank, decoy_rank = np.full(n, np.nan), np.zeros(n, dtype=int), np.zeros(n, dtype=int)
@@ -175,7 +175,7 @@ class Linker:
 
 
 def thresholds(scores: np.ndarray, rates: dict[str, float]) -> dict[str, Threshold]:
-    """Thresholds at those rates that so many scores of strangers can resolve."""
+    """Thresholds at the rates that this many impostor scores can resolve."""
     return {name: threshold_at_far(scores, rate) for name, rate in rates.items() if scores.size * rate >= 3 - 1e-9}
 
 

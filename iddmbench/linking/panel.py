@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 
 class AttackerPanel:
-    """The attackers of a run by name, adaptive ones included. Networks and galleries are made when they are first asked for.
+    """The attackers of a run by name, adaptive ones included. Networks and galleries are created on first use.
 
     Args:
         names: of the attackers. data: whose photos make the galleries. embed: embeds one person's photos.
-        base: adaptive attackers may purify with it. own: attackers by name that are no plugins, or stand in for one.
+        base: adaptive attackers may purify with it. own: attackers by name that are not plugins, or stand in for one.
     """
 
     def __init__(

@@ -114,7 +114,7 @@ def pair_findings(view: GalleryView, pairs: Sequence[Pair]) -> Iterator[Finding]
         subject, other = view.called(pair.subject), view.called(pair.other)
         text = (
             f"{view.attacker}: {subject} and {other} look like one person under two names (similarity "
-            f"{pair.similarity:.2f}, suspected from {pair.limit:.2f}), so that each takes links from the other"
+            f"{pair.similarity:.2f}, suspected from {pair.limit:.2f}), so each takes links from the other"
         )
         yield Finding("same-person", WARNING, subject, "", view.attacker, text)
 
@@ -128,24 +128,24 @@ def unrecognized(
 
     Args:
         subject: its label. names: of the N reference photos. photos: their embeddings.
-        same: identities that are suspected to be the subject: taking it for one of them is no mistake.
+        same: identities that are suspected to be the subject: taking it for one of them is not a mistake.
     """
     reasons: dict[str, list[str]] = {}
     for i, name in enumerate(names):
         if not photos.acquired[i]:
-            reasons.setdefault("finds no face on", []).append(name)
+            reasons.setdefault("finds no face in", []).append(name)
             continue
         scores = view.templates @ photos.vectors[i]
         first = _first(view, scores, subject)
         if first not in (subject, *same):
-            reasons.setdefault(f"takes for {view.called(first)}", []).append(name)
+            reasons.setdefault(f"takes them for {view.called(first)}", []).append(name)
         elif scores.max() < view.threshold:
             reasons.setdefault("scores below its threshold at FAR 1e-2", []).append(name)
     wrong = [name for several in reasons.values() for name in several]
     if wrong:
         told = "; ".join(f"{reason}: {listed(several)}" for reason, several in reasons.items())
         who, share = view.called(subject), f"{len(wrong)} of {len(names)} reference photos"
-        text = f"{view.attacker} does not recognize {who} on {share} ({told})"
+        text = f"{view.attacker} does not recognize {who} in {share} ({told})"
         severity = WARNING if 2 * len(wrong) >= len(names) else NOTE
         yield Finding("unrecognized", severity, who, ", ".join(wrong), view.attacker, text)
 
@@ -184,7 +184,7 @@ def weak(view: GalleryView, findings: Sequence[Finding]) -> Iterator[Finding]:
     if wrong:
         text = (
             f"{view.attacker} recognizes {view.ability:.0%} of the public people's own photos: it fails on reference photos of "
-            f"{listed([f.subject for f in wrong])}, and its word on single photos is not taken"
+            f"{listed([f.subject for f in wrong])}, so its findings on single photos are ignored"
         )
         yield Finding("unrecognized", NOTE, "", "", view.attacker, text)
 

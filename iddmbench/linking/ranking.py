@@ -1,11 +1,11 @@
 """One number for a defense's whole curve, with its interval: the area of (privacy, utility) that its strengths dominate.
 
-The points are those of the summary table: privacy is 1 - hit rate of the strongest attacker under the policy least kind to the
-defense, utility is the utility index. Its interval holds two: that of the two-stage bootstrap, widened for few subjects, in
-which all strengths, all attackers and both anchors share the drawn subjects and images; and the areas at the ends of the
-privacy rates' own intervals, without which a defense that nobody links would have an interval of no width.
+The points are those of the summary table: privacy is 1 - hit rate of the strongest attacker under the policy most pessimistic
+for the defense, utility is the utility index. Its interval combines two: that of the two-stage bootstrap, widened for few
+subjects, in which all strengths, all attackers and both anchors share the drawn subjects and images; and the areas at the ends
+of the privacy rates' own intervals, without which a defense that nobody links would have an interval of no width.
 
-Defenses are compared subject by subject. As the area is no mean over subjects, a subject's share of it is the jackknife's
+Defenses are compared subject by subject. As the area is not a mean over subjects, a subject's share of it is the jackknife's
 pseudo-value (Tukey 1958): K times the area, less K - 1 times the area without the subject.
 """
 
@@ -114,7 +114,7 @@ def why_unranked(groups: Sequence[Group], attackers: Sequence[str]) -> str:
     if len(found) >= STRONG:
         return ""
     names = f" ({', '.join(found)})" if found else ""
-    return f"{len(found)} strong attackers that were no surrogates{names}; a rank needs {STRONG}"
+    return f"{len(found)} strong attackers that were not surrogates{names}; a rank needs {STRONG}"
 
 
 def standings(
@@ -383,7 +383,7 @@ def _rates(means: np.ndarray, chance: np.ndarray) -> dict[Policy, np.ndarray]:
 
 
 def _policies(means: np.ndarray, chance: np.ndarray) -> list[Policy]:
-    """For each condition the policy least kind to the defense, chosen on the data as they are."""
+    """For each condition the policy most pessimistic for the defense, chosen on the data as they are."""
     rates = _rates(means[None], chance)
     return [most_pessimistic_policy({p: 1 - rates[p][0, i] for p in POLICIES}) for i in range(len(means) // 2)]
 

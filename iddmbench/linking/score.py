@@ -52,8 +52,8 @@ class Scoring:
         conditions: all of the run, with the cells that finished.
         subjects: whose photos FID and KID compare with.
         many_seeds: whether the run has cells of several seeds; folders then say whose images are in them.
-        digests: of cells' images by the cells' names, as far as they have been asked for.
-        absent: attackers that were asked for and are not here, with the command that brings them.
+        digests: of cells' images by the cells' names, as far as they have been computed.
+        absent: requested attackers that are not available, with the command that installs them.
     """
 
     stages: CellStages

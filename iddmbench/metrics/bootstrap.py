@@ -1,4 +1,4 @@
-"""Intervals of what is no rate: means of scores, by a t interval over subjects, and other statistics, by a widened
+"""Intervals of figures that are not rates: means of scores, by a t interval over subjects, and other statistics, by a widened
 bootstrap."""
 
 import math

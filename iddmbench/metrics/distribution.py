@@ -35,7 +35,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     """KID (Binkowski et al. 2018, arXiv 1801.01401): unbiased squared MMD, kernel (x.y / D + 1)^3; lower is closer.
 
     Expectation 0 for one distribution whatever n, so that small negative values occur and are not clipped. Do not
-    bootstrap it by repeating images: a pair of equal images is no pair of draws.
+    bootstrap it by repeating images: a pair of equal images is not a pair of draws.
 
     Args and raises: as `frechet_distance`.
     """

@@ -21,7 +21,7 @@ def pooled_templates(vectors: np.ndarray, acquired: np.ndarray, posts: int) -> t
     """
     vectors, acquired = np.asarray(vectors, dtype=np.float64), np.asarray(acquired, dtype=bool)
     if vectors.ndim != 2 or acquired.shape != vectors.shape[:1]:
-        raise ValueError(f"vectors {vectors.shape} and acquired {acquired.shape} do not fit together")
+        raise ValueError(f"vectors {vectors.shape} and acquired {acquired.shape} don't match")
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     sums = _feeds(np.where(acquired[:, None], unit, 0.0), posts).sum(1)
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
@@ -32,7 +32,7 @@ def pooled_scores(scores: np.ndarray, acquired: np.ndarray, posts: int) -> tuple
     """The linker who adds up: the mean score of a feed's posts against each identity.
 
     For cosines this ranks identities as `pooled_templates` does, as a template's cosine is the mean one up to a factor
-    that all identities share; it also serves scores that are no cosines.
+    that all identities share; it also serves scores that are not cosines.
 
     Args:
         scores: float [P, I], one model's posts against I identities. acquired: bool [P]; others are left out of the mean.
@@ -44,7 +44,7 @@ def pooled_scores(scores: np.ndarray, acquired: np.ndarray, posts: int) -> tuple
     """
     scores, acquired = np.asarray(scores, dtype=np.float64), np.asarray(acquired, dtype=bool)
     if scores.ndim != 2 or acquired.shape != scores.shape[:1]:
-        raise ValueError(f"scores {scores.shape} and acquired {acquired.shape} do not fit together")
+        raise ValueError(f"scores {scores.shape} and acquired {acquired.shape} don't match")
     sums = _feeds(np.where(acquired[:, None], scores, 0.0), posts).sum(1)
     counts = _feeds(acquired, posts).sum(1)
     return sums / np.maximum(counts, 1)[:, None], counts > 0

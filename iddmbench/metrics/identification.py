@@ -35,7 +35,7 @@ def identity_scores(probes: np.ndarray, gallery: np.ndarray, labels: np.ndarray,
     """
     probes, gallery, labels = _unit(probes), _unit(gallery), np.asarray(labels)
     if gallery.shape[0] != labels.shape[0] or probes.shape[1] != gallery.shape[1] or not labels.size:
-        raise ValueError(f"probes {probes.shape}, gallery {gallery.shape}, labels {labels.shape} do not fit together")
+        raise ValueError(f"probes {probes.shape}, gallery {gallery.shape}, labels {labels.shape} don't match")
     identities, inverse = np.unique(labels, return_inverse=True)
     if rule == "mean":
         templates = np.zeros((len(identities), gallery.shape[1]))
@@ -55,7 +55,7 @@ def ranks(
 ) -> np.ndarray:
     """Rank of each probe's true identity: 1 + the number of identities with a strictly higher score.
 
-    Ties thus go to the attacker, the reading least kind to a defense.
+    Ties thus go to the attacker, the reading most pessimistic for a defense.
 
     Args:
         true: [P] label that each probe is looked up as. The subject for R1-U; the decoy for R1-T.

@@ -3,7 +3,7 @@
 import numpy as np
 
 YEARS = 5.0
-"""An age within so many years is kept; readings of one person's photos have a standard deviation of about three."""
+"""An age within this many years is kept; readings of one person's photos have a standard deviation of about three."""
 
 
 def kept_age(ages: np.ndarray, references: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ dropping them would hide it. So every privacy figure is given under three polici
 - "miss": a lost probe is not linked: hit 0, protection 1. What a linker who needs a face gets.
 - "chance": a lost probe is linked as often as a guess would be. What a linker who must answer gets.
 
-The headline is the policy least kind to the defense. With no face at all "acquired" has no value, and the headline
+The headline is the policy most pessimistic for the defense. With no face at all "acquired" has no value, and the headline
 falls back to the other two: protection is then nearly total, and only the detection rate in the utility index shows
 that the images are worthless. A privacy figure is therefore never read without the utility beside it.
 """

@@ -217,7 +217,7 @@ def base_folder(name: str) -> Path:
     except Exception as error:  # the hub client raises many kinds; all mean that the weights are not here
         reason = first_line(error)
         raise UserError(
-            f"base model '{hub}' could not be fetched ({reason}); download it elsewhere and pass its folder with --base"
+            f"base model '{hub}' could not be downloaded ({reason}); download it elsewhere and give its folder with --base"
         ) from error
 
 

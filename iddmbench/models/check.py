@@ -44,7 +44,7 @@ def check_parts(name: str, folder: Path) -> None:
 
     index = _read(folder / "model_index.json")
     if "text_encoder_2" in index or (folder / "text_encoder_2").is_dir():
-        raise wrong("it is of Stable Diffusion XL's kind, with two text encoders; give one of Stable Diffusion 1 or 2")
+        raise wrong("it is a Stable Diffusion XL model, with two text encoders; give a Stable Diffusion 1 or 2 model")
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise wrong(f"it has no {' and no '.join(missing)} folder")
@@ -57,11 +57,11 @@ def check_parts(name: str, folder: Path) -> None:
     unet, vae = _read(folder / "unet" / "config.json"), _read(folder / "vae" / "config.json")
     if unet.get("addition_embed_type") or unet.get("encoder_hid_dim"):
         raise wrong(
-            "its UNet takes more than a text, as Stable Diffusion XL's does; give one of Stable Diffusion 1 or 2"
+            "its UNet takes more than a text, as Stable Diffusion XL's does; give a Stable Diffusion 1 or 2 model"
         )
     inputs, latents = unet.get("in_channels"), vae.get("latent_channels")
     if inputs == 9:
-        raise wrong("its UNet is one for inpainting (9 input channels); give the plain one")
+        raise wrong("its UNet is for inpainting (9 input channels); give the plain model")
     if inputs != latents or unet.get("out_channels") != latents:
         raise wrong(f"its UNet takes {inputs} channels, but the VAE's latents have {latents}")
     width, text = unet.get("cross_attention_dim"), _read(folder / "text_encoder" / "config.json").get("hidden_size")
@@ -96,7 +96,7 @@ def _check_weights(part: Path, wrong: Any) -> None:
     if index.is_file():
         needed = set(_read(index).get("weight_map", {}).values())
         if lacking := sorted(needed - set(files)):
-            raise wrong(f"{part.name} lacks {lacking[0]}, which its index names")
+            raise wrong(f"{part.name} lacks {lacking[0]}, which its index lists")
         return
     if not files:
         raise wrong(f"{part.name} has no .safetensors file")

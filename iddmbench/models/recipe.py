@@ -14,7 +14,7 @@ from iddmbench.errors import UserError
 
 FILE = "iddmbench.json"
 DECLARED = ("trained_on", "judges")
-"""Keys that say how the base was trained: they change no image, and are no part of its fingerprint."""
+"""Keys that say how the base was trained: they change no image and are not part of its fingerprint."""
 
 
 class Prompts(BaseModel):
@@ -78,7 +78,7 @@ class Sampling(BaseModel):
 class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    grayscale: bool = Field(False, description="the base knows gray photos only: references are converted")
+    grayscale: bool = Field(False, description="the base knows gray photos only: references are converted to gray")
     trained_on: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
         description="datasets whose people it was trained on, with their names; no names: all of them",

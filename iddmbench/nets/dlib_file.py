@@ -57,7 +57,7 @@ def read_dlib(path: Path) -> DlibNetwork:
     try:
         return _network(reader)
     except (ValueError, IndexError, OverflowError, MemoryError) as error:
-        raise UserError(f"{path} is no dlib network that can be read ({error}): install its package again") from error
+        raise UserError(f"{path} is not a readable dlib network ({error}): install its package again") from error
 
 
 def _network(reader: "_Reader") -> DlibNetwork:

@@ -42,7 +42,7 @@ class DlibResNet(FaceNet):
         layers = list(network.layers)
         kinds = [layer.kind for layer in layers]
         if network.size != self.size or kinds[:4] != ["con", "affine", "relu", "max_pool"]:
-            raise UserError(f"{path} holds another network than dlib's face recognition ResNet")
+            raise UserError(f"{path} is not dlib's face recognition ResNet")
         self.register_buffer("mean", torch.tensor(network.mean, dtype=torch.float32).view(1, 3, 1, 1))
         pool = layers[3]
         self.stem = nn.Sequential(_conv(layers[0], layers[1]), nn.ReLU(), nn.MaxPool2d(pool.window, pool.stride))
@@ -50,13 +50,13 @@ class DlibResNet(FaceNet):
         while at < len(layers) - 2:
             length = len(_DOWN) if kinds[at : at + len(_DOWN)] == _DOWN else len(_BLOCK)
             if length == len(_BLOCK) and kinds[at : at + length] != _BLOCK:
-                raise UserError(f"{path} holds another network than dlib's face recognition ResNet")
+                raise UserError(f"{path} is not dlib's face recognition ResNet")
             blocks.append(_Block(layers[at : at + length]))
             at += length
         self.blocks = nn.Sequential(*blocks)
         last = layers[-1]
         if kinds[-2:] != ["avg_pool", "fc"] or last.outputs != self.dim:
-            raise UserError(f"{path} holds another network than dlib's face recognition ResNet")
+            raise UserError(f"{path} is not dlib's face recognition ResNet")
         self.linear = nn.Linear(last.inputs, last.outputs, bias=False)
         # dlib keeps it as [inputs, outputs]
         self.linear.weight.data = _tensor(last.parameters).view(last.inputs, last.outputs).T.contiguous()

@@ -68,7 +68,7 @@ class EfficientNetLite(nn.Module):
     def __init__(self, number: int, size: int | None = None, map_size: int = 128):
         super().__init__()
         if number not in range(len(VARIANTS)):
-            raise ValueError(f"EfficientNet-Lite has the numbers 0 to {len(VARIANTS) - 1} here, got {number}")
+            raise ValueError(f"EfficientNet-Lite has variants 0 to {len(VARIANTS) - 1} here, got {number}")
         variant = VARIANTS[number]
         size = variant.size if size is None else size
         if min(size, map_size) < 32:

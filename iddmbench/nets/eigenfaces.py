@@ -18,7 +18,7 @@ class EigenfacesNet(FaceNet):
     The first `skip` components, mostly light, are left out (Belhumeur et al., IEEE TPAMI 19(7), 1997).
 
     Args:
-        photos: uint8 [H, W, 3], what the components are computed of: faces of people who are no subjects.
+        photos: uint8 [H, W, 3], what the components are computed of: faces of people who are not subjects.
         detector: finds the faces; photos without one are left out.
         origin: names the photos, for the fingerprint.
     """

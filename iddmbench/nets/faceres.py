@@ -73,7 +73,7 @@ class FaceRes(FaceNet):
             self.shared, self.age, self.sex = (_linear(graph, name) for name in ("feats", "age_pred", "gender_pred"))
         except (KeyError, ValueError, RuntimeError) as error:
             reason = first_line(error)
-            raise UserError(f"{path} is another network than FaceRes, or another version of it: {reason}") from error
+            raise UserError(f"{path} is not FaceRes, or is another version of it: {reason}") from error
         width = layers[-1].conv.out_channels
         if (width, self.age.out_features, self.sex.out_features) != (self.dim, AGES, 1):
             found = f"{width} features, {self.age.out_features} ages"

@@ -32,7 +32,7 @@ class OnnxFace(FaceNet):
         raw: it takes values 0 to 255 instead of (x - 127.5) / 127.5. None: as the graph tells; one that starts with a
             subtraction and a multiplication scales its input itself (exports from MXNet, SFace).
 
-    Raises UserError when the file is no such network.
+    Raises UserError if the file is not such a network.
     """
 
     name, size, template = "onnx", SIDE, ARCFACE_112
@@ -59,7 +59,7 @@ class OnnxFace(FaceNet):
             self.differentiable = True
         except (UserError, ValueError, KeyError, IndexError, AttributeError) as error:
             if find_spec("onnxruntime") is None:
-                raise UserError(f"{path}: {error}; with onnxruntime it may run: pip install onnxruntime") from error
+                raise UserError(f"{path}: {error}; onnxruntime may run it: pip install onnxruntime") from error
             self.engine = _Runtime(path, inputs[0].name, one_by_one=shape[0] == 1)
             self.differentiable = False
         with torch.no_grad():
@@ -69,7 +69,7 @@ class OnnxFace(FaceNet):
                 reason = first_line(error)
                 raise UserError(f"{path} does not run on crops of {SIDE} x {SIDE}: {reason}") from error
         if probe.ndim != 2 or len(probe) != 2 or probe.shape[1] < 2:
-            raise UserError(f"{path} gives {tuple(probe.shape)} for two faces; an embedding is N x D")
+            raise UserError(f"{path} returns {tuple(probe.shape)} for two faces; embeddings must be N x D")
         if not bool(torch.isfinite(probe).all()):
             raise UserError(f"{path} gives NaN or infinite values on random pixels: the file is damaged")
         self.dim = probe.shape[1]

@@ -39,7 +39,7 @@ class SFaceNet(FaceNet):
         self.trunk, self.head, dropout = split_at(values, nodes, "Dropout", "data", "fc1")
         ratio = values.get(dropout.input[1]) if len(dropout.input) > 1 else np.float32(0.5)
         if ratio is None:
-            raise UserError(f"{path} is no SFace model: the ratio of its dropout is not a constant")
+            raise UserError(f"{path} is not an SFace model: the ratio of its dropout is not a constant")
         self.dropout = float(np.asarray(ratio).item())
         self.freeze()
 

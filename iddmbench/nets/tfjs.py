@@ -45,7 +45,7 @@ class TfjsGraph:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The files of numbers that a model.json names, beside it. Raises UserError when it is no such file."""
+    """The files of numbers that a model.json names, beside it. Raises UserError if the file is not one."""
     return [path.with_name(name) for group in _groups(path, _document(path)) for name in group["paths"]]
 
 
@@ -65,7 +65,7 @@ def read_tfjs(path: Path) -> TfjsGraph:
         for group in _groups(path, document):
             weights |= _numbers(path, group)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is no readable TensorFlow.js graph model: {first_line(error)}") from error
+        raise UserError(f"{path} is not a readable TensorFlow.js graph model: {first_line(error)}") from error
     return TfjsGraph(nodes, weights)
 
 
@@ -75,9 +75,9 @@ def _document(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} can't be read: {error.strerror}") from error
     except ValueError as error:  # of JSON and of UTF-8
-        raise UserError(f"{path} is no JSON file: {first_line(error)}") from error
+        raise UserError(f"{path} is not a JSON file: {first_line(error)}") from error
     if not isinstance(document, dict) or document.get("format") != "graph-model":
-        raise UserError(f"{path} is no graph model of TensorFlow.js")
+        raise UserError(f"{path} is not a TensorFlow.js graph model")
     return document
 
 
@@ -86,10 +86,10 @@ def _groups(path: Path, document: dict[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(groups, list) or not all(
         isinstance(g, dict) and isinstance(g.get("paths"), list) for g in groups
     ):
-        raise UserError(f"{path} names no files of weights")
+        raise UserError(f"{path} lists no weight files")
     for name in (name for group in groups for name in group["paths"]):
         if not isinstance(name, str) or PurePosixPath(name).name != name or "\\" in name:
-            raise UserError(f"{path} names a file of weights outside its folder: {name!r}")
+            raise UserError(f"{path} lists a weight file outside its folder: {name!r}")
     return groups
 
 

@@ -102,4 +102,4 @@ def write_weights(unet: "UNet2DConditionModel", weights: dict[str, Tensor]) -> N
     except RuntimeError as error:
         raise UserError(f"adapter does not fit this base model: {first_line(error)}") from error
     if result.unexpected_keys:
-        raise UserError(f"adapter does not fit this base model: it holds {result.unexpected_keys[0]}")
+        raise UserError(f"adapter does not fit this base model: unexpected tensor {result.unexpected_keys[0]}")

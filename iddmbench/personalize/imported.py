@@ -48,4 +48,6 @@ def check_finite(tensors: dict[str, Tensor], source: str) -> None:
     """Raises UserError naming the tensors that hold NaN or infinity."""
     bad = [name for name, tensor in tensors.items() if not tensor.float().isfinite().all()]
     if bad:
-        raise UserError(f"{source} holds NaN or infinity in {listed(bad)}: its training diverged; use an earlier file")
+        raise UserError(
+            f"{source} holds NaN or infinity in {listed(bad)}: its training diverged; use an earlier checkpoint"
+        )

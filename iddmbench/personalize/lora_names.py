@@ -44,7 +44,7 @@ def kohya_name(module: str) -> str:
 
 
 def split_key(key: str) -> tuple[str, Role] | None:
-    """The module as the file has it, and what the tensor is; None for what is no tensor of a LoRA."""
+    """The module as the file has it, and what the tensor is; None if it is not a LoRA tensor."""
     if found := _TENSOR.fullmatch(key):
         return found["module"], _PEFT_ROLES[found["peft"] or found["kohya"] or found["old"]]
     if found := _ALPHA.fullmatch(key):

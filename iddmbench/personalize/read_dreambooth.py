@@ -25,11 +25,11 @@ def read_dreambooth(folder: Path | str, base: BaseModel) -> ImportedModel:
     `applied` counts the tensors that were read. A VAE of its own is not used: images are decoded by the base's, and a warning
     says so when they differ.
 
-    Raises UserError when there is no whole UNet, its shapes or what it predicts are another base's, or a tensor is not finite.
+    Raises UserError if the UNet is incomplete, its shapes or predictions are for another base, or a tensor is not finite.
     """
     folder = Path(folder)
     if not (folder / UNET).is_dir():
-        raise UserError(f"{folder} is no DreamBooth folder: it has no folder unet/")
+        raise UserError(f"{folder} is not a DreamBooth folder: it has no folder unet/")
     networks: dict[str, nn.Module] = {UNET: base.unet}
     if (folder / TEXT).is_dir():
         networks[TEXT] = base.text_encoder
@@ -79,7 +79,7 @@ def _renamed(found: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
 
 def _check_shapes(where: Path, found: dict[str, Tensor], own: dict[str, nn.Parameter], base: BaseModel) -> None:
     if missing := [name for name in own if name not in found]:
-        raise UserError(f"{where} is for another base than '{base.name}', or not whole: it lacks {listed(missing)}")
+        raise UserError(f"{where} is for another base than '{base.name}', or incomplete: it lacks {listed(missing)}")
     for name, parameter in own.items():
         if found[name].shape != parameter.shape:
             raise UserError(
@@ -108,5 +108,5 @@ def _warnings(folder: Path, base: BaseModel, ignored: list[str]) -> list[str]:
     if (folder / "vae").is_dir():
         found, own = _read_part(folder, "vae"), base.vae.state_dict()
         if any(name not in found or not torch.equal(found[name].float(), own[name].cpu()) for name in own):
-            warnings.append(f"{folder} has a VAE of its own, which is not used: images are decoded by the base's")
+            warnings.append(f"{folder} has its own VAE, which is not used: images are decoded with the base's")
     return warnings

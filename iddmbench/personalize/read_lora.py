@@ -54,7 +54,7 @@ def read_adapter(path: Path | str, base: BaseModel) -> ImportedModel:
     a warning.
 
     Raises UserError when nothing fits, a shape is another base's, a tensor is not finite, the file is pickled or damaged, or
-    it is no LoRA of Stable Diffusion 1 or 2 (SDXL, Flux, DoRA, LoHa ...).
+    it is not a LoRA of Stable Diffusion 1 or 2 (SDXL, Flux, DoRA, LoHa ...).
     """
     path = Path(path)
     file = _file(path)
@@ -64,8 +64,8 @@ def read_adapter(path: Path | str, base: BaseModel) -> ImportedModel:
     pairs, ignored = _pairs(tensors, Places(base))
     if not pairs:
         raise UserError(
-            f"{file}: none of its {len(tensors)} tensors fits a module of base '{base.name}', so it would do nothing: it is "
-            f"for another base, or no LoRA (it holds {listed(list(tensors))})"
+            f"{file}: none of its {len(tensors)} tensors fits a module of base '{base.name}', so it has no effect: it is "
+            f"for another base, or not a LoRA (it holds {listed(list(tensors))})"
         )
     layers = {}
     for pair in pairs:
@@ -98,7 +98,7 @@ def _file(path: Path) -> Path:
     if pickled := sorted(f for f in path.iterdir() if f.suffix.lower() in PICKLED):
         read_tensor_file(pickled[0])  # says why not
     if (path / UNET).is_dir():
-        raise UserError(f"{path} holds no LoRA but a whole model (unet/): read it as a DreamBooth folder")
+        raise UserError(f"{path} holds a whole model (unet/), not a LoRA: read it as a DreamBooth folder")
     raise UserError(f"{path} holds no .safetensors file")
 
 
@@ -165,7 +165,9 @@ def _check_shapes(pair: _Pair, base: BaseModel, file: Path) -> None:
     else:
         down, up = (x[..., 0, 0] if x.ndim == 4 and x.shape[2:] == (1, 1) else x for x in (down, up))
     if down.ndim != up.ndim or down.ndim != module.weight.ndim:
-        raise UserError(f"{file}: {name} has tensors of shape {_shape(down)} and {_shape(up)}, which are no LoRA of it")
+        raise UserError(
+            f"{file}: {name} has tensors of shape {_shape(down)} and {_shape(up)}, which don't make a LoRA of it"
+        )
     if tuple(down.shape[1:]) != wanted_down or (up.shape[0], *up.shape[2:]) != wanted_up:
         raise UserError(
             f"{file} is for another base: {name} maps {down.shape[1]} channels to {up.shape[0]} there, "
@@ -255,7 +257,7 @@ def _warnings(file: Path, pairs: list[_Pair], ignored: list[str], base: BaseMode
         text = [name for name in ignored if name.startswith(("lora_te", TEXT)) or ".text_model." in name]
         what = " (parts of the text encoder that this base does not have)" if len(text) == len(ignored) else ""
         warnings.append(
-            f"{file}: {2 * len(pairs)} tensors applied, {len(ignored)} not, since base '{base.name}' has no such module"
+            f"{file}: {2 * len(pairs)} tensors applied, {len(ignored)} skipped because base '{base.name}' has no such module"
             f"{what}: {listed(ignored)}"
         )
     if not any(torch.count_nonzero(pair.tensors["up"]) for pair in pairs):

@@ -52,7 +52,7 @@ def _found_at(path: Path, subjects: Sequence[str], what: str) -> dict[str, Path]
         if people and not (one_file and subjects[0] not in people):
             return people
     if len(subjects) != 1:
-        raise UserError(f"{what}: {path} is one model: name its person with subject, one name")
+        raise UserError(f"{what}: {path} is a single model: name its person with subject")
     _check_person(subjects[0], what)
     return {subjects[0]: path}
 
@@ -68,11 +68,11 @@ def _in_folder(folder: Path, what: str) -> dict[str, Path]:
             person = entry.name if entry.is_dir() else entry.stem
             _check_person(person, what)
             if person in found:
-                raise UserError(f"{what}: {folder} holds two models of '{person}': a file and a folder; leave one")
+                raise UserError(f"{what}: {folder} holds two models of '{person}', a file and a folder: keep one")
             found[person] = entry
     if not found:
         raise UserError(
-            f"{what}: {folder} holds no model: put each person's there, {folder}/PERSON{SUFFIX} or {folder}/PERSON/"
+            f"{what}: {folder} holds no model: put one per person there, {folder}/PERSON{SUFFIX} or {folder}/PERSON/"
         )
     return found
 
@@ -89,11 +89,11 @@ def _check_there(path: Path, what: str) -> None:
 
 def _check_person(name: str, what: str) -> None:
     if not name or not name.isprintable() or "/" in name or name.startswith("."):
-        raise UserError(f"{what}: {name!r} can't be a person's name: it becomes a folder's")
+        raise UserError(f"{what}: {name!r} can't be a person's name: it becomes a folder name")
 
 
 def read_model(path: Path, base: BaseModel) -> ImportedModel:
-    """A LoRA or DreamBooth folder of which every tensor fits `base`.
+    """A LoRA or DreamBooth folder whose tensors all fit `base`.
 
     Raises UserError as `read_adapter` and `read_dreambooth` do, and when only some tensors fit: its images would not be those
     of the model that was trained.
@@ -103,7 +103,7 @@ def read_model(path: Path, base: BaseModel) -> ImportedModel:
     if found.ignored:
         raise UserError(
             f"{path}: only {found.applied} of {found.applied + len(found.ignored)} tensors fit base '{base.name}', which has "
-            f"no module for {listed(found.ignored)}: name the base that it was trained on"
+            f"no module for {listed(found.ignored)}: give the base it was trained on"
         )
     return found
 

@@ -17,8 +17,8 @@ def read_tensor_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     if path.suffix.lower() in PICKLED:
         raise UserError(
-            f"{path} is a pickled file, and opening one can run any code: convert it to .safetensors on a machine "
-            "that you can afford to lose, or ask for a .safetensors file"
+            f"{path} is a pickled file, which can run any code when opened: convert it to .safetensors on a machine "
+            "that you can afford to lose, or get a .safetensors file"
         )
     if not path.is_file():
         raise UserError(f"no such file: {path}")

@@ -145,7 +145,7 @@ class Trainer:
         return total / max(steps, 1)
 
     def _step(self, batch: Tensor, text: Tensor, own: int, generator: torch.Generator) -> float:
-        """One optimizer step on a batch of which the first `own` are references, in as many parts as memory asks for."""
+        """One optimizer step on a batch of which the first `own` are references, in as many parts as memory requires."""
         noise, t = draw(self.base, batch, generator)
         weight = torch.full((len(batch),), 1 / own, device=batch.device)
         weight[own:] = self.settings.prior_weight / max(len(batch) - own, 1)

@@ -43,7 +43,7 @@ class VictimPerturbation(Perturbation):
 
     learning_rate: float = Field(5e-7, gt=0, description="the victim's AdamW rate (Anti-DreamBooth, its scripts)")
     weight_decay: float = Field(1e-2, ge=0, description="the victim's AdamW weight decay (Anti-DreamBooth, its code)")
-    train_text_encoder: bool = Field(True, description="the victim's text encoder is trained too (Anti-DreamBooth)")
+    train_text_encoder: bool = Field(True, description="also train the victim's text encoder (Anti-DreamBooth)")
     variant: Literal["paper", "official"] = Field(
         "paper", description="official: with the released code's defects (docs/defenses.md)"
     )

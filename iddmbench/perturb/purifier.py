@@ -23,7 +23,7 @@ DARK = 16
 class Purifier(Options, ABC):
     """A purifier plugin. Subclasses set the class variables, declare fields (its options) and write `apply`.
 
-    What `apply` gives is checked: a UserError that names the purifier says what is wrong with it, or what it raised.
+    What `apply` returns is checked: a UserError names the purifier and says what is wrong, or what it raised.
     """
 
     name: ClassVar[str]
@@ -73,9 +73,9 @@ class Purifier(Options, ABC):
         plugin = f"purifier '{self.label}'"
         with errors_of(plugin):
             found = self.apply(images.copy(), seeds, base)
-        checked = checked_images(plugin, found, images.shape, ", as many and as large as it got")
+        checked = checked_images(plugin, found, images.shape, ", with the number and size of the input")
         if checked.max() <= 1 and images.max() >= DARK:
-            raise UserError(f"{plugin} gives images of the values 0 and 1 only: scale them to 0..255")
+            raise UserError(f"{plugin} gives images with values 0 and 1 only: scale them to 0..255")
         return checked
 
     @abstractmethod
@@ -105,7 +105,7 @@ PURIFIERS: Registry[Purifier] = Registry(
     texts=("name", "title"),
 )
 TRIED = ("jpeg-75", "jpeg-50", "blur-1", "resize-2", "tv-0.05", "sdedit-0.1", "sdedit-0.2", "sdedit-0.3")
-"""The ones that the benchmark tries; any other may be asked for by name."""
+"""The ones that the benchmark tries; any other may be given by name."""
 
 
 def purifier(name: str) -> Purifier:
@@ -129,7 +129,7 @@ def _head(kind: str) -> str:
 
 
 def split_name(name: str) -> tuple[type[Purifier], dict[str, Any]]:
-    """The class of a purifier's name, and the options in it. Raises UserError when there is no such purifier."""
+    """The class of a purifier's name, and the options in it. Raises UserError for an unknown purifier."""
     kind, colon, rest = name.partition(":")
     if kind in PURIFIERS:
         if not colon:

@@ -51,7 +51,7 @@ class Resize(Purifier):
     """Down to 1/factor of each side (area average) and back (bicubic)."""
 
     name, title = "resize", "down and back"
-    factor: float = Field(2.0, gt=1, le=64, description="what each side is divided by on the way")
+    factor: float = Field(2.0, gt=1, le=64, description="factor by which each side is reduced first")
 
     def apply(self, images: np.ndarray, seeds: Seeds, base: BaseModel | None) -> np.ndarray:
         height, width = images.shape[1:3]

@@ -16,7 +16,7 @@ from iddmbench.photos.references import resize
 def target_image(path: str, side: int) -> np.ndarray:
     """uint8 [side, side, 3]: the centre square of the image at `path`, or `pattern` when no path is given.
 
-    Raises UserError when the file is no readable image.
+    Raises UserError if the file is not a readable image.
     """
     if not path:
         return pattern(side)

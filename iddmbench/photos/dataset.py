@@ -25,7 +25,7 @@ class FaceDataset(ABC):
 
     @abstractmethod
     def load(self) -> FaceData:
-        """Read and split the photos. Raises UserError when they are missing or too few."""
+        """Read and split the photos. Raises UserError if they are missing or too few."""
 
 
 def check_options(cls: type[FaceDataset], options: Mapping[str, Any]) -> None:
@@ -43,7 +43,7 @@ def check_options(cls: type[FaceDataset], options: Mapping[str, Any]) -> None:
 
 
 def make_dataset(cls: type[FaceDataset], options: Mapping[str, Any]) -> FaceDataset:
-    """Raises UserError as `check_options` does, and for options that do not fit together."""
+    """Raises UserError as `check_options` does, and for options that don't match."""
     check_options(cls, options)
     return cls(**options)
 

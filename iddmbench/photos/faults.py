@@ -1,4 +1,4 @@
-"""What may be wrong with a photo of one person: several faces, turned, too small."""
+"""Possible faults of a photo of one person: several faces, rotated, too small."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,23 +37,23 @@ def faults(image: np.ndarray, detector: YuNet) -> Iterator[Fault]:
     if len(found) == 0:
         turned = turned_by(image, detector)
         if turned:
-            yield Fault("turned", f"shows a face only after a turn by {turned}: turn it upright")
+            yield Fault("turned", f"shows a face only when rotated by {turned}: rotate it upright")
         elif min(height, width) < SMALLEST:
-            yield Fault("small", f"is {width} x {height} px, and no face is found on it")
+            yield Fault("small", f"is {width} x {height} px, and no face is found in it")
         return
     order = np.argsort(-found[:, 2] * found[:, 3])
     x, _, w, h = (float(v) for v in found[order[0], :4])
     if len(found) > 1:
         next_width = float(found[order[1], 2])
         text = (
-            f"shows {len(found)} faces; taken is the largest, {_place(x + w / 2, width)}, {w:.0f} x {h:.0f} px "
+            f"shows {len(found)} faces; the largest is used, {_place(x + w / 2, width)}, {w:.0f} x {h:.0f} px "
             f"(the next is {next_width:.0f} px wide)"
         )
         yield Fault("several-faces", text, next_width >= PROMINENT * w)
     if max(w, h) < SMALLEST:
-        yield Fault("small", f"is {width} x {height} px, the face on it {w:.0f} x {h:.0f} px: too small to compare")
+        yield Fault("small", f"is {width} x {height} px, the face in it {w:.0f} x {h:.0f} px: too small to compare")
     elif turned := turned_by(image, detector, float(found[order[0], 14])):
-        yield Fault("turned", f"looks turned by {turned} (its face is clearer after that turn): turn it upright")
+        yield Fault("turned", f"looks rotated by {turned} (its face is clearer after undoing that): rotate it upright")
 
 
 def turned_by(image: np.ndarray, detector: Detector, score: float = 0.0) -> str:

@@ -1,4 +1,4 @@
-"""Photos as they lie on a disk: which files there are, how they are read, and why one is left out."""
+"""Photos on disk: which files there are, how they are read, and why one is left out."""
 
 import os
 import warnings
@@ -31,7 +31,7 @@ DEEP = 257
 
 
 class Unreadable(ValueError):
-    """A file that is no photo, or a damaged one; the message says why, in one line without the file's name."""
+    """A file that is not a photo, or is damaged; the message says why, in one line without the file's name."""
 
 
 @lru_cache
@@ -121,7 +121,7 @@ def no_photo(path: Path) -> str:
 
 
 def usable_photo(path: Path, name: str, detector: Detector) -> Photo | Skipped:
-    """The photo, if it can be read and at least one face is on it; else why it is left out. Its pixels are let go of."""
+    """The photo, if it can be read and at least one face is on it; else why it is left out. Its pixels are not kept."""
     try:
         image = read_photo(path)
     except (OSError, ValueError) as error:
@@ -185,14 +185,14 @@ def _unidentified(head: bytes) -> str:
             return HEIC_NEEDED
         if head[8:12] in (b"avif", b"avis") and "AVIF" not in _formats()[0]:
             return "an AVIF photo needs a newer Pillow: pip install -U pillow"
-    return "no picture in it that is known"
+    return "not a known image format"
 
 
 def _read(path: Path) -> np.ndarray:
     with Image.open(path, formats=_open_formats()) as opened:
         upright = ImageOps.exif_transpose(opened)
         if upright.mode == "F":
-            raise Unreadable("floating-point pixels have no fixed scale: save it with 8 or 16 bits")
+            raise Unreadable("floating-point pixels have no fixed scale: save it with 8 or 16 bits per channel")
         if upright.mode.startswith("I"):
             upright = _eight_bits(np.asarray(upright))
         if upright.mode in {"RGBA", "LA", "PA"} or "transparency" in upright.info:
@@ -206,12 +206,12 @@ def _read(path: Path) -> np.ndarray:
 def _eight_bits(deep: np.ndarray) -> Image.Image:
     """16-bit levels on the scale of 8 bits, the same one for every photo."""
     if deep.min() < 0 or deep.max() > 65535:
-        raise Unreadable("levels beyond 16 bits have no fixed scale: save it with 8 or 16 bits")
+        raise Unreadable("more than 16 bits per channel have no fixed scale: save it with 8 or 16")
     return Image.fromarray(np.round(deep / DEEP).astype(np.uint8))
 
 
 def people_below(root: Path) -> tuple[list[Path], list[Skipped]]:
     """The people's folders, and what lies beside them and is left out."""
     beside = sorted(p for p in root.iterdir() if not p.is_dir() and _shown(p))
-    reason = "lies beside the people's folders: put it into one"
+    reason = "is outside the people's folders: move it into one"
     return folders(root), [Skipped(f"./{readable(p.name)}", reason if is_photo(p) else no_photo(p)) for p in beside]

@@ -32,12 +32,12 @@ class People:
 
 
 def read_people(given: Given, what: str) -> People:
-    """The photos that can be read.
+    """The readable photos.
 
     Args:
         what: what they are called in messages ("images", "gallery").
 
-    Raises UserError for a folder that is none or is empty, an image that is no image, and when nothing can be used.
+    Raises UserError for a missing or empty folder, an invalid image, or if nothing can be used.
     """
     if not isinstance(given, str | Path | Mapping):
         raise UserError(f"{what}: give a folder, or a dictionary of images by person, not {type(given).__name__}")
@@ -46,7 +46,7 @@ def read_people(given: Given, what: str) -> People:
     for person, several in people.items():
         name = str(person)
         if not name or not name.isprintable() or "/" in name or name.startswith("."):
-            raise UserError(f"{what}: {name!r} can't be a person's name: it becomes a folder's")
+            raise UserError(f"{what}: {name!r} can't be a person's name: it becomes a folder name")
         if isinstance(several, str | bytes | Path) or (isinstance(several, np.ndarray) and several.ndim != 4):
             raise UserError(f"{what}: give a list of images for '{name}', a single one as [image]")
         found = [_photo(image, name, index, what) for index, image in enumerate(several)]
@@ -57,7 +57,7 @@ def read_people(given: Given, what: str) -> People:
             skipped.append(Skipped(name, f"no usable image among the {what}"))
     if not photos:
         reason = f" ({skipped[0].name}: {skipped[0].reason})" if skipped else ""
-        raise UserError(f"{what}: nothing there that can be used{reason}")
+        raise UserError(f"{what}: nothing usable there{reason}")
     return People(photos, tuple(skipped))
 
 
@@ -69,7 +69,7 @@ class _Below(NamedTuple):
 
 
 def _in_folder(root: Path, what: str) -> tuple[dict[str, list[_Below]], list[Skipped]]:
-    """Every person's images, those of sub-folders too, by name; and what lies there and is no image."""
+    """Every person's images by name, sub-folders included; and the other files found there."""
     if not root.is_dir():
         raise UserError(f"{what}: {root} is not a folder")
     people, skipped = people_below(root)

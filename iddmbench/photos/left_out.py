@@ -1,4 +1,4 @@
-"""What was left out of somebody's photos, in one line: how many, why, and where the whole list is."""
+"""What was left out of a user's photos, in one line: how many, why, and where the full list is."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -31,7 +31,7 @@ def left_out_line(skipped: Sequence[Skipped], where: str = "") -> str:
 
 
 def reasons(skipped: Iterable[Skipped]) -> list[tuple[str, int]]:
-    """Why photos were left out, in few words, and how often, the most frequent first."""
+    """Why photos were left out, in a few words, and how often, most frequent first."""
     return Counter(map(_short, skipped)).most_common()
 
 
@@ -44,5 +44,5 @@ def _short(one: Skipped) -> str:
 
 
 def listing(skipped: Iterable[Skipped]) -> str:
-    """The whole list, a line each."""
+    """The full list, one per line."""
     return "".join(f"{one.name}: {one.reason}\n" for one in skipped)

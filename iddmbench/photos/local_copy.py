@@ -16,16 +16,16 @@ from iddmbench.photos.files import folders, photo_files, usable_photo
 from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
 
 FINEST = 1e-3
-"""The finest FAR of the protocol: public people must be so many that they resolve it."""
+"""The finest FAR of the protocol: there must be enough public people to resolve it."""
 
 
 class LocalCopy(FaceDataset):
-    """A published dataset of which the user has a copy, one folder per person below its root.
+    """A published dataset that the user has a copy of, with one folder per person below its root.
 
     Attributes:
-        variable: environment variable that names the root where no option does, so that a shared configuration needs no path.
+        variable: environment variable with the default root, so a shared configuration needs no path.
         layout: what lies below the root, as messages show it.
-        source: who publishes the dataset, in words.
+        source: who publishes the dataset.
     """
 
     variable: str
@@ -36,14 +36,14 @@ class LocalCopy(FaceDataset):
         chosen = str(root) or os.environ.get(self.variable, "")
         if not chosen:
             raise UserError(
-                f"dataset '{self.name}' is not shipped and needs a copy of yours: {self.source}. Name its folder, the one with "
-                f"{self.layout}, by --root or the environment variable {self.variable}"
+                f"dataset '{self.name}' is not shipped and needs your own copy: {self.source}. Name its folder, the one with "
+                f"{self.layout}, with --root or the environment variable {self.variable}"
             )
         self.root = user_path(chosen)
         self._named = "--root" if str(root) else self.variable
 
     def _check(self, least: int, **counts: int) -> None:
-        """Raises UserError for an option that is no whole number of at least `least`."""
+        """Raises UserError for an option that is not a whole number of at least `least`."""
         for option, value in counts.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UserError(
@@ -60,7 +60,7 @@ class LocalCopy(FaceDataset):
 
     def load(self) -> FaceData:
         if not self.root.is_dir():
-            problem = "is a file: unpack it, and name the folder" if self.root.is_file() else "is not a folder"
+            problem = "is a file: unpack it and give the folder" if self.root.is_file() else "is not a folder"
             raise UserError(f"{self._named} {self.root} {problem}")
         people = folders(self.root)
         if not any(map(self._is_person, people)):
@@ -76,7 +76,7 @@ class LocalCopy(FaceDataset):
             if self._looks_right(folder):
                 return f"it is too low; give {folder.parent}"
         if any(map(_holds_photos, _visible(root))):
-            return "its folders hold photos in another layout; --dataset folder takes one folder of photos per person"
+            return "its folders have another layout; --dataset folder reads one folder of photos per person"
         return f"is the copy complete? {self.source[0].upper()}{self.source[1:]}"
 
     def _looks_right(self, folder: Path) -> bool:
@@ -102,7 +102,7 @@ class LocalCopy(FaceDataset):
 class Reader:
     """Reads a dataset's photos, and lists in `skipped` those that it leaves out: unreadable, without a face, or read before.
 
-    Two photos are the same one when all their pixels are, whatever their names.
+    Two photos are the same if all their pixels are, whatever their names.
     """
 
     def __init__(self, root: Path):

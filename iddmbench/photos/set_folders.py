@@ -17,17 +17,17 @@ class SetFolders(LocalCopy):
     """Sets A, B and C of each person are surrogate, reference and enrolment photos; some people are held out as public ones.
 
     Args:
-        root: folder of identity folders; by default what the dataset's environment variable names.
-        public: how many people are no subjects: distractors, calibration and decoys, with the photos of all their sets.
-        fewest: usable photos that each set of a person must have; a person with fewer in one is skipped.
-        seed: of the draw of public people. Whether a person comes before another one in it depends on these two alone.
+        root: folder of identity folders; by default the dataset's environment variable.
+        public: number of people who are not subjects: distractors, calibration and decoys, with photos from all their sets.
+        fewest: minimum usable photos in each of a person's sets; people with fewer are skipped.
+        seed: seed of the draw of public people. The order of two people in it depends on these two alone.
 
-    All people of such a split are meant as subjects. Yet thresholds must come from people who are none, of the same kind of
-    photos: gray ORL photos would calibrate another domain, and a second set of celebrities may hold the same people. 20
-    of 50 leave 30 subjects and make 4,560 impostor pairs; FAR 1e-3 needs 3,000, that is 17 people. Other seeds hold out
+    Everybody in such a split is meant to be a subject, but thresholds must come from non-subjects with the same kind of
+    photos: gray ORL photos would calibrate another domain, and a second set of celebrities may contain the same people. 20
+    of 50 leave 30 subjects and make 4,560 impostor pairs; FAR 1e-3 needs 3,000, i.e. 17 people. Other seeds hold out
     others.
 
-    A photo that is there twice is used once: as a reference first, else for enrolment, else as surrogate.
+    A duplicate photo is used once: as a reference if possible, else for enrolment, else as surrogate.
     """
 
     layout = "IDENTITY/set_A, set_B and set_C"

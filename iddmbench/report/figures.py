@@ -25,7 +25,7 @@ from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFol
 from iddmbench.results.summary import GENERIC, UNDEFENDED, Condition, Summary, Value
 
 LEGEND = 30
-"""Longest label, in characters, of which four stand side by side below the trade-off."""
+"""Longest label, in characters, that lets four fit side by side below the trade-off."""
 
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999933", "#882255", "#6A51A3", "#8C6D46")
@@ -207,7 +207,7 @@ def short(text: str, limit: int = 32) -> str:
 
 def _dress(ax: Axes, name: str, view: View) -> None:
     title = TITLES.get(name, metric(name).title)
-    title += ", adaptive too" if view.judge == WORST_CASE_ADAPTIVE else ""
+    title += ", including adaptive" if view.judge == WORST_CASE_ADAPTIVE else ""
     title += ", enlarged" if view.zoom else ""
     ax.set_title(title, fontsize=11, loc="left", pad=10)
     x0, x1, y0, y1 = view.window
@@ -253,7 +253,7 @@ def _views(summaries: Sequence[Summary], panels: Sequence[str]) -> list[View]:
 
 
 def _thin(summary: Summary, view: View, curves: int) -> list[str]:
-    """Attackers that have a line of their own, so many that a panel stays readable, those that link most first."""
+    """Attackers drawn with their own line, few enough to keep a panel readable, those that link most first."""
     if view.zoom:
         return []
     names = selection.plain(summary) if view.judge == WORST_CASE else selection.adaptive(summary)
@@ -265,8 +265,8 @@ def _without_line(summaries: Sequence[Summary], views: Sequence[View], curves: i
     drawn = {name for s in summaries for view in views for name in _thin(s, view, curves)}
     left = dict.fromkeys(name for s in summaries for name in s.attackers if name not in drawn)
     if left and not drawn:
-        return "Strongest attackers only; all stand in the tables."
-    return f"No line of its own: {', '.join(map(short, left))}." if left else ""
+        return "Strongest attackers only; the tables list all."
+    return f"Not drawn separately: {', '.join(map(short, left))}." if left else ""
 
 
 def _points(

@@ -30,10 +30,10 @@ SHOWN = ("r1u", "psr@1e-2", "psr@1e-3")
 """Privacy figures of the main table; all others are in the full one."""
 TITLES = {
     WORST_CASE: "strongest",
-    WORST_CASE_ADAPTIVE: "strongest, adaptive too",
+    WORST_CASE_ADAPTIVE: "strongest, including adaptive",
     WORST_CASE_TRANSFER: "strongest not white-box",
     UNION: "any of them (no single attacker)",
-    UNION_ADAPTIVE: "any, adaptive too (no single attacker)",
+    UNION_ADAPTIVE: "any, including adaptive (no single attacker)",
 }
 GROUP_SHOWN = ("r1u", "psr@1e-2", "face_detection_rate", *KEPT)
 POLICIES = ("acquired", "miss", "chance", "headline")
@@ -154,10 +154,10 @@ def compared_table(summary: Summary) -> Table:
     rows = []
     for one in comparisons(summary):
         d = one.difference
-        span = f"{_signed(d.low)} to {_signed(d.high)}" if math.isfinite(d.low) else "not bounded by so few"
+        span = f"{_signed(d.low)} to {_signed(d.high)}" if math.isfinite(d.low) else "too few to bound"
         p = "–" if d.p_value is None else f"{d.p_value:.2g}"
         adjusted = "–" if one.adjusted is None else f"{one.adjusted:.2g}"
-        verdict = ("fewer linked" if d.value < 0 else "more linked") if one.apart else "not told apart"
+        verdict = ("fewer linked" if d.value < 0 else "more linked") if one.apart else "no significant difference"
         sides = [one.first.title, one.second.title, " / ".join(dict.fromkeys(one.by))]
         rows.append([*sides, _signed(d.value), span, p, adjusted, verdict, str(d.subjects)])
     heads = [
@@ -339,8 +339,8 @@ def _attacker(summary: Summary, condition: Condition, attacker: str) -> str:
         by = summary.strongest(condition, attacker)
         return TITLES[attacker] + (f": {by}" if by else "")
     notes = ["white-box"] if summary.white_box(condition, attacker) else []
-    notes += [] if attacker in summary.able else ["says nothing: does not link the undefended model"]
-    notes += [] if selection.about_faces(attacker) else ["looks past the face: in no worst case"]
+    notes += [] if attacker in summary.able else ["uninformative: does not link the undefended model"]
+    notes += [] if selection.about_faces(attacker) else ["looks beyond the face: not in worst cases"]
     return f"{attacker} ({', '.join(notes)})" if notes else attacker
 
 

@@ -28,7 +28,7 @@ FEWEST = 3
 """People in a group from which on the terminal shows it."""
 MEANINGS = (
     "R1-U: share of images whose first candidate in the gallery is not the person; higher protects better",
-    "PSR @ FAR 1e-2: share of images that don't pass for the person's, where 1 % of strangers would; higher protects better",
+    "PSR @ FAR 1e-2: share of images not accepted as the person, where 1 % of strangers would be; higher protects better",
 )
 
 
@@ -100,7 +100,7 @@ def more_people(run: RunFolder) -> str:
     there, taken = run.config.get("people"), len(run.config.get("subjects", []))
     if not isinstance(there, int) or there <= taken:
         return ""
-    return f"{taken} of {there} people were looked at: --subjects all takes all of them."
+    return f"{taken} of {there} people were tested: use --subjects all for all of them."
 
 
 def _say(console: Console, text: str, style: str = "") -> None:
@@ -116,15 +116,15 @@ def _legend(summary: Summary, thresholds: bool) -> list[str]:
     if any(summary.white_box(c, summary.strongest(c, a) or a) for c in summary.conditions for a in judges):
         found.append("* white-box: the defense optimized against this attacker")
     if any(summary.knows_judge(c, CLOSENESS) for c in summary.conditions):
-        found.append("utility index: without closeness where the defense optimized its judge")
+        found.append("utility index: excludes closeness if the defense optimized its judge")
     if any(a in summary.attackers and a not in summary.able for a in judges):
-        found.append("? says nothing: it does not link the undefended model")
+        found.append("? uninformative: it does not link the undefended model")
     if WORST_CASE in judges:
-        found.append("strongest: the single attacker that links most on this condition")
+        found.append("strongest: the single attacker that links most in this condition")
     if WORST_CASE_ADAPTIVE in judges:
-        found.append("adaptive: the strongest of all, those that prepare for the defense included")
+        found.append("adaptive: the strongest of all, including those that prepare for the defense")
     if thresholds:
-        found.append("by threshold: PSR when the people that set the threshold are resampled")
+        found.append("by threshold: PSR when the people who set the threshold are resampled")
     return found
 
 

@@ -1,4 +1,4 @@
-"""May several runs stand in one figure?"""
+"""Whether several runs may share a figure."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -22,7 +22,7 @@ def check_comparable(runs: Sequence[RunFolder]) -> list[str]:
     warnings = []
     for key in ("subjects", "attackers", "seeds"):
         if len({tuple(map(str, run.config.get(key, []))) for run in runs}) > 1:
-            warnings.append(f"the runs have different {key}: differences between curves may come from that")
+            warnings.append(f"the runs differ in {key}, which may explain differences between curves")
     return warnings
 
 

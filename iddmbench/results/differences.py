@@ -63,7 +63,7 @@ def check_sides(first: Side, second: Side) -> list[str]:
     prints = [dict(zip(run.calibration["attacker"], run.calibration["fingerprint"], strict=True)) for run in runs]
     for name in prints[0].keys() & prints[1].keys():
         if prints[0][name] != prints[1][name]:
-            warnings.append(f"attacker {name} is of another version or has other weights in the two runs")
+            warnings.append(f"attacker {name} has another version or other weights in the two runs")
     return sorted(warnings)
 
 

@@ -13,22 +13,22 @@ from iddmbench.errors import UserErrors
 FILE = "premise.parquet"
 WARNING, NOTE, FACT = "warning", "note", "fact"
 SEVERITIES = {
-    WARNING: "figures of this person or attacker may say nothing",
-    NOTE: "figures hold, with a reservation",
-    FACT: "declared and known; no error under --strict",
+    WARNING: "figures of this person or attacker may be meaningless",
+    NOTE: "figures hold, with a caveat",
+    FACT: "declared and known; not an error under --strict",
 }
 KINDS = {
     "unrecognized": "an attacker does not recognize a subject on real reference photos",
     "stranger": "an enrolment photo does not look like the person's other photos",
-    "same-person": "two identities of the gallery look like one person",
-    "duplicate": "one picture stands in two places",
+    "same-person": "two identities in the gallery look like one person",
+    "duplicate": "one picture appears in two places",
     "several-faces": "a photo shows several faces, and the largest was taken",
-    "turned": "a face is upright only after turning the photo",
+    "turned": "a face is upright only when the photo is rotated",
     "small": "a photo or the face on it is very small",
     "foreign": "distractors and thresholds come from another dataset",
-    "unverified": "nothing says that photos show the person that they are named after",
+    "unverified": "nothing verifies that photos show the person they are named after",
     "gray": "the base model knows gray photos only, and these are in colour",
-    "absent": "an attacker that was asked for is not here",
+    "absent": "a requested attacker is not available",
     "trained-on": "an attacker or the base model was trained on these people",
 }
 """In the order in which they are shown."""

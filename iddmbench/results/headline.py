@@ -24,13 +24,13 @@ FEW = 4
 """Most defenses that have sentences of their own."""
 WHO = {
     WORST_CASE: "the strongest attacker",
-    WORST_CASE_ADAPTIVE: "the strongest attacker, those that prepare for the defense included,",
+    WORST_CASE_ADAPTIVE: "the strongest attacker, including those that prepare for the defense,",
 }
 
 
 def headlines(summary: Summary) -> list[str]:
     """What the strongest single attacker links, what a paired test says of it, what a defense costs; then what limits all this:
-    attackers of which nothing can be concluded, intervals that say little, failed cells.
+    attackers from which nothing can be concluded, intervals that say little, failed cells.
 
     Of many defenses only the ends of the scale.
     """
@@ -71,7 +71,7 @@ def _strongest(summary: Summary, judge: str, undefended: Condition | None, gener
         after = summary.get(condition, "rank1_hit", judge)
         if after:
             known = ", which it optimized against" if summary.white_box(condition, after.by) else ""
-            lead = "" if before else f"Of {after.images} images {WHO[judge]} links at rank 1: "
+            lead = "" if before else f"Of {after.images} images, {WHO[judge]} links at rank 1: "
             parts.append(
                 f"{lead}{'W' if before or not lead else 'w'}ith {defense} at strength {condition.strength:g}: "
                 f"{_share(after)} ({after.by}{known}{_interval(after, ', ')})."
@@ -94,7 +94,7 @@ def _compared(summary: Summary) -> list[str]:
 def _difference(one: Comparison) -> str:
     first, second = one.first.title, "the undefended model" if one.second.defense == UNDEFENDED else one.second.title
     if one.adjusted is None:
-        return f"One subject can't tell {first} from {second}."
+        return f"One subject is not enough to distinguish {first} from {second}."
     found = one.difference
     p = "p < 0.001" if one.adjusted < 0.001 else f"p = {one.adjusted:.2g}"
     span = ""
@@ -102,7 +102,7 @@ def _difference(one: Comparison) -> str:
         span = f", 95 % CI {_points(found.low)} to {_points(found.high)}"
     test = f"sign-flip test over {found.subjects} subjects, {p}"
     if not one.apart:
-        return f"{first} can't be told from {second} by what is linked ({_points(found.value)} points{span}; {test})."
+        return f"{first} is not distinguishable from {second} by linked images ({_points(found.value)} points{span}; {test})."
     word = "fewer" if found.value < 0 else "more"
     return f"With {first} {word} images are linked than with {second}: {_points(found.value)} points{span} ({test})."
 
@@ -126,7 +126,7 @@ def _transfer(summary: Summary) -> list[str]:
             )
         else:
             sentences.append(
-                f"{defense} optimized against every attacker that links the undefended model, so how far it protects from "
+                f"{defense} optimized against every attacker that links the undefended model, so protection against "
                 "others is not measured."
             )
     return sentences
@@ -160,7 +160,7 @@ def _past_the_face(summary: Summary, undefended: Condition | None) -> list[str]:
                 parts.append(f"with {condition.title} {_share(after)}{_interval(after, ', ')}")
         if parts:
             sentences.append(
-                f"Linked at rank 1 without the inner face, by {name}: {'; '.join(parts)}. It is in no worst case."
+                f"Linked at rank 1 without the inner face, by {name}: {'; '.join(parts)}. It is excluded from worst cases."
             )
     return sentences
 
@@ -173,10 +173,10 @@ def _unable(summary: Summary, undefended: Condition | None) -> list[str]:
             before = summary.get(undefended, "rank1_hit", name)
             sentences.append(
                 f"Nothing can be concluded from {name}: it links {written('rank1_hit', before)} of undefended images, hardly "
-                "more than a guess would. It is in no worst case."
+                "more than guessing. It is excluded from worst cases."
             )
     if undefended and summary.attackers and not summary.able:
-        sentences.append("No attacker of this run links the undefended model: the run says nothing about protection.")
+        sentences.append("No attacker in this run links the undefended model: the run says nothing about protection.")
     return sentences
 
 
@@ -192,7 +192,7 @@ def _wide(summary: Summary) -> list[str]:
     subjects = min(value.subjects for value in found)
     people = "1 subject" if subjects == 1 else f"{subjects} subjects"
     return [
-        f"With {people} intervals are wider than {100 * WIDE:.0f} points and say next to nothing about other people: "
+        f"With {people} intervals are wider than {100 * WIDE:.0f} points, too wide to generalize to other people: "
         "run more subjects."
     ]
 
@@ -224,7 +224,7 @@ def _ends(summary: Summary, undefended: Condition | None, generic: Condition | N
         fewer = [one.first.defense for one in found if one.apart and one.difference.value < 0]
         if found:
             sentences.append(
-                f"{len(fewer)} of {len(found)} defenses are told from the undefended model by fewer linked images "
+                f"{len(fewer)} of {len(found)} defenses have significantly fewer linked images than the undefended model "
                 f"(sign-flip tests over subjects, Holm){': ' if fewer else ''}{', '.join(fewer)}."
             )
     index = [(c, value) for c in strongest if (value := summary.get(c, "utility_index"))]
@@ -241,7 +241,7 @@ def _ends(summary: Summary, undefended: Condition | None, generic: Condition | N
 def _ties(summary: Summary, best: Condition, others: list[Condition], judge: str) -> str:
     found = adjusted(compare((summary, best), (summary, c), judge) for c in others)
     same = sum(not one.apart for one in found)
-    return f" (not told from {same} of the others)" if same else ""
+    return f" (not distinguishable from {same} of the others)" if same else ""
 
 
 def _utility(summary: Summary, condition: Condition) -> list[str]:

@@ -35,7 +35,7 @@ class Metric:
 
 
 METRICS = (
-    Metric("r1u", "R1-U", "privacy", "higher", True, "images that are not linked at rank 1 (1 - rank-1 hits)"),
+    Metric("r1u", "R1-U", "privacy", "higher", True, "images not linked at rank 1 (1 - rank-1 hits)"),
     Metric("psr@1e-2", "PSR @ FAR 1e-2", "privacy", "higher", True, "images not matched to the person at FAR 1 %"),
     Metric("psr@1e-3", "PSR @ FAR 1e-3", "privacy", "higher", True, "images not matched to the person at FAR 0.1 %"),
     Metric("r5u", "R5-U", "privacy", "higher", True, "images whose person is not among the first five candidates"),

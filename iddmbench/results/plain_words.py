@@ -17,7 +17,7 @@ def plain_words(summary: Summary) -> str:
     strongest = [summary.curve(defense)[-1] for defense in summary.defenses]
     found = [(c, v) for c in strongest if (v := summary.get(c, "rank1_hit", judge))]
     if undefended and summary.attackers and not summary.able:
-        return "In plain words: no face recognition system of this run recognizes the undefended people: nothing was learned."
+        return "In plain words: no face recognition system here recognizes the undefended people, so the run shows nothing."
     if not before and not found:
         return ""
     systems = len(summary.able)
@@ -41,13 +41,13 @@ def _how_sure(summary: Summary, found: Found, before: Value | None) -> str:
     values = [value for _, value in _shown(found)] or ([before] if before else [])
     people = min(value.subjects for value in values)
     if people == 1:
-        return "One person was looked at: nothing follows for anybody else."
+        return "Only one person was tested: this says nothing about anybody else."
     if any(value.says_little or not value.bounded for value in values):
-        return f"{people} people were looked at: that says next to nothing about others."
+        return f"{people} people were tested: this says next to nothing about others."
     what = "these shares lie" if len(values) > 1 else "the share lies"
     ends = f"{per_cent(min(v.low for v in values))} % and {per_cent(max(v.high for v in values))} %"
     defended = " with a defense" if found else ""
-    text = f"{people} people were looked at; for others like them {what}{defended} between {ends} (95 % sure)."
+    text = f"{people} people were tested; for others like them {what}{defended} between {ends} (95 % confidence)."
     told = comparisons(summary) if before and len(found) <= SEVERAL else []
     return " ".join([text, *(_against(one) for one in told if one.second.defense == UNDEFENDED)])
 
@@ -55,8 +55,10 @@ def _how_sure(summary: Summary, found: Found, before: Value | None) -> str:
 def _against(one: Comparison) -> str:
     who = _of(one.first)
     if not one.apart:
-        return f"Whether {who} makes a difference can't be told from so few."
-    return f"That {who} leaves {'fewer' if one.difference.value < 0 else 'more'} images recognized is no chance."
+        return f"Whether {who} makes a difference can't be told from so few people."
+    return (
+        f"That {who} leaves {'fewer' if one.difference.value < 0 else 'more'} images recognized is not down to chance."
+    )
 
 
 def _of(condition: Condition) -> str:

@@ -47,7 +47,7 @@ included), of these and of all that prepare for the defense, of the plain ones t
 UNION, UNION_ADAPTIVE = "union", "union-adaptive"
 """Linked by any of the plain attackers; by any of these and of the adaptive ones. Its floor is the un-personalized model's."""
 WORST_CASES = (WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER, UNION, UNION_ADAPTIVE)
-"""All that stands in the `attacker` column and is no attacker."""
+"""Values of the `attacker` column that are not attackers."""
 
 IMAGE_COLUMNS: dict[str, type] = {
     "cell": str,
@@ -188,7 +188,7 @@ def label(defense: str, strength: float | None, seed: int | None = None) -> str:
 
 
 class RunFolder:
-    """Read access to a finished run; tables are loaded when first asked for. Make one with `RunFolder.open`."""
+    """Read access to a finished run; tables are loaded on first use. Create one with `RunFolder.open`."""
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
@@ -197,25 +197,25 @@ class RunFolder:
     def open(cls, path: Path | str) -> "RunFolder":
         """Check that `path` is a finished run that this version reads.
 
-        Raises UserError, in one line, when it is no folder, no run folder, of another schema version, unfinished or
+        Raises UserError, in one line, if it is not a folder or not a run folder, has another schema version, is unfinished or
         damaged (unreadable file, missing column).
         """
         run = cls(path)
         if not run.path.is_dir():
             raise UserError(f"no such run folder: {run.path}")
         if not (run.path / CONFIG).is_file():
-            raise UserError(f"{run.path} is not a run folder: it holds no {CONFIG}")
+            raise UserError(f"{run.path} is not a run folder: it has no {CONFIG}")
         run._check_schema()
         files = [ENVIRONMENT, *map(table_file, TABLES)]
         if not (run.path / table_file("summary")).is_file():
-            raise UserError(f"run {run.path} is not finished: run the same command again, it resumes where it stopped")
+            raise UserError(f"run {run.path} is not finished: run the same command again to resume")
         if missing := [file for file in files if not (run.path / file).is_file()]:
             if set(missing) <= {table_file(name) for name in LATER}:
                 without = " and ".join(missing)
                 raise UserError(
-                    f"run {run.path} was written by an older version, without {without}: run the same command again"
+                    f"run {run.path} was written by an older version without {without}: run the same command again"
                 )
-            raise UserError(f"run {run.path} is damaged, it lacks {', '.join(missing)}: run the same command again")
+            raise UserError(f"run {run.path} is damaged: {', '.join(missing)} missing; run the same command again")
         for name, columns in TABLES.items():
             run._check_columns(name, columns)
         return run
@@ -263,7 +263,7 @@ class RunFolder:
     def check_made(self) -> None:
         """Raises UserError for an evaluation of given images, in which no model was made."""
         if self.config.get("kind") == EVALUATION:
-            raise UserError(f"{self.path} holds an evaluation of images, with no model behind it: name a run's folder")
+            raise UserError(f"{self.path} is an evaluation of images, with no model behind it: give a run folder")
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -312,7 +312,7 @@ class RunFolder:
             return
         writer = self.config.get("iddmbench", "an unknown version")
         newer = isinstance(found, int) and found > SCHEMA
-        mend = "upgrade iddmbench" if newer else "make the run again, or read it with that version"
+        mend = "upgrade iddmbench" if newer else "repeat the run, or read it with that version"
         raise UserError(
             f"run {self.path} has schema version {found} (written by iddmbench {writer}), this one reads {SCHEMA}: {mend}"
         )
@@ -338,7 +338,7 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise self._damaged(file, error) from error
         if not isinstance(content, dict):
-            raise UserError(f"run {self.path} is damaged: {file} is no JSON object")
+            raise UserError(f"run {self.path} is damaged: {file} is not a JSON object")
         return content
 
     def _damaged(self, file: str, error: Exception) -> UserError:
@@ -362,5 +362,5 @@ def latest(runs: Path | str) -> Path:
     root = Path(runs)
     found = [p for p in root.iterdir() if (p / CONFIG).is_file()] if root.is_dir() else []
     if not found:
-        raise UserError(f"no run folder in {root}: name one, or make one with `iddmbench run`")
+        raise UserError(f"no run folder in {root}: give one, or create one with `iddmbench run`")
     return max(found, key=lambda p: ((p / CONFIG).stat().st_mtime_ns, p.name))

@@ -52,7 +52,7 @@ def conditions(summary: Summary, most: int = CONDITIONS, lines: int = LINES) -> 
     left = [c.defense for c in strongest if c not in kept]
     words = "each defense at its highest strength"
     if left:
-        words += f"; not drawn, as more of their images are linked: {', '.join(left)}"
+        words += f"; not drawn because more of their images are linked: {', '.join(left)}"
     return [c for c in summary.conditions if c.strength is None or c in kept], words
 
 

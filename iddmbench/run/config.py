@@ -1,4 +1,4 @@
-"""What a run is asked to do, validated before anything starts."""
+"""The configuration of a run, validated before anything starts."""
 
 from functools import lru_cache
 from itertools import pairwise
@@ -34,20 +34,20 @@ from iddmbench.yaml_text import read_value
 ANCHORS = ("none", "generic")
 LORA = "lora"
 LATER = ("personalizer", "personalizer_options")
-"""Settings that came later: at their defaults they are left out of what names a run's folder, so that older runs resume."""
+"""Newer settings: at their defaults they don't affect the name of a run's folder, so older runs resume."""
 PAPER = "paper"
 """The preset that every defense has: its default options."""
 
 
 class RunConfig(BaseModel):
-    """One run: some defenses at some strengths on some subjects, seen by some attackers."""
+    """One run: defenses at several strengths, on some subjects, judged by some attackers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dataset: str = Field("orl", description="dataset plugin")
     dataset_options: dict[str, Any] = Field(default_factory=dict, description="its options")
     subjects: tuple[str, ...] | PositiveInt | Literal["all"] = Field(
-        2, description="how many subjects (the first ones), 'all', or a list of names"
+        2, description="number of subjects (the first ones), 'all', or a list of names"
     )
     base: str = Field("micro", description="base model: micro, sd15, sd21, a folder or a hub id")
     defenses: tuple[str, ...] = Field(("iddm",), description="defense plugins")
@@ -56,22 +56,22 @@ class RunConfig(BaseModel):
         "", description="preset of the defenses' options; by default the one named like the base, or paper"
     )
     strengths: tuple[float, ...] = Field((0.5, 1.0), description="strengths in [0, 1]")
-    anchors: bool = Field(True, description="run the undefended and the un-personalized model too")
+    anchors: bool = Field(True, description="also run the undefended and the un-personalized model")
     threat: Literal["authorized", "unauthorized"] = Field(
         "authorized",
-        description="who personalizes: the owner with the defense, or somebody else on the protected photos",
+        description="who personalizes: the owner, with the defense, or somebody else, on the protected photos",
     )
-    purify: str = Field("", description="what the unauthorized trainer does to the photos first; empty = nothing")
+    purify: str = Field("", description="how the unauthorized trainer purifies the photos first; empty = not at all")
     attackers: tuple[str, ...] = Field(("dlib", "sface"), description="attacker plugins")
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31)], ...] = Field(
-        (0,), min_length=1, description="training and sampling seeds; each is a full repetition"
+        (0,), min_length=1, description="training and sampling seeds; each adds a full repetition"
     )
     images_per_prompt: int = Field(4, ge=1, le=1000, description="generated images per evaluation prompt")
     prompts: tuple[str, ...] = Field((), description="evaluation prompts; empty = the base's own")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="of the base model's networks (autocast); adapters and gradients stay fp32"
+        "fp32", description="precision of the base model's networks (autocast); adapters and gradients stay fp32"
     )
-    personalizer: str = Field(LORA, description="personalizer plugin: how the base learns a person")
+    personalizer: str = Field(LORA, description="personalizer plugin: how the base model is personalized")
     personalizer_options: dict[str, Any] = Field(default_factory=dict, description="changes to its settings")
     lora: dict[str, Any] = Field(default_factory=dict, description="changes to the base's LoRA settings")
     sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the base's sampling settings")
@@ -94,11 +94,11 @@ class RunConfig(BaseModel):
         if isinstance(value, str) and value != "all":
             if not value.strip().lstrip("+-").isdecimal():
                 raise ValueError(
-                    f"{value!r} is no number: people by name are --subject NAME, in a file subject: [NAME]"
+                    f"{value!r} is not a number: name people with --subject NAME, in a file subject: [NAME]"
                 )
             value = int(value)
         if isinstance(value, bool) or not (isinstance(value, int) or value == "all"):
-            raise ValueError("give a number, or 'all'; people by name are --subject NAME, in a file subject: [NAME]")
+            raise ValueError("give a number, or 'all'; name people with --subject NAME, in a file subject: [NAME]")
         if isinstance(value, int) and value < 1:
             raise ValueError(f"{value} is too few: give at least 1, or 'all'")
         return value
@@ -150,7 +150,7 @@ class RunConfig(BaseModel):
         return planned
 
     def _preset_of(self, cls: type[Defense]) -> dict[str, Any]:
-        """Raises UserError when a preset is asked for that the defense does not have, or none of the run's if it has none."""
+        """Raises UserError for a preset that none of the run's defenses has."""
         if not self.preset:
             return cls.presets.get(self.base, {})
         if self.preset == PAPER:
@@ -158,7 +158,7 @@ class RunConfig(BaseModel):
         known = cls.presets or {name for other in self.defenses for name in DEFENSES.get(other).presets}
         if self.preset not in known:
             raise UserError(
-                f"preset: defense '{cls.name}' has none '{self.preset}': {did_you_mean(self.preset, [PAPER, *known])}"
+                f"preset: defense '{cls.name}' has no preset '{self.preset}': {did_you_mean(self.preset, [PAPER, *known])}"
             )
         return cls.presets.get(self.preset, {})
 
@@ -182,8 +182,8 @@ class RunConfig(BaseModel):
                 _check_surrogate(name, defense.differentiates)
             if self.threat == "unauthorized" and not (defense.anchor or defense.acts_on("protect")):
                 raise UserError(
-                    f"defense '{defense.name}' does not act on the photos, so it does nothing in the unauthorized setting: "
-                    "there somebody else trains and posts"
+                    f"defense '{defense.name}' does not act on the photos, so it has no effect in the unauthorized setting, "
+                    "where somebody else trains and posts"
                 )
         self.personalizer_plugin()
         if self.purify:
@@ -194,11 +194,11 @@ class RunConfig(BaseModel):
                 )
 
     def personalizer_plugin(self) -> Personalizer:
-        """Raises UserError for one that there is none of, and for options of another one."""
+        """Raises UserError for an unknown personalizer, or options that belong to another one."""
         if self.lora and self.personalizer != LORA:
             raise UserError(f"--lora is for personalizer '{LORA}': use --personalizer-set for '{self.personalizer}'")
         if self.lora and self.personalizer_options:
-            raise UserError("--lora and --personalizer-set say the same: give one of them")
+            raise UserError("--lora and --personalizer-set are the same setting: give only one")
         return PERSONALIZERS.get(self.personalizer)()
 
     def training_settings(self, recipe: Recipe) -> TrainingSettings:
@@ -256,7 +256,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
 
 def default_folder(config: RunConfig) -> Path:
-    """Where a run goes that names no folder: the same settings, the same folder, so that it resumes."""
+    """Default folder of a run: the same settings give the same folder, so it resumes."""
     settings = digest(identity(config))[:8]
     return Path("runs") / f"{config.dataset}-{'+'.join(config.defenses)}-{settings}"
 
@@ -268,7 +268,7 @@ def first_of(error: ValidationError) -> str:
 
 @lru_cache
 def _check_surrogate(name: str, differentiates: bool) -> None:
-    """Raises UserError for an attacker that can't be a surrogate, or not here."""
+    """Raises UserError for an attacker that can't be a surrogate, or is not available."""
     with errors_of(f"surrogate '{name}'"):
         attacker = build_attacker(name)
         if problem := attacker.available():

@@ -1,4 +1,4 @@
-"""What a run was made with: enough to explain a different result, nothing that names the machine or its user."""
+"""The environment of a run: enough to explain a different result, nothing that identifies the machine or its user."""
 
 import os
 import platform
@@ -70,7 +70,7 @@ def processor() -> str:
 
 
 def git_commit(root: Path) -> str | None:
-    """The commit checked out in `root`, with "-dirty" after it when files differ; None when it is no git checkout."""
+    """The commit checked out in `root`, with "-dirty" after it when files differ; None outside a git checkout."""
     if not (root / ".git").exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Images that exist already, or models that somebody else trained, judged by the code that judges a run's:
+"""Evaluates existing images, or models that somebody else trained, with the code that judges a run:
 `iddmbench evaluate`, `iddmbench.evaluate`."""
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ FEWEST_PUBLIC = 3
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for. `iddmbench.evaluate` documents the fields."""
+    """The request. `iddmbench.evaluate` documents the fields."""
 
     images: Given | None = None
     gallery: Given | None = None
@@ -64,7 +64,7 @@ class Request:
     sampling: Mapping[str, Any] | None = None
     device: str = "cpu"
     own: Mapping[str, Attacker] = field(default_factory=dict)
-    """Attackers by name that are no plugins, or stand in for one."""
+    """Attackers by name that are not plugins, or stand in for one."""
 
     @property
     def makes_images(self) -> bool:
@@ -74,7 +74,7 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A request made ready. Make one with `Evaluation.of`.
+    """A prepared request. Create one with `Evaluation.of`.
 
     Attributes:
         cells: one per person and condition, the undefended and the un-personalized condition first.
@@ -92,7 +92,7 @@ class Evaluation:
 
     @classmethod
     def of(cls, request: Request, cache: Path) -> "Evaluation":
-        """Raises UserError when something that was given can't be used."""
+        """Raises UserError if any input can't be used."""
         _check(request)
         data, skipped = _data(request)
         conditions = {"none": request.baseline, "generic": request.generic, request.name: request.images}
@@ -185,7 +185,7 @@ class Evaluation:
         }
 
     def measure(self, out: Path, progress: Progress | None = None) -> list[CellResult]:
-        """Write the run folder `out`. Raises UserError when it holds something else."""
+        """Write the run folder `out`. Raises UserError if it holds something else."""
         with opened(out, self.config()):
             _, outcomes = measure(
                 self.cells, self.stages, self.request.attackers, out, progress or Progress(), own=self.request.own
@@ -198,13 +198,13 @@ def _check(request: Request) -> None:
     if request.gallery is None and request.dataset is None:
         raise UserError("give a gallery (enrolment photos by person), or a dataset that has the people")
     if request.images is None and request.adapter is None:
-        raise UserError("give images, or an adapter that makes them")
+        raise UserError("give images, or an adapter to generate them")
     _check_models(request)
     if not request.attackers:
         raise UserError("give at least one attacker")
     for name in request.attackers:
         if parse(name) is not None and request.base is None:
-            raise UserError(f"attacker '{name}' is adaptive and may need the base model: name it with base")
+            raise UserError(f"attacker '{name}' is adaptive and may need the base model: pass it as base")
     check_attackers(request.attackers, request.own)
     for name in request.white_box:
         if name not in request.own and name.partition(":")[0] not in ATTACKERS.names():
@@ -212,7 +212,7 @@ def _check(request: Request) -> None:
     if request.name in ("none", "generic") or not request.name.isprintable() or not request.name.strip():
         raise UserError(f"name {request.name!r}: 'none' and 'generic' are the controls; give a printable name")
     if "/" in request.name or request.name.startswith("."):
-        raise UserError(f"name {request.name!r} becomes a folder's: give one without a slash or a dot before it")
+        raise UserError(f"name {request.name!r} becomes a folder name: give one without slashes or a leading dot")
     if not 0 <= request.strength <= 1:
         raise UserError(f"strength {request.strength:g} is outside [0, 1]")
 
@@ -233,7 +233,7 @@ def _check_models(request: Request) -> None:
         raise UserError("give images or an adapter, not both")
     if request.base is None:
         raise UserError(
-            "an adapter needs the base model that it was trained on: name it with base (micro, sd15, a folder ...)"
+            "an adapter needs the base model it was trained on: pass it as base (micro, sd15, a folder ...)"
         )
     if request.baseline is not None and request.baseline_adapter is not None:
         raise UserError("give images of the undefended model or its adapter, not both")
@@ -277,9 +277,7 @@ def _data(request: Request) -> tuple[FaceData, list[Skipped]]:
             f"public: {len(public)} people are too few to set a threshold: give {FEWEST_PUBLIC} or more, or none"
         )
     if len(subjects) + len(public) < 2:
-        raise UserError(
-            "one person is enrolled and nobody else, so a rank says nothing: add people, or a dataset's (orl)"
-        )
+        raise UserError("only one person is enrolled, so a rank means nothing: add people, or a dataset (orl)")
     name = loaded.name if loaded is not None and request.gallery is None else OWN
     left = loaded.skipped if loaded is not None and request.gallery is None else ()
     return FaceData(name, subjects, public, left, complete=False), skipped
@@ -360,24 +358,24 @@ def _copies(photos: Mapping[tuple[str, str], tuple[Photo, ...]], data: FaceData)
     for several in photos.values():
         for photo in several:
             if photo.digest in known:
-                yield f"image {photo.name} is a copy of {known[photo.digest]}: what it shows of linkage says nothing"
+                yield f"image {photo.name} is a copy of {known[photo.digest]}: it says nothing about linkage"
 
 
 def _unknown(request: Request) -> Iterator[str]:
     """What the command in the report can't name."""
     for name in request.own:
         if name not in ATTACKERS.names():
-            yield f"attacker '{name}' was given as an object and is no installed plugin: a command can't ask for it"
+            yield f"attacker '{name}' was given as an object and is not an installed plugin: no command can name it"
 
 
 def _unmeasured(data: FaceData, cells: Sequence[Cell]) -> Iterator[str]:
     if not data.public:
-        yield "no public people: no threshold, so that figures at a false accept rate are not measured"
+        yield "no public people, so no threshold: figures at a false accept rate are not measured"
     subjects = {cell.subject.name: cell.subject for cell in cells}
     if missing := [name for name, subject in subjects.items() if not subject.references]:
         names = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
-        yield f"no reference photos of {names}: their closeness is not measured, and FID and KID leave them out"
+        yield f"no reference photos of {names}: their closeness is not measured, and FID and KID exclude them"
     if not {"none", "generic"} <= {cell.defense.name for cell in cells}:
         yield "the utility index needs images of the undefended and of the un-personalized model: not measured"
     if len(subjects) == 1:
-        yield f"images of one person only ({next(iter(subjects))}): no interval says anything about other people"
+        yield f"images of one person only ({next(iter(subjects))}): no interval holds for other people"

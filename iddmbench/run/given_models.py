@@ -1,4 +1,4 @@
-"""Models that somebody else trained, made ready for an evaluation: each is read once before any image is made."""
+"""Prepares models that somebody else trained for an evaluation: each is read once before any image is generated."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,4 +71,4 @@ def notes_of(told: Sequence[Told], stages: ImportedStages) -> Iterator[str]:
         yield f"{one.name} ({one.layout}): all {one.applied} tensors applied; {movement_note(levels)}"
         yield from one.warnings
         if one.trigger and not any(one.trigger.lower() in prompt.lower() for prompt in stages.prompts):
-            yield f"{one.name} was trained on '{one.trigger}', which none of the prompts holds: give prompts that do"
+            yield f"{one.name} was trained on '{one.trigger}', which none of the prompts contains: give prompts that do"

@@ -1,4 +1,4 @@
-"""What became of a run's cells, and their figures: all that is computed before a run folder is written."""
+"""Outcomes of a run's cells, and their figures: everything computed before a run folder is written."""
 
 import logging
 import traceback

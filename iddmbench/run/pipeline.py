@@ -48,13 +48,13 @@ def run(
     progress: Progress | None = None,
     strict: bool = False,
 ) -> int:
-    """Do what `config` asks and fill `out`; returns the number of failed cells.
+    """Run `config` and fill `out`; returns the number of failed cells.
 
-    A cell that raises is recorded as failed, with its traceback in the folder, and the others go on. An attacker that raises
+    A cell that raises is recorded as failed, with its traceback in the folder, and the others continue. An attacker that raises
     has no figures for that condition, and the others have theirs. A full disk stops the run.
     Everything computed is in `cache`, so the same call resumes and recomputes nothing.
-    strict: doubts about the photos (results/findings.py) are errors. Raises UserErrors for them, before anything is trained.
-    Raises UserError before anything is computed when the configuration or the data are wrong, or `out` is another run's.
+    strict: treat doubts about the photos (results/findings.py) as errors, raised as UserErrors before anything is trained.
+    Raises UserError before anything is computed if the configuration or the data are wrong, or `out` belongs to another run.
     """
     study = RunPlan.of(config, cache, device)
     with begin(study, out), Journal(out) as journal:
@@ -85,9 +85,9 @@ def measure(
     strict: bool = False,
     own: Mapping[str, Attacker] | None = None,
 ) -> tuple[Scoring, list[CellResult]]:
-    """Look at the photos, compute every cell, and write `out` with its images and all tables.
+    """Check the photos, compute every cell, and write `out` with its images and all tables.
 
-    strict: see `run`. own: attackers by name that are no plugins.
+    strict: see `run`. own: attackers by name that are not plugins.
     """
     scoring = Scoring.of(stages, attackers, cells, own)
     _ = scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
@@ -125,7 +125,7 @@ def measure(
 
 
 def attempt(cell: Cell, scoring: Scoring, tick: Callable[[float], None] = lambda share: None) -> CellResult:
-    """Compute a cell; one that raises is an outcome too. Raises what no other cell would get over, as a full disk."""
+    """Compute a cell; an exception is an outcome too. Raises only what would stop any other cell, such as a full disk."""
     cached, start = scoring.stages.is_cached(cell), time.perf_counter()
     try:
         scoring.compute(cell, tick)

@@ -1,4 +1,4 @@
-"""A run's configuration made ready: its photos, its base model, its cells."""
+"""A prepared run configuration: its photos, its base model, its cells."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ PROTOCOL = "1"
 
 @dataclass(frozen=True, eq=False)
 class RunPlan:
-    """What a run computes, before anything is computed. Make one with `RunPlan.of`.
+    """What a run will compute. Create one with `RunPlan.of`.
 
     Attributes:
         cells: every subject under every planned defense, for each seed.
@@ -37,9 +37,9 @@ class RunPlan:
 
     @classmethod
     def of(cls, config: RunConfig, cache: Path, device: str = "cpu", parts: "ResourceCache | None" = None) -> "RunPlan":
-        """`parts`: photos and base models that other studies have opened.
+        """`parts`: photos and base models that other runs have opened.
 
-        Raises UserError when the configuration or the photos are wrong, or the base model is not there.
+        Raises UserError if the configuration or the photos are wrong, or the base model is missing.
         """
         config.check()
         parts = parts or ResourceCache()
@@ -95,7 +95,7 @@ class RunPlan:
 
 
 class ResourceCache:
-    """Photos and base models of several studies in one process: each is opened once."""
+    """Photos and base models of several runs in one process: each is opened once."""
 
     def __init__(self) -> None:
         self._data: dict[str, FaceData] = {}
@@ -108,7 +108,7 @@ class ResourceCache:
         return self._data[key]
 
     def base(self, config: RunConfig, device: str) -> BaseModel:
-        """One at a time: another one's weights are let go of."""
+        """One at a time: the previous one's weights are freed."""
         key = (config.base, device, config.precision)
         if key not in self._bases:
             self._bases = {key: open_base(*key)}
@@ -131,8 +131,8 @@ def choose(data: FaceData, wanted: tuple[str, ...] | int | str) -> list[Subject]
     for name in wanted:
         if name not in known and name in public:
             raise UserError(
-                f"dataset '{data.name}': '{name}' is a public person in this run, who sets thresholds, and nobody "
-                "is both: name other people (synthetic: --data part=all takes all 60 as subjects)"
+                f"dataset '{data.name}': '{name}' is a public person in this run, used to set thresholds, and can't be "
+                "a subject too: name other people (synthetic: --data part=all makes all 60 subjects)"
             )
         if name not in known:
             raise UserError(f"dataset '{data.name}' has no subject '{name}': {did_you_mean(name, known)}")

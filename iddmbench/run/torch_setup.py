@@ -1,4 +1,4 @@
-"""The switches of torch that make two runs the same, for the command line, the Python functions and a sweep's workers alike."""
+"""Torch settings that make runs reproducible, for the command line, the Python API and a sweep's workers alike."""
 
 import os
 from functools import lru_cache
@@ -11,7 +11,7 @@ def set_up_torch(device: str = "cpu", threads: int = 0) -> None:
     """Deterministic algorithms, and the number of CPU threads, for the whole process.
 
     Args:
-        threads: 0 takes as many as cores are idle (`set_threads`).
+        threads: 0 uses as many as there are idle cores (`set_threads`).
 
     Raises UserError for a device that can't be used and for a negative number of threads.
     """
@@ -27,7 +27,7 @@ def set_up_torch(device: str = "cpu", threads: int = 0) -> None:
 
 
 def set_threads(threads: int) -> None:
-    """So many CPU threads for torch and OpenCV, and deterministic algorithms.
+    """Set the number of CPU threads for torch and OpenCV, and deterministic algorithms.
 
     0: what OMP_NUM_THREADS says, else as many as cores are idle when it is first asked for, and that number for the rest of the
     process: on a machine whose cores are taken, more threads wait for each other. Equal numbers give equal bits, others do not.
@@ -44,7 +44,7 @@ def set_threads(threads: int) -> None:
 
 @lru_cache(maxsize=1)
 def _chosen() -> int:
-    """0 where the user has said it to OpenMP."""
+    """0 if the user has set OpenMP's threads."""
     import torch
 
     return 0 if os.environ.get("OMP_NUM_THREADS") else min(free_threads(), torch.get_num_threads())

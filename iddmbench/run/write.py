@@ -38,9 +38,9 @@ TOLD = {"iddmbench", "notes", "people"}
 
 @contextmanager
 def begin(study: RunPlan, out: Path) -> Iterator[None]:
-    """Claim `out` for the study and write what it is asked to do.
+    """Claim `out` for the run and write its configuration.
 
-    Raises UserError when `out` holds another run, or another process is writing it.
+    Raises UserError if `out` holds another run, or another process is writing it.
     """
     with opened(out, study.resolved()):
         yield
@@ -48,7 +48,7 @@ def begin(study: RunPlan, out: Path) -> Iterator[None]:
 
 @contextmanager
 def opened(out: Path, config: dict[str, Any]) -> Iterator[None]:
-    """`begin` for what is no study: `config` is written as it is."""
+    """`begin` for anything but a RunPlan: `config` is written as is."""
     check_folder(out, config)
     with claimed(out):
         check_folder(out, config)
@@ -60,7 +60,7 @@ def opened(out: Path, config: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold a folder (made if need be) against other processes. Raises UserError when one has it already."""
+    """Lock a folder (created if needed) against other processes. Raises UserError if another process holds it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
@@ -87,7 +87,7 @@ def is_claimed(folder: Path) -> bool:
 
 
 def check_folder(out: Path, config: dict[str, Any]) -> None:
-    """Raises UserError when `out` holds another run than `config` (as `RunPlan.resolved` gives it), or is no folder."""
+    """Raises UserError when `out` holds another run than `config` (as `RunPlan.resolved` gives it), or is not a folder."""
     found = written(out, CONFIG)
     if found is None:
         return

@@ -77,7 +77,7 @@ def problem_of(entry: Path) -> str | None:
     except (OSError, ValueError):
         return f"{RECORD} can't be read"
     if not isinstance(key, dict) or digest({"stage": entry.parents[1].name, **key}) != entry.name:
-        return "its key is another entry's"
+        return "its key belongs to another entry"
     try:
         wanted = dict(json.loads((entry / FILES).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -182,7 +182,7 @@ class Store:
         with self._writing(), suppress(FileNotFoundError):
             place.parent.mkdir(exist_ok=True)
             entry.rename(place)
-            log.warning("damaged cache entry %s (%s): set aside in %s, and computed again", entry, problem, place)
+            log.warning("damaged cache entry %s (%s): moved to %s and recomputed", entry, problem, place)
 
     def _make(self, final: Path, key: dict[str, Any], compute: Callable[[Path], None]) -> None:
         self._remove_leftovers(final.name)

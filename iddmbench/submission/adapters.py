@@ -1,6 +1,6 @@
 """A bundle's adapters: safetensors files, nothing else, that hold the tensors which the bundle's settings make.
 
-Nothing is unpickled: a safetensors file is a JSON header and numbers. It is read here by hand, so that what is no such file is
+Nothing is unpickled: a safetensors file is a JSON header and numbers. It is parsed here by hand, so that anything else is
 named for what it is.
 """
 
@@ -21,7 +21,7 @@ MOST_HEADER = 4 << 20
 KINDS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 FOREIGN = {
     b"\x80": "a pickle, which could run anything and is never opened",
-    b"PK\x03\x04": "a zip file, as torch.save writes around a pickle, and is never opened",
+    b"PK\x03\x04": "a zip file, as torch.save writes around a pickle, which is never opened",
 }
 """What a file may begin with, and what it then is."""
 
@@ -49,18 +49,18 @@ def check_adapter(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[
     """Raises UserError for tensors that are not finite, or other than those that are wanted (None: not known)."""
     for key, values in tensors.items():
         if not np.isfinite(values).all():
-            raise UserError(f"{name} holds numbers that are not finite, in {printable(key, 80)!r}")
+            raise UserError(f"{name} holds non-finite numbers, in {printable(key, 80)!r}")
     if wanted is None:
         return
     if other := sorted(set(tensors) ^ set(wanted)):
-        which = "lacks" if other[0] in wanted else "holds a tensor that is none of them:"
+        which = "lacks" if other[0] in wanted else "has an unexpected tensor"
         raise UserError(
-            f"{name} is no adapter of the bundle's base and settings: it {which} {printable(other[0], 80)!r}"
+            f"{name} is not an adapter for the bundle's base and settings: it {which} {printable(other[0], 80)!r}"
         )
     for key, shape in wanted.items():
         if tensors[key].shape != shape:
             raise UserError(
-                f"{name} is no adapter of the bundle's base and settings: {printable(key, 80)!r} is {tensors[key].shape}, "
+                f"{name} is not an adapter for the bundle's base and settings: {printable(key, 80)!r} is {tensors[key].shape}, "
                 f"not {shape}"
             )
 
@@ -70,10 +70,10 @@ def read_safetensors(content: bytes, name: str) -> dict[str, np.ndarray]:
     tensors do not fill the file one after another."""
     for start, kind in FOREIGN.items():
         if content.startswith(start):
-            raise UserError(f"{name} is no safetensors file but {kind}")
+            raise UserError(f"{name} is not a safetensors file but {kind}")
     size = int.from_bytes(content[:8], "little") if len(content) >= 8 else -1
     if not 0 < size <= min(MOST_HEADER, len(content) - 8):
-        raise UserError(f"{name} is no safetensors file")
+        raise UserError(f"{name} is not a safetensors file")
     header = strict_json(content[8 : 8 + size], f"{name}, header")
     header.pop("__metadata__", None)
     data = memoryview(content)[8 + size :]
@@ -96,5 +96,5 @@ def read_safetensors(content: bytes, name: str) -> dict[str, np.ndarray]:
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{name} is a damaged safetensors file") from error
     if reached != len(data):
-        raise UserError(f"{name} is a damaged safetensors file: something stands behind its tensors")
+        raise UserError(f"{name} is a damaged safetensors file: there is data after its tensors")
     return found

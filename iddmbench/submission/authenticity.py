@@ -60,7 +60,9 @@ def copies_of_photos(posted: Sequence[Posted], data: FaceData, side: int) -> lis
             strangers = np.concatenate([public, *(h for n, h in {**_others(own, one), **unseen}.items() if len(h))])
             hit = _within(one, strangers, COPY)
             if hit.any():
-                problems.append(f"{title}: image {int(np.argmax(hit))} of {one.cell.subject} is a photo of the dataset")
+                problems.append(
+                    f"{title}: image {int(np.argmax(hit))} of {one.cell.subject} is a photo from the dataset"
+                )
                 break
             near, total = near + int(_within(one, own[one.cell.subject], COPY).sum()), total + len(one.bits)
         else:
@@ -70,7 +72,7 @@ def copies_of_photos(posted: Sequence[Posted], data: FaceData, side: int) -> lis
 
 
 def copies_between_subjects(posted: Sequence[Posted]) -> list[str]:
-    """Conditions that post one image for several subjects. The un-personalized anchor is no condition of that kind."""
+    """Conditions that post one image for several subjects. The un-personalized anchor does not count as one."""
     problems = []
     for title, cells in by_condition(posted):
         if cells[0].cell.defense == "generic":
@@ -81,7 +83,7 @@ def copies_between_subjects(posted: Sequence[Posted]) -> list[str]:
             continue
         twin = ((distances(bits, bits) <= TWIN) & (who[:, None] != who[None])).any(1)
         if twin.sum() > SHARE * len(twin):
-            problems.append(f"{title}: {int(twin.sum())} of {len(twin)} images stand for several subjects")
+            problems.append(f"{title}: {int(twin.sum())} of {len(twin)} images are used for several subjects")
     return problems
 
 
@@ -139,7 +141,7 @@ def flat_images(posted: Sequence[Posted]) -> list[str]:
     problems = []
     for title, cells in by_condition(posted):
         if count := sum(int(one.flat.sum()) for one in cells):
-            problems.append(f"{title}: {count} of {sum(len(one.flat) for one in cells)} images show nothing")
+            problems.append(f"{title}: {count} of {sum(len(one.flat) for one in cells)} images are blank")
     return problems
 
 

@@ -56,7 +56,7 @@ def write_bundle(
     run.check_made()
     config = run.config
     if config.get("dataset") in PRIVATE:
-        raise UserError(f"runs on the dataset '{config['dataset']}' can't be submitted: nobody else has its photos")
+        raise UserError(f"runs on the dataset '{config['dataset']}' can't be submitted: nobody else has the photos")
     if config.get("personalizer", LORA) != LORA:
         raise UserError(
             f"runs of personalizer '{config['personalizer']}' can't be submitted: only those of '{LORA}' are ranked"
@@ -138,7 +138,7 @@ def _images(run: RunFolder, row: Mapping[Any, Any], cell: CellFacts) -> dict[str
     for i, path in enumerate(rows["image"].astype(str)):
         picture = run.picture(path)
         if picture is None:
-            raise UserError(f"run {run.name} lacks the image {path}: run the same command again")
+            raise UserError(f"run {run.name} lacks the image {path}: rerun the command")
         found[f"{cell.folder}/{i:04d}.png"] = png(picture)
     return found
 
@@ -203,7 +203,7 @@ def _adapters(run: RunFolder, name: str, facts: list[dict[str, Any]], cache: Pat
             continue
         path = stages.adapter(real_defense(cell, subjects, options))
         if not path.is_file():
-            raise UserError(f"the adapter of {cell.folder} is not in the cache {cache}: run the same command again")
+            raise UserError(f"the adapter of {cell.folder} is not in the cache {cache}: rerun the command")
         found[cell.adapter] = save(read_tensors(path))
     return found
 

@@ -26,7 +26,7 @@ LEAST_DROP = 0.25
 
 
 def check_options(meta: Submission) -> None:
-    """`defense_options` are what the run was given, and what a page shows; `resolved_options` are what cells are trained again
+    """`defense_options` are what the run was given, and what a page shows; `resolved_options` are what cells are retrained
     from.
 
     Raises UserError when the installed defense makes other options of the former, or, of a defense that is not installed, when
@@ -68,8 +68,7 @@ def _options(defense: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse(key: str, given: Any, stated: Any) -> None:
     raise UserError(
-        f"option '{key}': the run's options make {given!r:.80}, resolved_options say {stated!r:.80}: a bundle must be what "
-        "it shows"
+        f"option '{key}': the run's options make {given!r:.80}, resolved_options say {stated!r:.80}: they must agree"
     )
 
 
@@ -92,7 +91,7 @@ class Effect:
     Attributes:
         drop: mean over subjects of the undefended images' mean score, less the defended ones', in units of the attacker's
             score.
-        p: one-sided sign-flip test over subjects that it is no drop.
+        p: one-sided sign-flip test over subjects, null: no drop.
         subjects: that have a score on both sides.
     """
 
@@ -103,7 +102,7 @@ class Effect:
 
     @property
     def shown(self) -> bool:
-        """A drop that is no chance, and not nothing. Four subjects and fewer can't reach the usual level: there all of them
+        """A significant drop of some size. Four subjects and fewer can't reach the usual level: there all of them
         must show it."""
         return self.drop > LEAST_DROP and self.p <= max(ALPHA, 2.0**-self.subjects)
 

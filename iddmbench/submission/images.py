@@ -21,7 +21,7 @@ def decode(content: bytes, side: int, name: str) -> np.ndarray:
     no PNG, not 8-bit RGB or gray, animated, damaged or of another size.
     """
     if not content.startswith(SIGNATURE):
-        raise UserError(f"{name} is no PNG image")
+        raise UserError(f"{name} is not a PNG image")
     # Pillow turns 16 bits a channel into 8 without a word; depth and colour type are bytes 24 and 25, in the first chunk.
     if len(content) > 25 and content[12:16] == b"IHDR" and (content[24] != 8 or content[25] not in (0, 2)):
         raise UserError(f"{name} is not a still 8-bit RGB or gray PNG")

@@ -37,7 +37,7 @@ NAME = re.compile(
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose structure was checked; its images are decoded when asked for.
+    """A bundle whose structure was checked; its images are decoded on access.
 
     Attributes:
         path: the zip file; sha256: of that file.
@@ -49,7 +49,7 @@ class Bundle:
     meta: Submission
 
     def images(self, cell: CellFacts, side: int) -> np.ndarray:
-        """The cell's images, uint8 [N, side, side, 3]. Raises UserError that names the first that is no such PNG."""
+        """The cell's images, uint8 [N, side, side, 3]. Raises UserError naming the first invalid one."""
         with zipfile.ZipFile(self.path) as archive:
             return np.stack([decode(self._read(archive, name), side, name) for name in self.meta.images_of(cell)])
 
@@ -76,13 +76,13 @@ def open_bundle(path: Path) -> Bundle:
             members = _members(archive)
             _nothing_besides(archive, members)
             if MEMBER not in members:
-                raise UserError(f"it holds no {MEMBER}: make it with `iddmbench submit`")
+                raise UserError(f"it has no {MEMBER}: create it with `iddmbench submit`")
             meta = parse_submission(strict_json(read_member(archive, members[MEMBER], MOST_JSON), MEMBER))
             _check_files(archive, members, meta)
     except UserError as error:
         raise UserError(f"bundle {path.name} refused: {error}") from error
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, OSError, EOFError) as error:
-        raise UserError(f"bundle {path.name} refused: no readable zip file ({printable(str(error), 80)})") from error
+        raise UserError(f"bundle {path.name} refused: not a readable zip file ({printable(str(error), 80)})") from error
     with path.open("rb") as stream:
         return Bundle(path, hashlib.file_digest(stream, "sha256").hexdigest(), meta)
 
@@ -104,8 +104,8 @@ def limit_of(name: str) -> int:
 
 
 def strict_json(content: bytes, what: str) -> dict[str, Any]:
-    """A JSON object. Raises UserError for NaN and infinity, also by overflow (1e999), a key that stands twice, endless
-    nesting, numbers of absurd length, bytes that are no UTF-8, more than MOST_VALUES values, and anything that is no object."""
+    """A JSON object. Raises UserError for NaN and infinity, also by overflow (1e999), a duplicate key, endless
+    nesting, numbers of absurd length, bytes that are not UTF-8, more than MOST_VALUES values, and anything but an object."""
 
     def refuse(problem: str) -> NoReturn:
         raise UserError(f"{what}: {problem}")
@@ -115,7 +115,7 @@ def strict_json(content: bytes, what: str) -> dict[str, Any]:
         if len(found) == len(items):
             return found
         twice = next(key for key, count in Counter(key for key, _ in items).items() if count > 1)
-        return refuse(f"the key {printable(twice, 60)!r} stands twice")
+        return refuse(f"the key {printable(twice, 60)!r} appears twice")
 
     def finite(text: str) -> float:
         value = float(text)
@@ -134,12 +134,12 @@ def strict_json(content: bytes, what: str) -> dict[str, Any]:
             object_pairs_hook=pairs,
             parse_float=finite,
             parse_int=whole,
-            parse_constant=lambda name: refuse(f"{name} is no number"),
+            parse_constant=lambda name: refuse(f"{name} is not a number"),
         )
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{what} is no valid JSON ({printable(str(error), 80)})") from error
+        raise UserError(f"{what} is not valid JSON ({printable(str(error), 80)})") from error
     if not isinstance(value, dict):
-        raise UserError(f"{what} is no JSON object")
+        raise UserError(f"{what} is not a JSON object")
     return value
 
 
@@ -157,13 +157,13 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
             raise UserError(f"member {shown!r} is a link or a special file")
         # `orig_filename`: Python cuts names at a NUL and turns the system's separators into slashes.
         if info.orig_filename != info.filename or not NAME.fullmatch(info.filename):
-            raise UserError(f"member {shown!r} has a name that no bundle holds")
+            raise UserError(f"member {shown!r} has a name that is not allowed in a bundle")
         if info.filename in found:
-            raise UserError(f"member {shown!r} stands twice")
+            raise UserError(f"member {shown!r} appears twice")
         if info.flag_bits & 0x1:
             raise UserError(f"member {shown!r} is encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise UserError(f"member {shown!r} is packed in a way other than stored or deflated")
+            raise UserError(f"member {shown!r} uses a compression other than stored or deflated")
         total += info.file_size
         if total > MOST_BYTES:
             raise UserError(f"it unpacks to more than {MOST_BYTES >> 30} GiB")
@@ -175,9 +175,9 @@ def _nothing_besides(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInf
     """The file begins with its first member and ends with the directory: something else in front of it (a script, an image)
     would make it two files in one."""
     if members and min(info.header_offset for info in members.values()) != 0:
-        raise UserError("something stands in front of the archive")
+        raise UserError("there is data before the archive")
     if archive.comment:
-        raise UserError("something stands behind the archive")
+        raise UserError("there is data after the archive")
 
 
 def _check_files(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], meta: Submission) -> None:
@@ -193,4 +193,4 @@ def _check_files(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], 
         if total > MOST_BYTES:
             raise UserError(f"it unpacks to more than {MOST_BYTES >> 30} GiB")
         if len(content) != facts.size or hashlib.sha256(content).hexdigest() != facts.sha256:
-            raise UserError(f"{name} is not the file whose hash is stated")
+            raise UserError(f"{name} does not match its stated hash")

@@ -44,7 +44,7 @@ VERSIONS = ("iddmbench", "torch", "diffusers", "transformers", "peft", "numpy")
 
 @dataclass(frozen=True)
 class Compared:
-    """A figure of a cell's images: as posted, trained again, and what the two may differ by. NaN: no face to compare."""
+    """A figure of a cell's images: as posted, retrained, and how far the two may differ. NaN: no face to compare."""
 
     name: str
     posted: float
@@ -56,19 +56,19 @@ class Compared:
         return not abs(self.posted - self.again) > self.allowed
 
     def __str__(self) -> str:
-        return f"{self.name} {self.posted:.3f} as posted, {self.again:.3f} again (tolerance {self.allowed:.2g})"
+        return f"{self.name} {self.posted:.3f} as posted, {self.again:.3f} retrained (tolerance {self.allowed:.2g})"
 
 
 @dataclass(frozen=True)
 class Retrained:
-    """A cell that was trained again.
+    """A retrained cell.
 
     Attributes:
         figures: all that it is judged by.
         gray: median over its images of the mean absolute difference from the posted one, in gray levels 0-255. Not judged.
         equal: images that are the posted ones pixel by pixel; None where threads, versions or processor are not the
             submitter's.
-        error: why it could not be trained again; empty if it could.
+        error: why it could not be retrained; empty if it could.
     """
 
     cell: CellFacts
@@ -85,16 +85,16 @@ class Retrained:
     def __str__(self) -> str:
         where = f"{title(self.cell.defense, self.cell.strength)}, {self.cell.subject}, seed {self.cell.seed}"
         if self.error:
-            return f"{where}: could not be trained again: {self.error}"
+            return f"{where}: could not be retrained: {self.error}"
         if others := [str(figure) for figure in self.figures if not figure.fits]:
-            return f"{where}: trained again, {', '.join(others)}"
+            return f"{where}: retrained, {', '.join(others)}"
         scores = [abs(f.posted - f.again) for f in self.figures if f.name.endswith("score")]
         known = [s for s in scores if not math.isnan(s)]
         text = f"mean scores differ by {max(known):.3f}" if known else "no face to compare"
         pixels = (
             f"by {self.gray:.1f} gray levels" if self.equal is None else f"not at all in {self.equal} of {self.images}"
         )
-        return f"{where}: trained again, {text}, images {pixels}"
+        return f"{where}: retrained, {text}, images {pixels}"
 
 
 def pick(cells: Sequence[CellFacts], count: int, seed: int) -> list[CellFacts]:
@@ -122,7 +122,7 @@ def retrain(
     meta = bundle.meta
     if meta.defense not in DEFENSES.names():
         raise UserError(
-            f"defense '{meta.defense}' is not installed here, so no cell can be trained again: install {meta.code}"
+            f"defense '{meta.defense}' is not installed here, so no cell can be retrained: install {meta.code}"
         )
     results = []
     with threads(meta.machine.torch_threads):

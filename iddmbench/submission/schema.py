@@ -125,7 +125,7 @@ class Machine(Frozen):
     processor: Line = "unknown"
     cpu_count: Count = 0
     torch_threads: Count = Field(
-        0, description="CPU threads of the training; cells are trained again with as many; 0: unknown"
+        0, description="CPU threads of the training; cells are retrained with the same number; 0: unknown"
     )
     gpu: Line | None = None
     packages: Annotated[dict[Slug, Line], Field(max_length=64)] = {}
@@ -170,7 +170,7 @@ class Submission(Frozen):
     def _consistent(self) -> "Submission":
         keys = [(cell.folder, cell.defense, cell.strength) for cell in self.cells]
         if len({folder.casefold() for folder, _, _ in keys}) < len(keys):
-            raise ValueError("two cells share one folder")
+            raise ValueError("two cells share a folder")
         for cell in self.cells:
             if cell.defense not in (*ANCHORS, self.defense):
                 raise ValueError(f"cell of defense '{cell.defense}' in a submission of '{self.defense}'")
@@ -184,10 +184,10 @@ class Submission(Frozen):
         whole = len(conditions) * len(self.run.subjects) * len(self.run.seeds)
         if len(self.cells) != whole:
             raise ValueError(
-                f"{len(self.cells)} cells, where conditions x subjects x seeds make {whole}: name failed ones"
+                f"{len(self.cells)} cells, where conditions x subjects x seeds make {whole}: list failed ones too"
             )
         if expected := sorted(set(self.expected()) ^ set(self.files)):
-            raise ValueError(f"files and cells do not fit together, for example {expected[0]!r:.120}")
+            raise ValueError(f"files and cells don't match, for example {expected[0]!r:.120}")
         return self
 
     @property
@@ -243,7 +243,9 @@ def check_lengths(content: dict[str, Any]) -> None:
         if len(value) > limit:
             raise UserError(printable(f"{MEMBER}: {where[:80]}: {len(value)} elements, at most {limit} are allowed"))
         if depth > MOST_DEPTH:
-            raise UserError(printable(f"{MEMBER}: {where[:80]}: lists and objects are more than {MOST_DEPTH} deep"))
+            raise UserError(
+                printable(f"{MEMBER}: {where[:80]}: lists and objects are nested more than {MOST_DEPTH} deep")
+            )
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             look(inner, f"{where}.{key}" if where else str(key), depth + 1)
 

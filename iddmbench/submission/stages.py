@@ -36,12 +36,12 @@ def load_parts(
         raise UserError(f"the bundle is on dataset '{facts.dataset}', which is not installed here")
     data = DATASETS.get(facts.dataset)(**dataset_options).load()
     if data.fingerprint != facts.data_fingerprint:
-        raise UserError(f"the bundle was made with other photos of '{facts.dataset}' than those here")
+        raise UserError(f"the bundle was made with different photos of '{facts.dataset}' than those here")
     if base is None and facts.base not in ("micro", *ALIASES):
-        raise UserError("the bundle was made with a base model of its own: name its folder or hub id with --base")
+        raise UserError("the bundle was made with a custom base model: give its folder or hub id with --base")
     model = load_base(base or facts.base, device, facts.precision)
     if model.fingerprint != facts.base_fingerprint:
-        raise UserError(f"the bundle was made with other weights of the base model than '{base or facts.base}' here")
+        raise UserError(f"the bundle was made with different base model weights than '{base or facts.base}' here")
     try:
         lora = LoraSettings.model_validate({**model.recipe.lora.model_dump(), **facts.lora})
         sampling = Sampling.model_validate({**model.recipe.sampling.model_dump(), **facts.sampling})
@@ -49,12 +49,12 @@ def load_parts(
         raise UserError("the bundle's LoRA or sampling settings are not valid") from error
     for name, stated, found in (("lora", facts.lora_settings, lora), ("sampling", facts.sampling_settings, sampling)):
         if stated != found.model_dump(mode="json"):
-            raise UserError(f"the bundle's {name}_settings are not what its changes make of the base's recipe")
+            raise UserError(f"the bundle's {name}_settings do not follow from the base's recipe and its changes")
     if facts.purify:
         purifier(facts.purify)
         if facts.threat == "authorized":
             raise UserError(
-                "the bundle purifies the photos, which only a trainer does: its threat must be unauthorized"
+                "the bundle purifies the photos, which only an unauthorized trainer does: its threat must be unauthorized"
             )
     return data, model, lora, sampling, UnauthorizedTrainer.of(facts.threat, facts.purify)
 
@@ -98,7 +98,7 @@ def white_box_of(meta: Submission) -> tuple[str, ...]:
             TypeAdapter(AttackerName).validate_python(name)
         except ValidationError as error:
             raise UserError(
-                f"the bundle's surrogate {name[:80]!r} is no attacker's name, or one with a path"
+                f"the bundle's surrogate {name[:80]!r} is not an attacker name, or contains a path"
             ) from error
     return surrogates
 

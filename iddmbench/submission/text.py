@@ -23,18 +23,18 @@ def plain(text: str) -> str:
     direction-changing characters, code points that stand for nothing, and piles of combining marks."""
     marks = 0
     if found := IGNORED.search(text):
-        raise ValueError(f"holds the character U+{ord(found[0]):04X}, which shows nothing: write plain text")
+        raise ValueError(f"holds the character U+{ord(found[0]):04X}, which is invisible: write plain text")
     if any(unicodedata.category(c) == "Zs" and c != " " for c in text):
-        raise ValueError("holds a space of another width than the usual one: write plain text")
+        raise ValueError("contains a non-standard space: write plain text")
     if text and not any(unicodedata.category(c)[0] in "LNPS" for c in text):
-        raise ValueError("holds no visible character")
+        raise ValueError("contains no visible character")
     for character in text:
         category = unicodedata.category(character)
         if category in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"):
             raise ValueError(f"holds the character U+{ord(character):04X}, which is not allowed: write plain text")
         marks = marks + 1 if category in ("Mn", "Me") else 0
         if marks > MARKS_IN_A_ROW:
-            raise ValueError("holds a pile of combining marks: write plain text")
+            raise ValueError("contains stacked combining marks: write plain text")
     if text != text.strip():
         raise ValueError("begins or ends with a space")
     return text

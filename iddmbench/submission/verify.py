@@ -122,7 +122,7 @@ def verify(path: Path, out: Path, options: VerifyOptions, progress: Progress | N
     meta = bundle.meta
     if not any(c.status == "ok" and c.defense == meta.defense for c in meta.cells):
         raise UserError(
-            f"bundle {path.name} refused: every cell of '{meta.defense}' failed, so there is nothing to look at"
+            f"bundle {path.name} refused: every cell of '{meta.defense}' failed, so there is nothing to verify"
         )
     try:
         check_options(meta)
@@ -221,7 +221,7 @@ def choose_attackers(wanted: Sequence[str], subjects: int) -> list[str]:
     names = list(dict.fromkeys(wanted))
     learning = [name for name in names if parse(name)]
     if len(learning) == len(names):
-        raise UserError(f"attacker '{names[0]}' is adaptive: name a plain one too, the worst case is over those")
+        raise UserError(f"attacker '{names[0]}' is adaptive: also name a plain one, over which the worst case is taken")
     if learning and subjects < FEWEST_SUBJECTS:
         raise UserError(f"attacker '{learning[0]}' learns on other people: it needs {FEWEST_SUBJECTS} subjects")
     return names
@@ -297,7 +297,7 @@ def _images(
 
 
 def _unscored(meta: Submission, summary: pd.DataFrame) -> list[str]:
-    """Conditions of which no attacker has a figure: nothing is known of them, good or bad."""
+    """Conditions for which no attacker has a figure: nothing is known about them."""
     rows = summary[(summary["attacker"] != "") & summary["value"].notna()]
     scored = {
         (str(d), None if np.isnan(s) else float(s)) for d, s in zip(rows["defense"], rows["strength"], strict=True)
@@ -358,7 +358,7 @@ def _attacker_notes(meta: Submission, linkers: Mapping[str, Linker], attackers: 
     notes = []
     for name, linker in linkers.items():
         if name in meta.attackers and meta.attackers[name] != linker.attacker.fingerprint():
-            notes.append(f"attacker '{name}' has another version here than in the submitter's run")
+            notes.append(f"attacker '{name}' has a different version here than in the submitter's run")
     theirs = set(meta.attackers) | _claimed(meta)
     if missing := sorted(theirs - set(attackers)):
         notes.append(f"not run here: {', '.join(missing)}")
@@ -376,7 +376,7 @@ def _white_box_notes(defense: str, white_box: tuple[str, ...], summary: pd.DataF
     for name in white_box:
         own = rows[rows["attacker"] == name].set_index("strength")["value"]
         if (own < worst.reindex(own.index)).any():
-            notes.append(f"'{name}' is white-box and yet links more images than any attacker that is not")
+            notes.append(f"'{name}' is white-box but links more images than any other attacker")
     return notes
 
 

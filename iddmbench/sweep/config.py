@@ -83,7 +83,7 @@ def build_sweep(content: dict[str, Any], lines: Lines, path: Path, changes: dict
     shared = file.by_name({key: value for key, value in content.items() if key in settings}, ())
     for key in changes:
         if key not in settings:
-            raise UserError(f"--set {key}: a run has no such setting: {did_you_mean(key, settings)}")
+            raise UserError(f"--set {key}: runs have no such setting: {did_you_mean(key, settings)}")
     try:
         changes = by_name(changes)
     except ValueError as error:
@@ -146,7 +146,7 @@ class _File:
 
     def check_name(self, name: str, path: tuple[Any, ...]) -> None:
         if not NAME.fullmatch(name):
-            raise self.error(path, f"'{name}' is no name of a folder: use letters, digits and . _ + -")
+            raise self.error(path, f"'{name}' is not a valid folder name: use letters, digits and . _ + -")
 
     def check_setting(self, key: Any, path: tuple[Any, ...]) -> None:
         if key not in SETTINGS:

@@ -41,7 +41,7 @@ def run_sweep(
     """Do what is left of a planned sweep and write `out`; returns the number of failed cells.
 
     Everything computed is in the cache: the same call resumes, whatever ended the last one.
-    strict: doubts about the photos (results/findings.py) are errors. Raises UserErrors for them, before anything is trained.
+    strict: treat doubts about the photos (results/findings.py) as errors, raised as UserErrors before anything is trained.
     Raises UserError when `out` holds another sweep or another process writes it, and when a disk is full.
     """
     check_sweep_folder(out, sweep)
@@ -107,7 +107,7 @@ def look_at_photos(
 
     Where that fails, so will the run's cells, and say why.
     """
-    watch.phase("looking at the photos")
+    watch.phase("checking the photos")
     tasks = {run.scoring.premise_digest(): run.premise_task for run in plan.runs if not run.scoring.has_premise()}
     for result in carry_out(list(tasks.values()), engine, watch.flying):
         journal.note("premise", run=result.task.run, seconds=round(result.seconds, 3), error=result.error)
@@ -150,7 +150,7 @@ def carry_out(
             else:
                 yield result
     if stop is not None:
-        raise UserError(f"the sweep stopped: {stop.error}: fix that, then the same command resumes")
+        raise UserError(f"the sweep stopped: {stop.error}: fix this and rerun the command to resume")
 
 
 def outcome_of(result: TaskResult, run: Run) -> CellResult:

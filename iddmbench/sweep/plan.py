@@ -81,7 +81,7 @@ class Plan:
 
 
 def make_plan(sweep: Sweep, cache: Path) -> Plan:
-    """Open everything that the sweep names. Raises UserError for what is not here or fits not together."""
+    """Open everything that the sweep names. Raises UserError if anything is missing or incompatible."""
     parts = ResourceCache()
     runs = [Run.open(name, sweep, cache, parts) for name in sweep.runs]
     first: list[Task] = []

@@ -84,7 +84,7 @@ def within_memory(save: Callable[[int], None], compute: Callable[[], None]) -> t
             except torch.OutOfMemoryError as error:
                 if level == FRUGAL:
                     raise
-                notes.append(f"out of memory at batch level {level} ({first_line(error)}): tried again with less")
+                notes.append(f"out of memory at batch level {level} ({first_line(error)}): retrying with less")
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
     finally:
@@ -141,7 +141,7 @@ def _open(run: _Run) -> _Opened:
 def own_device(devices: tuple[str, ...], locks: Path) -> str:
     """One of the devices, which no other worker on this machine has meanwhile; the CPU is shared.
 
-    The lock is let go of when the process ends, however it ends. Raises UserError when all are taken.
+    The lock is released when the process ends, however it ends. Raises UserError if all are in use.
     """
     if "cpu" in devices:
         return "cpu"
@@ -155,4 +155,4 @@ def own_device(devices: tuple[str, ...], locks: Path) -> str:
             continue
         _held[device] = lock
         return device
-    raise UserError(f"all of {', '.join(devices)} are taken: give no more --workers than devices")
+    raise UserError(f"all of {', '.join(devices)} are in use: give no more --workers than devices")

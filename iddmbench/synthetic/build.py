@@ -55,7 +55,7 @@ def people(
                 # men and women in turn, until one of the two lists is empty
                 queue = waiting[number % 2] or waiting[1 - number % 2]
                 if not queue:
-                    raise UserError(f"{work}: the candidates ran out at {role} {number}: raise CANDIDATES")
+                    raise UserError(f"{work}: the ran out of candidates at {role} {number}: raise CANDIDATES")
                 row = queue.pop(0)
                 photos = photos_of(generator, reader, seeds, work, first, row, role == "subject")
                 if photos is None:
@@ -70,7 +70,7 @@ def people(
 
 
 def left_out(first: Block) -> dict[str, int]:
-    """Candidates that are no people of the dataset, by reason."""
+    """Candidates that did not become people of the dataset, by reason."""
     return dict(choose(first, round(SPARE * (SUBJECTS + PUBLIC) / 2)).dropped)
 
 
@@ -94,9 +94,9 @@ def kept_shares(work: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m iddmbench.synthetic.build", description=__doc__)
     parser.add_argument("out", type=Path, help="folder that the dataset's files are written to")
-    parser.add_argument("--work", type=Path, default=Path("synthetic-work"), help="folder of what is made on the way")
+    parser.add_argument("--work", type=Path, default=Path("synthetic-work"), help="folder for intermediate files")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--faces", type=int, help="make this many training faces for micro-rgb in WORK instead")
+    parser.add_argument("--faces", type=int, help="instead make this many training faces for micro-rgb in WORK")
     parser.add_argument(
         "--measured", type=Path, help="what benchmarks/synthetic_photos.py wrote of the files, for the card"
     )

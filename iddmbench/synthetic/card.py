@@ -34,7 +34,7 @@ def write_card(
     """Write README.md, from the text in card.md.
 
     Args:
-        dropped: candidates by the reason for which they are no people of the dataset.
+        dropped: rejected candidates by reason.
         kept: share of the drawn photos that were kept, by split.
         measured: what `measure` wrote, by system.
     """

@@ -38,7 +38,7 @@ class Generator:
         try:
             import openvino
         except ImportError as error:
-            raise UserError("making the pictures needs openvino: pip install 'iddmbench[synthetic]'") from error
+            raise UserError("generating the images needs openvino: pip install 'iddmbench[synthetic]'") from error
         self._core = openvino.Core()
         # Plain floats: the processor's shorter ones differ by up to 37 gray levels, and from machine to machine.
         self._settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}

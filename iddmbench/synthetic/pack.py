@@ -98,7 +98,7 @@ def webp(photo: np.ndarray) -> bytes:
 
 
 def decode(packed: bytes) -> np.ndarray:
-    """uint8 [S, S, 3]. Raises OSError when the bytes are no picture."""
+    """uint8 [S, S, 3]. Raises OSError if the bytes are not an image."""
     with Image.open(io.BytesIO(packed)) as image:
         return np.asarray(image.convert("RGB"))
 

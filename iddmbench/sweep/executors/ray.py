@@ -43,7 +43,7 @@ class RayExecutor(Executor):
         options = dict(resources.options)
         self.address = options.pop("address", "") or os.environ.get("RAY_ADDRESS", "local")
         if options:
-            raise UserError(f"--executor-option {next(iter(options))}: ray knows address only")
+            raise UserError(f"--executor-option {next(iter(options))}: ray takes only address")
         if self.address == "local":
             # Its servers then listen on 127.0.0.1 alone, as they always do on macOS and Windows. Read when Ray is imported.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -68,7 +68,7 @@ class RayExecutor(Executor):
                 self.ray.init(address=self.address, log_to_driver=False, logging_level="critical")
         except (OSError, ValueError, RuntimeError) as error:  # OSError: ConnectionError, TimeoutError
             where = "on this machine" if self.address == "local" else f"at {self.address}"
-            token = " (it wants a token: set RAY_AUTH_MODE=token)" if "AuthToken" in str(error.__cause__) else ""
+            token = " (it needs a token: set RAY_AUTH_MODE=token)" if "AuthToken" in str(error.__cause__) else ""
             raise UserError(f"Ray can't be reached {where}: {first_line(error)}{token}") from error
         if gpus and self.address == "local" and not self.ray.cluster_resources().get("GPU"):
             self.ray.shutdown()

@@ -58,7 +58,7 @@ class SlurmExecutor(Executor):
         self.cluster = options.pop("cluster", "slurm")
         for key in ("name", "job_name", "array_parallelism"):
             if key in options:
-                raise UserError(f"--executor-option {key}: the sweep sets that itself")
+                raise UserError(f"--executor-option {key}: the sweep sets this itself")
         if "timeout_min" in options and self.cluster == "slurm":
             options["time"] = options.pop("timeout_min")
         if "mem_gb" in options:
@@ -82,7 +82,7 @@ class SlurmExecutor(Executor):
         try:
             self._executor = kinds[self.cluster](self.folder)
         except RuntimeError as error:
-            raise UserError(f"--executor slurm: {error}: run it where sbatch is") from error
+            raise UserError(f"--executor slurm: {error}: run it where sbatch is available") from error
         self.folder.mkdir(parents=True, exist_ok=True)
         # Beside the jobs, not in each of them: a sweep of many runs is long.
         given = (self.resources.function, self.setting, self.timeout)
