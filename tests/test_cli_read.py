@@ -181,13 +181,13 @@ def test_bugs_stay_visible() -> None:
 
 def test_doctor_fails_when_something_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     module = sys.modules["iddmbench.cli.doctor"]
-    good, bad = module.Check("ok", "this", "fine"), module.Check("fail", "that", "broken:\n mend it")
+    good, bad = module.Check("ok", "this", "fine"), module.Check("fail", "that", "broken:\n fix it")
     monkeypatch.setattr(module, "findings", lambda: iter([good]))
     assert runner.invoke(app, ["doctor"]).exit_code == 0
     monkeypatch.setattr(module, "findings", lambda: iter([good, bad]))
     result = runner.invoke(app, ["doctor"])
     assert result.exit_code == 1
-    assert result.stdout == "ok   this: fine\nfail that: broken: mend it\n"
+    assert result.stdout == "ok   this: fine\nfail that: broken: fix it\n"
     assert doctor is not module
 
 

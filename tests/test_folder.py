@@ -49,15 +49,15 @@ def test_not_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "mend"), [(SCHEMA + 1, "upgrade iddmbench"), (1, "repeat the run"), (None, "repeat the run")]
+    ("schema", "fix"), [(SCHEMA + 1, "upgrade iddmbench"), (1, "repeat the run"), (None, "repeat the run")]
 )
-def test_other_schema(copy: Path, schema: int | None, mend: str) -> None:
+def test_other_schema(copy: Path, schema: int | None, fix: str) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"schema": schema, "iddmbench": "9.9"}))
     text = message(copy)
     assert f"schema version {schema}" in text
     assert "9.9" in text
-    assert mend in text
+    assert fix in text
 
 
 def test_unfinished(copy: Path) -> None:

@@ -113,8 +113,8 @@ def with_options(names: Sequence[str], changes: Mapping[str, Mapping[str, Any]])
     for kind in changes:
         if kind not in used:
             known = kind in ATTACKERS or kind in ADAPTIVE
-            mend = f"add --attacker {kind}" if known else did_you_mean(kind, [*ATTACKERS.names(), *ADAPTIVE.names()])
-            raise UserError(f"--attacker-set {kind}: no attacker in the run is '{kind}': {mend}")
+            fix = f"add --attacker {kind}" if known else did_you_mean(kind, [*ATTACKERS.names(), *ADAPTIVE.names()])
+            raise UserError(f"--attacker-set {kind}: no attacker in the run is '{kind}': {fix}")
     return found
 
 

@@ -71,8 +71,8 @@ def findings() -> Iterator[Check]:
 
 def check_python() -> Iterator[Check]:
     level: Literal["ok", "fail"] = "ok" if sys.version_info >= (3, 11) else "fail"
-    mend = "" if level == "ok" else ": 3.11 or later is needed"
-    yield Check(level, "python", f"{platform.python_version()} on {platform.platform()}{mend}")
+    fix = "" if level == "ok" else ": 3.11 or later is needed"
+    yield Check(level, "python", f"{platform.python_version()} on {platform.platform()}{fix}")
 
 
 def check_packages() -> Iterator[Check]:
@@ -125,10 +125,10 @@ def check_imports() -> Iterator[Check]:
 def _import_problem(name: str, error: Exception) -> str:
     reason = first_line(error)
     if name == "cv2" and "libGL" in reason:
-        mend = "pip uninstall opencv-python && pip install --force-reinstall --no-deps opencv-python-headless"
+        fix = "pip uninstall opencv-python && pip install --force-reinstall --no-deps opencv-python-headless"
     else:
-        mend = f"pip install --force-reinstall {name}" if name != "cv2" else "pip install opencv-python-headless"
-    return f"{reason}: {mend}"
+        fix = f"pip install --force-reinstall {name}" if name != "cv2" else "pip install opencv-python-headless"
+    return f"{reason}: {fix}"
 
 
 def check_weights() -> Iterator[Check]:
@@ -221,20 +221,20 @@ def check_runs() -> Iterator[Check]:
     yield check_folder("runs folder", Path("runs").resolve(), "start from another folder, or use --out")
 
 
-def check_folder(subject: str, folder: Path, mend: str) -> Check:
+def check_folder(subject: str, folder: Path, fix: str) -> Check:
     """Can files be written where `folder` is or will be, and is there room?"""
     existing = next(p for p in (folder, *folder.parents) if p.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        return Check("fail", subject, f"{existing} can't be written ({error.strerror}): {mend}")
+        return Check("fail", subject, f"{existing} can't be written ({error.strerror}): {fix}")
     free = shutil.disk_usage(existing).free
     text = f"{folder}, {free / GB:.1f} GB free"
     if free < TOO_LITTLE:
-        return Check("fail", subject, f"{text}, too little for a run: free some space, or {mend}")
+        return Check("fail", subject, f"{text}, too little for a run: free some space, or {fix}")
     if free < LITTLE:
-        return Check("warn", subject, f"{text}, enough for small runs only: free some space, or {mend}")
+        return Check("warn", subject, f"{text}, enough for small runs only: free some space, or {fix}")
     return Check("ok", subject, text)
 
 

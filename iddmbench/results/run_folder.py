@@ -312,9 +312,9 @@ class RunFolder:
             return
         writer = self.config.get("iddmbench", "an unknown version")
         newer = isinstance(found, int) and found > SCHEMA
-        mend = "upgrade iddmbench" if newer else "repeat the run, or read it with that version"
+        fix = "upgrade iddmbench" if newer else "repeat the run, or read it with that version"
         raise UserError(
-            f"run {self.path} has schema version {found} (written by iddmbench {writer}), this one reads {SCHEMA}: {mend}"
+            f"run {self.path} has schema version {found} (written by iddmbench {writer}), this one reads {SCHEMA}: {fix}"
         )
 
     def _check_columns(self, name: str, columns: Mapping[str, type]) -> None:
