@@ -1,12 +1,11 @@
-"""Processor time an image of each attacker in batches, against its library one image at a time, in the same run.
+"""Processor time per image of each attacker in batches, and of its library one image at a time, in the same run.
 
     python benchmarks/attackers.py [--images 100] [--side 512] [--batch 8]
 
 dlib: `dlib.face_recognition_model_v1` with its own frontal detector and five-point predictor, as the package
 face_recognition calls them. sface: OpenCV's YuNet at the image's own size and the network in onnxruntime, image by
-image (OpenCV 5's FaceRecognizerSF does not take this file). Both sides detect, align and embed. `--side`: the photos as
-squares of that many pixels. The last column is the network alone, of the same batches: what no software around it can
-beat on this machine.
+image (OpenCV 5's FaceRecognizerSF does not take this file). Both sides detect, align and embed. `--side`: use
+squares of that many pixels. The last column is the network alone on the same batches: the lower limit on this machine.
 """
 
 import argparse
@@ -42,7 +41,7 @@ def main() -> None:
         ]
     libraries: dict[str, Callable[[], Callable[[np.ndarray], object]]] = {"dlib": dlib_library, "sface": sface_library}
     threads, (height, width) = torch.get_num_threads(), images[0].shape[:2]
-    print(f"{threads} threads, {len(images)} photos of {width} x {height}; ms of processor time an image")
+    print(f"{threads} threads, {len(images)} photos of {width} x {height}; ms of processor time per image")
     print(f"{'attacker':<12}{'batched':>9}{'library':>9}{'faster':>8}{'detection':>11}{'network':>9}")
     for name in OFFLINE:
         attacker = build_attacker(name)

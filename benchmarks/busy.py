@@ -2,9 +2,9 @@
 
     python benchmarks/busy.py [--busy 0 1 2] [--steps 20]
 
-Each figure is a process of its own on the embedded base: "active" threads spin while they wait (OMP_WAIT_POLICY, GNU OpenMP's
-habit), "passive" ones sleep, as `import iddmbench` asks for. Threads "auto" are what `--threads 0` takes. Run it on a machine
-that does nothing else: the busy processes are its own.
+Each figure is from a separate process on the embedded base: "active" threads spin while they wait (OMP_WAIT_POLICY; the default
+of GNU OpenMP), "passive" ones sleep, as `import iddmbench` sets it. Threads "auto" is the number that `--threads 0` uses. Run
+it on an idle machine: the benchmark starts the busy processes itself.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def child(threads: int, steps: int) -> None:
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """So many other processes that take all the time they get."""
+    """That many other processes, each keeping a core busy."""
     others = [subprocess.Popen([sys.executable, "-c", SPIN]) for _ in range(count)]
     try:
         yield

@@ -1,9 +1,9 @@
-"""What YuNet's coarse first look costs in recognition and saves in time: large pictures with and without it.
+"""What YuNet's coarse first look at large pictures costs in recognition and saves in time.
 
     python benchmarks/coarse_look.py [--people 160]      # needs iddmbench[synthetic] and random-face
 
-Two generated photos of 512 x 512 of each person, the second with another pose; TAR at two FAR, the photos that one way
-alone links (two-sided sign test), and the processor time of detecting, aligning and embedding an image.
+Two generated photos of 512 x 512 of each person, the second in another pose: TAR at two FARs, the photo pairs that only one
+way links (two-sided sign test), and the processor time to detect, align and embed an image.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def photos(people: int) -> list[np.ndarray]:
 
 
 def scores(attacker: str, pictures: list[np.ndarray], large: float) -> tuple[np.ndarray, float]:
-    """Cosine similarities [N, N], and milliseconds of processor time an image."""
+    """Cosine similarities [N, N], and milliseconds of processor time per image."""
     detect.LARGE = large  # type: ignore[assignment]
     system, start = build_attacker(attacker), time.process_time()
     vectors = np.nan_to_num(system.embed(pictures).vectors.astype(float))

@@ -2,7 +2,7 @@
 
 One row per condition: protection in the worst case over the attackers that no defense of the run knows and against each
 attacker (* white-box), faces found and utility index with 95 % intervals, largest change and PSNR of the photos, cells.
-A control that several runs hold stands once.
+A control that is in several runs is shown once.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Peak memory and time of `ib.evaluate` by the number of images: `python benchmarks/evaluate_memory.py 1000 10000`.
 
-Each number of images is measured in a process of its own, with an empty cache. The images are 64 x 64 PNG files of 20 people
-who don't exist: photos of them, shifted and in noise (`--faces`, a share of all), else smooth noise without a face. A face
-takes about a third of a second of one core, most of it for SER-FIQ, an image without one a fifth of that.
+Each number of images is measured in a separate process, with an empty cache. The images are 64 x 64 PNG files of 20 people
+who don't exist: a share (`--faces`) are shifted, noisy photos of them, the others smooth noise without a face. An image with a
+face takes about a third of a second on one core, most of it for SER-FIQ; one without takes a fifth of that.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
     if asked.one:
         print(json.dumps(measured(asked.numbers[0], asked.faces)))
         return
-    print("images  seconds  peak MB  bytes an image, over the smallest")
+    print("images  seconds  peak MB  bytes per image, over the smallest")
     first = None
     for number in sorted(asked.numbers):
         command = [sys.executable, __file__, str(number), "--faces", str(asked.faces), "--one"]

@@ -2,7 +2,7 @@
 
 Trains the same cells (undefended, and IDDM at strength 1) with other numbers of threads, with the instructions of an older
 processor and with other seeds, each in a process and a cache of its own, and prints by how much images, scores and rates of a
-cell differ. Runs that stand in FOLDER are read, not made again, so an interrupted measurement goes on. About six minutes of
+cell differ. Runs already in FOLDER are read, not repeated, so an interrupted measurement resumes. It takes about six minutes of
 one core for each setting with two subjects.
 """
 
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def train(setting: Setting, work: Path, subjects: str) -> None:
-    """Run the cells of a setting into `work`/NAME, unless they stand there.
+    """Run the cells of a setting into `work`/NAME, unless they are there already.
 
     The dataset's photos are embedded once for all settings, which costs as much as a cell and is not what is measured.
     """

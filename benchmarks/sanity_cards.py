@@ -3,7 +3,7 @@
     python benchmarks/sanity_cards.py [ATTACKER ...] [--write docs/attackers.md]
 
 All 400 photos, every pair of two photos: 1,800 of one person, 78,000 of two. Intervals draw people first, then photos.
-People whom an attacker was trained on (eigenfaces) are left out.
+People that an attacker was trained on (eigenfaces) are left out.
 """
 
 import argparse
@@ -23,7 +23,7 @@ RESAMPLES = 100
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("attackers", nargs="*", help="by default all that run here without a file of yours")
+    parser.add_argument("attackers", nargs="*", help="by default all that run here without a file of your own")
     parser.add_argument("--write", type=Path, help="put the table into this file, between its two marks")
     options = parser.parse_args()
     names = options.attackers or [name for name in ATTACKERS.names() if build_attacker(name).available() is None]

@@ -2,9 +2,9 @@
 
     python benchmarks/scale.py [--write docs/scale.md] [--only PART ...]
 
-    schedule   100,000 cells that do nothing: planned, handed to two processes, noted
-    cached     a sweep of 1,008 cells whose stages are all in the cache: scored, scored again from the cache; peak memory, and
-               that of a quarter of it. Images and embeddings are planted, not generated
+    schedule   100,000 cells that do nothing: planned, given to two processes, recorded
+    cached     a sweep of 1,008 cells whose stages are all in the cache: scored, then scored again from the cache; peak memory,
+               and that of a sweep a quarter as large. Images and embeddings are synthetic, not generated
     workers    real cells of the embedded base (shortened training): the bare stage functions, one worker, two workers
 
 Run it on an idle machine.

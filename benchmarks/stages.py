@@ -2,7 +2,7 @@
 
     python benchmarks/stages.py [--base micro] [--subject s29] [DEFENSE ...]
 
-Everything is computed anew in a temporary cache. The class images, made once per base model, are timed on their own. The
+Everything is computed from scratch in a temporary cache. Class images, generated once per base model, are timed separately. The
 ratio is of CPU seconds of protection, personalization and release, so that it holds on a shared machine too.
 """
 

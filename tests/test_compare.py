@@ -153,7 +153,9 @@ def test_the_command(one: ib.Result, other: ib.Result, tmp_path: Path) -> None:
     assert f"{100 * row['difference']:+.1f}" in line and f"{row['p']:.2g}" in line
     assert max(map(len, text.splitlines())) <= 80
     both = run(a, b)
-    assert "B: mist 1.00, other" in both and "Over the 6 people" in both and "warning: the runs differ in subjects" in both
+    assert (
+        "B: mist 1.00, other" in both and "Over the 6 people" in both and "warning: the runs differ in subjects" in both
+    )
     halves = run(a, b, "--condition", "iddm-0.50", "--condition", "none")
     assert "A: iddm 0.50, one" in halves and "B: undefended, other" in halves
     done = CliRunner().invoke(app, ["compare", str(a), "--condition", "iddm"])

@@ -56,7 +56,7 @@ pipeline_tag: text-to-image
 # iddmbench micro
 
 A latent diffusion model of gray 64 x 64 face photos, small enough to personalize on two CPU cores in seconds. It exists to
-run the benchmark offline, end to end, through the code that runs Stable Diffusion. It is no image generator for any other use.
+run the benchmark offline, end to end, through the code that runs Stable Diffusion. It is not meant for any other use.
 
 - **Parts**: `AutoencoderKL` (8 x 8 x 16 latents, 2.8 M parameters), `UNet2DConditionModel` (128/192 channels, velocity
   prediction, 8.7 M), a two-layer `CLIPTextModel` with a word tokenizer. fp16 safetensors.

@@ -46,7 +46,7 @@ pipeline_tag: text-to-image
 # iddmbench micro-rgb
 
 A latent diffusion model of 64 x 64 colour face photos, small enough to personalize on two CPU cores. It exists to run the
-benchmark offline, end to end, through the code that runs Stable Diffusion. It is no image generator for any other use.
+benchmark offline, end to end, through the code that runs Stable Diffusion. It is not meant for any other use.
 
 - **Parts**: as `micro`: `AutoencoderKL` (8 x 8 x 16 latents, 2.8 M parameters), `UNet2DConditionModel` (128/192 channels,
   velocity prediction, 8.7 M), a two-layer `CLIPTextModel` with a word tokenizer. fp16 safetensors.
