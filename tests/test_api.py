@@ -207,6 +207,20 @@ def test_closeness_needs_references() -> None:
     assert any("no reference photos of s30" in note for note in only_one.notes)
 
 
+def test_privacy_alone() -> None:
+    """The same links without utility, of which only found faces are known."""
+    references = {"s29": pictures(29, 3), "s30": pictures(30, 3)}
+    whole, alone = evaluate(references=references), evaluate(references=references, utility=False)
+    figures = [r.summary().query("attacker == 'coarse'").reset_index(drop=True) for r in (whole, alone)]
+    assert len(figures[0]) and figures[0].equals(figures[1])
+    assert alone.utility.face_detection_rate.value == whole.utility.face_detection_rate.value
+    assert whole.utility.ser_fiq.known and whole.utility.brisque.known
+    for name in ("ser_fiq", "brisque", "fid_efficientnet_lite2", "utility_index"):
+        assert not getattr(alone.utility, name).known
+    assert alone.images["closeness"].isna().all()
+    assert [note for note in alone.notes if "utility" in note] == ["utility is not measured: --no-utility"]
+
+
 def test_controls_and_white_box() -> None:
     found = evaluate(
         baseline={"s29": pictures(29, 5, 6), "s30": pictures(30, 5, 6)},

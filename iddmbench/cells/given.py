@@ -39,6 +39,7 @@ class GivenStages(CellStages):
             for a cell that has none.
         parts: as of `CellStages`.
         digest: identifies a cell's images without reading them; by default they are read for it.
+        judged: whether utility is measured; if not, only where faces are is.
         prompted: whether the images were made by the prompts, in their order; if not, adherence is not measured.
     """
 
@@ -48,9 +49,11 @@ class GivenStages(CellStages):
         *parts: Any,
         digest: Callable[[Cell], str] | None = None,
         prompted: bool = True,
+        judged: bool = True,
     ):
         super().__init__(*parts)
         self._given, self._digest = given, digest or self._pixels
+        self.measures_utility = judged
         if not prompted:
             self.prompts = []
 
@@ -78,6 +81,13 @@ class GivenStages(CellStages):
     def pictures(self, cell: Cell) -> dict[str, Path]:
         return {"": self.store.fetch("posted", self.image_key(cell), lambda out: write_images(out, self._given(cell)))}
 
+    @property
+    def attributes_by(self) -> str:
+        return super().attributes_by if self.measures_utility else ""
+
+    def _utility_key(self, images: dict[str, Any]) -> dict[str, Any]:
+        return super()._utility_key(images) | ({} if self.measures_utility else {"measured": False})
+
     # ---- without references, and with images of several sizes -------------------------------------------------------
 
     def references(self, subject: Subject) -> np.ndarray:
@@ -91,12 +101,17 @@ class GivenStages(CellStages):
         return super().references_folder(subject)
 
     def reference_features(self, subject: Subject) -> np.ndarray:
-        if not subject.references:
+        if not (subject.references and self.measures_utility):
             return np.zeros((0, HEAD), np.float32)
         return super().reference_features(subject)
 
     def _utility(self, subject: Subject, prompts: list[str], images: np.ndarray) -> dict[str, np.ndarray]:
         """Images of one size go through the networks together; what comes out has the order of the images."""
+        if not self.measures_utility:
+            nothing = np.full(len(images), np.nan)
+            unknown = dict.fromkeys(("ser_fiq", "brisque", "closeness", "adherence"), nothing)
+            found = self.detector.detect(list(images)).found
+            return {"detected": found, **unknown, "features": np.zeros((len(images), 0), np.float32)}
         if images.dtype != object:
             return super()._utility(subject, prompts, images)
         sizes: dict[tuple[int, ...], list[int]] = {}

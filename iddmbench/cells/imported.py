@@ -39,7 +39,7 @@ class ImportedStages(GivenStages):
 
     Args:
         models: by defense and subject.
-        given, parts, digest: as of `GivenStages`.
+        given, parts, digest, judged: as of `GivenStages`.
     """
 
     def __init__(
@@ -48,8 +48,9 @@ class ImportedStages(GivenStages):
         given: Callable[[Cell], np.ndarray],
         *parts: Any,
         digest: Callable[[Cell], str] | None = None,
+        judged: bool = True,
     ):
-        super().__init__(given, *parts, digest=digest)
+        super().__init__(given, *parts, digest=digest, judged=judged)
         self._models = models
 
     def _model(self, cell: Cell) -> ModelFile | None:

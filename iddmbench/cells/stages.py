@@ -168,6 +168,9 @@ class CellStages:
     `trainer`: None where the owner personalizes. `lora`: settings of `personalizer`, which is LoRA by default.
     """
 
+    measures_utility: bool = True
+    """If not, all that is known of utility is where faces are."""
+
     def __init__(
         self,
         base: BaseModel,

@@ -74,6 +74,10 @@ def evaluate(
         str, typer.Option(help="Device that generates images from adapters: cpu, cuda, cuda:1 ...")
     ] = "cpu",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 uses the idle cores.")] = 0,
+    utility: Annotated[
+        bool,
+        typer.Option("--utility/--no-utility", help="Measure utility too; privacy alone takes a fraction of the time."),
+    ] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="Hide progress; show only results and problems.")] = False,
 ) -> None:
     """Measure privacy and utility of your own images, or of a LoRA or DreamBooth model; nothing is trained."""
@@ -117,6 +121,7 @@ def evaluate(
             out=folder,
             cache=cache,
             device=device,
+            utility=utility,
             threads=threads,
             progress=progress,
         )

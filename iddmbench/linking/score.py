@@ -263,6 +263,7 @@ class Scoring:
             "white_box": condition.white_box,
             "judges": self._judges(condition),
             "attributes": self.stages.attributes_by,
+            **({} if self.stages.measures_utility else {"utility": False}),
             "traits": {subject.label: dict(subject.traits) for subject in self.subjects},
             "able": able,
             "attackers": {name: prints for name, prints in self.panel.fingerprints.items() if name not in lost},

@@ -63,6 +63,7 @@ class Request:
     images_per_prompt: int = 4
     sampling: Mapping[str, Any] | None = None
     device: str = "cpu"
+    utility: bool = True
     own: Mapping[str, Attacker] = field(default_factory=dict)
     """Attackers by name that are not plugins, or stand in for one."""
 
@@ -124,7 +125,7 @@ class Evaluation:
         sampling = changed_settings(recipe.sampling, dict(request.sampling or {}), "--sampling")
         prompts = request.prompts or (tuple(recipe.prompts.evaluation) if request.makes_images else ())
         per_prompt = _per_prompt(prompts, photos, request.images_per_prompt if request.makes_images else 0)
-        notes += [*_copies(photos, data), *_unmeasured(data, cells), *_unknown(request)]
+        notes += [*_copies(photos, data), *_unmeasured(request, data, cells), *_unknown(request)]
         last: dict[tuple[str, str], np.ndarray] = {}
 
         def images(cell: Cell) -> np.ndarray:
@@ -140,10 +141,11 @@ class Evaluation:
         parts = (base, data, Store(cache), recipe.lora, sampling, request.prompts, per_prompt)
         if isinstance(base, BaseModel) and request.makes_images:
             files, told = read_models(models, cells, base)
-            made = ImportedStages(files, images, *parts, digest=pixels)
+            made = ImportedStages(files, images, *parts, digest=pixels, judged=request.utility)
             notes += notes_of(told, made)
             return cls(request, made, tuple(cells), photos, tuple(skipped), unenrolled, tuple(notes))
-        stages = GivenStages(images, *parts, digest=pixels, prompted=bool(request.prompts))
+        prompted = bool(request.prompts)
+        stages = GivenStages(images, *parts, digest=pixels, prompted=prompted, judged=request.utility)
         return cls(request, stages, tuple(cells), photos, tuple(skipped), unenrolled, tuple(notes))
 
     def config(self) -> dict[str, Any]:
@@ -178,7 +180,7 @@ class Evaluation:
             ],
             "notes": [
                 *self.notes,
-                *filter(None, [stages.attributes_problem]),
+                *filter(None, [stages.attributes_problem if request.utility else ""]),
                 *(f"left out: {s.name}: {s.reason}" for s in self.skipped),
             ],
             **({"sampling": dict(request.sampling or {})} if request.makes_images else {}),
@@ -368,9 +370,12 @@ def _unknown(request: Request) -> Iterator[str]:
             yield f"attacker '{name}' was given as an object and is not an installed plugin: no command can name it"
 
 
-def _unmeasured(data: FaceData, cells: Sequence[Cell]) -> Iterator[str]:
+def _unmeasured(request: Request, data: FaceData, cells: Sequence[Cell]) -> Iterator[str]:
     if not data.public:
         yield "no public people, so no threshold: figures at a false accept rate are not measured"
+    if not request.utility:
+        yield "utility is not measured: --no-utility"
+        return
     subjects = {cell.subject.name: cell.subject for cell in cells}
     if missing := [name for name, subject in subjects.items() if not subject.references]:
         names = ", ".join(missing[:5]) + (" ..." if len(missing) > 5 else "")
