@@ -168,7 +168,7 @@ def test_lost_faces_have_no_part() -> None:
 def test_nobody_is_trained_and_tested_on() -> None:
     world = World()
     everyone = world.posts(lambda t, view: t)
-    with pytest.raises(ValueError, match="posts of the target 'p01' among those to learn from"):
+    with pytest.raises(ValueError, match="posts of the target 'p01' are among those to learn from"):
         Others("p01", everyone)
     others = Others.than("p01", [*everyone, *everyone])  # two seeds: both of the target's are left out
     assert "p01" not in others.subjects and len(others) == 2 * (SUBJECTS - 1)

@@ -120,7 +120,7 @@ def test_colour_photos_on_a_gray_base_are_one_finding() -> None:
     colour, gray = Synthetic().load().subjects[:3], TinyORL().load().subjects
     recipe = open_base("micro").recipe
     (found,) = gray_base("micro", recipe, colour)
-    assert "'micro' knows gray photos only, and 3 of 3 subjects have photos in colour" in found.text
+    assert "'micro' knows gray photos only, but 3 of 3 subjects have photos in colour" in found.text
     assert found.kind == "gray" and found.strict and "\n" not in found.text
     assert list(gray_base("micro", recipe, gray)) == []
     assert list(gray_base("sd15", Recipe.model_validate({}), colour)) == []

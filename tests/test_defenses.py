@@ -314,7 +314,7 @@ def test_photos_that_are_not_declared_are_refused(base: BaseModel, tmp_path: Any
     """Otherwise they would be missing in the keys, and a result would outlive the photos that it was made from."""
     _, bench = lab_bench(base, tmp_path)
     for look in (len, list, lambda photos: photos.shape, lambda photos: photos[0]):
-        with pytest.raises(UserError, match="'curious' asks for surrogate_photos but does not declare them"):
+        with pytest.raises(UserError, match="'curious' uses surrogate_photos but does not declare them"):
             look(bench.surrogate_photos)
 
 
