@@ -173,7 +173,7 @@ def test_nobody_is_trained_and_tested_on() -> None:
     others = Others.than("p01", [*everyone, *everyone])  # two seeds: both of the target's are left out
     assert "p01" not in others.subjects and len(others) == 2 * (SUBJECTS - 1)
     fitted = Finetune([world.gallery]).fit(others)
-    with pytest.raises(ValueError, match="'p02' was trained on"):
+    with pytest.raises(ValueError, match="'p02' was used for training"):
         fitted.scores(everyone[2])
     assert fitted.scores(everyone[1]).acquired.all()
     assert others.without("p02").subjects == ["p00", "p03", "p04", "p05"]
