@@ -69,8 +69,8 @@ RUN = {
     "no targets": (["--lora", "targets=,"], ["--lora targets is empty"]),
     "targets that the base lacks": (["--lora", "targets=to_q,to_z"], ["--lora targets", "'to_z'"]),
     "a strength that is no number": (["--strength", "nan"], ["strength nan is outside [0, 1]"]),
-    "an unknown preset": (["--defense", "iddm", "--preset", "nosuch"], ["has none 'nosuch'", "known: "]),
-    "a preset where there is none": (["--defense", "echo", "--preset", "nosuch"], ["'echo' has none 'nosuch'"]),
+    "an unknown preset": (["--defense", "iddm", "--preset", "nosuch"], ["has no preset 'nosuch'", "known: "]),
+    "a preset where there is none": (["--defense", "echo", "--preset", "nosuch"], ["'echo' has no preset 'nosuch'"]),
     "an unknown precision": (["--precision", "fp8"], ["precision: Input should be 'fp32', 'bf16' or 'fp16'"]),
     "an unknown threat": (["--threat", "x"], ["threat: Input should be 'authorized' or 'unauthorized'"]),
     "a purifier out of range": (
