@@ -141,7 +141,7 @@ def test_another_person_is_enrolled(look: Callable[..., list[Finding]]) -> None:
     found = look(subject("ann", orl(29, 1, 2, 3, 4), orl(31, 5, 6)), subject("ben", orl(30, 1, 2, 3, 4), orl(30, 5, 6)))
     for system in SYSTEMS:
         (one,) = [f for f in of("unrecognized", found) if system in f.attacker]
-        assert one.severity == WARNING and one.subject == "ann" and "on 4 of 4 reference photos" in one.text
+        assert one.severity == WARNING and one.subject == "ann" and "in 4 of 4 reference photos" in one.text
     assert {f.subject for f in found if f.severity == WARNING} == {"ann"}
 
 
@@ -330,7 +330,7 @@ def test_very_small_photo(look: Callable[..., list[Finding]]) -> None:
     found = look(subject("ann", [*orl(29, 1, 2, 3), tiny], orl(29, 4, 5)))
     (one,) = of("small", found)
     assert one.photo == "ann/r3.png" and one.severity == WARNING
-    assert "ann/r3.png is 10 x 12 px, the face on it" in one.text and "too small to compare" in one.text
+    assert "ann/r3.png is 10 x 12 px, the face in it" in one.text and "too small to compare" in one.text
 
 
 # ---- declared training data ------------------------------------------------------------------------------------------------
