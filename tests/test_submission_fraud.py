@@ -272,7 +272,7 @@ def whole(tensors: dict[str, torch.Tensor]) -> None:
         (adapter_as(lambda content: b""), "not a safetensors file"),
         (adapter_as(lambda content: content[:-4]), "damaged safetensors"),
         (adapter_as(lambda content: content + b"more"), "after its tensors"),
-        (with_tensors(spoil), "not finite"),
+        (with_tensors(spoil), "non-finite"),
         (with_tensors(shorten), "is not an adapter for the bundle's base and settings"),
         (with_tensors(lose), "it lacks"),
         (with_tensors(whole), "not floats"),
