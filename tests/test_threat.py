@@ -82,7 +82,7 @@ def test_an_unauthorized_trainer_leaves_out_the_rest_of_the_defense(base: BaseMo
             r"purify: only an unauthorized trainer purifies the photos; give --threat unauthorized too",
         ),
         ({"threat": "unauthorized", "purify": "jpg-75"}, r"unknown purifier 'jpg-75': did you mean 'jpeg-75'"),
-        ({"defenses": ("aspl",), "preset": "mikro"}, r"defense 'aspl' has none 'mikro': did you mean 'micro'"),
+        ({"defenses": ("aspl",), "preset": "mikro"}, r"defense 'aspl' has no preset 'mikro': did you mean 'micro'"),
     ],
 )
 def test_settings_that_make_no_sense(folder: Path, changes: dict[str, Any], message: str) -> None:

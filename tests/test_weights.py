@@ -261,7 +261,7 @@ def test_a_manifest_names_the_member(server: Server) -> None:
 
 
 def test_what_can_go_wrong_is_one_line(server: Server, folder: Path) -> None:
-    with pytest.raises(UserError, match=r"answers 404 Not Found; or get it elsewhere and put it at .*gone.onnx"):
+    with pytest.raises(UserError, match=r"answered 404 Not Found; or get it elsewhere and put it at .*gone.onnx"):
         fetch(server.weights("gone.onnx"))
     closed = WeightFile("net.onnx", "http://127.0.0.1:9/net.onnx", "MIT", SHA)
     with pytest.raises(UserError, match="can't be fetched into"):
