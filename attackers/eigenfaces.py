@@ -2,7 +2,6 @@
 
 from iddmbench.attacker import NetworkAttacker
 from iddmbench.datasets.orl import photo
-from iddmbench.errors import UserError
 from iddmbench.nets.eigenfaces import EigenfacesNet
 
 PEOPLE = range(1, 11)
@@ -24,13 +23,9 @@ class Eigenfaces(NetworkAttacker):
         photos = [photo(person, index) for person in PEOPLE for index in range(1, 11)]
         return EigenfacesNet([p.image for p in photos], self.detector, "ORL 1-10")
 
-    def available(self) -> str | None:
-        try:
-            photo(1, 1)
-            _ = self.detector
-        except UserError as error:
-            return str(error)
-        return None
+    def require(self) -> None:
+        photo(1, 1)
+        _ = self.detector
 
     def weights_hash(self) -> str:
         return self._network.weights_sha256

@@ -1,16 +1,13 @@
 """HOG of all but the inner face: how far people are linked by hair, clothes, backdrop and light, whatever the face is."""
 
 import hashlib
-from collections.abc import Callable
-from functools import cached_property
 
 import cv2
 import numpy as np
 import torch
 
-from iddmbench.attacker import DETECTORS, Attacker
-from iddmbench.errors import UserError
-from iddmbench.faces.detect import Detector, Faces, YuNet
+from iddmbench.attacker import DetectingAttacker
+from iddmbench.faces.detect import Faces
 from iddmbench.nets.hog import BLOCK, CELL, ORIENTATIONS, blocks, outside
 from iddmbench.types import Embeddings, Image
 
@@ -24,7 +21,7 @@ INNER = (0.2, 0.25, 0.8, 0.9)
 outer end of one eye to that of the other."""
 
 
-class Hog(Attacker):
+class Hog(DetectingAttacker):
     """Histograms of oriented gradients around the face (Dalal and Triggs 2005), nothing trained.
 
     The crop follows the face box, not the landmarks: what surrounds a face does not turn with it.
@@ -36,24 +33,6 @@ class Hog(Attacker):
     licence = "none needed"
     source = "computed; no weights"
     looks_past_the_face = True
-
-    def __init__(self, detector: Detector | None = None):
-        self._make_detector: Callable[[], Detector] = YuNet if detector is None else lambda: detector
-
-    @cached_property
-    def detector(self) -> Detector:
-        return self._make_detector()
-
-    def detect_with(self, detector: str) -> None:
-        self._make_detector = DETECTORS[detector]
-        self.title = f"{self.title}, faces by {detector.upper()}"  # type: ignore[misc]
-
-    def available(self) -> str | None:
-        try:
-            _ = self.detector
-        except UserError as error:
-            return str(error)
-        return None
 
     def fingerprint(self) -> str:
         return hashlib.sha256(f"hog 1 {SIDE} {FRAME} {INNER} {self.detector.fingerprint()}".encode()).hexdigest()

@@ -1,7 +1,6 @@
 """LBPH: histograms of local binary patterns, a classical system without training."""
 
 from iddmbench.attacker import NetworkAttacker
-from iddmbench.errors import UserError
 from iddmbench.nets.lbp import LBPHNet
 
 
@@ -18,12 +17,8 @@ class LBPH(NetworkAttacker):
     def load(self) -> LBPHNet:
         return LBPHNet()
 
-    def available(self) -> str | None:
-        try:
-            _ = self.detector
-        except UserError as error:
-            return str(error)
-        return None
+    def require(self) -> None:
+        _ = self.detector  # no weights
 
     def weights_hash(self) -> str:
         return self._network.weights_sha256

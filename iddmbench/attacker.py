@@ -205,7 +205,47 @@ class NetworkOptions(AttackerOptions):
     detector: Literal["yunet", "mtcnn"] = Field("yunet", description="what finds faces and landmarks")
 
 
-class NetworkAttacker(Attacker):
+class DetectingAttacker(Attacker):
+    """An attacker that finds faces by a detector that can be swapped (`name:mtcnn`).
+
+    Args:
+        detector: finds faces and landmarks; YuNet by default.
+    """
+
+    Options: ClassVar[type[AttackerOptions]] = NetworkOptions
+    fingerprinted = frozenset({"detector"})
+
+    def __init__(self, detector: Detector | None = None):
+        self._make_detector: Callable[[], Detector] = YuNet if detector is None else lambda: detector
+
+    @classmethod
+    def read_argument(cls, argument: str) -> dict[str, Any]:
+        hint = did_you_mean(argument, DETECTORS)
+        raise UserError(f"attacker '{cls.name}' takes a detector after the colon, not '{argument}': {hint}")
+
+    def use(self, options: AttackerOptions) -> None:
+        super().use(options)
+        if (detector := getattr(options, "detector", YUNET)) != YUNET:
+            self._make_detector = DETECTORS[detector]
+            self.title = f"{self.title}, faces by {detector.upper()}"  # type: ignore[misc]
+
+    def available(self) -> str | None:
+        try:
+            self.require()
+        except UserError as error:
+            return str(error)
+        return None
+
+    def require(self) -> None:
+        """Raises UserError, with what to do, when a file that it reads is not there."""
+        _ = self.detector
+
+    @cached_property
+    def detector(self) -> Detector:
+        return self._make_detector()
+
+
+class NetworkAttacker(DetectingAttacker):
     """Detect, align, embed: all that a subclass adds is a network and the file of its weights.
 
     The file is one of an installed package (`weights`) or one that is fetched (`file`).
@@ -218,8 +258,6 @@ class NetworkAttacker(Attacker):
     """
 
     differentiable = True
-    Options: ClassVar[type[AttackerOptions]] = NetworkOptions
-    fingerprinted = frozenset({"detector"})
     weights: ClassVar[tuple[str, str]]
     """Package and file of the weights (`wheel_file`)."""
     package: ClassVar[tuple[str, str] | None] = None
@@ -228,19 +266,8 @@ class NetworkAttacker(Attacker):
     def __init__(self, detector: Detector | None = None, batch: int = 8, device: str = "cpu"):
         if batch < 1:
             raise ValueError(f"batch must be at least 1, got {batch}")
-        self._make_detector: Callable[[], Detector] = YuNet if detector is None else lambda: detector
+        super().__init__(detector)
         self.batch, self.device = batch, device
-
-    @classmethod
-    def read_argument(cls, argument: str) -> dict[str, Any]:
-        hint = did_you_mean(argument, DETECTORS)
-        raise UserError(f"attacker '{cls.name}' takes a detector after the colon, not '{argument}': {hint}")
-
-    def use(self, options: AttackerOptions) -> None:
-        super().use(options)
-        if (detector := getattr(options, "detector", YUNET)) != YUNET:
-            self._make_detector = DETECTORS[detector]
-            self.title = f"{self.title}, faces by {detector.upper()}"  # type: ignore[misc]
 
     @abstractmethod
     def load(self) -> FaceNet:
@@ -254,10 +281,6 @@ class NetworkAttacker(Attacker):
         return sha256(self.weights_path())
 
     @cached_property
-    def detector(self) -> Detector:
-        return self._make_detector()
-
-    @cached_property
     def _network(self) -> FaceNet:
         return self.load().to(self.device)
 
@@ -269,12 +292,11 @@ class NetworkAttacker(Attacker):
             return f"needs extra: {self.package[1]}"
         if self.file and (problem := self.file.problem()):
             return f"needs weights: iddmbench fetch {self.name} ({problem})"
-        try:
-            self.weights_path()
-            _ = self.detector
-        except UserError as error:
-            return str(error)
-        return None
+        return super().available()
+
+    def require(self) -> None:
+        self.weights_path()
+        super().require()
 
     def fingerprint(self) -> str:
         network = self._network
@@ -384,7 +406,7 @@ def options_of(name: str) -> tuple[type[Attacker], dict[str, Any]]:
 
 def _has_shorthand(cls: type[Attacker]) -> bool:
     own = cls.read_argument.__func__  # type: ignore[attr-defined]
-    return own not in (base.read_argument.__func__ for base in (Attacker, NetworkAttacker))  # type: ignore[attr-defined]
+    return own not in (base.read_argument.__func__ for base in (Attacker, DetectingAttacker))  # type: ignore[attr-defined]
 
 
 def build_attacker(name: str) -> Attacker:

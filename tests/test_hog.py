@@ -97,3 +97,9 @@ def test_it_stands_beside_the_worst_cases() -> None:
     judged = table[table["attacker"].isin(WORST_CASES)]
     assert set(judged["by"]) <= {"dlib", ""} and not table[table["attacker"] == "hog"].empty
     assert strong_systems([none, replace(method)], ["dlib", "hog"]) == ["dlib"]
+
+
+def test_its_detector_can_be_swapped() -> None:
+    """As every attacker's that finds faces by the shared detector."""
+    assert build_attacker("hog:mtcnn").title.endswith("faces by MTCNN")
+    assert build_attacker("hog").fingerprint() != build_attacker("hog:mtcnn").fingerprint()
