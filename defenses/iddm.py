@@ -59,6 +59,7 @@ class IDDM(Defense):
     name = "iddm"
     title = "IDDM (our reconstruction from the abstract and the outline of v2)"
     paper = "arXiv 2604.00903"
+    text_training = True
 
     surrogate: Names = Field(("sface",), min_length=1, description="face-recognition systems to decouple from")
     mode: Literal["untargeted", "targeted"] = Field("untargeted", description="move away, or toward a decoy identity")
@@ -90,7 +91,7 @@ class IDDM(Defense):
     def personalize(self, references: np.ndarray, bench: Workbench) -> Personalization:
         if self.strength == 0:
             return bench.personalize(references)
-        clean, condition = bench.encode(references), bench.condition(references)
+        clean, condition = bench.encode(references), bench.text(references)
         decoupling = Decoupling(self, references, clean, condition, bench)
         delta = torch.zeros_like(clean)
         trace = []

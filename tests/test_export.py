@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from iddmbench.cells.stages import ADAPTER
 from iddmbench.cli import app
-from iddmbench.export.card import trigger_words
+from iddmbench.models.recipe import trigger_words
 from iddmbench.export.find import find_model
 from iddmbench.models.base import base_folder, open_base
 from iddmbench.models.recipe import Sampling
