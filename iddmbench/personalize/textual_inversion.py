@@ -22,11 +22,15 @@ class TextualInversionSettings(TrainingSettings):
     batch_size: int = Field(16, ge=1, description="reference images per step")
     learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate, the same at every step")
     prior_weight: float = Field(
-        0.0, ge=0, le=0, description="always 0: class images have no placeholder in their prompt, so they teach it nothing"
+        0.0,
+        ge=0,
+        le=0,
+        description="always 0: class images have no placeholder in their prompt, so they teach it nothing",
     )
     placeholder: str = Field("<subject>", pattern=r"^\S+$", description="the new word, not in the base's vocabulary")
     stands_for: str = Field(
-        "", description="words of the prompts that the placeholder is put for; by default those that name the subject (sks)"
+        "",
+        description="words of the prompts that the placeholder is put for; by default those that name the subject (sks)",
     )
     initializer: str = Field(
         "", description="word whose vector the placeholder starts from; by default the class prompt's last (person)"
