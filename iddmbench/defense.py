@@ -149,6 +149,8 @@ class Defense(Options, ABC):
     """True for controls without a strength (`none`, `generic`): they run once, not per strength."""
     differentiates: ClassVar[bool] = True
     """Whether it needs gradients of its surrogates; False for one that only looks at their embeddings."""
+    reruns: ClassVar[bool] = True
+    """Whether an attacker can apply it to other photos of a person (`resimulate`); False where photos are given."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Options by the name of a preset. The defaults are the preset "paper"; a base's recipe names the one it wants."""
 

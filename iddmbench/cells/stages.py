@@ -168,6 +168,8 @@ class CellStages:
     `trainer`: None where the owner personalizes. `lora`: settings of `personalizer`, which is LoRA by default.
     """
 
+    trains: bool = True
+    """Whether it can personalize a model: not where images are given."""
     measures_utility: bool = True
     """If not, all that is known of utility is where faces are."""
 
