@@ -171,13 +171,6 @@ def test_a_run_with_dreambooth(tmp_path: Path) -> None:
         else:
             assert not np.array_equal(full.stages.outputs(one).images, lora.stages.outputs(other).images)
 
-    places = ["--cache", str(tmp_path / "cache"), "--out", str(tmp_path / "model")]
-    arguments = ["export", str(run.path), *places, "--subject", "s29", "--condition", "none"]
-    exported = CliRunner().invoke(app, arguments)
-    assert exported.exit_code == 2
-    assert "has models of 'dreambooth': only those of 'lora' can be exported" in exported.stderr
-    with pytest.raises(UserError, match="runs of personalizer 'dreambooth' can't be submitted"):
-        write_bundle(run, None, About("x"), tmp_path / "bundle.zip")
 
 
 @pytest.mark.slow

@@ -239,7 +239,7 @@ def test_a_defense_that_cannot(tiny: BaseModel, monkeypatch: pytest.MonkeyPatch)
     assert plan(personalizer="dreambooth").cells and plan().cells
     bench = bench_with(tiny, DreamBooth(), FULL)
     photos = crop_references(ORL().load().subjects[0], tiny, YuNet())[:2]
-    with pytest.raises(UserError, match="train on `bench.text"):
+    with pytest.raises(UserError, match="train on `bench[.]text"):
         Own().personalize(photos, bench)
     assert Own().personalize(photos, bench_with(tiny, DreamBooth(), {"steps": 1})).model.replaced
 

@@ -1,10 +1,10 @@
-"""The model card of an exported adapter: how to load it, what was measured, against whom, and what that does not say."""
+"""The model card of an exported model: how to load it, what was measured, against whom, and what that does not say."""
 
 import math
 
 from iddmbench import __version__
 from iddmbench.export.find import FoundModel
-from iddmbench.models.recipe import trigger_words
+from iddmbench.models.recipe import LoraSettings, trigger_words
 from iddmbench.results.metric_info import CLOSENESS, metric
 from iddmbench.results.summary import UNDEFENDED, Condition, Summary, Value, written
 
@@ -19,20 +19,36 @@ pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, 
 pipe.load_lora_weights("FOLDER", weight_name={file!r})
 pipe({prompt!r}, num_inference_steps={steps}, guidance_scale={guidance:g}).images[0]"""
 
+WORD = """from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+pipe = StableDiffusionPipeline.from_pretrained({base!r})
+pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, algorithm_type="dpmsolver++")
+pipe.load_textual_inversion("FOLDER", weight_name={file!r})
+pipe({prompt!r}, num_inference_steps={steps}, guidance_scale={guidance:g}).images[0]"""
+
+WHOLE = """from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+
+pipe = StableDiffusionPipeline.from_pretrained("FOLDER")
+pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, algorithm_type="dpmsolver++")
+pipe({prompt!r}, num_inference_steps={steps}, guidance_scale={guidance:g}).images[0]"""
+
+SNIPPETS = {"LoRA": DIFFUSERS, "Textual inversion": WORD, "Model": WHOLE}
+TAGS = {"LoRA": "lora", "Textual inversion": "textual_inversion", "Model": "dreambooth"}
+
 CARD = """---
 library_name: diffusers
 pipeline_tag: text-to-image
-tags: [lora, text-to-image]
+tags: [{tag}, text-to-image]
 ---
 
-# LoRA of one person, {title}
+# {kind} of one person, {title}
 
 Exported by iddmbench {version} from the run `{run}`. **It does not guarantee anonymity.** It may or may not lower how
 often the face-recognition systems named below link this model's images to the person; other systems, other prompts, other
 gallery photos and an attacker who prepares for this defense may do better.
 
-- Base model: `{base}`; the adapter works with no other
-- Rank {rank}, alpha {alpha:g}; {tensors} tensors of the UNet, none of the text encoder
+- Base model: `{base}`{bound}
+- {contents}
 - Trigger words: `{trigger}`; prompts are like `{prompt}`
 - Trained on {references} photos of one person, {steps_trained} steps, by {trainer}; seed {seed}
 
@@ -61,7 +77,7 @@ Brackets are 95 % intervals{bootstrap}. Lower is more private. {threat}
 - {method}
 - The figures are for that run's conditions as a whole, over {subjects}; one person's model may leak more or less.
 - Rates fall with the number of people that a linker has to choose from: here {gallery}. A small gallery makes it easy.
-- The adapter can be trained further, merged or used with other prompts; nothing was measured for any of these.
+- The model can be trained further, merged or used with other prompts; nothing was measured for any of these.
 - Anyone with the training photos can train an undefended model of this person.
 """
 
@@ -72,10 +88,14 @@ def model_card(model: FoundModel, file: str, form: str) -> str:
     summary, lora = Summary(run), model.lora
     sampling, base = model.stages.sampling, str(run.config["base"])
     prompts = run.config["prompts"]
-    snippet = DIFFUSERS.format(
+    kind, made = kind_of(model), model.personalized()
+    word, prompt = made.placeholder, prompts[0]
+    if word is not None:
+        prompt = prompt.replace(word.words, word.token)
+    snippet = SNIPPETS[kind].format(
         base="BASE" if base == "micro" else base,
         file=file,
-        prompt=prompts[0],
+        prompt=prompt,
         steps=sampling.steps,
         guidance=sampling.guidance,
     )
@@ -85,18 +105,19 @@ def model_card(model: FoundModel, file: str, form: str) -> str:
         version=__version__,
         run=run.name,
         base=base,
-        rank=lora.rank,
-        alpha=lora.alpha,
-        tensors=len(model.weights),
-        trigger=", ".join(trigger_words(recipe.prompts)) or recipe.prompts.instance,
-        prompt=prompts[0],
+        kind=kind,
+        tag=TAGS[kind],
+        bound="" if kind == "Model" else f"; the {'adapter' if kind == 'LoRA' else 'embedding'} works with no other",
+        contents=_contents(model),
+        trigger=word.token if word else ", ".join(trigger_words(recipe.prompts)) or recipe.prompts.instance,
+        prompt=prompt,
         references=len(cell.subject.references),
         steps_trained=lora.steps,
         trainer=_trainer(model),
         seed=cell.seed,
         snippet=snippet,
         location="`iddmbench base path micro` prints BASE, the folder of the base model.\n\n"
-        if base == "micro"
+        if base == "micro" and kind != "Model"
         else "",
         ui=_ui(file, form),
         scope=_scope(model, summary),
@@ -111,6 +132,24 @@ def model_card(model: FoundModel, file: str, form: str) -> str:
         subjects=_count(len(run.config["subjects"]), "person", "people"),
         gallery=_gallery(model),
     )
+
+
+def kind_of(model: FoundModel) -> str:
+    """What it is: "LoRA", "Textual inversion", or "Model", a whole one."""
+    made = model.personalized()
+    return "LoRA" if made.weights else "Textual inversion" if made.placeholder is not None else "Model"
+
+
+def _contents(model: FoundModel) -> str:
+    """What was trained, and how much of it."""
+    made, tensors, settings = model.personalized(), len(model.weights), model.lora
+    text = sum(name.startswith("text_encoder.") for name in model.weights)
+    if isinstance(settings, LoraSettings):
+        of_text = f"{text} of the text encoder" if text else "none of the text encoder"
+        return f"Rank {settings.rank}, alpha {settings.alpha:g}; {tensors - text} tensors of the UNet, {of_text}"
+    if made.placeholder is not None:
+        return f"{len(made.placeholder.vectors)} token vectors for the word `{made.placeholder.token}`; no weights of the base"
+    return f"A whole model in which {tensors - text} tensors of the UNet and {text} of the text encoder were trained"
 
 
 def _title(model: FoundModel) -> str:

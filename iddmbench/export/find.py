@@ -11,18 +11,18 @@ from torch import Tensor
 from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
-from iddmbench.models.recipe import LoraSettings
+from iddmbench.models.recipe import TrainingSettings
+from iddmbench.personalize.trainer import PersonalizedModel
 from iddmbench.results.reproduce import command
 from iddmbench.results.run_folder import RunFolder
 from iddmbench.results.summary import Condition, Summary
-from iddmbench.run.config import LORA
 from iddmbench.run.finished import stages_of_run
 from iddmbench.store.files import read_tensors
 
 
 @dataclass(frozen=True, eq=False)
 class FoundModel:
-    """One person's model under one condition: the stages it came from, its cell, its adapter's tensors."""
+    """One person's model under one condition: the stages it came from, its cell, its tensors as they are stored."""
 
     run: RunFolder
     stages: CellStages
@@ -31,9 +31,12 @@ class FoundModel:
     weights: dict[str, Tensor]
 
     @property
-    def lora(self) -> LoraSettings:
-        assert isinstance(self.stages.lora, LoraSettings)  # `find_model` has seen to it
+    def lora(self) -> TrainingSettings:
+        """The settings of its personalizer."""
         return self.stages.lora
+
+    def personalized(self) -> PersonalizedModel:
+        return self.stages.personalizer.model(self.weights, self.stages.lora)
 
 
 def find_model(run: RunFolder, subject: str, condition: str, seed: int | None, cache: Path) -> FoundModel:
@@ -46,10 +49,6 @@ def find_model(run: RunFolder, subject: str, condition: str, seed: int | None, c
     and, with the command that makes it again, when the cache no longer has the model.
     """
     run.check_made()
-    if run.config.get("personalizer", LORA) != LORA:
-        raise UserError(
-            f"run {run.name} has models of '{run.config['personalizer']}': only those of '{LORA}' can be exported"
-        )
     chosen = _condition(run, condition)
     rows = chosen.rows(run.cells)
     _check_subject(run, subject)

@@ -35,8 +35,12 @@ class Vocabulary:
     def __init__(self, tokenizer: Any, token: str, words: str, count: int = 1):
         names = [token, *(f"{token}_{k}" for k in range(1, count))]
         self.first, self.words, self.written = len(tokenizer), words, " ".join(names)
+        either = "|".join(re.escape(text) for text in filter(None, (words, token)))
+        self.called = re.compile(rf"(?<!\w)(?:{either})(?!\w)")
         self.tokenizer = copy.deepcopy(tokenizer)
-        if self.tokenizer.add_tokens(names) != count:
+        own = tokenizer(token, add_special_tokens=False).input_ids
+        whole = len(own) == 1 and own[0] != tokenizer.unk_token_id  # as "person", which is stored as "person</w>"
+        if whole or self.tokenizer.add_tokens(names) != count:
             raise UserError(
                 f"placeholder '{token}' is in the base's vocabulary already: choose another word, as <name>"
             )
@@ -47,8 +51,9 @@ class Vocabulary:
             )
 
     def tokens(self, prompts: list[str]) -> Tensor:
-        """Token ids, int [len(prompts), tokens], with the placeholder in place of the words that it stands for."""
-        replaced = [re.sub(rf"(?<!\w){re.escape(self.words)}(?!\w)", lambda _: self.written, p) for p in prompts]
+        """Token ids, int [len(prompts), tokens], with all the placeholder's tokens in place of the words that it stands for, and
+        of the placeholder itself."""
+        replaced = [self.called.sub(lambda _: self.written, p) for p in prompts]
         return self.tokenizer(replaced, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 

@@ -13,12 +13,12 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """What `read_adapter` and `read_dreambooth` give.
+    """What `read_adapter`, `read_dreambooth` and `read_embedding` give.
 
     Attributes:
         model: for `iddmbench.personalize.sample.generate`.
         source: what it was read from.
-        layout: "diffusers", "peft", "Kohya" or "DreamBooth folder".
+        layout: "diffusers", "peft", "Kohya", "DreamBooth folder" or "textual inversion".
         applied: tensors of the file that are in effect.
         ignored: names of those that are not, because the base has no such module.
         trigger: the words that call the person up, where the file says so.

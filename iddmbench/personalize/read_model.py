@@ -8,6 +8,7 @@ import numpy as np
 
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.models.base import BaseModel
+from iddmbench.personalize.embedding_file import FILE, embedding_file, read_embedding
 from iddmbench.personalize.imported import ImportedModel, listed
 from iddmbench.personalize.lora_names import UNET
 from iddmbench.personalize.read_dreambooth import read_dreambooth
@@ -79,7 +80,7 @@ def _in_folder(folder: Path, what: str) -> dict[str, Path]:
 
 def _is_model(folder: Path) -> bool:
     """Whether a folder is a model itself, as diffusers and peft write it, rather than one of several people."""
-    return any((folder / name).is_file() for name in PREFERRED) or (folder / UNET).is_dir()
+    return any((folder / name).is_file() for name in (*PREFERRED, FILE)) or (folder / UNET).is_dir()
 
 
 def _check_there(path: Path, what: str) -> None:
@@ -93,11 +94,13 @@ def _check_person(name: str, what: str) -> None:
 
 
 def read_model(path: Path, base: BaseModel) -> ImportedModel:
-    """A LoRA or DreamBooth folder whose tensors all fit `base`.
+    """A LoRA, a DreamBooth folder or a textual-inversion embedding whose tensors all fit `base`.
 
-    Raises UserError as `read_adapter` and `read_dreambooth` do, and when only some tensors fit: its images would not be those
+    Raises UserError as `read_adapter`, `read_dreambooth` and `read_embedding` do, and when only some tensors fit: its images would not be those
     of the model that was trained.
     """
+    if word := embedding_file(path):
+        return read_embedding(word, base)
     whole = path.is_dir() and (path / UNET).is_dir() and not any((path / name).is_file() for name in PREFERRED)
     found = read_dreambooth(path, base) if whole else read_adapter(path, base)
     if found.ignored:

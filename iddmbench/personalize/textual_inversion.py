@@ -123,7 +123,7 @@ def _initializer(tokenizer: Any, settings: TextualInversionSettings) -> int:
     if len(ids) != 1:
         pieces = f"{len(ids)} tokens" if ids else "no token"
         raise UserError(
-            f"personalizer 'textual-inversion': initializer='{settings.initializer}' is {pieces} of the base's vocabulary: give "
-            "one common word, as person"
+            f"personalizer 'textual-inversion': initializer='{settings.initializer}' is {pieces} of the base's vocabulary: "
+            "give one common word, as person"
         )
     return int(ids[0])

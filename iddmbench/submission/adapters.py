@@ -6,13 +6,14 @@ named for what it is.
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import torch
 
 from iddmbench.errors import UserError
 from iddmbench.models.base import BaseModel
-from iddmbench.models.recipe import LoraSettings
-from iddmbench.personalize.adapter import adapter, read_weights
+from iddmbench.personalize.personalizer import Personalizer
 from iddmbench.seeds import Seeds
 from iddmbench.submission.read import Bundle, strict_json
 from iddmbench.submission.schema import printable
@@ -26,10 +27,10 @@ FOREIGN = {
 """What a file may begin with, and what it then is."""
 
 
-def check_adapters(bundle: Bundle, base: BaseModel, lora: LoraSettings) -> list[str]:
+def check_adapters(bundle: Bundle, base: BaseModel, personalizer: Personalizer, settings: Any) -> list[str]:
     """What is wrong with the bundle's adapters, one line for the first of each; empty for a bundle without any."""
     cells = [c for c in bundle.meta.cells if bundle.meta.adapters and c.status == "ok" and c.defense != "generic"]
-    wanted = expected(base, lora) if cells and bundle.meta.run.personalizer == "lora" else None
+    wanted = expected(base, personalizer, settings) if cells else None
     problems = []
     for cell in cells:
         try:
@@ -39,10 +40,10 @@ def check_adapters(bundle: Bundle, base: BaseModel, lora: LoraSettings) -> list[
     return problems
 
 
-def expected(base: BaseModel, lora: LoraSettings) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of an adapter's tensors on that base."""
-    with adapter(base, lora, Seeds(0).child("shapes").torch()) as unet:
-        return {name: tuple(tensor.shape) for name, tensor in read_weights(unet).items()}
+def expected(base: BaseModel, personalizer: Personalizer, settings: Any) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of what the personalizer stores of a model on that base, before its first step."""
+    with personalizer.trainer(base, settings, torch.zeros(0), Seeds(0).child("shapes")) as trainer:
+        return {name: tuple(tensor.shape) for name, tensor in personalizer.tensors(trainer.model()).items()}
 
 
 def check_adapter(tensors: Mapping[str, np.ndarray], wanted: Mapping[str, tuple[int, ...]] | None, name: str) -> None:

@@ -18,7 +18,6 @@ from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES
 from iddmbench.results.run_folder import WORST_CASE_TRANSFER, RunFolder
-from iddmbench.run.config import LORA
 from iddmbench.store.files import replacing
 from iddmbench.submission.images import png
 from iddmbench.submission.names import public_name, public_options
@@ -57,10 +56,6 @@ def write_bundle(
     config = run.config
     if config.get("dataset") in PRIVATE:
         raise UserError(f"runs on the dataset '{config['dataset']}' can't be submitted: nobody else has the photos")
-    if config.get("personalizer", LORA) != LORA:
-        raise UserError(
-            f"runs of personalizer '{config['personalizer']}' can't be submitted: only those of '{LORA}' are ranked"
-        )
     name = _choose(run, defense)
     keep = [name, *ANCHORS]
     cells = [row for row in run.cells.to_dict("records") if row["defense"] in keep]
@@ -148,7 +143,7 @@ def _run_facts(run: RunFolder, name: str) -> dict[str, Any]:
     same = ["iddmbench", "dataset", "personalizer", "subjects", "seeds", "prompts", "images_per_prompt", "strengths"]
     same += ["defense_options", "lora", "sampling", "lora_settings", "sampling_settings"]
     facts = {key: config[key] for key in (*same, "data_fingerprint", "base_fingerprint")}
-    facts |= {key: config[key] for key in ("preset", "threat", "purify", "precision") if key in config}
+    facts |= {key: config[key] for key in ("preset", "threat", "purify", "precision", "personalizer_options") if key in config}
     # A folder's path (of protected photos) says nothing to others, and may say too much.
     facts["defense_options"] = {k: v for k, v in config["defense_options"].items() if k != "folder"}
     own = [entry for entry in config["plan"] if entry["name"] == name]

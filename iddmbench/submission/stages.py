@@ -10,7 +10,8 @@ from iddmbench.cells.stages import Cell, UnauthorizedTrainer
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES, BaseModel, load_base
-from iddmbench.models.recipe import LoraSettings, Sampling
+from iddmbench.models.recipe import Sampling, TrainingSettings
+from iddmbench.personalize.personalizer import PERSONALIZERS, Personalizer
 from iddmbench.perturb.purifier import purifier
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.run.config import LORA
@@ -22,16 +23,19 @@ from iddmbench.types import FaceData, Subject
 
 def load_parts(
     facts: RunFacts, dataset_options: dict[str, Any], base: str | None, device: str
-) -> tuple[FaceData, BaseModel, LoraSettings, Sampling, UnauthorizedTrainer | None]:
-    """The verifier's own dataset and base model, which must be those that the bundle names, its settings, and who personalizes.
+) -> tuple[FaceData, BaseModel, Personalizer, TrainingSettings, Sampling, UnauthorizedTrainer | None]:
+    """The verifier's own dataset and base model, which must be those that the bundle names, the personalizer and its settings,
+    and who personalizes.
 
     Args:
         base: folder or hub id of a base that is not one of the known names; a bundle never says what to load.
 
     Raises UserError when photos or weights are not the same ones, or a setting is not valid.
     """
-    if facts.personalizer != LORA:
-        raise UserError(f"the bundle was personalized by '{facts.personalizer[:80]}': only '{LORA}' can be verified")
+    if facts.personalizer not in PERSONALIZERS.names():
+        raise UserError(f"the bundle was personalized by '{facts.personalizer[:80]}', which is not installed here")
+    if facts.lora and (facts.personalizer != LORA or facts.personalizer_options):
+        raise UserError("the bundle gives LoRA settings beside others: its run can't have been made")
     if facts.dataset not in DATASETS.names():
         raise UserError(f"the bundle is on dataset '{facts.dataset}', which is not installed here")
     data = DATASETS.get(facts.dataset)(**dataset_options).load()
@@ -43,10 +47,12 @@ def load_parts(
     if model.fingerprint != facts.base_fingerprint:
         raise UserError(f"the bundle was made with different base model weights than '{base or facts.base}' here")
     try:
-        lora = LoraSettings.model_validate({**model.recipe.lora.model_dump(), **facts.lora})
+        personalizer = PERSONALIZERS.get(facts.personalizer)()
+        lora = personalizer.settings(model.recipe, facts.lora or facts.personalizer_options, "personalizer_options")
+        personalizer.check(model, lora)
         sampling = Sampling.model_validate({**model.recipe.sampling.model_dump(), **facts.sampling})
-    except ValueError as error:
-        raise UserError("the bundle's LoRA or sampling settings are not valid") from error
+    except (ValueError, UserError) as error:
+        raise UserError("the bundle's personalizer or sampling settings are not valid") from error
     for name, stated, found in (("lora", facts.lora_settings, lora), ("sampling", facts.sampling_settings, sampling)):
         if stated != found.model_dump(mode="json"):
             raise UserError(f"the bundle's {name}_settings do not follow from the base's recipe and its changes")
@@ -56,7 +62,7 @@ def load_parts(
             raise UserError(
                 "the bundle purifies the photos, which only an unauthorized trainer does: its threat must be unauthorized"
             )
-    return data, model, lora, sampling, UnauthorizedTrainer.of(facts.threat, facts.purify)
+    return data, model, personalizer, lora, sampling, UnauthorizedTrainer.of(facts.threat, facts.purify)
 
 
 def real_defense(cell: CellFacts, subjects: dict[str, Subject], options: dict[str, Any]) -> Cell:

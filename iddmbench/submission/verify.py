@@ -25,6 +25,7 @@ from iddmbench.linking.linker import Linker
 from iddmbench.linking.ranking import Standing, standings, why_unranked
 from iddmbench.results.findings import WARNING, lines, read_findings
 from iddmbench.results.run_folder import SCHEMA, UNION, WORST_CASE, WORST_CASE_TRANSFER, WORST_CASES, RunFolder
+from iddmbench.run.config import LORA
 from iddmbench.run.environment import environment
 from iddmbench.run.pipeline import Progress, measure
 from iddmbench.run.plan import protocol
@@ -128,10 +129,13 @@ def verify(path: Path, out: Path, options: VerifyOptions, progress: Progress | N
         check_options(meta)
     except UserError as error:
         raise UserError(f"bundle {path.name} refused: {error}") from error
-    data, base, lora, sampling, trainer = load_parts(
+    data, base, personalizer, lora, sampling, trainer = load_parts(
         meta.run, dict(options.dataset_options), options.base, options.device
     )
-    parts = (base, data, Store(options.cache), lora, sampling, meta.run.prompts, meta.run.images_per_prompt, trainer)
+    parts = (
+        *(base, data, Store(options.cache), lora, sampling, meta.run.prompts, meta.run.images_per_prompt, trainer),
+        personalizer,
+    )
     subjects = {s.name: s for s in data.subjects}
     if unknown := [s for s in meta.run.subjects if s not in subjects]:
         raise UserError(f"bundle {path.name} refused: dataset '{data.name}' has no subject '{unknown[0]}'")
@@ -161,7 +165,7 @@ def verify(path: Path, out: Path, options: VerifyOptions, progress: Progress | N
     run = RunFolder.open(out)
 
     refused, notes = _images(bundle, posted, data, base.side, undefended, options)
-    refused += check_adapters(bundle, base, lora)
+    refused += check_adapters(bundle, base, personalizer, lora)
     units = {name: score_unit(linker) for name, linker in linkers.items()}
     false, unknown = false_surrogates(groups, white_box, units)
     refused, notes = refused + false + _unscored(meta, run.summary), notes + unknown
@@ -410,7 +414,9 @@ def _standings(
         reasons.append("no trusted anchors")
     if len(meta.run.subjects) < LEAST_SUBJECTS:
         reasons.append(f"fewer than {LEAST_SUBJECTS} subjects")
-    if meta.run.lora:
+    if meta.run.personalizer != LORA:
+        reasons.append(f"personalizer '{meta.run.personalizer}', where '{LORA}' is ranked")
+    elif meta.run.lora or meta.run.personalizer_options:
         reasons.append("its own LoRA settings")
     if few := why_unranked(list(groups.values()), attackers):
         reasons.append(few)
