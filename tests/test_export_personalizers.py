@@ -115,7 +115,10 @@ def test_the_folder_says_what_it_is(run: Finished, exported: Path) -> None:
         said = opened.metadata()
     assert said["iddmbench.condition"] == "none" and "s29" not in card + str(said)
     refused = run.export(exported.parent.parent / "kohya", "--format", "kohya")
-    assert refused.exit_code == 2 and f"--format kohya is for LoRAs, and run run has models of '{run.name}'" in refused.stderr
+    assert (
+        refused.exit_code == 2
+        and f"--format kohya is for LoRAs, and run run has models of '{run.name}'" in refused.stderr
+    )
 
 
 def test_evaluate_reads_it_again_with_the_runs_own_images(run: Finished, exported: Path, tmp_path: Path) -> None:

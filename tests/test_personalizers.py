@@ -25,7 +25,6 @@ from iddmbench.run import pipeline
 from iddmbench.run.config import make_config
 from iddmbench.run.plan import RunPlan
 from iddmbench.seeds import Seeds
-from iddmbench.submission.bundle import About, write_bundle
 
 pytestmark = pytest.mark.usefixtures("plugins")
 
@@ -170,7 +169,6 @@ def test_a_run_with_dreambooth(tmp_path: Path) -> None:
             assert np.array_equal(full.stages.outputs(one).images, lora.stages.outputs(other).images)
         else:
             assert not np.array_equal(full.stages.outputs(one).images, lora.stages.outputs(other).images)
-
 
 
 @pytest.mark.slow

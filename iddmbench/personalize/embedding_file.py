@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import Tensor
 
 from iddmbench.errors import UserError
 from iddmbench.models.base import BaseModel

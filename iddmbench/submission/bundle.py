@@ -143,7 +143,9 @@ def _run_facts(run: RunFolder, name: str) -> dict[str, Any]:
     same = ["iddmbench", "dataset", "personalizer", "subjects", "seeds", "prompts", "images_per_prompt", "strengths"]
     same += ["defense_options", "lora", "sampling", "lora_settings", "sampling_settings"]
     facts = {key: config[key] for key in (*same, "data_fingerprint", "base_fingerprint")}
-    facts |= {key: config[key] for key in ("preset", "threat", "purify", "precision", "personalizer_options") if key in config}
+    facts |= {
+        key: config[key] for key in ("preset", "threat", "purify", "precision", "personalizer_options") if key in config
+    }
     # A folder's path (of protected photos) says nothing to others, and may say too much.
     facts["defense_options"] = {k: v for k, v in config["defense_options"].items() if k != "folder"}
     own = [entry for entry in config["plan"] if entry["name"] == name]

@@ -72,7 +72,8 @@ class RunFacts(Frozen):
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the base model's networks")
     lora: Options = Field(description="changes to the base's LoRA settings; the leaderboard ranks none but {}")
     personalizer_options: Options = Field(
-        default_factory=dict, description="the personalizer's settings as given to the run; the leaderboard ranks none but {}"
+        default_factory=dict,
+        description="the personalizer's settings as given to the run; the leaderboard ranks none but {}",
     )
     sampling: Options = Field(description="changes to the base's sampling settings")
     lora_settings: Options
