@@ -24,7 +24,7 @@ from iddmbench.models.base import BaseModel as Base
 from iddmbench.models.recipe import TrainingSettings
 from iddmbench.nets.surrogate import Surrogate
 from iddmbench.options import Names as Names  # defenses import it from here
-from iddmbench.options import Options, read_options
+from iddmbench.options import Options, changed_options, read_options
 from iddmbench.personalize.captions import caption_photos
 from iddmbench.personalize.lora import Lora
 from iddmbench.personalize.personalizer import Personalizer
@@ -34,7 +34,7 @@ from iddmbench.registry import Registry
 from iddmbench.seeds import Seeds
 from iddmbench.types import Subject
 
-ExtraPhotos = Literal["decoys", "surrogate_photos"]
+ExtraPhotos = Literal["decoys", "strangers", "surrogate_photos"]
 Point = Literal["prepare", "protect", "personalize", "release"]
 """Where a defense may act, in the order of a cell's stages."""
 
@@ -70,6 +70,7 @@ class Workbench:
             (`Defense.extra_photos`), as the decoys.
         decoys: photos of some public people, uint8 images, one of each: their mean is a decoy identity that nobody has, and
             their scores against the subject say what a stranger gets.
+        strangers: a photo each of the public people, the same 64 at most in every cell: how strangers' scores are distributed.
         tick: called now and then with the share done, in [0, 1].
         subject: the person's name in the dataset.
         personalizer: what `trainer` and `personalize` train by; a defense need not know which it is.
@@ -83,6 +84,7 @@ class Workbench:
     surrogate: Callable[[str], Surrogate]
     surrogate_photos: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1, 3), np.uint8))
     decoys: Sequence[np.ndarray] = ()
+    strangers: Sequence[np.ndarray] = ()
     tick: Callable[[float], None] = lambda share: None
     subject: str = ""
     personalizer: Personalizer = field(default_factory=Lora)
@@ -153,6 +155,8 @@ class Defense(Options, ABC):
     """True for controls without a strength (`none`, `generic`): they run once, not per strength."""
     differentiates: ClassVar[bool] = True
     """Whether it needs gradients of its surrogates; False for one that only looks at their embeddings."""
+    reruns: ClassVar[bool] = True
+    """Whether an attacker can apply it to other photos of a person (`resimulate`); False where photos are given."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Options by the name of a preset. The defaults are the preset "paper"; a base's recipe names the one it wants."""
     once: ClassVar[bool] = False
@@ -160,7 +164,16 @@ class Defense(Options, ABC):
     prompts_only: ClassVar[bool] = False
     """Whether all that `prepare` gives is a prefix of prompts: then the trained models are the undefended ones, and shared."""
 
+    newer: ClassVar[frozenset[str]] = frozenset()
+    """Options that were added later: at their defaults they are in no key, so that what is stored stays known."""
+
     strength: float = Field(1.0, ge=0, le=1, description="0 = no defense, 1 = the strongest setting")
+
+    def settings(self) -> dict[str, Any]:
+        """All options as JSON has them, for keys and records; without `newer` ones at their defaults."""
+        changed = changed_options(self)
+        usual = {name for name in self.newer if name not in changed}
+        return self.model_dump(mode="json", exclude=usual)
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -308,6 +321,7 @@ DEFENSES: Registry[Defense] = Registry(
         "generic": "iddmbench.defenses.generic:GenericModel",
         "random-noise": "iddmbench.defenses.random_noise:RandomNoise",
         "iddm": "iddmbench.defenses.iddm:IDDM",
+        "iddm-keyed": "iddmbench.defenses.iddm_keyed:IDDMKeyed",
         "aspl": "iddmbench.defenses.anti_dreambooth:ASPL",
         "fsmg": "iddmbench.defenses.anti_dreambooth:FSMG",
         "simac": "iddmbench.defenses.simac:SimAC",

@@ -81,6 +81,7 @@ PROTECTED = "protected references"
 ADAPTER = "adapter.safetensors"
 PREPARED = "prepared.safetensors"
 DECOY_PEOPLE = 5
+STRANGERS = 64
 SER_FIQ_PASSES = 100
 JUDGE_NUMBER = 2
 """EfficientNet-Lite2 judges closeness, FID and KID (`iddmbench.results.metric_info.JUDGE`)."""
@@ -173,6 +174,8 @@ class CellStages:
     `trainer`: None where the owner personalizes. `lora`: settings of `personalizer`, which is LoRA by default.
     """
 
+    trains: bool = True
+    """Whether it can personalize a model: not where images are given."""
     measures_utility: bool = True
     """If not, all that is known of utility is where faces are."""
 
@@ -639,6 +642,7 @@ class CellStages:
             surrogate=surrogate,
             surrogate_photos=wanted("surrogate_photos", lambda: self._surrogate_photos(cell.subject)),
             decoys=wanted("decoys", lambda: [photo.image for photo in self._decoys(cell)]),
+            strangers=wanted("strangers", lambda: [photo.image for photo in self._strangers]),
             tick=tick,
             subject=cell.subject.name,
             personalizer=self.personalizer,
@@ -647,13 +651,24 @@ class CellStages:
     def _decoys(self, cell: Cell) -> list[Photo]:
         return [person.photos[0] for person in self.decoy_people(cell)]
 
+    @cached_property
+    def _strangers(self) -> list[Photo]:
+        """One photo each of public people, the same for every cell."""
+        people = sorted(self.data.public, key=lambda person: person.label)
+        if len(people) < 3:
+            raise UserError(f"dataset '{self.data.name}' has too few public people to tell what a stranger scores")
+        chosen = Seeds(0).child("strangers").numpy().permutation(len(people))[:STRANGERS]
+        return [people[i].photos[0] for i in sorted(chosen)]
+
     def _defense_key(self, cell: Cell) -> dict[str, Any]:
         """The defense with its version and options, and the photos that it looks at besides the references."""
         defense = cell.defense
-        key = {"name": defense.name, "version": defense.version, **defense.model_dump(mode="json")}
+        key = {"name": defense.name, "version": defense.version, **defense.settings()}
         declared, photos = defense.extra_photos(), dict[str, Any]()
         if "decoys" in declared:
             photos["decoys"] = [photo.digest for photo in self._decoys(cell)]
+        if "strangers" in declared:
+            photos["strangers"] = [photo.digest for photo in self._strangers]
         if "surrogate_photos" in declared and cell.subject.surrogate and not defense.once:
             photos["surrogate_photos"] = self._crop_key(cell.subject.surrogate)
         return {**key, "extra photos": photos} if photos else key

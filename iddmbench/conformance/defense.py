@@ -122,6 +122,7 @@ def workbench(base: BaseModel, declared: tuple[str, ...] | None, **changes: Any)
         "surrogate": surrogate,
         "subject": "s29",
         "decoys": [public[name].photos[0].image for name in ("s3", "s11", "s20")],
+        "strangers": [public[f"s{n}"].photos[0].image for n in range(1, 9)],
     }
     return Workbench(**{**parts, **changes})
 
