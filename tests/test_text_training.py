@@ -239,7 +239,7 @@ def test_a_defense_that_cannot(tiny: BaseModel, monkeypatch: pytest.MonkeyPatch)
     assert plan(personalizer="dreambooth").cells and plan().cells
     bench = bench_with(tiny, DreamBooth(), FULL)
     photos = crop_references(ORL().load().subjects[0], tiny, YuNet())[:2]
-    with pytest.raises(UserError, match="train on `bench[.]text"):
+    with pytest.raises(UserError, match=r"train on `bench[.]text"):
         Own().personalize(photos, bench)
     assert Own().personalize(photos, bench_with(tiny, DreamBooth(), {"steps": 1})).model.replaced
 
@@ -265,7 +265,7 @@ def test_presets() -> None:
 
 def test_newer_settings_at_their_defaults_change_no_key() -> None:
     recipe = Recipe.model_validate({})
-    assert "schedule" not in recipe.lora.model_dump(mode="json")
+    assert {"schedule", "optimizer"}.isdisjoint(recipe.lora.model_dump(mode="json"))
     assert "train_text_encoder" not in DreamBooth().defaults(recipe).model_dump()
     assert Lora().settings(recipe, {"schedule": "linear"}, "--lora") == recipe.lora
 
@@ -286,8 +286,13 @@ def test_a_constant_rate(tiny: BaseModel) -> None:
             "'dreambooth' has no preset 'anti-dreamboot': did you mean 'anti-dreambooth'",
         ),
         (("lora", "preset=anti-dreambooth"), "personalizer 'lora' has no preset 'anti-dreambooth': known: diffusers"),
+        (
+            ("lora", "optimizer=adamw-8bit"),
+            "optimizer=adamw-8bit needs a CUDA device, and the base is on cpu: use adamw",
+        ),
+        (("textual-inversion", "optimizer=adamw-8bit"), "optimizer=adamw-8bit needs a CUDA device"),
         (("lora", "targets=to_nowhere"), "the base's UNet has no layer 'to_nowhere'"),
-        (("textual-inversion", "prior_weight=1"), "prior_weight=1"),
+        (("textual-inversion", "prior_weight=1"), "prior_weight='1': input should be less than or equal"),
         (("textual-inversion", "placeholder=person"), "placeholder 'person' is in the base's vocabulary already"),
         (("textual-inversion", "placeholder=my dog"), "placeholder='my dog'"),
         (("textual-inversion", "initializer=zebracrossing"), "tokens of the base's vocabulary: give one common word"),

@@ -59,7 +59,7 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     later: ClassVar[tuple[str, ...]] = ()
-    """Newer settings: left out of what is stored while at their defaults, so results from before they came stay valid."""
+    """Newer settings, `optimizer` beside them: left out of what is stored while at their defaults, so results from before they came stay valid."""
 
     steps: int = Field(400, ge=1, description="optimizer steps")
     batch_size: int = Field(2, ge=1, description="reference images per step")
@@ -69,6 +69,10 @@ class TrainingSettings(BaseModel):
     prior_weight: float = Field(1.0, ge=0, description="weight of the prior-preservation loss; 0 turns it off")
     prior_batch: int = Field(2, ge=1, description="class images per step")
     class_images: int = Field(200, ge=1, description="class images generated once per base model")
+    optimizer: Literal["adamw", "adamw-8bit"] = Field(
+        "adamw",
+        description="adamw-8bit: AdamW's moments in 8 bits, a quarter of their memory; needs CUDA and bitsandbytes",
+    )
 
     @property
     def trains_text(self) -> bool:
@@ -78,7 +82,7 @@ class TrainingSettings(BaseModel):
     @model_serializer(mode="wrap")
     def _changed_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields = type(self).model_fields
-        usual = {name for name in self.later if getattr(self, name) == fields[name].default}
+        usual = {name for name in (*self.later, "optimizer") if getattr(self, name) == fields[name].default}
         return {name: value for name, value in dump(self).items() if name not in usual}
 
 

@@ -10,6 +10,7 @@ from iddmbench.errors import UserError, did_you_mean
 from iddmbench.models.base import BaseModel
 from iddmbench.models.recipe import Recipe, TrainingSettings
 from iddmbench.options import changed_settings
+from iddmbench.personalize.optimizer import check_optimizer
 from iddmbench.personalize.trainer import PersonalizedModel, Trainer
 from iddmbench.registry import Registry
 from iddmbench.seeds import Seeds
@@ -49,9 +50,10 @@ class Personalizer(ABC):
             settings = changed_settings(settings, self.presets[preset], f"{option} {PRESET}={preset}")
         return changed_settings(settings, own, option)
 
-    def check(self, base: BaseModel, settings: Any) -> None:  # noqa: B027 (most have nothing to check)
+    def check(self, base: BaseModel, settings: Any) -> None:
         """Raises UserError when these settings can't work on the base; called before anything is computed, so no weights are
-        read."""
+        read. One that overrides it calls this too."""
+        check_optimizer(settings.optimizer, base.device)
 
     def text(self, base: BaseModel, settings: Any, captions: list[str]) -> Tensor:
         """What a trainer takes captions as: embeddings float [N, tokens, width], or token ids int [N, tokens] where the text

@@ -96,8 +96,8 @@ def _check_person(name: str, what: str) -> None:
 def read_model(path: Path, base: BaseModel) -> ImportedModel:
     """A LoRA, a DreamBooth folder or a textual-inversion embedding whose tensors all fit `base`.
 
-    Raises UserError as `read_adapter`, `read_dreambooth` and `read_embedding` do, and when only some tensors fit: its images would not be those
-    of the model that was trained.
+    Raises UserError as `read_adapter`, `read_dreambooth` and `read_embedding` do, and when only some tensors fit: its images
+    would not be those of the model that was trained.
     """
     if word := embedding_file(path):
         return read_embedding(word, base)

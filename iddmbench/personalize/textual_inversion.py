@@ -91,6 +91,7 @@ class TextualInversion(Personalizer):
     def check(self, base: BaseModel, settings: Any) -> None:
         from transformers import CLIPTokenizer
 
+        super().check(base, settings)
         prompts, words = base.recipe.prompts, settings.stands_for
         if not words or f" {words} " not in f" {prompts.instance} ":
             raise UserError(

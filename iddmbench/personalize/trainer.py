@@ -13,6 +13,7 @@ from iddmbench.models.base import BaseModel
 from iddmbench.models.placeholder import Placeholder
 from iddmbench.models.recipe import TrainingSettings
 from iddmbench.personalize.adapter import LoraLayer, adapter, read_weights, trainable
+from iddmbench.personalize.optimizer import adamw
 from iddmbench.seeds import Seeds
 
 
@@ -126,7 +127,7 @@ class Trainer:
     def __enter__(self) -> "Trainer":
         self._attached = self.attached()
         self.unet = self._attached.__enter__()
-        self.optimizer = torch.optim.AdamW(self.trained(), lr=self.settings.learning_rate, weight_decay=1e-2)
+        self.optimizer = adamw(self.settings.optimizer, self.trained(), self.settings.learning_rate)
         # fp16 has too few exponents for small gradients; elsewhere this does nothing.
         self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.precision == "fp16")
         return self

@@ -56,6 +56,10 @@ def write_bundle(
     config = run.config
     if config.get("dataset") in PRIVATE:
         raise UserError(f"runs on the dataset '{config['dataset']}' can't be submitted: nobody else has the photos")
+    if name := config["protocol"].get("name"):
+        raise UserError(
+            f"runs under the published protocol '{name}' can't be submitted: only those under this benchmark's own are ranked"
+        )
     name = _choose(run, defense)
     keep = [name, *ANCHORS]
     cells = [row for row in run.cells.to_dict("records") if row["defense"] in keep]
