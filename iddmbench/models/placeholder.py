@@ -51,8 +51,8 @@ class Vocabulary:
             )
 
     def tokens(self, prompts: list[str]) -> Tensor:
-        """Token ids, int [len(prompts), tokens], with all the placeholder's tokens in place of the words that it stands for, and
-        of the placeholder itself."""
+        """Token ids, int [len(prompts), tokens], with all the placeholder's tokens in place of the words that it stands for
+        and of the placeholder itself."""
         replaced = [self.called.sub(lambda _: self.written, p) for p in prompts]
         return self.tokenizer(replaced, padding="max_length", truncation=True, return_tensors="pt").input_ids
 

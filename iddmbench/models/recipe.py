@@ -59,7 +59,8 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     later: ClassVar[tuple[str, ...]] = ()
-    """Newer settings, `optimizer` beside them: left out of what is stored while at their defaults, so results from before they came stay valid."""
+    """Newer settings, `optimizer` beside them: left out of what is stored while at their defaults, so that results from before
+    they came stay valid."""
 
     steps: int = Field(400, ge=1, description="optimizer steps")
     batch_size: int = Field(2, ge=1, description="reference images per step")
