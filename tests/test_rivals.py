@@ -15,7 +15,7 @@ from iddmbench.datasets.orl import ORL
 from iddmbench.defense import Workbench, configure
 from iddmbench.defenses.anti_diffusion import AntiDiffusion, disturbance
 from iddmbench.defenses.apdm import APDM, Paths, protective_loss
-from iddmbench.defenses.apl import APL, FAMOUS, KNOWN_TO_MICRO, Pair
+from iddmbench.defenses.apl import APL, FAMOUS, KNOWN_TO_MICRO, PromptPair
 from iddmbench.defenses.lowkey import LowKey, away
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
@@ -209,7 +209,7 @@ def test_apdm_makes_the_person_hard_to_denoise(bench: Workbench, photos: np.ndar
 @pytest.mark.parametrize("guidance", [0.0, 1.0])
 def test_apls_loss_is_the_released_one(guidance: float, bench: Workbench) -> None:
     """Its value and its gradient in the prefix, with the frozen pass of its own that the released script makes."""
-    base, pair = bench.base, Pair("a photo of sks person", "a photo of person")
+    base, pair = bench.base, PromptPair("a photo of sks person", "a photo of person")
     vectors = torch.rand((4, 128), generator=Seeds(1).torch()).requires_grad_(True)
     x = torch.randn((1, 4, 32, 32), generator=Seeds(2).torch())
     value = APL(guidance=guidance).loss(bench, x, pair, vectors, torch.Generator().manual_seed(3))
@@ -231,8 +231,10 @@ def test_apls_loss_is_the_released_one(guidance: float, bench: Workbench) -> Non
 def test_apls_pairs() -> None:
     person = APL().pairs()[0]
     assert person.private == "Barack Obama" and len(APL().pairs()) == len(FAMOUS)
-    assert APL().prompts(person, "a photo of {}") == Pair("a photo of Barack Obama", f"a photo of {person.neutral}")
-    assert APL(variant="official").prompts(person, "a photo of {}") == Pair("Barack Obama", "")
+    assert APL().prompts(person, "a photo of {}") == PromptPair(
+        "a photo of Barack Obama", f"a photo of {person.neutral}"
+    )
+    assert APL(variant="official").prompts(person, "a photo of {}") == PromptPair("Barack Obama", "")
     assert configure(APL, {"people": "a: b,c: d"}).people == ("a: b", "c: d")
     with pytest.raises(UserError, match="apl: people: 'a' is not 'NAME: DESCRIPTION'"):
         APL(people=("a",)).pairs()
