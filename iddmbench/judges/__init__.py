@@ -6,12 +6,12 @@ from functools import lru_cache
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.judges.base import Judge
 from iddmbench.judges.clip import Clip
-from iddmbench.judges.deepface import AntiDreamBooth
+from iddmbench.judges.deepface import FdfrAndIsm
 from iddmbench.judges.dino import Dino
 from iddmbench.judges.inception import Inception
 from iddmbench.judges.perceptual import Lpips
 
-JUDGES: dict[str, type[Judge]] = {cls.name: cls for cls in (Inception, Clip, Dino, Lpips, AntiDreamBooth)}
+JUDGES: dict[str, type[Judge]] = {cls.name: cls for cls in (Inception, Clip, Dino, Lpips, FdfrAndIsm)}
 
 
 def judge_of(name: str) -> type[Judge]:

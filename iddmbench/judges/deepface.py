@@ -15,7 +15,7 @@ from iddmbench.weights import WeightFile, weights_folder
 RELEASE = "https://github.com/serengil/deepface_models/releases/download/v1.0"
 
 
-class AntiDreamBooth(Judge):
+class FdfrAndIsm(Judge):
     """An image's face is the largest that RetinaFace finds; a clean photo's the first that it reports, as in the script.
 
     The script ran deepface on TensorFlow; this runs deepface's PyTorch networks, which were converted from the same weights.

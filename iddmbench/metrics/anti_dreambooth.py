@@ -1,4 +1,4 @@
-"""FDFR and ISM as the evaluation script of Anti-DreamBooth computes them (arXiv 2303.15433, section 5.1; evaluations/ism_fdfr.py).
+"""FDFR and ISM as the evaluation script of Anti-DreamBooth computes them (arXiv 2303.15433; evaluations/ism_fdfr.py).
 
 They belong to one person and one prompt, and are then averaged over prompts and people. Beside our `ism`, which is of one
 attacker's own detector and of enrolment photos.
