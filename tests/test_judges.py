@@ -11,7 +11,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+import iddmbench as ib
 from iddmbench.cells.stages import UNMEASURED
+from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
 from iddmbench.judges import JUDGES, available, judge_of, unmeasured
 from iddmbench.judges.base import Judge, Scene
@@ -323,3 +325,19 @@ def test_a_judge_is_part_of_the_keys(weights: Path, monkeypatch: pytest.MonkeyPa
         Brightness().fingerprint()
     (weights / "b.bin.sha256").unlink()
     assert Brightness().fingerprint() != first
+
+
+@pytest.mark.slow
+def test_an_evaluation_has_the_figures_of_a_judge_that_is_here(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others have no row, and the note says what gets them."""
+    timm = pytest.importorskip("timm")
+    monkeypatch.setattr(Dino, "model", "vit_tiny_patch16_224")
+    monkeypatch.setattr(Dino, "files", files("dino.safetensors"))
+    save_file(timm.create_model("vit_tiny_patch16_224", num_classes=0).state_dict(), weights / "dino.safetensors")
+    own = {k: {name: [photo(p, i).image for i in k] for name, p in {"a": 29, "b": 30}.items()} for k in ((1, 2), (3,), (5,))}
+    found = ib.evaluate(own[1, 2], own[5,], references=own[3,], attackers="eigenfaces")
+    rows = found.summary.set_index("metric")["value"]
+    assert -1 <= rows["dino"] <= 1 and rows["dino"] != 0
+    assert not {"clip_i", "clip_score", "fid_inception", "ism_anti_dreambooth"} & set(rows.index)
+    (note,) = (note for note in found.notes if note.startswith(UNMEASURED))
+    assert "iddmbench fetch inception" in note and "fetch dino" not in note

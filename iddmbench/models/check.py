@@ -70,7 +70,7 @@ def check_parts(name: str, folder: Path) -> None:
 
 
 def variant_of(folder: Path) -> str | None:
-    """ "fp16" for a folder in which a part has its weights under that name alone, else None; they are made float32 on loading."""
+    """ "fp16" for a folder in which a part has its weights under that name alone, else None."""
     for part in WEIGHTS:
         stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
         names = (f"{stem}.safetensors", f"{stem}.safetensors.index.json")
