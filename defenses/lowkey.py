@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ class LowKey(Defense):
     name = "lowkey"
     title = "LowKey, features of the image and of its smoothed version"
     paper = "arXiv 2101.07922"
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"micro": {"radius": 1, "sigma": 1.0}}
 
     surrogate: Names = Field(
         ("sface", "dlib"), min_length=1, description="systems whose features are pushed away, comma-separated"
@@ -36,7 +38,7 @@ class LowKey(Defense):
     alpha: float = Field(0.005, gt=0, description="step size at strength 1 in [-1, 1] (LowKey: .0025 of pixels)")
     steps: int = Field(50, ge=1, description="steps (LowKey, Appendix)")
     weight: float = Field(0.05, ge=0, description="weight of the perceptual distance (LowKey, Appendix: of LPIPS)")
-    kernel: int = Field(7, ge=3, le=99, description="window of the smoothing in pixels of the image, odd (LowKey)")
+    radius: int = Field(3, ge=1, le=50, description="the smoothing's window is 2 radius + 1 pixels (LowKey: 7)")
     sigma: float = Field(3.0, gt=0, description="standard deviation of the smoothing in pixels (LowKey)")
 
     def surrogates(self) -> tuple[str, ...]:
@@ -66,7 +68,7 @@ class LowKey(Defense):
 
         def objective(x: Tensor) -> Tensor:
             pixels = _pixels(x)
-            smooth = functional.gaussian_blur(pixels, [self.kernel], [self.sigma])
+            smooth = functional.gaussian_blur(pixels, [2 * self.radius + 1] * 2, [self.sigma] * 2)
             pushed = away((s.clean, s.embed(pixels), s.embed(smooth)) for s in systems)
             return (pushed - self.weight * network.map_distance(network.feature_maps(pixels), maps)).mean()
 
