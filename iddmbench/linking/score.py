@@ -362,6 +362,7 @@ class Scoring:
             "judges": self._judges(condition),
             "attributes": self.stages.attributes_by,
             **({} if self.stages.measures_utility else {"utility": False}),
+            **({"judged": self.stages.judged_by} if self.stages.judged_by else {}),
             "traits": {subject.label: dict(subject.traits) for subject in self.subjects},
             "able": able,
             "attackers": {name: prints for name, prints in self.panel.fingerprints.items() if name not in lost},
