@@ -78,7 +78,7 @@ def test_the_page_by_keyboard(address: str) -> None:
         page.get_by_label("dlib").focus()
         page.keyboard.press("Space")  # one system is enough here
         press(page, "measure")
-        page.wait_for_function("document.querySelector('#answer').innerText.includes('sface names')", timeout=120_000)
+        page.wait_for_function("document.querySelector('#answer').innerText.includes('sface names')", timeout=240_000)
         assert "sface names this person first for 2 of 4 pictures" in page.inner_text("#answer")
         assert "picture-other-1.png" in page.inner_text("#table")
         elsewhere = [url for url in asked if url.startswith(("http:", "https:")) and not url.startswith(address)]

@@ -72,7 +72,13 @@ def build(folder: Path, cache: Path | None = None) -> Any:
             fill = gr.Button("Fill in an example: people who do not exist", elem_id="example")
         words = gr.Markdown(elem_id="answer")
         table = gr.Dataframe(
-            headers=list(COLUMNS), interactive=False, visible=False, wrap=True, label="By picture", elem_id="table"
+            headers=list(COLUMNS),
+            column_widths=["12rem", *["8rem"] * (len(COLUMNS) - 1)],  # no word is broken; the table scrolls sideways
+            interactive=False,
+            visible=False,
+            wrap=True,
+            label="By picture",
+            elem_id="table",
         )
         gr.Markdown(GUIDE)
         start.click(measure, [photos, pictures, dataset, attackers], [words, table], api_visibility="private")
