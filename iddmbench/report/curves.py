@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedFormatter, FixedLocator, PercentFormatter
 from scipy.stats import norm
 
-from iddmbench.adaptive import links_people, parse
 from iddmbench.report.figures import GRAY, INK, MARKERS, STYLE, color, lap, short, titled
 from iddmbench.report.widths import pt, scaled, width_of
 from iddmbench.results import selection
@@ -136,8 +135,7 @@ def subjects(*runs: RunFolder, width: str = "screen") -> Figure:
 def identities(probes: pd.DataFrame, attacker: str) -> int:
     """How many candidates an attacker ranks: the largest rank that occurs, over all attackers that search the gallery."""
     attackers = probes["attacker"].astype(str)
-    shared = parse(attacker) is None or links_people(attacker)
-    alike = [a for a in attackers.unique() if parse(a) is None or links_people(a)] if shared else [attacker]
+    alike = [a for a in attackers.unique() if selection.searches(a)] if selection.searches(attacker) else [attacker]
     return int(probes.loc[attackers.isin(alike) & probes["acquired"], "rank"].max())
 
 
