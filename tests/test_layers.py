@@ -25,7 +25,7 @@ FLOORS = (
     ("submission", "sweep", "conformance"),
     ("export", "result"),
     ("api",),
-    ("leaderboard",),
+    ("leaderboard", "app"),
     ("cli",),
 )
 """From the ground up. Folders and modules of one floor don't import each other."""
