@@ -21,7 +21,12 @@ WIDTH = 96
 def printed(command: str, folder: Path) -> str:
     """What a command prints, standard error included; stops for a command that fails."""
     scripts = str(Path(sys.executable).parent)
-    environ = {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    environ = {
+        **os.environ,
+        "COLUMNS": str(WIDTH),
+        "NO_COLOR": "1",
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+    }
     done = subprocess.run(command, shell=True, cwd=folder, env=environ, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{command}\n{done.stdout}{done.stderr}")

@@ -42,7 +42,7 @@ def outside(match: re.Match, page, config) -> str:
     if not target.exists():
         raise PluginError(f"{page.file.src_uri}: {match[2]} does not exist")
     kind = "tree" if target.is_dir() else "blob"
-    return f"{match[1]}{config.repo_url.rstrip('/')}/{kind}/main/{target.relative_to(ROOT).as_posix()}{match[3]}"
+    return f"{match[1]}{config.extra['repository']}/{kind}/main/{target.relative_to(ROOT).as_posix()}{match[3]}"
 
 
 def stored(latex: str, display: str) -> str:
@@ -68,7 +68,15 @@ def command_text(command, path: tuple[str, ...]) -> list[str]:
         return heads + [line for name, one in commands.items() for line in command_text(one, (*path, name))]
     level = "#" * len(path)
     given = " ".join(p.name.upper() for p in command.params if p.param_type_name == "argument")
-    lines = [f"\n{level} {' '.join(path)}\n", text(command.help), "", "```sh", f"{' '.join(path)} {given}".strip(), "```", ""]
+    lines = [
+        f"\n{level} {' '.join(path)}\n",
+        text(command.help),
+        "",
+        "```sh",
+        f"{' '.join(path)} {given}".strip(),
+        "```",
+        "",
+    ]
     options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
     if options:
         lines += ["| option | |", "|---|---|"]
@@ -78,4 +86,6 @@ def command_text(command, path: tuple[str, ...]) -> list[str]:
 
 def text(help: str | None) -> str:
     """Help as one line of Markdown."""
-    return escape(" ".join((help or "").split()), quote=False).replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
+    return (
+        escape(" ".join((help or "").split()), quote=False).replace("|", "\\|").replace("*", "\\*").replace("_", "\\_")
+    )
