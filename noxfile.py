@@ -1,6 +1,6 @@
 """What a developer does, each as one command: `nox -s lint`, `types`, `quick`, `docs`, `wheel`; and `coverage`, which CI runs.
 
-Sessions use the environment that nox runs in (`python -m pip install -e ".[dev]"`): making one for each would download torch again.
+Sessions use the environment that nox runs in (`python -m pip install -e ".[dev]"`): one for each would download torch again.
 `.ci/run` does everything in a clean environment.
 """
 

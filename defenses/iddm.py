@@ -95,9 +95,7 @@ class IDDM(Defense):
     width: float = Field(1.0, ge=0, description="with aim=strangers: how far around their mean, in standard deviations")
     alternate: bool = Field(True, description="alternate with the personalization; false: change all data before it")
     space: Literal["latent", "pixel"] = Field("latent", description="where the references are changed")
-    pixel_eps: float = Field(
-        16 / 255, gt=0, le=1, description="l_inf bound at strength 1 in pixels in [0, 1], with space=pixel"
-    )
+    pixel_eps: float = Field(16 / 255, gt=0, le=1, description="l_inf bound at strength 1 in pixels in [0, 1], with space=pixel")
 
     decoupling: ClassVar["type[Decoupling]"]
     """Set below: what changes the data."""

@@ -1,4 +1,4 @@
-"""What the documentation promises holds: commands and options exist, files that it names exist, addresses and versions agree."""
+"""What the documentation promises holds: commands, options and files that it names exist, addresses and versions agree."""
 
 import re
 import shlex

@@ -1,7 +1,7 @@
 """What the site needs beyond mkdocs' plugins, so that the same Markdown also reads well in the repository.
 
 - A link out of docs/ (`../CONTRIBUTING.md`) goes to the file in the repository, and must exist there.
-- `$$...$$` on lines of its own and $`...`$ within a line, which forges render, become MathML, which browsers render by themselves.
+- `$$...$$` on lines of its own and $`...`$ within a line, which forges render, become MathML, which needs no script.
 - `<!-- command line -->` becomes the tables of all commands and options.
 """
 
