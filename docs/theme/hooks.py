@@ -79,7 +79,7 @@ def command_text(command, path: tuple[str, ...]) -> list[str]:
     ]
     options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
     if options:
-        lines += ["| option | |", "|---|---|"]
+        lines += ["| option | meaning |", "|---|---|"]
         lines += [f"| {', '.join(f'`{o}`' for o in p.opts + p.secondary_opts)} | {text(p.help)} |" for p in options]
     return lines
 
