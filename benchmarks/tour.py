@@ -19,7 +19,7 @@ WIDTH = 96
 
 
 def printed(command: str, folder: Path) -> str:
-    """What a command prints, standard error included; stops for a command that fails."""
+    """What a command prints, without this machine's folders; stops for a command that fails."""
     scripts = str(Path(sys.executable).parent)
     environ = {
         **os.environ,
@@ -30,7 +30,9 @@ def printed(command: str, folder: Path) -> str:
     done = subprocess.run(command, shell=True, cwd=folder, env=environ, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{command}\n{done.stdout}{done.stderr}")
-    return done.stdout
+    cache = environ.get("IDDMBENCH_CACHE", "")
+    output = done.stdout.replace(f"{folder}/", "").replace(cache or "\0", "~/.cache/iddmbench")
+    return re.sub(r"on Linux-\S+", "on Linux", output)  # of the machine, only what matters to a reader
 
 
 def kept(output: str, side: str | None, count: str | None) -> str:
