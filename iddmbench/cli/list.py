@@ -96,10 +96,10 @@ def _defenses() -> list[Table]:
 
 
 def _acts(cls: Any) -> str:
-    """Which of the three points a defense overrides."""
+    """Which of the points where it may act a defense overrides."""
     if cls.anchor:
         return "control"
-    points = {"protect": "photos", "personalize": "training", "release": "outputs"}
+    points = {"prepare": "base model", "protect": "photos", "personalize": "training", "release": "outputs"}
     return ", ".join(word for point, word in points.items() if cls.acts_on(point))
 
 

@@ -185,10 +185,11 @@ class RunConfig(BaseModel):
                 surrogates = defense.surrogates()
             for name in surrogates:
                 _check_surrogate(name, defense.differentiates)
-            if self.threat == "unauthorized" and not (defense.anchor or defense.acts_on("protect")):
+            acts = defense.anchor or defense.acts_on("protect") or defense.acts_on("prepare")
+            if self.threat == "unauthorized" and not acts:
                 raise UserError(
-                    f"defense '{defense.name}' does not act on the photos, so it has no effect in the unauthorized setting, "
-                    "where somebody else trains and posts"
+                    f"defense '{defense.name}' does not act on the photos or the base model, so it has no effect in the "
+                    "unauthorized setting, where somebody else trains and posts"
                 )
         self.personalizer_plugin()
         if self.purify:

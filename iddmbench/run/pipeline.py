@@ -99,11 +99,11 @@ def measure(
     if strict:
         check_strict(findings, str(out / table_file("premise")))
     progress.premise(findings)
-    if not all(map(stages.is_cached, cells)):
+    if not all(map(stages.is_cached, [*cells, *scoring.simulated])):
         stages.base.load()
         stages.store.check_writable()
     outcomes = []
-    progress.start(len(cells))
+    progress.start(len(cells) + len(scoring.simulated))
     log.info("%d cells, attackers %s, into %s", len(cells), ", ".join(attackers), out)
     for cell in cells:
         progress.cell(cell.name, stages.is_cached(cell))
@@ -116,6 +116,7 @@ def measure(
                 outcomes[-1].seconds,
             )
         progress.done(outcomes[-1])
+    simulate(scoring, progress)
     found = score_cells(scoring, outcomes)
     write_run(out, found)
     log.info("scored: %d of %d cells have figures", sum(outcome.ok for outcome in found.cells), len(found.cells))
@@ -126,6 +127,19 @@ def measure(
         for attacker, error in lost.items():
             progress.lost(attacker, condition, error)
     return found.scoring, found.cells
+
+
+def simulate(scoring: Scoring, progress: Progress) -> None:
+    """Compute the models of attackers that run the defense themselves. One that fails costs its attacker the figures of that
+    condition, as is said when it is scored."""
+    for cell in scoring.simulated:
+        progress.cell(f"{cell.name}, the attacker's own", scoring.stages.is_cached(cell))
+        try:
+            scoring.simulate(cell, progress.share)
+        except Exception as error:
+            if stops(error):
+                raise
+            log.error("the attacker's own %s failed\n%s", cell.name, traceback.format_exc())
 
 
 def attempt(cell: Cell, scoring: Scoring, tick: Callable[[float], None] = lambda share: None) -> CellResult:

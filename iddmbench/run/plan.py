@@ -88,7 +88,7 @@ class RunPlan:
             "subjects": [s.name for s in self.subjects],
             "people": len(stages.data.subjects),
             "defense": ", ".join(config.defenses),
-            "plan": [{"name": d.name, **d.model_dump(mode="json")} for d in plan],
+            "plan": [{"name": d.name, **d.settings()} for d in plan],
             "prompts": stages.prompts,
             "lora_settings": stages.lora.model_dump(mode="json"),
             "sampling_settings": stages.sampling.model_dump(),
