@@ -73,7 +73,14 @@ def test_what_two_runs_share_is_counted_once() -> None:
         stolen={**usual, "threat": "unauthorized"},
         jpeg={**usual, "threat": "unauthorized", "purify": "jpeg-75"},
     )
-    assert two["stolen"].hours == 0 and 0 < two["jpeg"].hours < two["owner"].hours
+    assert two["stolen"].hours == 0 and two["stolen"].uncounted == () and 0 < two["jpeg"].hours < two["owner"].hours
+
+
+def test_what_is_not_known_is_said() -> None:
+    """A defense that changes the base: its models are counted, its own work is not."""
+    one = priced(a={"base": "sd15", "defenses": ["apdm"], "strengths": [1]})["a"]
+    assert one.uncounted == ("apdm",)
+    assert one.hours > priced(a={"base": "sd15", "defenses": ["blur"], "strengths": [1]})["a"].hours
 
 
 def test_people_of_a_protocol() -> None:

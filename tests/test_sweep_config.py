@@ -168,7 +168,7 @@ def test_without_its_base_the_synthetic_suite_is_one_line(tmp_path: Path, monkey
 def test_the_papers_suite_needs_what_it_says(tmp_path: Path) -> None:
     """Its settings are valid; what is not here (weights, photos) is named."""
     sweep = load_sweep("paper", check=False)
-    assert len(sweep.runs) == 3 * 2 * 2 + 2 + 2 + 1 + 2 * 2
+    assert len(sweep.runs) == 3 * 2 * 2 + 2 + 2 + 2 + 1 + 2 * 2
     assert {c.dataset for c in sweep.runs.values()} == {"vggface2", "celebahq"}
     assert sweep.runs["unauthorized-jpeg-celebahq-sd21"].purify == "jpeg-75"
     followed = {name: c.departures() for name, c in sweep.runs.items() if c.protocol == "anti-dreambooth"}
@@ -179,7 +179,7 @@ def test_the_papers_suite_needs_what_it_says(tmp_path: Path) -> None:
         if run.get("protocol") not in names:
             run["attackers"] = ["dlib", "sface"]
     ours = [name for name, run in content["runs"].items() if "protocol" not in run]
-    assert len(load_sweep(write(tmp_path, yaml.safe_dump(content)), only=ours).runs) == 3 * 2 * 2 + 2
+    assert len(load_sweep(write(tmp_path, yaml.safe_dump(content)), only=ours).runs) == 3 * 2 * 2 + 2 + 2
     with pytest.raises(UserError, match=r"--only lora: .* has no such run"):
         load_sweep("paper", only=["lora"])
 

@@ -86,7 +86,7 @@ def _price(name: str, config: RunConfig, tflops: float, seen: set[Hashable]) -> 
             stages.append((("protect", *trained, secret), _protect(defense)))
         owner = config.threat == "authorized" or defense.anchor
         inside = owner and defense.acts_on("personalize")
-        key = secret if inside or defense.acts_on("protect") else ""
+        key = secret if inside or defense.acts_on("protect") or defense.acts_on("prepare") else ""
         model = ("model", *trained, key, config.purify if not owner else "")
         stages.append((model, _personalize(config.personalizer, training, defense, inside)))
         drawn = (model, config.prompts, config.images_per_prompt, digest(sampling.model_dump()))
@@ -129,7 +129,7 @@ def _personalize(personalizer: str, training: TrainingSettings, defense: Defense
     memory = batch * UNET_ACTIVATIONS_GB + (4 * UNET_GB if whole else 0.1)
     disk = MODEL_GB["dreambooth"] if whole else MODEL_GB["lora"] * getattr(training, "rank", 16)
     tflop = training.steps * step
-    if inside and defense.name == "iddm":
+    if inside and defense.name in DECOUPLING:
         data = _number(defense, "rounds") * _number(defense, "data_steps")
         tflop += data * PHOTOS * BACK_TO_INPUT * (UNET + DECODE)
         memory = max(memory, PHOTOS * (UNET_ACTIVATIONS_GB + VAE_ACTIVATIONS_GB) + (4 * UNET_GB if whole else 0))
@@ -162,6 +162,12 @@ def _pool(d: Defense) -> float:
     return max(saved) * VICTIM + _number(d, "trials") * len(saved) * _number(d, "turns") * turn
 
 
+def _tuned(d: Defense) -> float:
+    attack = _number(d, "steps") * PIXELS
+    tuning = PHOTOS * UNET * (_number(d, "prompt_steps") * BACK_TO_INPUT + _number(d, "train_steps") * BACK_TO_WEIGHTS)
+    return attack + _number(d, "rounds") * (attack + tuning)
+
+
 PROTECT: dict[str, Callable[[Defense], float]] = {
     "aspl": _alternating,
     "fsmg": lambda d: _number(d, "train_steps") * VICTIM + _number(d, "steps") * PIXELS,
@@ -169,14 +175,16 @@ PROTECT: dict[str, Callable[[Defense], float]] = {
     "metacloak": _pool,
     "caat": lambda d: _number(d, "steps") * PHOTOS * (BACK_TO_WEIGHTS * UNET + BACK_TO_INPUT * ENCODE),
     "advdm": lambda d: _number(d, "steps") * PIXELS,
+    "anti-diffusion": _tuned,
     "mist": lambda d: _number(d, "steps") * PIXELS,
     "photoguard": lambda d: _number(d, "steps") * PHOTOS * BACK_TO_INPUT * ENCODE,
     "random-noise": lambda d: 0.0,
 }
 """TFLOP of protecting a person's photos."""
-VICTIMS = {"aspl": 2, "fsmg": 1, "simac": 2, "metacloak": 7}
+VICTIMS = {"aspl": 2, "fsmg": 1, "simac": 2, "metacloak": 7, "anti-diffusion": 1}
 """Copies of UNet and text encoder that are there at once; one of them also has gradients and AdamW's two moments."""
-KNOWN = {*PROTECT, "iddm", "cloak", "blur", "pixelate", "protected-photos"}
+DECOUPLING = ("iddm", "iddm-keyed")
+KNOWN = {*PROTECT, *DECOUPLING, "cloak", "lowkey", "blur", "pixelate", "protected-photos"}
 """Those that act on outputs take no pass through the base."""
 
 
