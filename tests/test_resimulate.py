@@ -1,6 +1,7 @@
 """An attacker that runs the defense itself: on embeddings where it is known what the defense did, and in a run."""
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import lab_plugins
@@ -54,7 +55,7 @@ def test_a_secret_key_leaves_a_guess() -> None:
     for seed in range(40):
         world = World(seed)
         keys = [world.posts(stand_ins(world, key)) for key in (2, 3)]
-        found.append(hits("resimulate", world.posts(stand_ins(world, 1)), world.gallery, own=sum(keys, [])))
+        found.append(hits("resimulate", world.posts(stand_ins(world, 1)), world.gallery, own=[*chain(*keys)]))
     assert abs(np.mean(found) - 1 / SUBJECTS) < 0.08
 
 
@@ -71,7 +72,7 @@ def test_several_keys_find_what_all_of_them_leave() -> None:
         keys = [world.posts(change(key)) for key in range(2, 12)]
         posted = world.posts(change(1))
         weak.append(hits("resimulate", posted, world.gallery, own=keys[0]))
-        strong.append(hits("resimulate", posted, world.gallery, own=sum(keys, [])))
+        strong.append(hits("resimulate", posted, world.gallery, own=[*chain(*keys)]))
     assert np.mean(strong) > np.mean(weak) + 0.2
 
 
@@ -134,7 +135,9 @@ def test_the_attacker_s_models() -> None:
     people = candidates(simulation, tested, data.subjects)
     assert [p.name for p in people] == ["s29", "s30", "s31", "s32"]
     assert len(candidates(Simulation(None, 1), tested, data.subjects)) == 12
-    assert candidates(Simulation(2, 1), data.subjects, data.subjects) == list(data.subjects), "everybody under test is a target"
+    assert candidates(Simulation(2, 1), data.subjects, data.subjects) == list(data.subjects), (
+        "everybody under test is a target"
+    )
     cells = simulated_cells(simulation, condition, 0, people)
     assert len(cells) == 8 and {cell.defense for cell in cells} == {defense}
     for cell, person in zip(cells[::2], people, strict=True):
@@ -182,7 +185,11 @@ def test_in_a_run(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     probes = run.probes[run.probes["attacker"] == NAME]
     shown = probes[probes["acquired"]].groupby("defense")["rank"].apply(lambda r: (r == 1).mean())
     assert shown["echo"] == 1
-    people = [Seeds(s).child("defense", name, "key") for s in (0, *attacker_seeds(Simulation(3, 1), 0)) for name in lab_plugins.SUBJECTS]
+    people = [
+        Seeds(s).child("defense", name, "key")
+        for s in (0, *attacker_seeds(Simulation(3, 1), 0))
+        for name in lab_plugins.SUBJECTS
+    ]
     drawn = [int(seeds.numpy().integers(1, 29)) for seeds in people]
     assert all(a != b for a, b in zip(drawn[:3], drawn[3:], strict=True)), "the keys differ"
     assert shown["keyed-echo"] < 1
