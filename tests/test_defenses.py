@@ -34,6 +34,10 @@ SHORT: dict[str, dict[str, Any]] = {
     "advdm": {"steps": 3},
     "mist": {"steps": 3},
     "photoguard": {"steps": 3},
+    "anti-diffusion": {"steps": 2, "rounds": 1, "prompt_steps": 1, "train_steps": 1},
+    "apl": {"steps": 2, "images": 1, "people": "a: b", "generic": "c"},
+    "apdm": {"rounds": 1, "steps": 2, "class_images": 2},
+    "lowkey": {"steps": 2, "surrogate": "sface"},
     "cloak": {"steps": 2},
 }
 """Options that make a defense quick; one that is not named here runs as it is."""

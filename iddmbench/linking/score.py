@@ -25,6 +25,7 @@ from iddmbench.linking.doubts import CODE as PREMISE_CODE
 from iddmbench.linking.doubts import all_findings
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.linking.panel import AttackerPanel
+from iddmbench.linking.published import PublishedTarget, taken_for
 from iddmbench.linking.simulate import candidates, check_simulation, cost_findings, simulated_cells
 from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.results.findings import in_order
@@ -55,6 +56,7 @@ class Scoring:
         many_seeds: whether the run has cells of several seeds; folders then say whose images are in them.
         digests: of cells' images by the cells' names, as far as they have been computed.
         absent: requested attackers that are not available, with the command that installs them.
+        published: whom images should be taken for, and by which thresholds, where the protocol has that.
     """
 
     stages: CellStages
@@ -64,6 +66,7 @@ class Scoring:
     many_seeds: bool
     digests: dict[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
+    published: PublishedTarget | None = None
 
     @classmethod
     def of(
@@ -72,6 +75,7 @@ class Scoring:
         attackers: Sequence[str],
         cells: Sequence[Cell],
         own: Mapping[str, Attacker] | None = None,
+        published: PublishedTarget | None = None,
     ) -> "Scoring":
         subjects = {cell.subject.name: cell.subject for cell in cells}
         missing = absent(attackers, own or {})
@@ -85,7 +89,7 @@ class Scoring:
                     f"attacker '{name}' runs the defense itself, which can't be done for images made elsewhere"
                 )
         check_simulation(present, planned)
-        return cls(stages, panel, planned, tuple(subjects.values()), many_seeds, absent=missing)
+        return cls(stages, panel, planned, tuple(subjects.values()), many_seeds, absent=missing, published=published)
 
     def only(self, finished: Sequence[Cell]) -> "Scoring":
         """The scoring of those cells; the others count as missing. The attackers stay loaded."""
@@ -233,6 +237,40 @@ class Scoring:
                 for view in self.panel.views:
                     self._embeds(view, cell)
         return self.stages.store.fetch("score", self._key(condition, self.lost(condition), self.able), compute)
+
+    def published_rows(self, condition: PlannedCondition) -> list[dict[str, Any]]:
+        """Rows of the table `published`, one for each attacker with a published threshold."""
+        wanted, lost = self.published, self.lost(condition)
+        rows: list[dict[str, Any]] = []
+        for name, threshold in wanted.thresholds.items() if wanted else ():
+            if wanted is None or name not in self.linkers or name in lost or not condition.cells:
+                continue
+            attacker = self.linkers[name].attacker
+            picture = self.stages.embed_photos(attacker, wanted.person.photos[:1])
+            if not picture.acquired[0]:
+                raise UserError(f"attacker '{name}' finds no face in the picture of target '{wanted.person.name}'")
+            by_subject: dict[str, list[np.ndarray]] = {}
+            for cell in condition.cells:
+                found = self.stages.embed(attacker, self.stages.outputs(cell))[0]
+                by_subject.setdefault(cell.subject.name, []).append(found.vectors)
+            estimate = taken_for(picture.vectors[0], list(map(np.concatenate, by_subject.values())), threshold)
+            rows.append(
+                {
+                    "defense": condition.defense.name,
+                    "strength": condition.strength,
+                    "attacker": name,
+                    "threat": threat_of(name, condition.white_box),
+                    "target": wanted.person.name,
+                    "far": wanted.far,
+                    "threshold": threshold,
+                    "value": estimate.value,
+                    "low": estimate.low,
+                    "high": estimate.high,
+                    "images": estimate.n,
+                    "subjects": estimate.groups,
+                }
+            )
+        return rows
 
     def is_scored(self, condition: PlannedCondition) -> bool:
         """Of a condition whose cells are computed."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from iddmbench.errors import UserError, first_line
 from iddmbench.models.check import check_name, check_parts
+from iddmbench.models.prefix import Prefix
 from iddmbench.models.recipe import DECLARED, Recipe, read_recipe
 from iddmbench.models.recipe import FILE as RECIPE
 from iddmbench.paths import user_path
@@ -54,6 +55,7 @@ class BaseModel:
         fingerprint: SHA-256 over the folder's files, part of every cell's key.
         side: image side in pixels.
         precision: "fp32", or what UNet, VAE and text encoder are autocast to; adapters and gradients stay fp32.
+        prefix: stands before every prompt that images are made of (`iddmbench.models.prefix`); None: nothing does.
 
     Raises UserError when the folder lacks what describes the parts.
     """
@@ -65,6 +67,7 @@ class BaseModel:
         self.recipe: Recipe = read_recipe(folder)
         self.side = _side(name, folder)
         self._frugality = 0
+        self.prefix: Prefix | None = None
 
     def load(self) -> None:
         """Read the weights. Raises UserError when they are missing or damaged."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from iddmbench.attacker import Attacker
 from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.errors import one_line
+from iddmbench.linking.published import PublishedTarget
 from iddmbench.linking.score import Scoring
 from iddmbench.results.findings import Finding, check_strict
 from iddmbench.results.run_folder import table_file
@@ -70,7 +71,9 @@ def run(
             progress.lost(attacker, condition, error)
 
         watched = replace(progress, done=done, lost=lost)
-        _, outcomes = measure(study.cells, study.stages, config.attackers, out, watched, strict)
+        _, outcomes = measure(
+            study.cells, study.stages, config.attackers, out, watched, strict, published=study.published
+        )
         failed = sum(not outcome.ok for outcome in outcomes)
         journal.end(failed)
     return failed
@@ -84,12 +87,13 @@ def measure(
     progress: Progress,
     strict: bool = False,
     own: Mapping[str, Attacker] | None = None,
+    published: PublishedTarget | None = None,
 ) -> tuple[Scoring, list[CellResult]]:
     """Check the photos, compute every cell, and write `out` with its images and all tables.
 
-    strict: see `run`. own: attackers by name that are not plugins.
+    strict: see `run`. own: attackers by name that are not plugins. published: see `Scoring`.
     """
-    scoring = Scoring.of(stages, attackers, cells, own)
+    scoring = Scoring.of(stages, attackers, cells, own, published)
     _ = scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
     findings = write_premise(out, scoring.premise())
     if strict:
