@@ -21,8 +21,8 @@ class Fuse(Adaptive):
     """A weighted sum of the systems' scores: w = (mean mated - mean non-mated) / non-mated variance of each, learned on
     other people's posts (Fisher's discriminant with a diagonal covariance). A system that finds no face adds nothing.
 
-    With `rule=squares`, a logistic regression on z_k and z_k^2 of every system k, z_k the score standardized over the gallery: a
-    square sees a right person who is marked by a score that is too low. Mated and non-mated pairs have equal weight in sum.
+    With `rule=squares`, a logistic regression on z_k and z_k^2 of every system k, z_k the score standardized over the gallery:
+    a square sees a right person who is marked by a score that is too low. Mated and non-mated pairs have equal weight in sum.
     """
 
     name = "fuse"
