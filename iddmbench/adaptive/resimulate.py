@@ -31,12 +31,12 @@ class ResimulateOptions(AdaptiveOptions):
 
 
 class Resimulate(Adaptive):
-    """Parrot recognition (Newton, Sweeney, Malin, "Preserving privacy by de-identifying face images", 2005); the lazy-informed
-    attacker of the VoicePrivacy Challenge, or the semi-informed one with `tuned`.
+    """Parrot recognition (Newton, Sweeney, Malin, "Preserving privacy by de-identifying face images", 2005); the
+    lazy-informed attacker of the VoicePrivacy Challenge, or the semi-informed one with `tuned`.
 
     The attacker has the defense, its settings and the base model, but not the random numbers of anybody's model. For each
-    candidate it personalizes models on photos that the person's own model never saw, with seeds of its own, and generates by the
-    protocol's prompts. A candidate's template is the normalized mean of the outputs' unit vectors over all keys; a post is
+    candidate it personalizes models on photos that the person's own model never saw, with seeds of its own, and generates by
+    the protocol's prompts. A candidate's template is the normalized mean of the outputs' unit vectors over all keys; a post is
     compared with all templates by cosine. Chance at rank 1 is one in the number of candidates.
     With `tuned`, `finetune` learns its projection on other people's posts and their templates.
     """
