@@ -36,11 +36,16 @@ class Vocabulary:
         names = [token, *(f"{token}_{k}" for k in range(1, count))]
         self.first, self.words, self.written = len(tokenizer), words, " ".join(names)
         self.tokenizer = copy.deepcopy(tokenizer)
-        if self.tokenizer.add_tokens(names) != count:
-            raise UserError(f"placeholder '{token}' is in the base's vocabulary already: choose another word, as <name>")
+        known = len(tokenizer(token, add_special_tokens=False).input_ids) == 1
+        if known or self.tokenizer.add_tokens(names) != count:
+            raise UserError(
+                f"placeholder '{token}' is in the base's vocabulary already: choose another word, as <name>"
+            )
         found = self.tokenizer(self.written, add_special_tokens=False).input_ids
         if found != [*range(self.first, self.first + count)]:
-            raise UserError(f"placeholder '{token}' is not kept whole by the base's tokenizer: choose another, as <name>")
+            raise UserError(
+                f"placeholder '{token}' is not kept whole by the base's tokenizer: choose another, as <name>"
+            )
 
     def tokens(self, prompts: list[str]) -> Tensor:
         """Token ids, int [len(prompts), tokens], with the placeholder in place of the words that it stands for."""

@@ -72,7 +72,7 @@ class TrainingSettings(BaseModel):
 
     @property
     def trains_text(self) -> bool:
-        """Whether weights or vectors of the text encoder are trained, so that a text's embedding changes while it is trained on."""
+        """Whether weights or vectors of the text encoder are trained, so that a text's embedding changes meanwhile."""
         return False
 
     @model_serializer(mode="wrap")

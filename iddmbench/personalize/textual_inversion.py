@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -22,11 +21,15 @@ class TextualInversionSettings(TrainingSettings):
     batch_size: int = Field(16, ge=1, description="reference images per step")
     learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate, the same at every step")
     prior_weight: float = Field(
-        0.0, ge=0, le=0, description="always 0: class images have no placeholder in their prompt, so they teach it nothing"
+        0.0,
+        ge=0,
+        le=0,
+        description="always 0: class images have no placeholder in their prompt, so they teach it nothing",
     )
     placeholder: str = Field("<subject>", pattern=r"^\S+$", description="the new word, not in the base's vocabulary")
     stands_for: str = Field(
-        "", description="words of the prompts that the placeholder is put for; by default those that name the subject (sks)"
+        "",
+        description="words of the prompts that the placeholder is put for; by default those that name the subject (sks)",
     )
     initializer: str = Field(
         "", description="word whose vector the placeholder starts from; by default the class prompt's last (person)"
@@ -120,7 +123,7 @@ def _initializer(tokenizer: Any, settings: TextualInversionSettings) -> int:
     if len(ids) != 1:
         pieces = f"{len(ids)} tokens" if ids else "no token"
         raise UserError(
-            f"personalizer 'textual-inversion': initializer='{settings.initializer}' is {pieces} of the base's vocabulary: give "
-            "one common word, as person"
+            f"personalizer 'textual-inversion': initializer='{settings.initializer}' is {pieces} of the base's vocabulary: "
+            "give one common word, as person"
         )
     return int(ids[0])
