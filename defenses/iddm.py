@@ -5,7 +5,7 @@ the training data that takes the identity out of it, on a two-stage schedule.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ class Target:
 
     matrices: crop transforms of the references, fixed from the clean photos; template: the subject's unit vector [D];
     impostor: mean cosine of public people to the template; span: what the clean references lie above that;
-    decoy: the unit vector to move toward [D], or None.
+    decoy: the unit vector to move toward [D], or one for each photo [N, D], or None; spread: standard deviation of public people's
+    scores on the relative scale.
     """
 
     surrogate: Surrogate
@@ -34,6 +35,7 @@ class Target:
     impostor: float
     span: float
     decoy: Tensor | None
+    spread: float
 
     def relative(self, cosine: Tensor) -> Tensor:
         """0 at the impostors' mean, 1 at the clean references': recognition systems differ in scale by a factor of ten."""
@@ -54,12 +56,22 @@ class IDDM(Defense):
     eps to its full value; later rounds hold the margin with a smaller lambda_id, a larger lambda_util and a lower rate. What
     is left of the LoRA steps is spent on the final X'.
     `strength` s sets eps = s * eps_max, lambda_id = s * lambda_id_max and m = (1 - s) * 1 + s * margin.
+
+    `aim=strangers` aims at the distribution of strangers' scores instead of far below them: with sigma_k the standard deviation of
+    public people's scores under surrogate k, m = (1 - s) * 1 + s * width * sigma_k, and the loss has a second hinge
+    relu(-width * sigma_k - c_k(x')), so that the right person is not marked by the lowest score.
     """
 
     name = "iddm"
     title = "IDDM (our reconstruction from the abstract and the outline of v2)"
     paper = "arXiv 2604.00903"
     text_training = True
+    newer = frozenset({"aim", "width", "alternate", "space", "pixel_eps"})
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "sface-overshoot": {"surrogate": ("sface",), "margin": -0.6},
+        "two-surrogates": {"surrogate": ("sface", "dlib"), "margin": -0.1},
+        "strangers": {"surrogate": ("sface", "dlib"), "aim": "strangers"},
+    }
 
     surrogate: Names = Field(("sface",), min_length=1, description="face-recognition systems to decouple from")
     mode: Literal["untargeted", "targeted"] = Field("untargeted", description="move away, or toward a decoy identity")
@@ -78,6 +90,18 @@ class IDDM(Defense):
         3.0, gt=0, description="the recovery stage divides lambda_id and multiplies lambda_util by it"
     )
     jitter: float = Field(0.06, ge=0, description="random shift and scale of the face crop, as a share of its side")
+    aim: Literal["margin", "strangers"] = Field(
+        "margin", description="below a margin, or within the distribution of strangers' scores"
+    )
+    width: float = Field(1.0, ge=0, description="with aim=strangers: how far around their mean, in standard deviations")
+    alternate: bool = Field(True, description="alternate with the personalization; false: change all data before it")
+    space: Literal["latent", "pixel"] = Field("latent", description="where the references are changed")
+    pixel_eps: float = Field(
+        16 / 255, gt=0, le=1, description="l_inf bound at strength 1 in pixels in [0, 1], with space=pixel"
+    )
+
+    decoupling: ClassVar["type[Decoupling]"]
+    """Set below: what changes the data."""
 
     def surrogates(self) -> tuple[str, ...]:
         return self.surrogate
@@ -86,23 +110,25 @@ class IDDM(Defense):
         return ("efficientnet_lite0",)
 
     def extra_photos(self) -> tuple[ExtraPhotos, ...]:
-        return ("decoys",)
+        return ("decoys",) if self.aim == "margin" else ("decoys", "strangers")
 
     def personalize(self, references: np.ndarray, bench: Workbench) -> Personalization:
         if self.strength == 0:
             return bench.personalize(references)
         clean, condition = bench.encode(references), bench.text(references)
-        decoupling = Decoupling(self, references, clean, condition, bench)
-        delta = torch.zeros_like(clean)
+        decoupling = self.decoupling(self, references, clean, condition, bench)
+        delta = decoupling.unchanged()
         trace = []
         steps = np.diff(np.linspace(0, bench.lora.steps, self.rounds + 2).round().astype(int))
+        if not self.alternate:
+            steps = np.array([0] * self.rounds + [bench.lora.steps])
         with bench.trainer() as trainer:
             for r in range(self.rounds):
-                loss = trainer.train(clean + delta, condition, int(steps[r]))
+                loss = trainer.train(decoupling.changed(delta), condition, int(steps[r]))
                 delta, figures = decoupling.optimize(delta, r, trainer)
                 trace.append({"round": r, "personalization": loss, **figures})
                 bench.tick((r + 1) / (self.rounds + 1))
-            trainer.train(clean + delta, condition, int(steps[-1]))
+            trainer.train(decoupling.changed(delta), condition, int(steps[-1]))
             model = trainer.model()
         return Personalization(model, {"decoupled references": decoupling.images(delta)}, trace)
 
@@ -113,14 +139,16 @@ class Decoupling:
     def __init__(self, config: IDDM, references: np.ndarray, clean: Tensor, condition: Tensor, bench: Workbench):
         self.config, self.bench, self.clean, self.condition = config, bench, clean, condition
         self.features = EfficientNetLite0(map_size=64).to(bench.base.device)
-        pixels = bench.pixels(references)
+        self.pixels = pixels = bench.pixels(references)
         with torch.no_grad():
-            decoded = bench.base.decode(clean).clamp(0, 1)
+            decoded = pixels if config.space == "pixel" else bench.base.decode(clean).clamp(0, 1)
             self.clean_maps = self.features.feature_maps(decoded)
             self.clean_coarse = F.avg_pool2d(decoded, 8)
         self.targets = [self._target(name, references, pixels) for name in config.surrogate]
         s = config.strength
-        self.eps, self.lambda_id, self.margin = s * config.eps, s * config.lambda_id, (1 - s) + s * config.margin
+        bound = config.pixel_eps if config.space == "pixel" else config.eps
+        self.eps, self.lambda_id, self.margin = s * bound, s * config.lambda_id, (1 - s) + s * config.margin
+        self.rate = config.data_rate * bound / config.eps
 
     def optimize(self, delta: Tensor, r: int, trainer: Trainer) -> tuple[Tensor, dict[str, float]]:
         """One round's data steps from `delta` [N, C, h, w]; returns the new one and the last step's loss terms."""
@@ -129,14 +157,13 @@ class Decoupling:
         suppressing = r < last
         eps = self.eps * min(1.0, (r + 1) / last)
         factor = 1.0 if suppressing else c.recovery
-        rate = c.data_rate if suppressing else c.data_rate / 5
+        rate = self.rate if suppressing else self.rate / 5
         delta = delta.clone().requires_grad_(True)
         optimizer = torch.optim.Adam([delta], lr=rate)
         figures = {}
         for step in range(c.data_steps):
             generator = self.bench.seeds.child("data", r, step).torch()
-            latents = self.clean + delta
-            images = self.bench.base.decode(latents)
+            latents, images = self.parts(delta)
             identity, cosine = self._identity(images, generator)
             distance = self._distance(images)
             denoise = trainer.denoising_loss(latents, self.condition, generator)
@@ -153,10 +180,29 @@ class Decoupling:
             }
         return delta.detach(), figures
 
+    def unchanged(self) -> Tensor:
+        """The change that is none: of latents [N, C, h, w], or of pixels [N, 3, S, S]."""
+        return torch.zeros_like(self.pixels if self.config.space == "pixel" else self.clean)
+
+    def parts(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """The changed references as latents [N, C, h, w] and as images [N, 3, S, S]."""
+        if self.config.space == "pixel":
+            images = (self.pixels + delta).clamp(0, 1)
+            return self.bench.base.encode(images), images
+        latents = self.clean + delta
+        return latents, self.bench.base.decode(latents)
+
+    def changed(self, delta: Tensor) -> Tensor:
+        """The changed references' latents [N, C, h, w]."""
+        if self.config.space == "latent":
+            return self.clean + delta
+        with torch.no_grad():
+            return self.bench.base.encode((self.pixels + delta).clamp(0, 1))
+
     def images(self, delta: Tensor) -> np.ndarray:
         """The decoupled references as uint8 [N, S, S, 3]."""
         with torch.no_grad():
-            x = self.bench.base.decode(self.clean + delta).clamp(0, 1)
+            x = self.parts(delta)[1].clamp(0, 1)
         return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
     def _identity(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
@@ -166,11 +212,22 @@ class Decoupling:
             matrices = jittered(target.matrices, self.config.jitter, target.surrogate.network.size, generator)
             vectors = target.surrogate.embed(images, matrices)
             own = vectors @ target.template
-            losses.append(F.relu(target.relative(own) - self.margin).mean())
+            losses.append(self._away(target, target.relative(own)))
             if target.decoy is not None:
-                losses.append((1 - vectors @ target.decoy).mean() / target.span)
+                losses.append(self._toward(target, vectors))
             cosines.append(target.relative(own).mean().item())
         return torch.stack(losses).sum(), float(np.mean(cosines))
+
+    def _away(self, target: Target, own: Tensor) -> Tensor:
+        """Loss of the relative cosines [N] to the subject."""
+        if self.config.aim == "margin":
+            return F.relu(own - self.margin).mean()
+        s, band = self.config.strength, self.config.width * target.spread
+        return (F.relu(own - ((1 - s) + s * band)) + F.relu(-band - own)).mean()
+
+    def _toward(self, target: Target, vectors: Tensor) -> Tensor:
+        """Loss of the distance of unit vectors [N, D] to the decoy."""
+        return (1 - vectors @ target.decoy).mean() / target.span
 
     def _distance(self, images: Tensor) -> Tensor:
         perceptual = self.features.map_distance(self.features.feature_maps(images), self.clean_maps).mean()
@@ -182,17 +239,22 @@ class Decoupling:
         with torch.no_grad():
             clean = surrogate.embed(pixels, matrices)
             template = F.normalize(clean.mean(0), dim=0)
-            people = torch.stack([surrogate.template([photo]) for photo in self.bench.decoys])
+            public = self.bench.decoys if self.config.aim == "margin" else self.bench.strangers
+            people = torch.stack([surrogate.template([photo]) for photo in public])
             impostor = (people @ template).mean().item()
             span = (clean @ template).mean().item() - impostor
+            spread = (people @ template).std().item() / span
         decoy = None
         if self.config.mode == "targeted":
-            decoy = self._decoy(surrogate)
-        return Target(surrogate, matrices, template, impostor, span, decoy)
+            decoy = self._decoy(surrogate, template, people)
+        return Target(surrogate, matrices, template, impostor, span, decoy, spread)
 
-    def _decoy(self, surrogate: Surrogate) -> Tensor:
+    def _decoy(self, surrogate: Surrogate, template: Tensor, people: Tensor) -> Tensor:
         """Mean of several public people's templates: an identity that nobody has."""
         return surrogate.template(list(self.bench.decoys))
+
+
+IDDM.decoupling = Decoupling
 
 
 def jittered(matrices: Tensor, amount: float, side: int, generator: torch.Generator) -> Tensor:

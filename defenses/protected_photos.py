@@ -29,6 +29,7 @@ class ProtectedPhotos(Defense):
 
     name = "protected-photos"
     title = "photos protected by somebody else"
+    reruns = False
 
     # The path is not part of what a result depends on; the photos' content is.
     folder: str = Field("", exclude=True, description="folder of protected photos, PERSON/*.png|jpg; required")

@@ -161,12 +161,12 @@ def evaluate(
 
 
 def run(
-    defense: str | Sequence[str] = "iddm",
+    defense: str | Sequence[str] | None = None,
     *,
-    strengths: Sequence[float] = (0.5, 1.0),
-    subjects: int | str | Sequence[str] = 2,
-    attackers: str | Sequence[str] = ("dlib", "sface"),
-    seeds: Sequence[int] = (0,),
+    strengths: Sequence[float] | None = None,
+    subjects: int | str | Sequence[str] | None = None,
+    attackers: str | Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
     out: Path | str | None = None,
     cache: Path | str | None = None,
     device: str = "cpu",
@@ -177,11 +177,13 @@ def run(
     """Personalize models with and without a defense and attack their outputs: `iddmbench run`, with its defaults.
 
     Args:
-        subjects: a number, "all", or names.
+        defense: "iddm" by default, at strengths 0.5 and 1. attackers: "dlib" and "sface" by default. seeds: 0 by default.
+        subjects: a number (2 by default), "all", or names.
         out: run folder; by default runs/DATASET-DEFENSE-HASH, as on the command line. The same call resumes.
         strict: treat doubts about the photos as errors and train nothing.
         settings: any other setting of `iddmbench.run.config.RunConfig` (dataset, base, defense_options, prompts, lora ...), and
-            attacker_options as in `evaluate`.
+            attacker_options as in `evaluate`. `protocol`: a published protocol (`iddmbench list protocols`); its settings apply
+            where none are given.
 
     Raises UserError before anything is computed if a setting is wrong. Failed cells are in the result's `failed`.
     """
@@ -191,9 +193,14 @@ def run(
     from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
 
-    options = {"defenses": tuple(_several(defense)), "strengths": tuple(strengths), "subjects": subjects}
-    options |= {"attackers": tuple(dict.fromkeys(_several(attackers))), "seeds": tuple(dict.fromkeys(seeds))}
-    config = make_config(options | settings)
+    options = {
+        "defenses": None if defense is None else tuple(_several(defense)),
+        "strengths": None if strengths is None else tuple(strengths),
+        "subjects": subjects,
+        "attackers": None if attackers is None else tuple(dict.fromkeys(_several(attackers))),
+        "seeds": None if seeds is None else tuple(dict.fromkeys(seeds)),
+    }
+    config = make_config({key: value for key, value in options.items() if value is not None} | settings)
     config.check()
     set_up_torch(device, threads)
     folder = user_path(out) if out else default_folder(config)

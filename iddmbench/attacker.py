@@ -291,7 +291,8 @@ class NetworkAttacker(DetectingAttacker):
         if self.package and find_spec(self.package[0]) is None:
             return f"needs extra: {self.package[1]}"
         if self.file and (problem := self.file.problem()):
-            return f"needs weights: iddmbench fetch {self.name} ({problem})"
+            how = problem if self.file.by_hand else f"iddmbench fetch {self.name} ({problem})"
+            return f"needs weights: {how}"
         return super().available()
 
     def require(self) -> None:
@@ -355,6 +356,13 @@ ATTACKERS: Registry[Attacker] = Registry(
         "deepface-ghostfacenet": "iddmbench.attackers.deepface:GhostFaceNet",
         "deepface-sface": "iddmbench.attackers.deepface:SFace",
         "deepface-openface": "iddmbench.attackers.deepface:OpenFace",
+        "ir152": "iddmbench.attackers.amt_gan:IR152",
+        "irse50": "iddmbench.attackers.amt_gan:IRSE50",
+        "mobileface": "iddmbench.attackers.amt_gan:MobileFace",
+        "facenet": "iddmbench.attackers.amt_gan:AmtGanFaceNet",
+        "adaface": "iddmbench.attackers.adaface:AdaFace",
+        "elasticface": "iddmbench.attackers.elasticface:ElasticFace",
+        "lvface": "iddmbench.attackers.lvface:LVFace",
     },
     "iddmbench.attackers",
     texts=("name", "title", "licence", "source"),

@@ -1,7 +1,8 @@
 """The base class of defense plugins (defenses/), and what a defense works with.
 
 A defense is one class in one file. Its fields are its configuration (`--set name=value`); it overrides one or more of the
-three points where it may act: `protect` (the photos), `personalize` (the training), `release` (the generated images).
+points where it may act: `prepare` (the base model), `protect` (the photos), `personalize` (the training), `release` (the
+generated images).
 """
 
 from abc import ABC
@@ -23,16 +24,19 @@ from iddmbench.models.base import BaseModel as Base
 from iddmbench.models.recipe import TrainingSettings
 from iddmbench.nets.surrogate import Surrogate
 from iddmbench.options import Names as Names  # defenses import it from here
-from iddmbench.options import Options, read_options
+from iddmbench.options import Options, changed_options, read_options
 from iddmbench.personalize.captions import caption_photos
 from iddmbench.personalize.lora import Lora
 from iddmbench.personalize.personalizer import Personalizer
+from iddmbench.personalize.prepared import PREFIX, PreparedBase, base_parameters
 from iddmbench.personalize.trainer import PersonalizedModel, Trainer
 from iddmbench.registry import Registry
 from iddmbench.seeds import Seeds
 from iddmbench.types import Subject
 
-ExtraPhotos = Literal["decoys", "surrogate_photos"]
+ExtraPhotos = Literal["decoys", "strangers", "surrogate_photos"]
+Point = Literal["prepare", "protect", "personalize", "release"]
+"""Where a defense may act, in the order of a cell's stages."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Workbench:
             (`Defense.extra_photos`), as the decoys.
         decoys: photos of some public people, uint8 images, one of each: their mean is a decoy identity that nobody has, and
             their scores against the subject say what a stranger gets.
+        strangers: a photo each of the public people, the same 64 at most in every cell: how strangers' scores are distributed.
         tick: called now and then with the share done, in [0, 1].
         subject: the person's name in the dataset.
         personalizer: what `trainer` and `personalize` train by; a defense need not know which it is.
@@ -79,6 +84,7 @@ class Workbench:
     surrogate: Callable[[str], Surrogate]
     surrogate_photos: np.ndarray = field(default_factory=lambda: np.zeros((0, 1, 1, 3), np.uint8))
     decoys: Sequence[np.ndarray] = ()
+    strangers: Sequence[np.ndarray] = ()
     tick: Callable[[float], None] = lambda share: None
     subject: str = ""
     personalizer: Personalizer = field(default_factory=Lora)
@@ -141,8 +147,8 @@ class Undeclared(Sequence[np.ndarray]):
 class Defense(Options, ABC):
     """A defense plugin. Subclasses set the class variables, declare fields and override what they change.
 
-    What an overridden `protect`, `personalize` or `release` returns is checked: a UserError names the defense and says what is
-    wrong with it, or what it raised.
+    What an overridden `prepare`, `protect`, `personalize` or `release` returns is checked: a UserError names the defense and
+    says what is wrong with it, or what it raised.
     """
 
     name: ClassVar[str]
@@ -156,10 +162,25 @@ class Defense(Options, ABC):
     """Whether it needs gradients of its surrogates; False for one that only looks at their embeddings."""
     text_training: ClassVar[bool] = False
     """Whether `personalize` works where the text encoder is trained too: the trainer then gets `Workbench.text`."""
+    reruns: ClassVar[bool] = True
+    """Whether an attacker can apply it to other photos of a person (`resimulate`); False where photos are given."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Options by the name of a preset. The defaults are the preset "paper"; a base's recipe names the one it wants."""
+    once: ClassVar[bool] = False
+    """Whether `prepare` serves everybody: it runs once per base and seed, without photos or a subject."""
+    prompts_only: ClassVar[bool] = False
+    """Whether all that `prepare` gives is a prefix of prompts: then the trained models are the undefended ones, and shared."""
+
+    newer: ClassVar[frozenset[str]] = frozenset()
+    """Options that were added later: at their defaults they are in no key, so that what is stored stays known."""
 
     strength: float = Field(1.0, ge=0, le=1, description="0 = no defense, 1 = the strongest setting")
+
+    def settings(self) -> dict[str, Any]:
+        """All options as JSON has them, for keys and records; without `newer` ones at their defaults."""
+        changed = changed_options(self)
+        usual = {name for name in self.newer if name not in changed}
+        return self.model_dump(mode="json", exclude=usual)
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -196,8 +217,21 @@ class Defense(Options, ABC):
             )
 
     @classmethod
-    def acts_on(cls, point: Literal["protect", "personalize", "release"]) -> bool:
+    def acts_on(cls, point: Point) -> bool:
         return getattr(cls, point) is not getattr(Defense, point)
+
+    def prepare(self, references: np.ndarray, bench: Workbench) -> PreparedBase:
+        """Prepare the base model that everybody gets, an unauthorized trainer too, before anything else happens.
+
+        It works at full strength and must not look at `strength`: what it gives is stored once for all strengths, and takes
+        part with the strength when it is used (`iddmbench.personalize.prepared.prepared`). The other three points see the
+        prepared base in `bench.base`. The base itself must be as it was when this returns.
+
+        Args:
+            references: uint8 [N, S, S, 3], the subject's photos; none of them (N = 0) where `once` is set, and then
+                `bench.subject` is "", the decoys are the same for everybody, and there are no surrogate photos.
+        """
+        return PreparedBase()
 
     def protect(self, references: np.ndarray, bench: Workbench) -> np.ndarray:
         """Change the reference photos, uint8 [N, S, S, 3], before personalization."""
@@ -227,6 +261,28 @@ def _guarded(own: Callable, point: str, check: Callable[[str, Any, np.ndarray, A
 
 def _check_photos(plugin: str, found: object, images: np.ndarray, bench: Workbench) -> np.ndarray:
     return checked_images(plugin, found, images.shape, ", with the number and size of the input")
+
+
+def _check_preparation(plugin: str, found: object, images: np.ndarray, bench: Workbench) -> PreparedBase:
+    """Finite weights under the base's names and in their shapes, and a prefix of the text encoder's width."""
+
+    def wrong(what: str) -> UserError:
+        return UserError(f"{plugin} gives {what}")
+
+    if not isinstance(found, PreparedBase):
+        raise wrong(f"{type(found).__name__}, expected PreparedBase(replaced, prefix)")
+    known = base_parameters(bench.base, found.replaced)
+    for name, tensor in found.tensors().items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise wrong(f"NaN or infinite numbers in '{name}': did its training diverge?")
+        if name != PREFIX and name not in known:
+            raise wrong(f"a weight '{name}' that the base does not have: names are PART.NAME, as unet.conv_in.weight")
+        if name != PREFIX and tensor.shape != known[name].shape:
+            raise wrong(f"'{name}' of shape {tuple(tensor.shape)}, expected {tuple(known[name].shape)}")
+    width = bench.base.text_encoder.get_input_embeddings().embedding_dim
+    if found.prefix is not None and (found.prefix.ndim != 2 or found.prefix.shape[1] != width):
+        raise wrong(f"a prefix of shape {tuple(found.prefix.shape)}, expected (tokens, {width})")
+    return found
 
 
 def _check_personalization(plugin: str, found: object, images: np.ndarray, bench: Workbench) -> Personalization:
@@ -262,11 +318,12 @@ def _check_personalization(plugin: str, found: object, images: np.ndarray, bench
 
 
 CHECKS: dict[str, Callable[[str, Any, np.ndarray, Any], Any]] = {
+    "prepare": _check_preparation,
     "protect": _check_photos,
     "personalize": _check_personalization,
     "release": _check_photos,
 }
-"""What each of the three points where a defense acts has to give."""
+"""What each of the points where a defense acts has to give."""
 
 
 def configure(cls: type[Defense], options: dict[str, Any]) -> Defense:
@@ -282,6 +339,7 @@ DEFENSES: Registry[Defense] = Registry(
         "generic": "iddmbench.defenses.generic:GenericModel",
         "random-noise": "iddmbench.defenses.random_noise:RandomNoise",
         "iddm": "iddmbench.defenses.iddm:IDDM",
+        "iddm-keyed": "iddmbench.defenses.iddm_keyed:IDDMKeyed",
         "aspl": "iddmbench.defenses.anti_dreambooth:ASPL",
         "fsmg": "iddmbench.defenses.anti_dreambooth:FSMG",
         "simac": "iddmbench.defenses.simac:SimAC",
@@ -292,6 +350,10 @@ DEFENSES: Registry[Defense] = Registry(
         "photoguard": "iddmbench.defenses.photoguard:PhotoGuard",
         "blur": "iddmbench.defenses.degrade:Blur",
         "pixelate": "iddmbench.defenses.degrade:Pixelate",
+        "lowkey": "iddmbench.defenses.lowkey:LowKey",
+        "anti-diffusion": "iddmbench.defenses.anti_diffusion:AntiDiffusion",
+        "apl": "iddmbench.defenses.apl:APL",
+        "apdm": "iddmbench.defenses.apdm:APDM",
         "cloak": "iddmbench.defenses.cloak:Cloak",
         "protected-photos": "iddmbench.defenses.protected_photos:ProtectedPhotos",
     },

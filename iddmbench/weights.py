@@ -41,6 +41,7 @@ class WeightFile:
             in that zip names the file (insightface's packs); "" when `url` gives the file itself.
         bytes: size of what `url` gives, for messages; 0 if unknown.
         parts: other files of the same archive, without which it is of no use: fetched and checked with it.
+        by_hand: `url` is a page for a browser (a project's README, a cloud drive), not the file: nothing fetches it.
     """
 
     file: str
@@ -50,6 +51,7 @@ class WeightFile:
     member: str = ""
     bytes: int = 0
     parts: tuple["WeightFile", ...] = ()
+    by_hand: bool = False
 
     def __post_init__(self) -> None:
         if PurePosixPath(self.file).name != self.file or self.file in ("", ".", ".."):
@@ -86,14 +88,17 @@ class WeightFile:
 
     def _problem(self) -> str | None:
         if not self.path.is_file():
+            if self.by_hand:
+                return f"get {self.file} from {self.url} (put it at {self.path})"
             return f"{self.file} is not in {weights_folder()}"
         expected = self.expected
         found = sha256(self.path)
         if expected is not None and found != expected:
             kind = "its" if self.sha256 else "the pinned"
+            again = f"get it again from {self.url}" if self.by_hand else "fetch it again"
             return (
                 f"{self.path} is damaged or another file ({self.path.stat().st_size} bytes, SHA-256 {found[:12]}..., "
-                f"{kind} checksum is {expected[:12]}...): remove it and fetch it again"
+                f"{kind} checksum is {expected[:12]}...): remove it and {again}"
             )
         return None
 
@@ -119,8 +124,11 @@ def fetch(weights: WeightFile, progress: OnBytes = lambda done, total: None) -> 
     What was already received of an interrupted download is kept and continued (HTTP Range). The file gets its name only
     when its checksum is right. Several processes may call it at once.
 
-    Raises UserError when the server can't be reached or refuses, the checksum is wrong, or the disk is not writable.
+    Raises UserError when the server can't be reached or refuses, the checksum is wrong, the disk is not writable, or the file
+    can only be got by hand and is not there.
     """
+    if weights.by_hand:
+        return weights.require()
     folder = weights_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)

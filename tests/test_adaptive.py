@@ -55,12 +55,14 @@ def embeddings(vectors: np.ndarray, acquired: np.ndarray | None = None) -> Embed
     return Embeddings((vectors * acquired[:, None]).astype(np.float32), acquired)
 
 
-def hits(kind: str, everyone: list[Posts], *galleries: Gallery) -> float:
-    """Mean rank-1 hit over all subjects, each attacked by what was learned on the others."""
-    attacker = ADAPTIVE.get(kind)(galleries)
+def hits(kind: str, everyone: list[Posts], *galleries: Gallery, own: list[Posts] | None = None, **options) -> float:
+    """Mean rank-1 hit over all subjects, each attacked by what was learned on the others. own: simulated posts; other draws of
+    the posts where they are not given, as they would be without a key."""
+    cls = ADAPTIVE.get(kind)
+    attacker = cls(galleries, cls.Options(**options))
     found = []
     for posts in everyone:
-        scores = attacker.fit(Others.than(posts.subject, everyone)).scores(posts)
+        scores = attacker.fit(Others.than(posts.subject, everyone, everyone if own is None else own)).scores(posts)
         found += list(scores.ranks(posts.subject) == 1)
     return float(np.mean(found))
 
@@ -157,7 +159,7 @@ def test_lost_faces_have_no_part() -> None:
         galleries = [world.gallery] * (2 if kind == "fuse" else 1)
         attacker = ADAPTIVE.get(kind)(galleries)
         for posts in lost:
-            scores = attacker.fit(Others.than(posts.subject, lost)).scores(posts)
+            scores = attacker.fit(Others.than(posts.subject, lost, lost)).scores(posts)
             assert np.isfinite(scores.values).all() and scores.acquired.sum() in (0, EACH - 1)
             assert (scores.ranks(posts.subject) == 1).all(), kind
 

@@ -25,6 +25,7 @@ from iddmbench.store.cache import Store
 
 SHORT: dict[str, dict[str, Any]] = {
     "iddm": {"rounds": 2, "data_steps": 2},
+    "iddm-keyed": {"rounds": 2, "data_steps": 2},
     "fsmg": {"train_steps": 2, "steps": 2},
     "aspl": {"rounds": 2, "train_steps": 1, "steps": 2},
     "simac": {"rounds": 1, "train_steps": 1, "steps": 2, "selections": 2, "candidates": 2},
@@ -33,6 +34,10 @@ SHORT: dict[str, dict[str, Any]] = {
     "advdm": {"steps": 3},
     "mist": {"steps": 3},
     "photoguard": {"steps": 3},
+    "anti-diffusion": {"steps": 2, "rounds": 1, "prompt_steps": 1, "train_steps": 1},
+    "apl": {"steps": 2, "images": 1, "people": "a: b", "generic": "c"},
+    "apdm": {"rounds": 1, "steps": 2, "class_images": 2},
+    "lowkey": {"steps": 2, "surrogate": "sface"},
     "cloak": {"steps": 2},
 }
 """Options that make a defense quick; one that is not named here runs as it is."""
@@ -122,7 +127,8 @@ def trainer(bench: Workbench) -> Iterator[Trainer]:
 def test_a_defense_that_uses_a_utility_network_declares_it(name: str) -> None:
     """And none of ours, nor our base, optimizes the one that judges."""
     cls = DEFENSES.get(name)
-    source = inspect.getsource(inspect.getmodule(cls))  # type: ignore[arg-type]
+    modules = {inspect.getmodule(base) for base in cls.__mro__ if base.__module__.startswith("iddmbench.defenses")}
+    source = "".join(inspect.getsource(module) for module in modules if module)
     assert build(name).judges() == (("efficientnet_lite0",) if "EfficientNetLite0(" in source else ())
     assert JUDGE not in build(name).judges() + open_base("micro").recipe.judges and "EfficientNetLite(" not in source
 
@@ -326,7 +332,7 @@ def test_a_defense_sees_nothing_of_the_linker(base: BaseModel, tmp_path: Any) ->
     labels = {s.label for s in stages.data.subjects}
     assert not labels & {p.label for p in stages.decoy_people(Cell(stages.data.subjects[0], Curious(), 0))}
     allowed = {"base", "lora", "class_latents", "seeds", "detector", "surrogate", "surrogate_photos", "decoys", "tick"}
-    allowed |= {"subject", "personalizer"}  # a name, and how the base learns people
+    allowed |= {"strangers", "subject", "personalizer"}  # a name, and how the base learns people
     assert bench.subject == stages.data.subjects[0].name
     assert set(vars(bench)) == allowed, "a new field: make sure that it tells nothing of the linker, then add it here"
     # Another subject, another seed: other decoys and other draws.

@@ -11,7 +11,7 @@ PLUGINS = ("attackers", "datasets", "defenses", "leaderboard")
 FLOORS = (
     ("errors", "__version__"),
     ("types", "seeds", "environ", "options", "paths", "archives", "yaml_text", "onnx_file", "wheel_files"),
-    ("registry", "guards"),
+    ("registry", "guards", "protocols"),
     ("plugins",),
     ("store", "faces", "models"),
     ("metrics", "nets", "personalize"),

@@ -43,6 +43,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "advdm": {"steps": 2},
     "mist": {"steps": 2},
     "photoguard": {"steps": 2},
+    "anti-diffusion": {"steps": 2, "rounds": 1, "prompt_steps": 1, "train_steps": 1},
 }
 
 

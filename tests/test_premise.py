@@ -406,7 +406,7 @@ def test_order_is_by_severity_then_kind() -> None:
         finding("stranger", WARNING),
     ]
     assert [f.kind for f in in_order(mixed)] == ["stranger", "small", "foreign", "trained-on"]
-    assert set(SEVERITIES) == {WARNING, NOTE, FACT} and len(KINDS) == 12
+    assert set(SEVERITIES) == {WARNING, NOTE, FACT} and len(KINDS) == 13
 
 
 def test_same_words_of_several_attackers_stand_once() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iddmbench.adaptive.base import Adaptive
+from iddmbench.adaptive.posts import Simulation
 from iddmbench.attacker import ATTACKERS, attacker_with, looks_past_the_face, options_of, split_detector
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.options import read_options
@@ -25,6 +26,7 @@ ADAPTIVE: Registry[Adaptive] = Registry(
         "fuse": "iddmbench.adaptive.fuse:Fuse",
         "cross-post": "iddmbench.adaptive.cross_post:CrossPost",
         "enrol-generated": "iddmbench.adaptive.enrol_generated:EnrolGenerated",
+        "resimulate": "iddmbench.adaptive.resimulate:Resimulate",
     },
     "iddmbench.adaptive",
     texts=("name", "title"),
@@ -64,9 +66,17 @@ def build_adaptive(how: AdaptiveName) -> Adaptive:
 
 
 def links_people(name: str) -> bool:
-    """Whether it is an adaptive attacker that links posts to people, rather than to other posts."""
+    """Whether it is an adaptive attacker that links posts to the people of the gallery, rather than to other posts or to
+    candidates of its own."""
     adaptive = parse(name)
-    return adaptive is not None and ADAPTIVE.get(adaptive.kind).links_person
+    cls = ADAPTIVE.get(adaptive.kind) if adaptive else None
+    return cls is not None and cls.links_person and not cls.among_candidates
+
+
+def simulation_of(name: str) -> Simulation | None:
+    """What an attacker runs itself before it attacks; None for those that run nothing, and for plain ones."""
+    how = parse(name)
+    return build_adaptive(how).simulation() if how else None
 
 
 def about_faces(name: str) -> bool:

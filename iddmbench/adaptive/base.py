@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from iddmbench.adaptive.posts import Fitted, Others, Posts, Scores
+from iddmbench.adaptive.posts import Fitted, Others, Posts, Scores, Simulation
 from iddmbench.attacker import Attacker
 from iddmbench.errors import UserError
 from iddmbench.guards import errors_of
@@ -61,6 +61,7 @@ class Adaptive(ABC):
     Attributes:
         name: prefix of its whole name ("finetune" in "finetune:dlib"). title: one line. several: whether it wraps more than one
             system. links_person: whether it links a post to a person, rather than to other posts.
+        among_candidates: whether it ranks candidates of its own, not the gallery: with another chance level, it is in no worst case.
         version: raised when the algorithm changes, so that stale scores are not reused.
     """
 
@@ -68,6 +69,7 @@ class Adaptive(ABC):
     title: ClassVar[str]
     several: ClassVar[bool] = False
     links_person: ClassVar[bool] = True
+    among_candidates: ClassVar[bool] = False
     version: ClassVar[int] = 1
     Options: ClassVar[type[AdaptiveOptions]] = AdaptiveOptions
 
@@ -100,6 +102,10 @@ class Adaptive(ABC):
     def views(self, attackers: Sequence[Attacker], base: BaseModel) -> list[Attacker]:
         """What embeds the posts, one per entry of `Posts.views`; the systems themselves by default."""
         return list(attackers)
+
+    def simulation(self) -> Simulation | None:
+        """What it runs itself before it attacks (`Others.simulated`); None: nothing."""
+        return None
 
     def fit(self, others: Others) -> Fitted:
         """Learn from what the same defense made of other people. Deterministic."""

@@ -32,25 +32,44 @@ class Posts:
         return len(self.views[0])
 
 
+@dataclass(frozen=True)
+class Simulation:
+    """What an attacker that runs the defense itself asks for (`Adaptive.simulation`).
+
+    Attributes:
+        candidates: people whom it takes into account, the target among them; None: everybody under test.
+        keys: models per candidate, each with other random numbers.
+        leaked: whether it knows the random numbers of each candidate's own model: an upper bound, no attacker.
+    """
+
+    candidates: int | None
+    keys: int
+    leaked: bool = False
+
+
 class Others:
     """Posts of people other than the target, whose identities the attacker knows.
+
+    Attributes:
+        simulated: what the attacker's own models made, one per candidate and key: the defense under judgement, run on other photos
+            of each person, the target included. Empty unless it asks for them (`Adaptive.simulation`).
 
     Raises ValueError when the target's posts are among them.
     """
 
-    def __init__(self, target: str, posts: Sequence[Posts]):
+    def __init__(self, target: str, posts: Sequence[Posts], simulated: Sequence[Posts] = ()):
         if any(part.subject == target for part in posts):
             raise ValueError(f"posts of the target '{target}' are among those to learn from")
-        self.target, self._posts = target, tuple(posts)
+        self.target, self._posts, self.simulated = target, tuple(posts), tuple(simulated)
 
     @classmethod
-    def than(cls, target: str, everyone: Sequence[Posts]) -> "Others":
+    def than(cls, target: str, everyone: Sequence[Posts], simulated: Sequence[Posts] = ()) -> "Others":
         """Everyone's posts but the target's."""
-        return cls(target, [part for part in everyone if part.subject != target])
+        return cls(target, [part for part in everyone if part.subject != target], simulated)
 
     def without(self, subject: str) -> "Others":
         """For cross-fitting: those of one further person left out, who takes the target's place."""
-        return Others(subject, [part for part in self._posts if part.subject != subject])
+        return Others(subject, [part for part in self._posts if part.subject != subject], self.simulated)
 
     @property
     def subjects(self) -> list[str]:

@@ -43,6 +43,8 @@ class GivenStages(CellStages):
         prompted: whether the images were made by the prompts, in their order; if not, adherence is not measured.
     """
 
+    trains = False
+
     def __init__(
         self,
         given: Callable[[Cell], np.ndarray],

@@ -1,4 +1,5 @@
-"""The stages of a cell, each stored under a key of what it depends on: protect, personalize, generate, release, embed.
+"""The stages of a cell, each stored under a key of what it depends on: prepare, protect, personalize, generate, release,
+embed.
 
 Read `CellStages.outputs` for the main path: references -> model -> images that are posted. The linker's side is
 `CellStages.embed`.
@@ -6,7 +7,8 @@ Read `CellStages.outputs` for the main path: references -> model -> images that 
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
@@ -36,6 +38,7 @@ from iddmbench.nets.sface import SFaceNet
 from iddmbench.nets.surrogate import Surrogate
 from iddmbench.personalize.lora import Lora
 from iddmbench.personalize.personalizer import Personalizer
+from iddmbench.personalize.prepared import PreparedBase, prepared
 from iddmbench.personalize.sample import class_latents, generate
 from iddmbench.personalize.trainer import PersonalizedModel
 from iddmbench.perturb.purifier import purifier
@@ -61,6 +64,7 @@ from iddmbench.types import Embeddings, FaceData, Person, Photo, Subject
 CODE = {
     "references": 2,
     "class": 1,
+    "prepare": 1,
     "protect": 1,
     "personalize": 2,
     "generate": 1,
@@ -75,7 +79,9 @@ version does not (docs/protocol.md, "Versions")."""
 
 PROTECTED = "protected references"
 ADAPTER = "adapter.safetensors"
+PREPARED = "prepared.safetensors"
 DECOY_PEOPLE = 5
+STRANGERS = 64
 SER_FIQ_PASSES = 100
 JUDGE_NUMBER = 2
 """EfficientNet-Lite2 judges closeness, FID and KID (`iddmbench.results.metric_info.JUDGE`)."""
@@ -168,6 +174,8 @@ class CellStages:
     `trainer`: None where the owner personalizes. `lora`: settings of `personalizer`, which is LoRA by default.
     """
 
+    trains: bool = True
+    """Whether it can personalize a model: not where images are given."""
     measures_utility: bool = True
     """If not, all that is known of utility is where faces are."""
 
@@ -236,18 +244,32 @@ class CellStages:
 
         return read_tensors(self.store.fetch("class", key, compute) / "latents.safetensors")["latents"]
 
+    def prepare_key(self, cell: Cell) -> dict[str, Any]:
+        """What a prepared base depends on: not on the strength, nor on the person where it serves everybody."""
+        key, defense = self._training_key(cell), self._defense_key(cell)
+        if cell.defense.once:
+            key = {name: value for name, value in key.items() if name not in ("references", "subject")}
+        options = {name: value for name, value in defense.items() if name != "strength"}
+        return {**key, "defense": options, **code("prepare")}
+
     def protect_key(self, cell: Cell) -> dict[str, Any]:
         """What the protected photos depend on: whoever trains on them, and after whatever purification, shares them."""
-        return {**self._training_key(cell), "defense": self._defense_key(cell), **code("protect")}
+        changed = ("prepare", "protect") if self._changes_weights(cell) else ("protect",)
+        return {**self._training_key(cell), "defense": self._defense_key(cell), **code(*changed)}
 
     def model_key(self, cell: Cell) -> dict[str, Any]:
         """What the personalized model depends on. A defense that only acts on outputs shares the undefended model."""
-        acts = cell.defense.acts_on
-        plain = not (acts("protect") or (acts("personalize") and not self._unauthorized(cell)))
+        acts, weights = cell.defense.acts_on, self._changes_weights(cell)
+        plain = not (weights or acts("protect") or (acts("personalize") and not self._unauthorized(cell)))
         key = {**self._training_key(cell), "defense": None if plain else self._defense_key(cell)}
         if self._unauthorized(cell) and self.trainer and self.trainer.purify:
             key["purify"] = purifier(self.trainer.purify).key
-        return {**key, **code("personalize")}
+        return {**key, **code(*(("prepare", "personalize") if weights else ("personalize",)))}
+
+    @staticmethod
+    def _changes_weights(cell: Cell) -> bool:
+        """Whether models are trained on another base than the plain one."""
+        return cell.defense.acts_on("prepare") and not cell.defense.prompts_only
 
     def _unauthorized(self, cell: Cell) -> bool:
         """Whether an unauthorized trainer personalizes. The un-personalized control stays what it is, whoever asks for it."""
@@ -274,7 +296,10 @@ class CellStages:
     def generated_key(self, cell: Cell) -> dict[str, Any]:
         """What the images depend on before the defense changes them for release."""
         key = {"model": self.model_key(cell), "prompts": self.prompts, "per_prompt": self.per_prompt}
-        return key | {"sampling": self._sampling_key, **code("generate")}
+        key |= {"sampling": self._sampling_key, **code("generate")}
+        if cell.defense.acts_on("prepare") and cell.defense.prompts_only:
+            key |= {"prepare": self._defense_key(cell), **code("prepare", "generate")}
+        return key
 
     def image_key(self, cell: Cell) -> dict[str, Any]:
         """What the posted images depend on."""
@@ -293,15 +318,17 @@ class CellStages:
     def open_stages(self, cell: Cell) -> list[str]:
         """The cell's stages that are not stored yet, in order."""
         keys = {"personalize": self.model_key(cell), "generate": self.generated_key(cell)}
-        if cell.defense.acts_on("protect"):
+        if self._protects(cell):
             keys = {"protect": self.protect_key(cell), **keys}
+        if self._prepares(cell):
+            keys = {"prepare": self.prepare_key(cell), **keys}
         if self._releases(cell):
             keys["release"] = self.image_key(cell)
         return [stage for stage, key in keys.items() if not self.store.has(stage, key)]
 
     def outputs(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> Outputs:
-        """The main path of a cell: protect, personalize, generate, release. An unauthorized trainer personalizes and
-        generates without the defense."""
+        """The main path of a cell: prepare, protect, personalize, generate, release. An unauthorized trainer personalizes and
+        generates without the defense, but on the prepared base: there is no other."""
         stages = self._stages(cell, tick)
         extras = {title: read_images(path) for title, path in self._extras_in(stages).items()}
         prompts = [p for p in self.prompts for _ in range(self.per_prompt)]
@@ -311,21 +338,68 @@ class CellStages:
     def _stages(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> dict[str, Path]:
         """Folders of the cell's stages, in order; each is computed where it is not there, or damaged."""
         stages: dict[str, Path] = {}
-        shares = [tick, tick]
-        if cell.defense.acts_on("protect"):
-            # Where there are two parts, each has half of the progress bar.
-            shares = [lambda x: tick(x / 2), lambda x: tick(0.5 + x / 2)]
-            protect = partial(self._protect, cell, shares[0])
-            stages["protect"] = self._timed("protect", self.protect_key(cell), protect)
+        before = [
+            point for point, acts in (("prepare", self._prepares(cell)), ("protect", self._protects(cell))) if acts
+        ]
+
+        def share(k: int) -> Callable[[float], None]:
+            """Parts that train have equal shares of the progress bar."""
+            return lambda x: tick((k + x) / (len(before) + 1))
+
+        if "prepare" in before:
+            prepare = partial(self._prepare, cell, share(0))
+            stages["prepare"] = self._timed("prepare", self.prepare_key(cell), prepare)
+        here = partial(self._on_prepared, cell, stages.get("prepare"))
+        if "protect" in before:
+            protect = partial(self._protect, cell, share(len(before) - 1))
+            stages["protect"] = self._timed("protect", self.protect_key(cell), here(protect))
         photos = read_images(stages["protect"]) if "protect" in stages else self.references(cell.subject)
-        personalize = partial(self._personalize, cell, photos, shares[1])
-        stages["personalize"] = self._timed("personalize", self.model_key(cell), personalize)
+        personalize = partial(self._personalize, cell, photos, share(len(before)))
+        stages["personalize"] = self._timed("personalize", self.model_key(cell), here(personalize))
         make = partial(self._generate, cell, stages["personalize"])
-        stages["generate"] = self._timed("generate", self.generated_key(cell), make)
+        stages["generate"] = self._timed("generate", self.generated_key(cell), here(make))
         if self._releases(cell):
             release = partial(self._release, cell, stages["generate"], tick)
-            stages["release"] = self._timed("release", self.image_key(cell), release)
+            stages["release"] = self._timed("release", self.image_key(cell), here(release))
         return stages
+
+    @staticmethod
+    def _prepares(cell: Cell) -> bool:
+        """At strength 0 the base stays what it is, whatever `prepare` would make of it."""
+        return cell.defense.acts_on("prepare") and cell.defense.strength > 0
+
+    @staticmethod
+    def _protects(cell: Cell) -> bool:
+        return cell.defense.acts_on("protect")
+
+    def _on_prepared(self, cell: Cell, folder: Path | None, compute: Callable[[Path], None]) -> Callable[[Path], None]:
+        """`compute` on the base that the defense prepared in `folder`; on the plain base where that is None."""
+
+        def computed(out: Path) -> None:
+            with self._prepared(cell, folder):
+                compute(out)
+
+        return computed
+
+    @contextmanager
+    def _prepared(self, cell: Cell, folder: Path | None) -> Iterator[None]:
+        if folder is None:
+            yield
+            return
+        self.class_latents()  # of the plain base, whose they are by their key: made now where they are not stored yet
+        with prepared(self.base, PreparedBase.of(read_tensors(folder / PREPARED)), cell.defense.strength):
+            yield
+
+    def _prepare(self, cell: Cell, tick: Callable[[float], None], out: Path) -> None:
+        defense, bench = cell.defense, self._bench(cell, tick)
+        photos = self.references(cell.subject)
+        if defense.once:
+            photos = photos[:0]
+            bench = replace(bench, subject="", seeds=Seeds(cell.seed).child("prepare"), surrogate_photos=photos)
+        made = defense.model_copy(update={"strength": 1.0}).prepare(photos, bench)
+        if defense.prompts_only and made.replaced:
+            raise UserError(f"defense '{defense.name}': prepare gives weights, which `prompts_only` rules out")
+        write_tensors(out / PREPARED, made.tensors())
 
     @staticmethod
     def _posted_in(stages: dict[str, Path]) -> Path:
@@ -545,7 +619,7 @@ class CellStages:
         people = sorted(self.data.public, key=lambda person: person.label)
         if len(people) < 3:
             raise UserError(f"dataset '{self.data.name}' has too few public people to pick a decoy identity")
-        rng = Seeds(cell.seed).child("decoy", cell.subject.name).numpy()
+        rng = Seeds(cell.seed).child("decoy", "" if cell.defense.once else cell.subject.name).numpy()
         return [people[i] for i in rng.permutation(len(people))[:DECOY_PEOPLE]]
 
     def _bench(self, cell: Cell, tick: Callable[[float], None]) -> Workbench:
@@ -568,6 +642,7 @@ class CellStages:
             surrogate=surrogate,
             surrogate_photos=wanted("surrogate_photos", lambda: self._surrogate_photos(cell.subject)),
             decoys=wanted("decoys", lambda: [photo.image for photo in self._decoys(cell)]),
+            strangers=wanted("strangers", lambda: [photo.image for photo in self._strangers]),
             tick=tick,
             subject=cell.subject.name,
             personalizer=self.personalizer,
@@ -576,14 +651,25 @@ class CellStages:
     def _decoys(self, cell: Cell) -> list[Photo]:
         return [person.photos[0] for person in self.decoy_people(cell)]
 
+    @cached_property
+    def _strangers(self) -> list[Photo]:
+        """One photo each of public people, the same for every cell."""
+        people = sorted(self.data.public, key=lambda person: person.label)
+        if len(people) < 3:
+            raise UserError(f"dataset '{self.data.name}' has too few public people to tell what a stranger scores")
+        chosen = Seeds(0).child("strangers").numpy().permutation(len(people))[:STRANGERS]
+        return [people[i].photos[0] for i in sorted(chosen)]
+
     def _defense_key(self, cell: Cell) -> dict[str, Any]:
         """The defense with its version and options, and the photos that it looks at besides the references."""
         defense = cell.defense
-        key = {"name": defense.name, "version": defense.version, **defense.model_dump(mode="json")}
+        key = {"name": defense.name, "version": defense.version, **defense.settings()}
         declared, photos = defense.extra_photos(), dict[str, Any]()
         if "decoys" in declared:
             photos["decoys"] = [photo.digest for photo in self._decoys(cell)]
-        if "surrogate_photos" in declared and cell.subject.surrogate:
+        if "strangers" in declared:
+            photos["strangers"] = [photo.digest for photo in self._strangers]
+        if "surrogate_photos" in declared and cell.subject.surrogate and not defense.once:
             photos["surrogate_photos"] = self._crop_key(cell.subject.surrogate)
         return {**key, "extra photos": photos} if photos else key
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from iddmbench.errors import UserError, did_you_mean, escaped, one_line
 from iddmbench.plugins import Kind
 
-OTHERS = ("metrics", "suites")
+OTHERS = ("protocols", "metrics", "suites")
 LISTS = (*(kind.plural for kind in Kind), *OTHERS)
 
 
@@ -21,7 +21,7 @@ def list_plugins(
     kind: Annotated[str | None, typer.Argument(help=f"{', '.join(LISTS[:-1])} or {LISTS[-1]}; all by default.")] = None,
     name: Annotated[str | None, typer.Argument(help="Show only this one, with its options.")] = None,
 ) -> None:
-    """List plugins of each kind, metrics and suites; with a name, show its options (`list defense iddm`)."""
+    """List plugins of each kind, protocols, metrics and suites; with a name, show its options (`list defense iddm`)."""
     chosen = LISTS if kind is None else [_kind(kind)]
     tables = {
         Kind.defense.plural: (_defenses, _defense),
@@ -30,6 +30,7 @@ def list_plugins(
         Kind.purifier.plural: (_purifiers, _purifier),
         Kind.personalizer.plural: (_personalizers, _personalizer),
         Kind.dataset.plural: (_datasets, _dataset),
+        "protocols": (_protocols, _protocol),
         "metrics": (_metrics, _metric),
         "suites": (_suites, _suite),
     }
@@ -95,10 +96,10 @@ def _defenses() -> list[Table]:
 
 
 def _acts(cls: Any) -> str:
-    """Which of the three points a defense overrides."""
+    """Which of the points where it may act a defense overrides."""
     if cls.anchor:
         return "control"
-    points = {"protect": "photos", "personalize": "training", "release": "outputs"}
+    points = {"prepare": "base model", "protect": "photos", "personalize": "training", "release": "outputs"}
     return ", ".join(word for point, word in points.items() if cls.acts_on(point))
 
 
@@ -264,6 +265,37 @@ def _argument_texts(cls: type) -> dict[str, str]:
 def _constructor(cls: type) -> dict[str, object]:
     parameters = inspect.signature(cls).parameters.values()
     return {p.name: "" if p.default is p.empty else p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+
+
+def _protocols() -> list[Table]:
+    from iddmbench.protocols import load_protocol, protocols
+
+    table = _table("Protocols (--protocol)", "name", "what it is", "paper")
+    for one in map(load_protocol, protocols()):
+        _add(table, one.name, one.title, one.paper)
+    return [table]
+
+
+def _protocol(name: str) -> list[Table]:
+    from iddmbench.protocols import load_protocol
+
+    one = load_protocol(name)
+    rows: dict[str, object] = {"what it is": one.title, "paper": one.paper, "code": one.code, **one.about}
+    rows |= {f"knows {kind}": ", ".join(getattr(one, kind)) for kind in ("datasets", "attackers", "personalizers")}
+    rows |= {("differs" if i == 0 else " " * (i + 1)): text for i, text in enumerate(one.differences)}
+    tables = [_facts(name, rows)]
+    if one.settings:
+        table = _table("Settings that it fixes", "name", "value")
+        for key, value in one.settings.items():
+            told = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else _default(value)
+            _add(table, key, told)
+        tables.append(table)
+    if one.thresholds:
+        table = _table(f"Published thresholds, FAR {one.thresholds.far:g}", "attacker", "cosine")
+        for attacker, value in one.thresholds.values.items():
+            _add(table, attacker, value)
+        tables.append(table)
+    return tables
 
 
 def _metrics() -> list[Table]:

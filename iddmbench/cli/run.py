@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 def run(
     context: typer.Context,
     defense: Annotated[list[str], typer.Option(help="Defense to run; may be repeated.")] = ["iddm"],  # noqa: B006
+    protocol: Annotated[
+        str,
+        typer.Option(help="Published protocol, whose settings apply where none are given (`list protocols`)."),
+    ] = "iddmbench",
+    target: Annotated[str, typer.Option(help="Whom images should be taken for (protocol amt-gan).")] = "",
     dataset: Annotated[
         str, typer.Option(help="orl (embedded), folder (your photos), lfw, vggface2 or celebahq.")
     ] = "orl",
@@ -92,29 +97,34 @@ def run(
         defense, strength = ["protected-photos"], [1.0]
         options["folder"] = str(references_protected.resolve())
     config = make_config(
-        {
-            "dataset": dataset,
-            "dataset_options": dataset_options(root, pairs(data, "--data")),
-            **_people(subjects, subject),
-            "base": base,
-            "defenses": tuple(defense),
-            "defense_options": options,
-            "preset": preset,
-            "threat": threat,
-            "purify": purify,
-            "strengths": tuple(strength),
-            "anchors": anchors,
-            "attackers": tuple(dict.fromkeys(attacker)),
-            "attacker_options": attacker_options(attacker_set),
-            "seeds": tuple(dict.fromkeys(seed)),
-            "images_per_prompt": images_per_prompt,
-            "prompts": tuple(prompt or ()),
-            "precision": precision,
-            "personalizer": personalizer,
-            "personalizer_options": pairs(personalizer_set, "--personalizer-set"),
-            "lora": pairs(lora, "--lora"),
-            "sampling": pairs(sampling, "--sampling"),
-        }
+        unless_fixed(
+            context,
+            {
+                "protocol": protocol,
+                "target": target,
+                "dataset": dataset,
+                "dataset_options": dataset_options(root, pairs(data, "--data")),
+                **_people(subjects, subject),
+                "base": base,
+                "defenses": tuple(defense),
+                "defense_options": options,
+                "preset": preset,
+                "threat": threat,
+                "purify": purify,
+                "strengths": tuple(strength),
+                "anchors": anchors,
+                "attackers": tuple(dict.fromkeys(attacker)),
+                "attacker_options": attacker_options(attacker_set),
+                "seeds": tuple(dict.fromkeys(seed)),
+                "images_per_prompt": images_per_prompt,
+                "prompts": tuple(prompt or ()),
+                "precision": precision,
+                "personalizer": personalizer,
+                "personalizer_options": pairs(personalizer_set, "--personalizer-set"),
+                "lora": pairs(lora, "--lora"),
+                "sampling": pairs(sampling, "--sampling"),
+            },
+        )
     )
     config.check()
     set_up_torch(device, threads)
@@ -131,6 +141,33 @@ def run(
             f"no figures of {', '.join(sorted(lost))} for some conditions; see {folder / 'failures.txt'}; "
             "rerun the command to retry only these"
         )
+
+
+OPTION_OF = {
+    "dataset_options": ("root", "data"),
+    "defenses": ("defense", "references_protected"),
+    "defense_options": ("set_", "references_protected"),
+    "strengths": ("strength", "references_protected"),
+    "attackers": ("attacker",),
+    "attacker_options": ("attacker_set",),
+    "seeds": ("seed",),
+    "prompts": ("prompt",),
+    "personalizer_options": ("personalizer_set",),
+}
+"""Settings of a run whose options on the command line have other names."""
+
+
+def unless_fixed(context: typer.Context, settings: dict[str, Any]) -> dict[str, Any]:
+    """Without the defaults of options that nobody wrote, where a published protocol may have others."""
+    from iddmbench.protocols import OURS
+
+    if settings["protocol"] == OURS:
+        return settings
+    return {
+        key: value
+        for key, value in settings.items()
+        if any(given(context, option) for option in OPTION_OF.get(key, (key,)))
+    }
 
 
 def given(context: typer.Context, parameter: str) -> bool:

@@ -52,9 +52,9 @@ class AdaptiveSubject:
     def everyone(self) -> list[Posts]:
         return [self.posts(index) for index in range(SUBJECTS)]
 
-    def posts(self, index: int, lost: bool = False) -> Posts:
-        """`lost`: no face in the last post."""
-        rng = Seeds(0).child("posts", index).numpy()
+    def posts(self, index: int, lost: bool = False, draw: str = "posts") -> Posts:
+        """`lost`: no face in the last post. draw: names the random numbers."""
+        rng = Seeds(0).child(draw, index).numpy()
         acquired = np.arange(POSTS) < POSTS - lost
         template = self.gallery.templates[index]
         views = []
@@ -65,7 +65,12 @@ class AdaptiveSubject:
 
     def scores(self, everyone: list[Posts], index: int = 0) -> Scores:
         target = everyone[index]
-        return self.made().fit(Others.than(target.subject, everyone)).scores(target)
+        return self.made().fit(self.others(target, everyone)).scores(target)
+
+    def others(self, target: Posts, everyone: list[Posts]) -> Others:
+        """With what it would have simulated, where it asks for that: posts of each subject, close to their template too."""
+        own = [self.posts(index, draw="simulated") for index in range(SUBJECTS)] if self.made().simulation() else []
+        return Others.than(target.subject, everyone, own)
 
 
 def describes_itself(subject: AdaptiveSubject) -> None:
@@ -123,9 +128,9 @@ def the_same_posts_give_the_same_scores(subject: AdaptiveSubject) -> None:
 def nothing_is_learned_from_the_target(subject: AdaptiveSubject) -> None:
     """`fit` sees other people only; another fit of the same object must not remember them either."""
     made, target = subject.made(), subject.everyone[0]
-    others = Others.than(target.subject, subject.everyone)
+    others = subject.others(target, subject.everyone)
     first = made.fit(others).scores(target).values
-    made.fit(Others.than(subject.everyone[1].subject, subject.everyone))
+    made.fit(subject.others(subject.everyone[1], subject.everyone))
     again = made.fit(others).scores(target).values
     require(np.array_equal(first, again), "a fit must not depend on earlier ones: keep what is learned in the scorer")
 

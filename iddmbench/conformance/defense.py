@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +21,7 @@ from iddmbench.defenses.none import NoDefense
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
 from iddmbench.models.base import BaseModel, load_base
+from iddmbench.personalize.prepared import PreparedBase, prepared
 from iddmbench.photos.references import crop_references
 from iddmbench.seeds import Seeds
 
@@ -60,15 +62,28 @@ class DefenseSubject:
         }
         return workbench(self.base, defense.surrogates(), **{**hidden, **changes})
 
+    def prepare(self, defense: Defense, bench: Workbench) -> PreparedBase:
+        """As a cell prepares the base: a defense that serves everybody sees no photo and no subject."""
+        if not defense.once:
+            return defense.prepare(self.references, bench)
+        return defense.prepare(self.references[:0], replace(bench, subject="", surrogate_photos=self.references[:0]))
+
     def act(self, defense: Defense, bench: Workbench) -> tuple[np.ndarray, Personalization, np.ndarray]:
         """Protected references, model and released images (of images that are the references themselves)."""
-        protected = defense.protect(self.references, bench)
-        return protected, defense.personalize(protected, bench), defense.release(self.references, bench)
+        made = self.prepare(defense, bench) if defense.strength else PreparedBase()  # as a cell does
+        with prepared(bench.base, made, defense.strength):
+            protected = defense.protect(self.references, bench)
+            return protected, defense.personalize(protected, bench), defense.release(self.references, bench)
 
     @cached_property
     def result(self) -> tuple[np.ndarray, Personalization, np.ndarray]:
         with global_seed(7):
             return self.act(self.build(), self.bench())
+
+    @cached_property
+    def preparation(self) -> PreparedBase:
+        with global_seed(7):
+            return self.prepare(self.build(), self.bench())
 
 
 @contextmanager
@@ -107,6 +122,7 @@ def workbench(base: BaseModel, declared: tuple[str, ...] | None, **changes: Any)
         "surrogate": surrogate,
         "subject": "s29",
         "decoys": [public[name].photos[0].image for name in ("s3", "s11", "s20")],
+        "strangers": [public[f"s{n}"].photos[0].image for n in range(1, 9)],
     }
     return Workbench(**{**parts, **changes})
 
@@ -183,6 +199,23 @@ def the_same_seeds_give_the_same_result(subject: DefenseSubject) -> None:
         require(np.array_equal(images, second[1].images[title]), f"'{title}' {message}")
 
 
+def a_prepared_base_is_what_it_says(subject: DefenseSubject) -> None:
+    if not subject.cls.acts_on("prepare"):
+        raise Skip("it does not prepare the base")
+    made = subject.preparation
+    require(made.tensors(), "`prepare` gives nothing: then leave it out")
+    require(not (subject.cls.prompts_only and made.replaced), "`prompts_only` rules out weights")
+    with global_seed(11):
+        again = subject.prepare(subject.build(), subject.bench())
+        half = subject.prepare(subject.build(strength=0.5), subject.bench())
+    require(
+        same(made.tensors(), again.tensors()), "the prepared base must be the same bit for bit: use bench.seeds only"
+    )
+    require(
+        same(made.tensors(), half.tensors()), "`prepare` must not look at the strength: it is taken into account later"
+    )
+
+
 def progress_is_a_share(subject: DefenseSubject) -> None:
     shares: list[float] = []
     subject.act(subject.build(), subject.bench(tick=shares.append))
@@ -197,5 +230,6 @@ CHECKS: list[Callable[[DefenseSubject], None]] = [
     shapes_and_types_stand,
     inputs_and_base_are_left_alone,
     the_same_seeds_give_the_same_result,
+    a_prepared_base_is_what_it_says,
     progress_is_a_share,
 ]

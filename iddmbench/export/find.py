@@ -120,6 +120,11 @@ def _check_trains(defense: Defense, config: dict[str, Any]) -> None:
         raise UserError(
             "the condition 'generic' is the base model itself: nothing was trained, so there is nothing to export"
         )
+    if defense.acts_on("prepare"):
+        raise UserError(
+            f"defense '{name}' prepares the base model, which an adapter does not hold: on the plain base it would not be the "
+            "model that was measured, so it can't be exported"
+        )
     if defense.anchor or defense.acts_on("protect") or defense.acts_on("personalize"):
         return
     raise UserError(

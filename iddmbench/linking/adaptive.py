@@ -39,14 +39,15 @@ class AdaptiveLinker:
         self.adaptive: Adaptive = ADAPTIVE.get(parsed.kind)(galleries, build_adaptive(parsed).options)
         self.views: list[Attacker] = self.adaptive.views(self.attackers, base)
 
-    def attack(self, everyone: Sequence[Posts]) -> list[Linkage]:
+    def attack(self, everyone: Sequence[Posts], simulated: Sequence[Posts] = ()) -> list[Linkage]:
         """Linkage of what each finished model of one condition (one defense, strength and seed) posted, as `views` see it.
 
+        simulated: what its own models made, if it asks for them (`Adaptive.simulation`).
         Raises UserError when they are of fewer than three subjects.
         """
         if len({posts.subject for posts in everyone}) < FEWEST_SUBJECTS:
             raise UserError(f"attacker '{self.name}' learns on other people: it needs {FEWEST_SUBJECTS} subjects")
-        return [self._link(posts, Others.than(posts.subject, everyone)) for posts in everyone]
+        return [self._link(posts, Others.than(posts.subject, everyone, simulated)) for posts in everyone]
 
     def _link(self, posts: Posts, others: Others) -> Linkage:
         fitted = self.adaptive.fit(others)

@@ -95,7 +95,8 @@ class Linker:
         self.labels = np.repeat([label for label, _ in people], [len(vectors) for _, vectors in people])
         self.unseen = {label: vectors for label, vectors in self.public.items() if label in enrolled.unseen}
         self.impostors = self._impostors()
-        if enrolled.complete and len(self.unseen) == len(self.public):  # refuses a rate that the dataset can't resolve
+        # Where all public people calibrate, a rate that the dataset can't resolve is refused.
+        if self.public and enrolled.complete and len(self.unseen) == len(self.public):
             self.thresholds = {name: threshold_at_far(self.impostors, far) for name, far in FARS.items()}
         else:
             self.thresholds = thresholds(self.impostors, FARS)

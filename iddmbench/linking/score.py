@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from iddmbench.adaptive import parse
+from iddmbench.adaptive import parse, simulation_of
 from iddmbench.adaptive.posts import Posts
 from iddmbench.attacker import Attacker
 from iddmbench.cells.condition import PlannedCondition, conditions
 from iddmbench.cells.stages import CODE as STAGES
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, one_line
 from iddmbench.linking.absent import absent, absent_findings
 from iddmbench.linking.adaptive import AdaptiveLinker
 from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize_group, threat_of
@@ -25,11 +25,13 @@ from iddmbench.linking.doubts import CODE as PREMISE_CODE
 from iddmbench.linking.doubts import all_findings
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.linking.panel import AttackerPanel
+from iddmbench.linking.published import PublishedTarget, taken_for
+from iddmbench.linking.simulate import candidates, check_simulation, cost_findings, simulated_cells
 from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.results.findings import in_order
 from iddmbench.results.metric_info import KEPT
 from iddmbench.results.run_folder import label, make_table, table_file
-from iddmbench.store.cache import digest
+from iddmbench.store.cache import digest, stops
 from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table
 from iddmbench.types import Subject
@@ -54,6 +56,7 @@ class Scoring:
         many_seeds: whether the run has cells of several seeds; folders then say whose images are in them.
         digests: of cells' images by the cells' names, as far as they have been computed.
         absent: requested attackers that are not available, with the command that installs them.
+        published: whom images should be taken for, and by which thresholds, where the protocol has that.
     """
 
     stages: CellStages
@@ -63,6 +66,7 @@ class Scoring:
     many_seeds: bool
     digests: dict[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
+    published: PublishedTarget | None = None
 
     @classmethod
     def of(
@@ -71,13 +75,21 @@ class Scoring:
         attackers: Sequence[str],
         cells: Sequence[Cell],
         own: Mapping[str, Attacker] | None = None,
+        published: PublishedTarget | None = None,
     ) -> "Scoring":
         subjects = {cell.subject.name: cell.subject for cell in cells}
         missing = absent(attackers, own or {})
         present = [name for name in attackers if name not in missing]
         panel = AttackerPanel(present, stages.data, stages.embed_photos, stages.base, own or {})
         many_seeds = len({cell.seed for cell in cells}) > 1
-        return cls(stages, panel, tuple(conditions(cells)), tuple(subjects.values()), many_seeds, absent=missing)
+        planned = tuple(conditions(cells))
+        for name in present:
+            if simulation_of(name) and not stages.trains:
+                raise UserError(
+                    f"attacker '{name}' runs the defense itself, which can't be done for images made elsewhere"
+                )
+        check_simulation(present, planned)
+        return cls(stages, panel, planned, tuple(subjects.values()), many_seeds, absent=missing, published=published)
 
     def only(self, finished: Sequence[Cell]) -> "Scoring":
         """The scoring of those cells; the others count as missing. The attackers stay loaded."""
@@ -101,6 +113,40 @@ class Scoring:
         self.stages.utility(cell.subject, outputs)
         for view in self.panel.views:
             self._embeds(view, cell, outputs)
+
+    # ---- models of attackers that run the defense themselves --------------------------------------------------------
+
+    @cached_property
+    def simulated(self) -> list[Cell]:
+        """All cells of such attackers, each once."""
+        found = {
+            digest(self.stages.image_key(cell)): cell
+            for name in self._simulating
+            for condition in self.conditions
+            for seed in sorted({cell.seed for cell in condition.cells})
+            for cell in self._simulated_cells(name, condition, seed)
+        }
+        return list(found.values())
+
+    @cached_property
+    def _simulating(self) -> list[str]:
+        return [name for name in self.attackers if simulation_of(name)]
+
+    def _simulated_cells(self, name: str, condition: PlannedCondition, seed: int) -> list[Cell]:
+        simulation = simulation_of(name)
+        if simulation is None:
+            return []
+        people = candidates(simulation, self.subjects, self.stages.data.subjects)
+        return simulated_cells(simulation, condition, seed, people)
+
+    def simulate(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> None:
+        """One of `simulated`: its images, and what the attackers that want it make of them."""
+        outputs = self.stages.outputs(cell, tick)
+        for name in self._simulating:
+            for view in self.panel.views_of[name]:
+                self.stages.embed(view, outputs)
+
+    # ---- the run's own cells ----------------------------------------------------------------------------------------
 
     def _embeds(self, view: Attacker, cell: Cell, outputs: Outputs | None = None) -> bool:
         """Whether an attacker can embed a cell's images. One that fails loses its own figures, and nobody else's."""
@@ -160,7 +206,7 @@ class Scoring:
         lost = self.lost(condition) if linked else {}
         for linker in self.panel.adaptive.values() if linked else ():
             if linker.name not in lost:
-                self._attack_adaptively(linker, group)
+                self._attack_adaptively(linker, group, condition)
         return group
 
     def _judges(self, condition: PlannedCondition) -> tuple[str, ...]:
@@ -191,6 +237,40 @@ class Scoring:
                 for view in self.panel.views:
                     self._embeds(view, cell)
         return self.stages.store.fetch("score", self._key(condition, self.lost(condition), self.able), compute)
+
+    def published_rows(self, condition: PlannedCondition) -> list[dict[str, Any]]:
+        """Rows of the table `published`, one for each attacker with a published threshold."""
+        wanted, lost = self.published, self.lost(condition)
+        rows: list[dict[str, Any]] = []
+        for name, threshold in wanted.thresholds.items() if wanted else ():
+            if wanted is None or name not in self.linkers or name in lost or not condition.cells:
+                continue
+            attacker = self.linkers[name].attacker
+            picture = self.stages.embed_photos(attacker, wanted.person.photos[:1])
+            if not picture.acquired[0]:
+                raise UserError(f"attacker '{name}' finds no face in the picture of target '{wanted.person.name}'")
+            by_subject: dict[str, list[np.ndarray]] = {}
+            for cell in condition.cells:
+                found = self.stages.embed(attacker, self.stages.outputs(cell))[0]
+                by_subject.setdefault(cell.subject.name, []).append(found.vectors)
+            estimate = taken_for(picture.vectors[0], list(map(np.concatenate, by_subject.values())), threshold)
+            rows.append(
+                {
+                    "defense": condition.defense.name,
+                    "strength": condition.strength,
+                    "attacker": name,
+                    "threat": threat_of(name, condition.white_box),
+                    "target": wanted.person.name,
+                    "far": wanted.far,
+                    "threshold": threshold,
+                    "value": estimate.value,
+                    "low": estimate.low,
+                    "high": estimate.high,
+                    "images": estimate.n,
+                    "subjects": estimate.groups,
+                }
+            )
+        return rows
 
     def is_scored(self, condition: PlannedCondition) -> bool:
         """Of a condition whose cells are computed."""
@@ -228,6 +308,7 @@ class Scoring:
                 self.stages.detector,
                 self.stages.base,
             )
+            found += cost_findings(self._simulating, self.conditions, self.subjects, self.stages.data.subjects)
             found = in_order([*found, *absent_findings(self.absent, self.attackers)])
             write_table(out / table_file("premise"), make_table("premise", [finding.row for finding in found]))
 
@@ -250,7 +331,24 @@ class Scoring:
             "base": [self.stages.base.name, self.stages.base.recipe.model_dump(mode="json")["trained_on"]],
             "detector": self.stages.detector.fingerprint(),
             "absent": dict(self.absent),
+            **({"simulated": self._simulating_key} if self._simulating else {}),
             "code": [PREMISE_CODE, STAGES["embed"]],
+        }
+
+    @property
+    def _simulating_key(self) -> list[Any]:
+        return [self._simulating, [[c.label, sorted({cell.seed for cell in c.cells})] for c in self.conditions]]
+
+    def _simulated_key(self, condition: PlannedCondition, lost: Collection[str]) -> dict[str, list[str]]:
+        """Identifies the images that attackers made themselves, by attacker."""
+        return {
+            name: [
+                digest(self.stages.image_key(cell))
+                for seed in sorted({cell.seed for cell in condition.cells})
+                for cell in self._simulated_cells(name, condition, seed)
+            ]
+            for name in self._simulating
+            if name not in lost
         }
 
     def _key(self, condition: PlannedCondition, lost: Mapping[str, str], able: Sequence[str]) -> dict[str, Any]:
@@ -267,6 +365,7 @@ class Scoring:
             "traits": {subject.label: dict(subject.traits) for subject in self.subjects},
             "able": able,
             "attackers": {name: prints for name, prints in self.panel.fingerprints.items() if name not in lost},
+            **({"simulated": found} if (found := self._simulated_key(condition, lost)) else {}),
             "many_seeds": self.many_seeds,
             "dataset": self.stages.data.name,
             "gallery": self.stages.data.gallery,
@@ -343,10 +442,10 @@ class Scoring:
     def _real(self) -> np.ndarray:
         return np.concatenate([self.stages.reference_features(subject) for subject in self.subjects])
 
-    def _attack_adaptively(self, linker: AdaptiveLinker, group: Group) -> None:
+    def _attack_adaptively(self, linker: AdaptiveLinker, group: Group, condition: PlannedCondition) -> None:
         """Add what an adaptive attacker sees, once all of a condition's cells are there.
 
-        Where too few of them finished to learn on, it has no figures there, and the log says so.
+        Where too few of them finished to learn on, or a model of its own failed, it has no figures there, and the log says so.
         """
         by_seed: dict[int, list[Scored]] = {}
         for several in group.cells.values():
@@ -354,13 +453,26 @@ class Scoring:
                 by_seed.setdefault(one.cell.seed, []).append(one)
         found: list[tuple[Scored, Linkage]] = []
         try:
-            for part in by_seed.values():
-                found += zip(part, linker.attack([self._posts(linker, one.cell) for one in part]), strict=True)
+            for seed, part in by_seed.items():
+                own = [self._posts(linker, cell) for cell in self._simulated_of(linker, condition, seed)]
+                found += zip(part, linker.attack([self._posts(linker, one.cell) for one in part], own), strict=True)
         except UserError as error:
             log.error("%s has no figures for %s: %s", linker.name, group.label, error)
             return
         for one, seen in found:
             one.linkage[linker.name] = seen
+
+    def _simulated_of(self, linker: AdaptiveLinker, condition: PlannedCondition, seed: int) -> list[Cell]:
+        """Raises UserError when one of them failed."""
+        cells = self._simulated_cells(linker.name, condition, seed)
+        for cell in cells:
+            try:
+                self.simulate(cell)
+            except Exception as error:
+                if stops(error):
+                    raise
+                raise UserError(f"its own model of {cell.name} failed: {one_line(error)}") from error
+        return cells
 
     def _posts(self, linker: AdaptiveLinker, cell: Cell) -> Posts:
         outputs = self.stages.outputs(cell)

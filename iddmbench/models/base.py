@@ -17,6 +17,7 @@ from torch import Tensor
 from iddmbench.errors import UserError, first_line
 from iddmbench.models.check import check_name, check_parts
 from iddmbench.models.placeholder import Vocabulary
+from iddmbench.models.prefix import Prefix
 from iddmbench.models.recipe import DECLARED, Recipe, read_recipe
 from iddmbench.models.recipe import FILE as RECIPE
 from iddmbench.paths import user_path
@@ -56,6 +57,7 @@ class BaseModel:
         side: image side in pixels.
         vocabulary: reads prompts with a placeholder token (`iddmbench.models.placeholder`); None: as the base's own does.
         precision: "fp32", or what UNet, VAE and text encoder are autocast to; adapters and gradients stay fp32.
+        prefix: stands before every prompt that images are made of (`iddmbench.models.prefix`); None: nothing does.
 
     Raises UserError when the folder lacks what describes the parts.
     """
@@ -68,6 +70,7 @@ class BaseModel:
         self.recipe: Recipe = read_recipe(folder)
         self.side = _side(name, folder)
         self._frugality = 0
+        self.prefix: Prefix | None = None
 
     def load(self) -> None:
         """Read the weights. Raises UserError when they are missing or damaged."""

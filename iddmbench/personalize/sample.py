@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from iddmbench.models.base import BaseModel
 from iddmbench.models.placeholder import reading
+from iddmbench.models.prefix import embed_prompts
 from iddmbench.models.recipe import Sampling
 from iddmbench.personalize.adapter import adapter, own_parameters, write_weights
 from iddmbench.personalize.trainer import PersonalizedModel
@@ -35,7 +36,7 @@ def sample_latents(base: BaseModel, unet: nn.Module, prompts: list[str], noise: 
     )
     pipeline.set_progress_bar_config(disable=True)
     unique = list(dict.fromkeys(prompts))
-    embedded = dict(zip(unique, base.embed_text(unique), strict=True))
+    embedded = dict(zip(unique, embed_prompts(base, unique), strict=True))
     empty = base.embed_text([""])
     latents, batch = [], base.batch(BATCH)
     with torch.inference_mode(), base.autocast():
@@ -91,7 +92,7 @@ def class_latents(base: BaseModel, count: int, sampling: Sampling, seeds: Seeds)
 def applied(base: BaseModel, model: PersonalizedModel) -> Iterator[nn.Module]:
     """The base's UNet with the model's adapter on it, the base's weights replaced that the model replaces, and prompts read
     with its placeholder."""
-    with _replaced(base, model.replaced), reading(base, model.placeholder):
+    with replaced(base, model.replaced), reading(base, model.placeholder):
         if model.weights is None:
             yield base.unet
             return
@@ -101,7 +102,7 @@ def applied(base: BaseModel, model: PersonalizedModel) -> Iterator[nn.Module]:
 
 
 @contextmanager
-def _replaced(base: BaseModel, weights: Mapping[str, Tensor]) -> Iterator[None]:
+def replaced(base: BaseModel, weights: Mapping[str, Tensor]) -> Iterator[None]:
     """Other weights in place of the base's own, by part and name; the base's come back on exit, the very same tensors."""
     own: list[tuple[nn.Parameter, Tensor]] = []
     try:

@@ -86,7 +86,9 @@ class LocalCopy(FaceDataset):
             return False
 
     def _face_data(self, subjects: Sequence[Subject], public: Sequence[Person], skipped: Sequence[Skipped]) -> FaceData:
-        """Raises UserError when the public people are too few for the protocol's thresholds."""
+        """Raises UserError when the public people are too few for the protocol's thresholds; none are a choice."""
+        if not public:
+            return FaceData(self.name, tuple(subjects), (), tuple(skipped))
         photos = sum(len(person.photos) for person in public)
         pairs = photos * (len(public) - 1)
         if len(public) < 3 or finest_far(pairs) > FINEST:

@@ -18,7 +18,8 @@ class SetFolders(LocalCopy):
 
     Args:
         root: folder of identity folders; by default the dataset's environment variable.
-        public: number of people who are not subjects: distractors, calibration and decoys, with photos from all their sets.
+        public: number of people who are not subjects: distractors, calibration and decoys, with photos from all their sets;
+            0 makes everybody a subject, and then there is no threshold and no decoy.
         fewest: minimum usable photos in each of a person's sets; people with fewer are skipped.
         seed: seed of the draw of public people. The order of two people in it depends on these two alone.
 
@@ -35,8 +36,8 @@ class SetFolders(LocalCopy):
 
     def __init__(self, root: str | Path = "", public: int = 20, fewest: int = 4, seed: int = 0):
         super().__init__(root)
-        self._check(1, public=public, fewest=fewest)
-        self._check(0, seed=seed)
+        self._check(1, fewest=fewest)
+        self._check(0, public=public, seed=seed)
         self.public, self.fewest, self.seed = public, fewest, seed
 
     def _is_person(self, folder: Path) -> bool:

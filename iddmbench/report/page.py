@@ -14,6 +14,7 @@ from iddmbench.results.findings import from_rows, in_order
 from iddmbench.results.headline import FEW, headlines
 from iddmbench.results.metric_info import KEPT, metric
 from iddmbench.results.paired import comparisons
+from iddmbench.results.published import HEADER, published_rows
 from iddmbench.results.reproduce import command, shell
 from iddmbench.results.run_folder import (
     UNION,
@@ -24,6 +25,7 @@ from iddmbench.results.run_folder import (
     WORST_CASES,
     RunFolder,
 )
+from iddmbench.results.setting import followed
 from iddmbench.results.summary import Condition, Summary, figure_text, per_cent, threshold_text, written
 
 SHOWN = ("r1u", "psr@1e-2", "psr@1e-3")
@@ -91,6 +93,7 @@ def report(run: RunFolder, drawings: Drawings) -> str:
         subjects=subject_table(summary),
         demographics=demographic_table(summary),
         calibration=calibration_table(run),
+        published=Table(HEADER, published_rows(run)),
         everything=full_table(summary) if len(run.summary) <= MOST else None,
         glossary=[metric(name) for kind in ("privacy", "utility") for name in summary.metrics(kind)],
         tradeoff=data_uri(drawings.tradeoff, "svg+xml"),
@@ -122,6 +125,7 @@ def facts(run: RunFolder) -> list[tuple[str, str]]:
         ("Attackers", ", ".join(map(str, config.get("attackers", [])))),
         ("Cells", f"{len(run.cells)}, {duration(seconds)} of computing"),
         ("Protocol", f"version {protocol.get('version', '–')}, {str(protocol.get('hash', '–'))[:12]}"),
+        *([("Published protocol", text)] if (text := followed(config)) else []),
     ]
 
 

@@ -17,8 +17,9 @@ from iddmbench.results.headline import headlines
 from iddmbench.results.left_out import left_out
 from iddmbench.results.metric_info import CLOSENESS, KEPT_UNMEASURED, metric
 from iddmbench.results.plain_words import plain_words
+from iddmbench.results.published import published_lines
 from iddmbench.results.run_folder import FIGURES, LEFT_OUT, REPORT, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
-from iddmbench.results.setting import setting
+from iddmbench.results.setting import followed, setting
 from iddmbench.results.summary import Condition, Summary, figure_text, threshold_text, written
 
 SHOWN = ("r1u", "psr@1e-2")
@@ -61,7 +62,7 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
     summary = Summary(run)
     blocks = [_block(summary, condition) for condition in summary.conditions]
     thresholds = _has_thresholds(summary)
-    for sentence in (setting(run.config), plain_words(summary)):
+    for sentence in (followed(run.config), setting(run.config), plain_words(summary)):
         if sentence:
             _say(console, sentence, "bold")
     console.print()
@@ -78,7 +79,7 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
         _as_lines(console, blocks, thresholds)
     for text in _legend(summary, thresholds):
         _say(console, text, "dim")
-    for sentence in [*headlines(summary), *group_lines(summary)]:
+    for sentence in [*headlines(summary), *group_lines(summary), *published_lines(run)]:
         _say(console, sentence)
     for note in run.config.get("notes", []):
         if str(note).startswith(KEPT_UNMEASURED):

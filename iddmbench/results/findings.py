@@ -30,6 +30,7 @@ KINDS = {
     "gray": "the base model knows gray photos only, and these are in colour",
     "absent": "a requested attacker is not available",
     "trained-on": "an attacker or the base model was trained on these people",
+    "simulated": "an attacker trains models of its own",
 }
 """In the order in which they are shown."""
 SHOWN = 8

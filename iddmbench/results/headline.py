@@ -2,7 +2,7 @@
 
 import math
 
-from iddmbench.adaptive import about_faces, links_people, parse
+from iddmbench.adaptive import about_faces, links_people, parse, simulation_of
 from iddmbench.results import selection
 from iddmbench.results.findings import read_findings
 from iddmbench.results.paired import Comparison, adjusted, against_undefended, compare, comparisons
@@ -46,6 +46,7 @@ def headlines(summary: Summary) -> list[str]:
         sentences += _transfer(summary)
         sentences += _union(summary, generic)
         sentences += _past_the_face(summary, undefended)
+        sentences += _resimulated(summary, undefended)
         for defense in summary.defenses:
             sentences += _utility(summary, summary.curve(defense)[-1])
     sentences += [f"{finding.text}." for finding in read_findings(summary.run.path) if finding.kind == "absent"]
@@ -161,6 +162,26 @@ def _past_the_face(summary: Summary, undefended: Condition | None) -> list[str]:
         if parts:
             sentences.append(
                 f"Linked at rank 1 without the inner face, by {name}: {'; '.join(parts)}. It is excluded from worst cases."
+            )
+    return sentences
+
+
+def _resimulated(summary: Summary, undefended: Condition | None) -> list[str]:
+    """What an attacker links that runs the defense itself: among its own candidates, so beside the worst cases."""
+    sentences = []
+    for name in summary.attackers:
+        if (simulation := simulation_of(name)) is None:
+            continue
+        before = summary.get(undefended, "rank1_hit", name) if undefended else None
+        parts = [f"undefended {_share(before)}"] if before else []
+        for condition in (summary.curve(defense)[-1] for defense in summary.defenses):
+            if after := summary.get(condition, "rank1_hit", name):
+                parts.append(f"with {condition.title} {_share(after)}{_interval(after, ', ')}")
+        count = min(simulation.candidates or math.inf, max(summary.run.config.get("people", 0), 2))
+        if parts:
+            sentences.append(
+                f"Linked by re-simulation to one of {count} candidates (chance {per_cent(1 / count)} %), by {name}: {'; '.join(parts)}. It "
+                "is excluded from worst cases."
             )
     return sentences
 

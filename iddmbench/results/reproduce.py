@@ -19,6 +19,8 @@ def command(config: dict[str, Any]) -> list[str]:
     if config.get("kind") == EVALUATION:
         return _evaluate(config)
     arguments = ["iddmbench", "run"]
+    if name := config.get("protocol", {}).get("name"):
+        arguments += ["--protocol", str(name)]
     arguments += [x for name in _list(config, "defenses") for x in ("--defense", str(name))]
     arguments += [x for value in _list(config, "strengths") for x in ("--strength", f"{value:g}")]
     for option in ("dataset", "base"):
@@ -47,6 +49,7 @@ def command(config: dict[str, Any]) -> list[str]:
         ("threat", "authorized"),
         ("purify", ""),
         ("precision", "fp32"),
+        ("target", ""),
     ):
         if config.get(option, usual) != usual:
             arguments += [f"--{option}", str(config[option])]

@@ -9,6 +9,7 @@ probes.parquet                     one row per generated image x attacker
 images.parquet                     one row per generated image
 calibration.parquet                one row per attacker x false accept rate
 demographics.parquet               protection by sex, age and skin tone: one row per condition x group x figure
+published.parquet                  impersonation by published thresholds, where the run's protocol has them
 summary.parquet                    every figure with its interval; written last, so its presence means "finished"
 images/, references/, enrolment/, extras/    PNG files
 figures/, report.html              made from the above
@@ -166,7 +167,7 @@ def make_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     A float that a row lacks (the seconds of a failed cell) becomes NaN. Raises ValueError when a row has a key of its
     own or lacks anything else.
     """
-    columns, rows = TABLES[name], list(rows)
+    columns, rows = {**TABLES, **EXTRA_TABLES}[name], list(rows)
     optional = {column: math.nan for column, kind in columns.items() if kind is float}
     full = [{**optional, **row} for row in rows]
     for row in full:
@@ -177,6 +178,25 @@ def make_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame({c: pd.Series([row[c] for row in full], dtype=kind) for c, kind in columns.items()})
 
 
+PUBLISHED = "published"
+"""A table that only runs under a published protocol have."""
+EXTRA_TABLES: dict[str, dict[str, type]] = {
+    PUBLISHED: {
+        "defense": str,
+        "strength": float,
+        "attacker": str,
+        "threat": str,
+        "target": str,
+        "far": float,
+        "threshold": float,
+        "value": float,
+        "low": float,
+        "high": float,
+        "images": int,
+        "subjects": int,
+    }
+}
+"""Tables that a finished run need not have. `published`: the share of images that an attacker takes for the target person."""
 LATER = ("premise", "demographics")
 """Tables that finished runs of older versions lack."""
 
@@ -257,6 +277,12 @@ class RunFolder:
         return self._table("demographics")
 
     @cached_property
+    def published(self) -> pd.DataFrame:
+        """Empty where the run's protocol has no thresholds of its own."""
+        there = (self.path / table_file(PUBLISHED)).is_file()
+        return self._table(PUBLISHED) if there else make_table(PUBLISHED, [])
+
+    @cached_property
     def summary(self) -> pd.DataFrame:
         return self._table("summary")
 
@@ -328,7 +354,8 @@ class RunFolder:
     def _table(self, name: str) -> pd.DataFrame:
         try:
             frame = pd.read_parquet(self.path / table_file(name))
-            return frame.astype({column: kind for column, kind in TABLES[name].items() if kind is not str})
+            columns = {**TABLES, **EXTRA_TABLES}[name]
+            return frame.astype({column: kind for column, kind in columns.items() if kind is not str})
         except (OSError, ValueError, TypeError, pa.ArrowException) as error:
             raise self._damaged(table_file(name), error) from error
 

@@ -27,13 +27,14 @@ from iddmbench.paths import user_path
 from iddmbench.personalize.personalizer import PERSONALIZERS, Personalizer
 from iddmbench.perturb.purifier import purifier
 from iddmbench.photos.dataset import DATASETS, check_options
+from iddmbench.protocols import OURS, PublishedProtocol, load_protocol
 from iddmbench.results.run_folder import label
 from iddmbench.store.cache import digest
 from iddmbench.yaml_text import read_value
 
 ANCHORS = ("none", "generic")
 LORA = "lora"
-LATER = ("personalizer", "personalizer_options")
+LATER = ("personalizer", "personalizer_options", "protocol", "target")
 """Newer settings: at their defaults they don't affect the name of a run's folder, so older runs resume."""
 PAPER = "paper"
 """The preset that every defense has: its default options."""
@@ -44,6 +45,8 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    protocol: str = Field(OURS, description="published protocol; its settings apply where no others are given")
+    target: str = Field("", description="person whom images should be taken for, where the protocol has one")
     dataset: str = Field("orl", description="dataset plugin")
     dataset_options: dict[str, Any] = Field(default_factory=dict, description="its options")
     subjects: tuple[str, ...] | PositiveInt | Literal["all"] = Field(
@@ -79,7 +82,7 @@ class RunConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _subject(cls, values: object) -> object:
-        return with_attacker_options(by_name(values)) if isinstance(values, dict) else values
+        return with_attacker_options(by_name(by_protocol(values))) if isinstance(values, dict) else values
 
     @field_validator("subjects", mode="before")
     @classmethod
@@ -103,7 +106,7 @@ class RunConfig(BaseModel):
             raise ValueError(f"{value} is too few: give at least 1, or 'all'")
         return value
 
-    @field_validator("dataset", "base", "defenses", "preset", "purify", "attackers", "prompts")
+    @field_validator("protocol", "target", "dataset", "base", "defenses", "preset", "purify", "attackers", "prompts")
     @classmethod
     def _texts(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         """What ends in names, folders and tables must be readable there."""
@@ -164,7 +167,9 @@ class RunConfig(BaseModel):
 
     def check(self) -> None:
         """Raises UserError for an unknown plugin, option or value, before anything is computed."""
-        check_options(DATASETS.get(self.dataset), self.dataset_options)
+        dataset = DATASETS.get(self.dataset)
+        self.protocol_plugin().check(self.dataset, self.attackers, self.personalizer, self.target)
+        check_options(dataset, self.dataset_options)
         referees = DATASETS.get(self.dataset).referees
         check_attackers(self.attackers)
         missing = absent(self.attackers)
@@ -180,10 +185,11 @@ class RunConfig(BaseModel):
                 surrogates = defense.surrogates()
             for name in surrogates:
                 _check_surrogate(name, defense.differentiates)
-            if self.threat == "unauthorized" and not (defense.anchor or defense.acts_on("protect")):
+            acts = defense.anchor or defense.acts_on("protect") or defense.acts_on("prepare")
+            if self.threat == "unauthorized" and not acts:
                 raise UserError(
-                    f"defense '{defense.name}' does not act on the photos, so it has no effect in the unauthorized setting, "
-                    "where somebody else trains and posts"
+                    f"defense '{defense.name}' does not act on the photos or the base model, so it has no effect in the "
+                    "unauthorized setting, where somebody else trains and posts"
                 )
         self.personalizer_plugin()
         if self.purify:
@@ -192,6 +198,14 @@ class RunConfig(BaseModel):
                 raise UserError(
                     "purify: only an unauthorized trainer purifies the photos; give --threat unauthorized too"
                 )
+
+    def protocol_plugin(self) -> PublishedProtocol:
+        """Raises UserError for an unknown protocol."""
+        return load_protocol(self.protocol)
+
+    def departures(self) -> list[str]:
+        """In what the run differs from the protocol that it names, one text each."""
+        return self.protocol_plugin().departures(self.model_dump(mode="json"))
 
     def personalizer_plugin(self) -> Personalizer:
         """Raises UserError for an unknown personalizer, or options that belong to another one."""
@@ -221,6 +235,12 @@ def by_name(values: dict[Any, Any]) -> dict[Any, Any]:
     names = values["subject"]
     changed = {key: value for key, value in values.items() if key != "subject"}
     return {**changed, "subjects": [names] if isinstance(names, str) else names}
+
+
+def by_protocol(values: dict[Any, Any]) -> dict[Any, Any]:
+    """Settings with those that the protocol fixes, where none are given. Raises UserError for an unknown protocol."""
+    name = values.get("protocol", OURS)
+    return load_protocol(name).completed(values) if isinstance(name, str) and name != OURS else values
 
 
 def with_attacker_options(values: dict[Any, Any]) -> dict[Any, Any]:

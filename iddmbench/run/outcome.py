@@ -40,6 +40,7 @@ class Measured:
         identities: of all cells, their first columns in the table of cells.
         tables: folders with the tables of each scored condition; calibration: folder with the attackers' thresholds.
         lost: condition -> attacker without figures there -> why.
+        published: rows of the table `published`; empty where the protocol has no thresholds of its own.
         pictures: place in the run folder -> folder of the images that belong there.
     """
 
@@ -50,6 +51,7 @@ class Measured:
     calibration: Path
     lost: Mapping[str, Mapping[str, str]]
     pictures: Mapping[tuple[str, ...], Path]
+    published: list[dict[str, Any]]
 
 
 def score_cells(
@@ -66,6 +68,7 @@ def score_cells(
     done = scoring.only([outcome.cell for outcome in outcomes if outcome.ok])
     tables: list[Path] = []
     failed: dict[str, CellResult] = {}
+    failed_conditions: set[str] = set()
     for condition in done.conditions:
         reason = (given_up or {}).get(condition.label)
         if reason is None:
@@ -77,6 +80,7 @@ def score_cells(
                     raise
                 log.error("%s can't be scored\n%s", condition.label, traceback.format_exc())
                 reason = one_line(error), traceback.format_exc()
+        failed_conditions.add(condition.label)
         failed |= {cell.name: CellResult(cell, False, f"scoring: {reason[0]}", reason[1]) for cell in condition.cells}
     cells = [failed.get(outcome.cell.name, outcome) for outcome in outcomes]
     return Measured(
@@ -87,6 +91,7 @@ def score_cells(
         done.calibration(),
         {condition.label: done.lost(condition) for condition in done.conditions if condition.cells},
         _pictures(done, [outcome.cell for outcome in cells if outcome.ok]),
+        [row for c in done.conditions if c.label not in failed_conditions for row in done.published_rows(c)],
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from iddmbench.attacker import Attacker
 from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.errors import one_line
+from iddmbench.linking.published import PublishedTarget
 from iddmbench.linking.score import Scoring
 from iddmbench.results.findings import Finding, check_strict
 from iddmbench.results.run_folder import table_file
@@ -70,7 +71,9 @@ def run(
             progress.lost(attacker, condition, error)
 
         watched = replace(progress, done=done, lost=lost)
-        _, outcomes = measure(study.cells, study.stages, config.attackers, out, watched, strict)
+        _, outcomes = measure(
+            study.cells, study.stages, config.attackers, out, watched, strict, published=study.published
+        )
         failed = sum(not outcome.ok for outcome in outcomes)
         journal.end(failed)
     return failed
@@ -84,22 +87,23 @@ def measure(
     progress: Progress,
     strict: bool = False,
     own: Mapping[str, Attacker] | None = None,
+    published: PublishedTarget | None = None,
 ) -> tuple[Scoring, list[CellResult]]:
     """Check the photos, compute every cell, and write `out` with its images and all tables.
 
-    strict: see `run`. own: attackers by name that are not plugins.
+    strict: see `run`. own: attackers by name that are not plugins. published: see `Scoring`.
     """
-    scoring = Scoring.of(stages, attackers, cells, own)
+    scoring = Scoring.of(stages, attackers, cells, own, published)
     _ = scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
     findings = write_premise(out, scoring.premise())
     if strict:
         check_strict(findings, str(out / table_file("premise")))
     progress.premise(findings)
-    if not all(map(stages.is_cached, cells)):
+    if not all(map(stages.is_cached, [*cells, *scoring.simulated])):
         stages.base.load()
         stages.store.check_writable()
     outcomes = []
-    progress.start(len(cells))
+    progress.start(len(cells) + len(scoring.simulated))
     log.info("%d cells, attackers %s, into %s", len(cells), ", ".join(attackers), out)
     for cell in cells:
         progress.cell(cell.name, stages.is_cached(cell))
@@ -112,6 +116,7 @@ def measure(
                 outcomes[-1].seconds,
             )
         progress.done(outcomes[-1])
+    simulate(scoring, progress)
     found = score_cells(scoring, outcomes)
     write_run(out, found)
     log.info("scored: %d of %d cells have figures", sum(outcome.ok for outcome in found.cells), len(found.cells))
@@ -122,6 +127,19 @@ def measure(
         for attacker, error in lost.items():
             progress.lost(attacker, condition, error)
     return found.scoring, found.cells
+
+
+def simulate(scoring: Scoring, progress: Progress) -> None:
+    """Compute the models of attackers that run the defense themselves. One that fails costs its attacker the figures of that
+    condition, as is said when it is scored."""
+    for cell in scoring.simulated:
+        progress.cell(f"{cell.name}, the attacker's own", scoring.stages.is_cached(cell))
+        try:
+            scoring.simulate(cell, progress.share)
+        except Exception as error:
+            if stops(error):
+                raise
+            log.error("the attacker's own %s failed\n%s", cell.name, traceback.format_exc())
 
 
 def attempt(cell: Cell, scoring: Scoring, tick: Callable[[float], None] = lambda share: None) -> CellResult:

@@ -1,5 +1,6 @@
 """A prepared run configuration: its photos, its base model, its cells."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ from iddmbench.adaptive import FEWEST_SUBJECTS, parse
 from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.linking.absent import absent
+from iddmbench.linking.published import PublishedTarget
 from iddmbench.models.base import BaseModel, open_base
 from iddmbench.models.check import check_targets
 from iddmbench.models.recipe import LoraSettings
 from iddmbench.photos.dataset import DATASETS
+from iddmbench.protocols import PublishedProtocol
 from iddmbench.results.run_folder import SCHEMA
 from iddmbench.run.config import RunConfig, identity
 from iddmbench.store.cache import Store, digest
-from iddmbench.types import FaceData, Subject
+from iddmbench.types import FaceData, Person, Subject
 
 PROTOCOL = "1"
 """Raised when the protocol changes what figures mean (docs/protocol.md); results of two protocols are never compared."""
@@ -28,12 +31,14 @@ class RunPlan:
 
     Attributes:
         cells: every subject under every planned defense, for each seed.
+        published: whom images should be taken for, and by which thresholds, where the protocol has that.
     """
 
     config: RunConfig
     stages: CellStages
     subjects: tuple[Subject, ...]
     cells: tuple[Cell, ...]
+    published: PublishedTarget | None = None
 
     @classmethod
     def of(cls, config: RunConfig, cache: Path, device: str = "cpu", parts: "ResourceCache | None" = None) -> "RunPlan":
@@ -47,6 +52,8 @@ class RunPlan:
         subjects = choose(data, config.subjects)
         for defense in config.plan():
             defense.check(subjects)
+        _check_decoys(config, data)
+        published = target_of(config.protocol_plugin(), data, subjects, config.target)
         missing = absent(config.attackers)
         learning = [name for name in config.attackers if parse(name) and name not in missing]
         if learning and len(subjects) < FEWEST_SUBJECTS:
@@ -69,7 +76,7 @@ class RunPlan:
             base, data, Store(cache), settings, sampling, config.prompts, per_prompt, trainer, personalizer
         )
         cells = tuple(Cell(s, d, seed) for seed in config.seeds for d in config.plan() for s in subjects)
-        return cls(config, stages, tuple(subjects), cells)
+        return cls(config, stages, tuple(subjects), cells, published)
 
     def resolved(self) -> dict[str, Any]:
         """The configuration with every default filled in, as written to the run folder."""
@@ -78,13 +85,14 @@ class RunPlan:
         return {
             "schema": SCHEMA,
             "iddmbench": __version__,
-            "protocol": protocol(stages),
             **identity(config),
+            "protocol": protocol(stages, config.protocol_plugin()),
+            **self._by_protocol(),
             "personalizer": config.personalizer,
             "subjects": [s.name for s in self.subjects],
             "people": len(stages.data.subjects),
             "defense": ", ".join(config.defenses),
-            "plan": [{"name": d.name, **d.model_dump(mode="json")} for d in plan],
+            "plan": [{"name": d.name, **d.settings()} for d in plan],
             "prompts": stages.prompts,
             "lora_settings": stages.lora.model_dump(mode="json"),
             "sampling_settings": stages.sampling.model_dump(),
@@ -96,6 +104,13 @@ class RunPlan:
                 *filter(None, [stages.attributes_problem]),
             ],
         }
+
+    def _by_protocol(self) -> dict[str, Any]:
+        """What a run under a published protocol says about it; nothing under ours."""
+        if self.config.protocol_plugin().ranks:
+            return {}
+        target = {"target": self.published.person.name} if self.published else {}
+        return {"departures": self.config.departures(), **target}
 
 
 class ResourceCache:
@@ -143,8 +158,41 @@ def choose(data: FaceData, wanted: tuple[str, ...] | int | str) -> list[Subject]
     return [known[name] for name in dict.fromkeys(wanted)]
 
 
-def protocol(stages: CellStages) -> dict[str, str]:
-    """Version and hash of what figures depend on whatever the defense: results of two hashes are never compared."""
+def _check_decoys(config: RunConfig, data: FaceData) -> None:
+    """Raises UserError for a defense that needs decoys where nobody is public."""
+    for defense in config.plan():
+        if "decoys" in defense.extra_photos() and len(data.public) < 3:
+            raise UserError(
+                f"defense '{defense.name}' needs public people, whose mean is its decoy, and dataset '{data.name}' has "
+                f"{len(data.public)} of them in this run: give --data public=20, or another defense"
+            )
+
+
+def target_of(
+    followed: PublishedProtocol, data: FaceData, subjects: Sequence[Subject], name: str
+) -> PublishedTarget | None:
+    """Whom images should be taken for under a published protocol, by default the first public person; None under another one.
+
+    Raises UserError for a subject, and for somebody unknown.
+    """
+    if followed.thresholds is None:
+        return None
+    people = {person.name: person for person in sorted(data.public, key=lambda person: person.label)}
+    if name in {subject.name for subject in subjects}:
+        raise UserError(f"target '{name}' is a subject of this run: images of a person can't impersonate that person")
+    known = people | {s.name: Person(s.name, s.enrolment, s.source) for s in data.subjects if s not in subjects}
+    if name not in known and (name or not people):
+        hint = did_you_mean(name, known) if name else "the dataset has no public people"
+        raise UserError(f"dataset '{data.name}' has no target '{name}': {hint}")
+    thresholds = followed.thresholds
+    return PublishedTarget(followed.name, thresholds.far, thresholds.values, known[name or next(iter(people))])
+
+
+def protocol(stages: CellStages, followed: PublishedProtocol | None = None) -> dict[str, str]:
+    """Version and hash of what figures depend on whatever the defense: results of two hashes are never compared.
+
+    followed: the published protocol, which has its own hashes and says its name; ours by default.
+    """
     parts = {
         "version": PROTOCOL,
         "data": stages.data.fingerprint,
@@ -153,4 +201,6 @@ def protocol(stages: CellStages) -> dict[str, str]:
         "sampling": stages.sampling.model_dump(),
         "base": stages.base.fingerprint,
     }
-    return {"version": PROTOCOL, "hash": digest(parts)}
+    if followed is None or followed.ranks:
+        return {"version": PROTOCOL, "hash": digest(parts)}
+    return {"version": PROTOCOL, "hash": digest({**parts, "protocol": followed.name}), "name": followed.name}

@@ -20,6 +20,7 @@ from iddmbench.results.run_folder import (
     ENVIRONMENT,
     FAILURES,
     LEFT_OUT,
+    PUBLISHED,
     SCHEMA,
     make_table,
     read_rows,
@@ -129,6 +130,8 @@ def write_run(out: Path, run: Measured) -> None:
         copy_images(source, out.joinpath(*place))
     write_table(out / table_file("cells"), _cells(run))
     write_table(out / table_file("calibration"), read_rows(run.calibration, "calibration"))
+    if run.published:
+        write_table(out / table_file(PUBLISHED), make_table(PUBLISHED, run.published))
     # The summary last: its presence says that the run is finished.
     for name in ("probes", "images", "demographics", "summary"):
         _join(out / table_file(name), [folder / table_file(name) for folder in run.tables], name)

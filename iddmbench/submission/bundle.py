@@ -57,6 +57,10 @@ def write_bundle(
     config = run.config
     if config.get("dataset") in PRIVATE:
         raise UserError(f"runs on the dataset '{config['dataset']}' can't be submitted: nobody else has the photos")
+    if name := config["protocol"].get("name"):
+        raise UserError(
+            f"runs under the published protocol '{name}' can't be submitted: only those under this benchmark's own are ranked"
+        )
     if config.get("personalizer", LORA) != LORA:
         raise UserError(
             f"runs of personalizer '{config['personalizer']}' can't be submitted: only those of '{LORA}' are ranked"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from iddmbench.cells.stages import Cell, CellStages
+from iddmbench.defense import Point
 from iddmbench.store.cache import RECORD
 from iddmbench.store.cost import read_cost
 from iddmbench.sweep.plan import Plan, Run
@@ -58,7 +59,7 @@ class _History:
         settings, personalizer = stages.lora.model_dump(mode="json"), stages.personalizer.key()
         wanted = (stages.base.fingerprint, settings, stages.base.precision, personalizer)
         self.seen: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-        for stage in ("protect", "personalize", "generate", "release", "embed"):
+        for stage in ("prepare", "protect", "personalize", "generate", "release", "embed"):
             for key, folder in _entries(self.stages, stage):
                 training = _training(key)
                 made = (training.get("base"), training.get("lora"), training.get("precision", "fp32"))
@@ -81,7 +82,8 @@ class _History:
     def _maker(stage: str, cell: Cell) -> str:
         if stage == "generate":
             return ""
-        changes = cell.defense.acts_on("protect") or cell.defense.acts_on("personalize")
+        points: tuple[Point, ...] = ("prepare", "protect", "personalize")
+        changes = any(map(cell.defense.acts_on, points))
         return cell.defense.name if stage != "personalize" or changes else UNDEFENDED
 
     def _mean(self, stage: str, maker: str) -> tuple[float, float] | None:

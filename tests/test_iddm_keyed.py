@@ -1,0 +1,200 @@
+"""The keyed defense: whose face the key draws, and what IDDM's newer options do."""
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from iddmbench.adaptive.base import unit
+from iddmbench.conformance.defense import workbench
+from iddmbench.datasets.orl import ORL
+from iddmbench.defense import DEFENSES, Defense, Workbench, configure
+from iddmbench.defenses.iddm import IDDM, Decoupling
+from iddmbench.defenses.iddm_keyed import IDDMKeyed, KeyedDecoupling, mixed
+from iddmbench.errors import UserError
+from iddmbench.faces.detect import YuNet
+from iddmbench.models.base import BaseModel
+from iddmbench.personalize.trainer import Trainer
+from iddmbench.photos.references import crop_references
+from iddmbench.seeds import Seeds
+
+
+@pytest.fixture(scope="module")
+def references(base: BaseModel) -> np.ndarray:
+    return crop_references(ORL().load().subjects[0], base, YuNet())[:2]
+
+
+@pytest.fixture
+def bench(base: BaseModel) -> Workbench:
+    return workbench(base, declared=None)
+
+
+def decoupling(references: np.ndarray, bench: Workbench, config: Defense) -> Any:
+    cls = KeyedDecoupling if isinstance(config, IDDMKeyed) else Decoupling
+    return cls(config, references, bench.encode(references), bench.condition(references), bench)
+
+
+# ---- the decoy -----------------------------------------------------------------------------------------------------------
+
+
+def people(count: int = 28, width: int = 64) -> torch.Tensor:
+    """A crowd around a common mean, as embeddings of one system are."""
+    generator = Seeds(0).torch()
+    return F.normalize(
+        torch.randn(width, generator=generator) + torch.randn((count, width), generator=generator), dim=1
+    )
+
+
+def test_a_decoy_is_nobody_and_away_from_the_person() -> None:
+    crowd = people(29)
+    public, subject = crowd[:28], crowd[28]
+    weights = torch.randn((200, 28), generator=Seeds(1).torch())
+    decoys = mixed(public, subject, weights)
+    assert torch.allclose(decoys.norm(dim=1), torch.ones(200), atol=1e-5)
+    center = public.mean(0)
+    away = F.normalize(subject - center, dim=0)
+    # Along the line from the average to the person they lie where the average lies, but for the length of a unit vector.
+    along = (decoys @ away) / (decoys @ F.normalize(center, dim=0))
+    assert along.std() < 0.05 and torch.allclose(along.mean(), center @ away / center.norm(), atol=0.05)
+    likeness = decoys @ public.T
+    assert likeness.max() < 0.95, "one of many mixtures is nobody in particular"
+    strangers = (public @ public.T)[~torch.eye(28, dtype=torch.bool)]
+    assert abs((decoys @ subject).mean() - (public @ subject).mean()) < 0.1
+    assert abs(likeness.mean() - strangers.mean()) < 0.1, "as far from people as these are from each other"
+
+
+def test_many_keys_give_many_decoys() -> None:
+    """Two keys' decoys are as unlike as two people; the mean of five people of 28 is nearly the same face for every key."""
+    crowd = people(29)
+    public, subject = crowd[:28], crowd[28]
+    decoys = mixed(public, subject, torch.randn((40, 28), generator=Seeds(1).torch()))
+    pairs = [float(decoys[i] @ decoys[j]) for i, j in combinations(range(40), 2)]
+    strangers = (public @ public.T)[~torch.eye(28, dtype=torch.bool)]
+    means = [F.normalize(public[torch.randperm(28, generator=Seeds(k).torch())[:5]].mean(0), dim=0) for k in range(40)]
+    blurred = np.mean([float(a @ b) for a, b in combinations(means, 2)])
+    assert np.mean(pairs) < float(strangers.mean()) + 0.1 < blurred
+    assert max(pairs) < 0.95
+
+
+def test_no_attacker_finds_the_person_in_a_decoy() -> None:
+    """Re-simulation in the space of embeddings: the same person under other keys gives no better template than anybody."""
+    hits = []
+    for seed in range(60):
+        crowd = people(36, 64)[torch.randperm(36, generator=Seeds(seed).torch())]
+        public, subjects = crowd[:28], crowd[28:]
+        key = Seeds(seed).child("keys").torch()
+        posted = torch.cat([mixed(public, s, torch.randn((1, 28), generator=key)) for s in subjects])
+        own = torch.stack([mixed(public, s, torch.randn((8, 28), generator=key)).mean(0) for s in subjects])
+        scores = posted @ torch.from_numpy(unit(own.numpy())).T
+        hits += (scores.argmax(1) == torch.arange(8)).tolist()
+    assert abs(np.mean(hits) - 1 / 8) < 0.06
+
+
+def test_the_key_decides_and_nothing_else(references: np.ndarray, bench: Workbench, base: BaseModel) -> None:
+    """One key, one decoy per surrogate; another subject's name or seed is another key; other photos are not."""
+
+    def decoys(references: np.ndarray, bench: Workbench, **options: Any) -> list[torch.Tensor]:
+        return [t.decoy for t in decoupling(references, bench, IDDMKeyed(surrogate=("sface",), **options)).targets]
+
+    first = decoys(references, bench)[0]
+    assert first.shape == (1, 128)
+    assert torch.equal(decoys(references, bench)[0], first)
+    other = workbench(base, declared=None, seeds=Seeds(1).child("defense", "s29"))
+    assert float((decoys(references, other)[0] * first).sum()) < 0.9
+    mirrored = decoys(references[:, :, ::-1].copy(), bench)[0]
+    assert float((mirrored * first).sum()) > 0.95, "the same key on other photos of the person: nearly the same decoy"
+    each = decoys(references, bench, per="photo")[0]
+    assert each.shape == (2, 128) and float(each[0] @ each[1]) < 0.9
+    (person,) = decoys(references, bench, decoy="person")
+    assert any(torch.allclose(person[0], bench.surrogate("sface").template([photo])) for photo in bench.strangers)
+
+
+def test_it_moves_toward_its_decoy_and_no_further(references: np.ndarray, bench: Workbench) -> None:
+    part = decoupling(references, bench, IDDMKeyed(surrogate=("sface",), data_steps=6, lambda_dm=0.0))
+    (target,) = part.targets
+    reach = target.impostor + target.span
+    for likeness, expected in (((1 + reach) / 2, 0.0), (reach - 0.2, 0.2 / target.span)):
+        other = F.normalize(torch.eye(128)[:1] - target.decoy[:, :1] * target.decoy, dim=1)
+        vector = likeness * target.decoy + float(np.sqrt(1 - likeness**2)) * other
+        assert part._toward(target, vector).item() == pytest.approx(expected, abs=1e-4)
+
+    def likeness(delta: torch.Tensor) -> float:
+        with torch.no_grad():
+            vectors = target.surrogate.embed(part.parts(delta)[1], target.matrices)
+            return (vectors * target.decoy).sum(1).mean().item()
+
+    with bench.trainer() as trainer:
+        moved, _ = part.optimize(part.unchanged(), 4, trainer)
+    assert likeness(moved) > likeness(part.unchanged()) + 0.1
+
+
+def test_the_defense_says_what_it_is() -> None:
+    cls = DEFENSES.get("iddm-keyed")
+    assert cls().surrogates() == ("sface", "dlib") and "ours" in cls.title and not cls.paper
+    assert cls().extra_photos() == ("strangers",)
+    with pytest.raises(UserError, match="mode='untargeted'"):
+        configure(cls, {"mode": "untargeted"})
+
+
+# ---- options of IDDM -------------------------------------------------------------------------------------------------------
+
+
+def test_aim_at_strangers_has_two_sides(references: np.ndarray, bench: Workbench) -> None:
+    """No loss within the band, and one hinge on each side of it; with a margin, the lowest score is the best."""
+    part = decoupling(references, bench, IDDM(aim="strangers", width=2.0))
+    (target,) = part.targets
+    scores = [target.relative(target.surrogate.template([photo]) @ target.template).item() for photo in bench.strangers]
+    assert np.mean(scores) == pytest.approx(0, abs=1e-4) and np.std(scores, ddof=1) == pytest.approx(
+        target.spread, rel=1e-3
+    )
+    band = 2 * target.spread
+    for own, expected in ((0.0, 0), (band, 0), (-band, 0), (band + 0.3, 0.3), (-band - 0.3, 0.3)):
+        assert part._away(target, torch.tensor([own])).item() == pytest.approx(expected, abs=1e-5)
+    half = decoupling(references, bench, IDDM(aim="strangers", width=2.0, strength=0.5))
+    assert half._away(target, torch.tensor([0.5 + band / 2])).item() == pytest.approx(0, abs=1e-5)
+    plain = decoupling(references, bench, IDDM())
+    assert (
+        plain._away(target, torch.tensor([-0.5])).item() == pytest.approx(0.1)
+        and plain._away(target, torch.tensor([-9.0])) == 0
+    )
+
+
+def test_one_shot_changes_the_data_before_any_training(references: np.ndarray, bench: Workbench) -> None:
+    steps: list[int] = []
+    plain = Trainer.train
+
+    def counted(self: Trainer, latents: torch.Tensor, condition: torch.Tensor, count: int) -> float:
+        steps.append(count)
+        return plain(self, latents, condition, count)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train", counted)
+        IDDM(rounds=2, data_steps=1, alternate=False).personalize(references, bench)
+    assert steps == [0, 0, bench.lora.steps]
+
+
+def test_pixel_space(references: np.ndarray, bench: Workbench) -> None:
+    """The references stay within the bound of their pixels, and the identity's gradient reaches these."""
+    config = IDDM(space="pixel", pixel_eps=8 / 255, data_steps=4, lambda_dm=0.1, strength=0.5)
+    part = decoupling(references, bench, config)
+    assert part.eps == pytest.approx(4 / 255) and part.rate == pytest.approx(0.05 * 8 / 255)
+    assert np.array_equal(part.images(part.unchanged()), references)
+    with bench.trainer() as trainer:
+        moved, figures = part.optimize(part.unchanged(), 4, trainer)
+    assert 0 < moved.abs().max() <= 4 / 255 + 1e-6 and figures["cosine"] < 1
+    assert np.abs(part.images(moved).astype(int) - references).max() in (1, 2, 3, 4)
+    assert part.changed(moved).shape == bench.encode(references).shape
+
+
+@pytest.mark.parametrize("preset", ["sface-overshoot", "two-surrogates", "strangers"])
+def test_presets(preset: str) -> None:
+    """The old setting is a preset too, so that it stays when the default moves."""
+    made = configure(IDDM, IDDM.presets[preset])
+    assert (made.surrogate, made.margin, made.aim) == {
+        "sface-overshoot": (("sface",), -0.6, "margin"),
+        "two-surrogates": (("sface", "dlib"), -0.1, "margin"),
+        "strangers": (("sface", "dlib"), -0.6, "strangers"),
+    }[preset]

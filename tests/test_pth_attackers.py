@@ -1,0 +1,151 @@
+"""Attackers of published `.pth` files: files of the same format, made here, read and used for real; and wrong files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from command_line import refused
+from pth_files import FORMATS, write
+from typer.testing import CliRunner
+
+from iddmbench.attacker import ATTACKERS, build_attacker
+from iddmbench.cli import app
+from iddmbench.datasets.orl import photo
+from iddmbench.errors import UserError
+from iddmbench.linking.absent import absent
+from iddmbench.nets.inception_resnet import InceptionResNetV1
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("IDDMBENCH_WEIGHTS", str(tmp_path / "weights"))
+    (tmp_path / "weights").mkdir()
+    return tmp_path / "weights"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_of_the_published_format(name: str, folder: Path) -> None:
+    """Every tensor of the file is used, and the vectors are those of the network as its project defines it."""
+    side = FORMATS[name][1]
+    crops = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    expected = write(name, folder, (crops.flip(1) if name == "adaface" else crops) * 2 - 1)
+    attacker = build_attacker(name)
+    assert attacker.available() is None
+    with torch.inference_mode():
+        found = attacker.network()(crops)
+    torch.testing.assert_close(found, F.normalize(expected), atol=2e-4, rtol=0)
+    assert abs(float(found[0] @ found[1])) < 0.9999, "the pictures make no difference"
+    pin = folder / f"{FORMATS[name][0]}.sha256"
+    assert pin.read_text().startswith(attacker.weights_hash()), "pinned when first used"
+
+
+@pytest.mark.parametrize("name", ["mobileface", "facenet"])
+def test_embedding_faces(name: str, folder: Path) -> None:
+    """By aligned crops, and by whole pictures resized as AMT-GAN's scripts do: bilinear, no detector, no alignment."""
+    write(name, folder)
+    images = [photo(3, 1).image, photo(30, 1).image[10:90, 5:80], np.full((40, 50, 3), 90, np.uint8)]
+    aligned, whole = build_attacker(name), build_attacker(f"{name}:crop=whole")
+    assert aligned.embed(images).acquired.tolist() == [True, True, False]
+    found = whole.embed(images)
+    assert found.acquired.all() and whole.fingerprint() != aligned.fingerprint()
+    side = FORMATS[name][1]
+    for image, vector in zip(images, found.vectors, strict=True):
+        pixels = torch.from_numpy(image.copy()).float().permute(2, 0, 1)[None] / 255
+        with torch.inference_mode():
+            published = aligned.network().body(F.interpolate((pixels - 0.5) / 0.5, size=(side, side), mode="bilinear"))
+        np.testing.assert_allclose(vector, F.normalize(published)[0].numpy(), atol=1e-5)
+
+
+def test_facenet_is_facenet_pytorch_s() -> None:
+    theirs = pytest.importorskip("facenet_pytorch").InceptionResnetV1(pretrained=None).eval()
+    generator = torch.Generator().manual_seed(0)
+    for value in theirs.state_dict().values():
+        if value.is_floating_point():
+            value.copy_(torch.rand(value.shape, generator=generator) * 0.05 + (0.5 if value.ndim == 1 else -0.025))
+    ours = InceptionResNetV1().eval()
+    ours.load_state_dict(theirs.state_dict())
+    crops = torch.rand(1, 3, 160, 160, generator=generator) * 2 - 1
+    with torch.inference_mode():
+        torch.testing.assert_close(F.normalize(ours(crops)), theirs(crops), atol=1e-5, rtol=0)
+
+
+def test_a_missing_file_names_where_it_comes_from_and_goes(folder: Path) -> None:
+    expected = (
+        f"needs weights: get ir152.pth from https://github.com/CGCL-codes/AMT-GAN (put it at {folder / 'ir152.pth'})"
+    )
+    assert build_attacker("ir152").available() == expected
+    refused(CliRunner().invoke(app, ["fetch", "ir152"]), f"error: {expected.removeprefix('needs weights: ')}")
+    refused(CliRunner().invoke(app, ["run", "--attacker", "ir152"]), f"error: attacker 'ir152' can't run: {expected}")
+    noted = {"ir152": "needs weights: get ir152.pth from https://github.com/CGCL-codes/AMT-GAN"}
+    assert absent(["ir152", "sface"]) == noted, "no table names a place on this machine"
+
+
+class Code:
+    """Runs when it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("ran",)
+
+
+def test_a_file_with_code_in_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    torch.save({"input_layer.0.weight": torch.zeros(3), "more": Code()}, folder / "irse50.pth")
+    with pytest.raises(
+        UserError, match=r"irse50\.pth contains code \(posix.mkdir\), which is never run: save its"
+    ) as raised:
+        build_attacker("irse50").network()
+    assert "\n" not in str(raised.value) and not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "is no file of PyTorch weights"),
+        (b"PK\x03\x04 cut off", "is no file of PyTorch weights"),
+        ([torch.zeros(1)], "contains no state dict, but list"),
+        ({"a": "text"}, "contains no state dict"),
+        (
+            {"bn.weight": torch.ones(512)},
+            r"another network, not of MobileFaceNet: it lacks \d+ of its tensors \(first: conv1",
+        ),
+    ],
+)
+def test_no_state_dict_at_all(content: object, complaint: str, folder: Path) -> None:
+    path = folder / "mobile_face.pth"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(UserError, match=complaint):
+        build_attacker("mobileface").network()
+
+
+def test_weights_of_another_network(folder: Path) -> None:
+    write("mobileface", folder)
+    (folder / "mobile_face.pth").rename(folder / "irse50.pth")
+    with pytest.raises(UserError, match="the weights of another network, not of IR-SE-50: it lacks"):
+        build_attacker("irse50").network()
+    write("mobileface", folder)
+    state = torch.load(folder / "mobile_face.pth", weights_only=True)
+    for change, complaint in (
+        ({"linear.weight": torch.zeros(128, 512)}, r"linear.weight, \(128, 512\) instead of \(512, 512\)"),
+        ({"head.weight": torch.zeros(2)}, r"it has 1 others \(first: head.weight\)"),
+        ({"bn.bias": torch.full((512,), torch.nan)}, r"not finite \(first: bn.bias\)"),
+    ):
+        torch.save({**state, **change}, folder / "mobile_face.pth")
+        (folder / "mobile_face.pth.sha256").unlink(missing_ok=True)
+        with pytest.raises(UserError, match=complaint):
+            build_attacker("mobileface").network()
+
+
+def test_another_file_than_the_pinned_one(folder: Path) -> None:
+    write("mobileface", folder)
+    build_attacker("mobileface").network()
+    torch.save({}, folder / "mobile_face.pth")
+    problem = build_attacker("mobileface").available()
+    assert problem is not None and "the pinned checksum" in problem and "get it again from https://" in problem
+
+
+def test_one_network_under_two_names() -> None:
+    """A defense that optimized facenet-vggface2 knows AMT-GAN's FaceNet."""
+    assert ATTACKERS.get("facenet").same_as == "facenet-vggface2"
