@@ -134,9 +134,7 @@ def test_the_attacker_s_models() -> None:
     people = candidates(simulation, tested, data.subjects)
     assert [p.name for p in people] == ["s29", "s30", "s31", "s32"]
     assert len(candidates(Simulation(None, 1), tested, data.subjects)) == 12
-    assert candidates(Simulation(2, 1), data.subjects, data.subjects) == list(data.subjects), (
-        "everybody under test is a target"
-    )
+    assert candidates(Simulation(2, 1), data.subjects, data.subjects) == list(data.subjects), "everybody under test is a target"
     cells = simulated_cells(simulation, condition, 0, people)
     assert len(cells) == 8 and {cell.defense for cell in cells} == {defense}
     for cell, person in zip(cells[::2], people, strict=True):
@@ -184,11 +182,7 @@ def test_in_a_run(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     probes = run.probes[run.probes["attacker"] == NAME]
     shown = probes[probes["acquired"]].groupby("defense")["rank"].apply(lambda r: (r == 1).mean())
     assert shown["echo"] == 1
-    people = [
-        Seeds(s).child("defense", name, "key")
-        for s in (0, *attacker_seeds(Simulation(3, 1), 0))
-        for name in lab_plugins.SUBJECTS
-    ]
+    people = [Seeds(s).child("defense", name, "key") for s in (0, *attacker_seeds(Simulation(3, 1), 0)) for name in lab_plugins.SUBJECTS]
     drawn = [int(seeds.numpy().integers(1, 29)) for seeds in people]
     assert all(a != b for a, b in zip(drawn[:3], drawn[3:], strict=True)), "the keys differ"
     assert shown["keyed-echo"] < 1

@@ -14,12 +14,10 @@ class ResimulateOptions(AdaptiveOptions):
     candidates: int | Literal["all"] = Field(8, description="people to choose from, the right one among them; or all")
     keys: int = Field(2, ge=1, le=16, description="models per candidate, with different random numbers; averaged")
     tuned: bool = Field(
-        False,
-        description="semi-informed: the recognition system is tuned on the defense's outputs of other people first",
+        False, description="semi-informed: the recognition system is tuned on the defense's outputs of other people first"
     )
     secret: Literal["unknown", "leaked"] = Field(
-        "unknown",
-        description="leaked: each candidate is run with the random numbers of their own model, an upper bound",
+        "unknown", description="leaked: each candidate is run with the random numbers of their own model, an upper bound"
     )
 
     @field_validator("candidates")

@@ -85,9 +85,7 @@ class Scoring:
         planned = tuple(conditions(cells))
         for name in present:
             if simulation_of(name) and not stages.trains:
-                raise UserError(
-                    f"attacker '{name}' runs the defense itself, which can't be done for images made elsewhere"
-                )
+                raise UserError(f"attacker '{name}' runs the defense itself, which can't be done for images made elsewhere")
         check_simulation(present, planned)
         return cls(stages, panel, planned, tuple(subjects.values()), many_seeds, absent=missing, published=published)
 

@@ -55,10 +55,7 @@ def check_simulation(attackers: Sequence[str], conditions: Sequence[PlannedCondi
 
 
 def cost_findings(
-    attackers: Sequence[str],
-    conditions: Sequence[PlannedCondition],
-    tested: Sequence[Subject],
-    everybody: Sequence[Subject],
+    attackers: Sequence[str], conditions: Sequence[PlannedCondition], tested: Sequence[Subject], everybody: Sequence[Subject]
 ) -> Iterator[Finding]:
     """What re-simulation costs and what a guess gets, for the table `premise`: said before anything is trained."""
     for name in attackers:
