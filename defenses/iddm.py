@@ -25,8 +25,8 @@ class Target:
 
     matrices: crop transforms of the references, fixed from the clean photos; template: the subject's unit vector [D];
     impostor: mean cosine of public people to the template; span: what the clean references lie above that;
-    decoy: the unit vector to move toward [D], or one for each photo [N, D], or None; spread: standard deviation of public people's
-    scores on the relative scale.
+    decoy: the unit vector to move toward [D], or one for each photo [N, D], or None; spread: standard deviation of public
+    people's scores on the relative scale.
     """
 
     surrogate: Surrogate
@@ -57,8 +57,8 @@ class IDDM(Defense):
     is left of the LoRA steps is spent on the final X'.
     `strength` s sets eps = s * eps_max, lambda_id = s * lambda_id_max and m = (1 - s) * 1 + s * margin.
 
-    `aim=strangers` aims at the distribution of strangers' scores instead of far below them: with sigma_k the standard deviation of
-    public people's scores under surrogate k, m = (1 - s) * 1 + s * width * sigma_k, and the loss has a second hinge
+    `aim=strangers` aims at the distribution of strangers' scores instead of far below them: with sigma_k the standard deviation
+    of public people's scores under surrogate k, m = (1 - s) * 1 + s * width * sigma_k, and the loss has a second hinge
     relu(-width * sigma_k - c_k(x')), so that the right person is not marked by the lowest score.
     """
 

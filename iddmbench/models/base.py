@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from iddmbench.errors import UserError, first_line
-from iddmbench.models.check import check_name, check_parts
+from iddmbench.models.check import check_name, check_parts, variant_of
 from iddmbench.models.placeholder import Vocabulary
 from iddmbench.models.prefix import Prefix
 from iddmbench.models.recipe import DECLARED, Recipe, read_recipe
@@ -93,7 +93,11 @@ class BaseModel:
         with torch.inference_mode(False):
             try:
                 pipeline = StableDiffusionPipeline.from_pretrained(
-                    self.folder, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+                    self.folder,
+                    variant=variant_of(self.folder),
+                    use_safetensors=True,
+                    safety_checker=None,
+                    requires_safety_checker=False,
                 )
             except (OSError, ValueError, KeyError) as error:
                 raise _unloadable(self.name, self.folder, first_line(error)) from error

@@ -101,7 +101,7 @@ class RunPlan:
             "skipped": [{"name": s.name, "reason": s.reason} for s in stages.data.skipped],
             "notes": [
                 *(f"{d.name}: {d.title}" for d in {d.name: d for d in plan}.values()),
-                *filter(None, [stages.attributes_problem]),
+                *filter(None, [stages.attributes_problem, stages.judges_problem]),
             ],
         }
 
