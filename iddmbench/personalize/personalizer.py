@@ -50,7 +50,7 @@ class Personalizer(ABC):
             settings = changed_settings(settings, self.presets[preset], f"{option} {PRESET}={preset}")
         return changed_settings(settings, own, option)
 
-    def check(self, base: BaseModel, settings: Any) -> None:  # noqa: B027  # most have nothing to check
+    def check(self, base: BaseModel, settings: Any) -> None:  # most have nothing to check
         """Raises UserError when these settings can't work on the base; called before anything is computed, so no weights are
         read. One that overrides it calls this too."""
         check_optimizer(settings.optimizer, base.device)
