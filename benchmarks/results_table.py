@@ -4,10 +4,10 @@ A row for each condition and attacker, the strongest ones first: R1-U, PSR at FA
 utility index, with 95 % intervals.
 """
 
+import math
 import sys
 from pathlib import Path
 
-import pandas as pd
 from defense_table import number, pick, rate
 
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
@@ -18,8 +18,9 @@ STRONGEST = {WORST_CASE: "strongest", WORST_CASE_ADAPTIVE: "strongest, prepared 
 def main(path: Path) -> None:
     run = RunFolder.open(path)
     print("| condition | attacker | R1-U | PSR at FAR 1e-2 | faces | utility index |\n" + "|---" * 6 + "|")
-    for (defense, strength), rows in run.summary.groupby(["defense", "strength"], dropna=False, sort=False):
-        name = f"`{defense}`" if pd.isna(strength) else f"`{defense}` {strength:g}"
+    for (defense, value), rows in run.summary.groupby(["defense", "strength"], dropna=False, sort=False):
+        strength = float(str(value))
+        name = f"`{defense}`" if math.isnan(strength) else f"`{defense}` {strength:g}"
         for attacker in [*STRONGEST, *run.config["attackers"]]:
             row = pick(rows, "r1u", attacker)
             if row is None:

@@ -18,7 +18,16 @@ from iddmbench.sweep.beside import processes
 def test_two_processes_give_the_bits_of_one(tmp_path: Path) -> None:
     base = write_base(tmp_path / "base")
     command = ["run", "--dataset", "orl", "--base", str(base), "--subjects", "2", "--defense", "random-noise"]
-    command += ["--strength", "1", "--attacker", "lbph", "--images-per-prompt", "1", "--prompt", "a photo of sks person"]
+    command += [
+        "--strength",
+        "1",
+        "--attacker",
+        "lbph",
+        "--images-per-prompt",
+        "1",
+        "--prompt",
+        "a photo of sks person",
+    ]
     command += ["--lora", "steps=2", "--lora", "class_images=2", "--sampling", "steps=2", "--threads", "1"]
     for workers in ("1", "2"):
         place = ["--out", str(tmp_path / workers), "--cache", str(tmp_path / f"cache-{workers}"), "--workers", workers]
