@@ -10,8 +10,8 @@ nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "quick"]
 
 FLOOR = 50
-"""Percent of lines and branches that the quick tests must reach. A cautious start: the share has not been measured yet. Raise it
-to just below the first measured one, and never lower it for a change."""
+"""Percent of lines and branches that the quick tests must reach. A cautious start: the share has not been measured yet. Raise
+it to just below the first measured one, and never lower it for a change."""
 
 
 @nox.session
