@@ -4,6 +4,8 @@ Sessions use the environment that nox runs in (`python -m pip install -e ".[dev]
 `.ci/run` does everything in a clean environment.
 """
 
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "none"
@@ -26,6 +28,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """mypy over everything that is installed as iddmbench, and the benchmarks."""
     session.run(".ci/types", external=True)
+    session.run("mypy", *map(str, sorted(Path("benchmarks").glob("*.py"))), external=True)
 
 
 @nox.session
