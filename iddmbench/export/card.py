@@ -4,7 +4,7 @@ import math
 
 from iddmbench import __version__
 from iddmbench.export.find import FoundModel
-from iddmbench.models.recipe import Prompts
+from iddmbench.models.recipe import trigger_words
 from iddmbench.results.metric_info import CLOSENESS, metric
 from iddmbench.results.summary import UNDEFENDED, Condition, Summary, Value, written
 
@@ -111,12 +111,6 @@ def model_card(model: FoundModel, file: str, form: str) -> str:
         subjects=_count(len(run.config["subjects"]), "person", "people"),
         gallery=_gallery(model),
     )
-
-
-def trigger_words(prompts: Prompts) -> list[str]:
-    """The words of the instance prompt that the class prompt lacks: "a photo of sks person" -> sks."""
-    known = set(prompts.class_.split())
-    return [word for word in prompts.instance.split() if word not in known]
 
 
 def _title(model: FoundModel) -> str:
