@@ -178,9 +178,7 @@ def protective_loss(
     elementwise: the released code's form, the mean over elements of the loss of each; else each image's mean error enters.
     """
     errors = (generic, generic_before, person, person_before)
-    if not elementwise:
-        errors = tuple(error.mean((1, 2, 3)) for error in errors)  # type: ignore[assignment]
-    g, g0, p, p0 = errors
+    g, g0, p, p0 = (error if elementwise else error.mean((1, 2, 3)) for error in errors)
     return -F.logsigmoid(-beta * ((g - g0) - (p - p0))).mean()
 
 
