@@ -65,6 +65,7 @@ class IDDM(Defense):
     name = "iddm"
     title = "IDDM (our reconstruction from the abstract and the outline of v2)"
     paper = "arXiv 2604.00903"
+    text_training = True
     newer = frozenset({"aim", "width", "alternate", "space", "pixel_eps"})
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "sface-overshoot": {"surrogate": ("sface",), "margin": -0.6},
@@ -114,7 +115,7 @@ class IDDM(Defense):
     def personalize(self, references: np.ndarray, bench: Workbench) -> Personalization:
         if self.strength == 0:
             return bench.personalize(references)
-        clean, condition = bench.encode(references), bench.condition(references)
+        clean, condition = bench.encode(references), bench.text(references)
         decoupling = self.decoupling(self, references, clean, condition, bench)
         delta = decoupling.unchanged()
         trace = []

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from iddmbench import __version__
 from iddmbench.errors import UserError
+from iddmbench.leaderboard.about import NO_GAIN, about, origin
 from iddmbench.leaderboard.board import ENTRIES, SHEET, Place, by_track, places, read_entries
 from iddmbench.leaderboard.entry import Entry, Figure
 from iddmbench.leaderboard.exports import atom, curves_csv, markdown_table, standings_csv
@@ -142,7 +143,7 @@ def plotly_script() -> Path:
     try:
         return wheel_file("plotly", "package_data/plotly.min.js")
     except UserError as error:
-        raise UserError("the site's curves need plotly: pip install 'iddmbench[leaderboard]'") from error
+        raise UserError("the site's curves need plotly: pip install plotly") from error
 
 
 def ranking(entries: Sequence[Entry]) -> list[Place]:
@@ -184,6 +185,7 @@ def row_data(place: Place) -> dict[str, Any]:
         "privacy": strongest.value if strongest else None,
         "utility": index.value if index else None,
         "over": judges_of(entry, s.judge) if s else "",
+        "about": about(entry, s.judge, s.metric) if s else about(entry),
     }
 
 
@@ -275,6 +277,8 @@ def page_data(entry: Entry, ranked: Sequence[Place], look: dict[str, str]) -> di
         "threats": THREATS,
         "conditions": [(d, s, anchor_titles().get(d, d) if s is None else f"{d} {s:g}") for d, s in entry.conditions],
         "command": shell(list(entry.command)),
+        "origin": origin(entry),
+        "no_gain": NO_GAIN if NO_GAIN in about(entry, WORST_CASE, METRICS[0]) else "",
         "over": judges_of(entry, WORST_CASE),
         "data": {
             "entries": {entry.id: entry_data(entry, look)},

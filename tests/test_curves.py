@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 from synthetic_run import write_run
 from typer.testing import CliRunner
 
 from iddmbench.cli import app
 from iddmbench.report.curves import cmc, cmc_points, det, det_points, subject_rates, subjects
-from iddmbench.report.figures import KNOWN, PALETTE, color, render, symbol
+from iddmbench.report.figures import KNOWN, PALETTE, color, histograms, render, symbol, tradeoff
 from iddmbench.results.run_folder import RunFolder
 
 runner = CliRunner()
@@ -64,10 +65,36 @@ def test_the_figures_draw_the_runs_numbers(run: RunFolder) -> None:
     probes = run.probes[(run.probes["attacker"] == "dlib") & (run.probes["defense"] == "none") & run.probes["acquired"]]
     line = next(x for x in figure.axes[0].lines if x.get_label() == "undefended")
     assert line.get_ydata()[0] == pytest.approx((probes["rank"] == 1).mean())
-    assert len(det(run).axes[0].lines) == len(figure.axes[0].lines) == 5
+    assert len(det(run).axes[0].lines) == len(figure.axes[0].lines) - 1 == 5
     strip = subjects(run)
     dots = sum(len(x.get_xdata()) for x in strip.axes[0].lines if x.get_marker() not in ("", "None", None))
     assert dots == 2 * 5 - 1, "every subject of every condition but the failed cell"
+
+
+def test_curves_stay_within_what_the_images_resolve(run: RunFolder) -> None:
+    """DET: nothing at 0 or 1, where no image is left to tell; CMC: every curve runs to the last candidate, chance beside it."""
+    for ax in det(run).axes:
+        (low, high), counts = ax.get_xlim(), ax.get_title(loc="right")
+        drawn = np.concatenate([line.get_xydata() for line in ax.lines])
+        assert np.isfinite(drawn).all(1).any() and np.nanmin(drawn) > low and np.nanmax(drawn) < high
+        assert counts.startswith("n = ")
+    for ax in cmc(run).axes:
+        ends = {float(line.get_xdata()[-1]) for line in ax.lines}
+        (chance,) = [line for line in ax.lines if line.get_label() == "chance"]
+        assert len(ends) == 1 and ends == {len(chance.get_ydata())}
+        assert chance.get_ydata()[0] == pytest.approx(1 / len(chance.get_ydata()))
+
+
+@pytest.mark.parametrize(("width", "inches"), [("column", 3.5), ("page", 7.16)])
+def test_figures_fit_a_paper(run: RunFolder, width: str, inches: float) -> None:
+    for draw in (tradeoff, histograms, det, subjects):
+        figure = draw(run, width=width)
+        figure.canvas.draw()
+        texts = [t for t in figure.findobj(Text) if t.get_visible() and t.get_text()]
+        assert figure.get_size_inches()[0] == pytest.approx(inches)
+        assert min(t.get_fontsize() for t in texts) >= 4.5
+        boxes = [t.get_window_extent() for ax in figure.axes for t in (ax.title, ax._left_title, ax._right_title)]
+        assert all(box.x1 <= figure.bbox.x1 + 1 and box.x0 >= -1 for box in boxes if box.width)
 
 
 def test_several_runs_lie_over_each_other(run: RunFolder, other: RunFolder) -> None:
@@ -102,7 +129,7 @@ def test_plot_makes_every_kind(finished_run: Path, other: RunFolder, tmp_path: P
     result = runner.invoke(app, ["plot", str(finished_run), "--kind", "all", "--format", "pdf", "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     made = {p.name for p in tmp_path.iterdir()}
-    assert made == {*(f"{n}.pdf" for n in ("tradeoff", "det", "cmc", "histograms", "subjects")), "contact_sheet.png"}
+    assert made == {*(f"{n}.pdf" for n in ("tradeoff", "det", "cmc", "histograms", "subjects", "contact_sheet"))}
     assert all((tmp_path / n).read_bytes().startswith(b"%PDF") for n in made if n.endswith("pdf"))
     both = ["plot", str(finished_run), str(other.path), "--kind", "histograms,sheet,cmc", "--format", "svg"]
     result = runner.invoke(app, [*both, "--out", str(tmp_path / "two")])
@@ -111,7 +138,7 @@ def test_plot_makes_every_kind(finished_run: Path, other: RunFolder, tmp_path: P
     assert made == {
         "cmc.svg",
         *(f"histograms-{n}.svg" for n in ("1-orl-iddm", "2-orl-aspl")),
-        *(f"contact_sheet-{n}.png" for n in ("1-orl-iddm", "2-orl-aspl")),
+        *(f"contact_sheet-{n}.svg" for n in ("1-orl-iddm", "2-orl-aspl")),
     }
 
 
@@ -121,3 +148,8 @@ def test_plot_makes_every_kind(finished_run: Path, other: RunFolder, tmp_path: P
 def test_plot_mistakes(finished_run: Path, kind: str, hint: str) -> None:
     result = runner.invoke(app, ["plot", str(finished_run), "--kind", kind])
     assert result.exit_code == 2 and hint in result.stderr
+
+
+def test_a_width_that_is_none(finished_run: Path) -> None:
+    result = runner.invoke(app, ["plot", str(finished_run), "--width", "poster"])
+    assert result.exit_code == 2 and "choose from screen, page, column" in result.stderr

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.markers import CARETLEFT
 from PIL import Image
 from synthetic_run import write_run
 
-from iddmbench.report.contact_sheet import LINKED, TILE, contact_sheet
+from iddmbench.report.contact_sheet import LINKED, TILE, _font, _wrap, contact_sheet
 from iddmbench.report.figures import color, histograms, render, short, tradeoff
 from iddmbench.report.place_labels import overlap, place
 from iddmbench.results.run_folder import RunFolder
@@ -154,3 +155,28 @@ def test_contact_sheet_of_a_run_whose_images_are_gone(tmp_path: Path) -> None:
     for folder in ("images", "references", "extras"):
         shutil.rmtree(path / folder)
     assert contact_sheet(RunFolder.open(path)).height > TILE
+
+
+def test_the_legend_shows_the_sign_of_the_panel(tmp_path: Path) -> None:
+    """The un-personalized model: an arrow where it lies left of what is drawn, in the legend as in the panel."""
+    run = RunFolder.open(write_run(tmp_path / "run", subjects=("s29",), per_prompt=1, strengths=(1.0,)))
+    figure = tradeoff(run)
+    legend = {t.get_text(): h.get_marker() for t, h in zip(*_entries(figure), strict=True)}
+    at = Summary(run).get(Condition("generic", None), "utility_index").value
+    far = at < figure.axes[0].get_xlim()[0]
+    name = "generic (not personalized)" + (", left of the panel" if far else "")
+    assert legend[name] == (CARETLEFT if far else "X")
+    assert name in legend and len([text for text in legend if text.startswith("generic")]) == 1
+    drawn = [line.get_marker() for line in figure.axes[0].lines]
+    assert legend[name] in drawn
+
+
+def _entries(figure):
+    return figure.legends[0].get_texts(), figure.legends[0].legend_handles
+
+
+def test_words_of_the_sheet_stay_within_its_columns() -> None:
+    font = _font(14)
+    lines = _wrap("purified-references, a-very-long-name-of-a-defense 1.00", font, 120)
+    assert all(font.getlength(line) <= 120 for line in lines)
+    assert "".join(lines).replace(" ", "") == "purified-references,a-very-long-name-of-a-defense1.00"

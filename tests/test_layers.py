@@ -16,7 +16,7 @@ FLOORS = (
     ("store", "faces", "models"),
     ("metrics", "nets", "personalize"),
     ("photos", "weights", "defense"),
-    ("synthetic", "perturb", "attacker"),
+    ("synthetic", "perturb", "attacker", "judges"),
     ("datasets", "defenses", "adaptive"),
     ("attackers", "micro", "results"),  # eigenfaces and the base models are trained on a dataset's photos
     ("cells", "report"),
@@ -25,7 +25,7 @@ FLOORS = (
     ("submission", "sweep", "conformance"),
     ("export", "result"),
     ("api",),
-    ("leaderboard",),
+    ("leaderboard", "app"),
     ("cli",),
 )
 """From the ground up. Folders and modules of one floor don't import each other."""

@@ -95,6 +95,12 @@ def test_enough_impostor_pairs_for_a_far_of_1e_3(data) -> None:
     assert pairs >= 10_000
 
 
+def test_the_croissant_file_states_responsible_use() -> None:
+    text = json.loads((Synthetic().root / "croissant.json").read_text())
+    assert text["rai:personalSensitiveInformation"] and text["rai:dataBiases"] and text["@context"]["rai"]
+    assert "http://mlcommons.org/croissant/RAI/1.0" in text["conformsTo"]
+
+
 def test_the_croissant_file_matches_the_files() -> None:
     root = Synthetic().root
     text = json.loads((root / "croissant.json").read_text())

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from iddmbench import __version__
+from iddmbench.cli.app import app as local_page
 from iddmbench.cli.base import app as base
 from iddmbench.cli.cache import app as cache
 from iddmbench.cli.check import check
@@ -37,6 +38,7 @@ app.command("compare")(compare)
 app.command("submit")(submit)
 app.command("verify")(verify)
 app.add_typer(leaderboard, name="leaderboard")
+app.command("app")(local_page)
 app.command("export")(export)
 app.add_typer(cache, name="cache")
 app.add_typer(base, name="base")

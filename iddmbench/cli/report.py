@@ -38,6 +38,9 @@ def plot(
         Path | None, typer.Option(help="Output folder; by default the run's own, or the current one for several.")
     ] = None,
     formats: Annotated[str, typer.Option("--format", help="png, svg, pdf; separate several with commas.")] = "png,svg",
+    width: Annotated[
+        str, typer.Option(help="screen, or for a paper: column (3.5 inches wide) or page (7.16 inches).")
+    ] = "screen",
 ) -> None:
     """Draw figures of one run, or of several overlaid: trade-off, DET and CMC curves, histograms, subjects, images."""
     kinds = _choices(kind, KINDS, "--kind")
@@ -45,10 +48,12 @@ def plot(
     if out is not None and (out.is_file() or out.suffix.lower()[1:] in FORMATS):
         raise UserError(f"--out {out}: give a folder, and the kind of file with --format")
     from iddmbench.report import curves, figures
+    from iddmbench.report.widths import width_of
     from iddmbench.report.write import save, save_sheet
     from iddmbench.results.comparable import check_comparable
     from iddmbench.results.run_folder import FIGURES, RunFolder, latest, runs_of
 
+    width_of(width)
     opened = [RunFolder.open(run) for path in runs or [latest(RUNS)] for run in runs_of(path)]
     for warning in check_comparable(opened):
         typer.echo(f"warning: {warning}", err=True)
@@ -56,15 +61,16 @@ def plot(
     together = {"tradeoff": figures.tradeoff, "det": curves.det, "cmc": curves.cmc, "subjects": curves.subjects}
     for name in kinds:
         if name in together:
-            parts = [(name, together[name](*opened))]
+            parts = [(name, together[name](*opened, width=width))]
         elif name == "histograms":
-            parts = [(_own(name, run, opened), figures.histograms(run)) for run in opened]
+            parts = [(_own(name, run, opened), figures.histograms(run, width)) for run in opened]
         else:
             parts = []
             for run in opened:
-                typer.echo(save_sheet(run, folder, _own("contact_sheet", run, opened)))
+                for path in save_sheet(run, folder, _own("contact_sheet", run, opened), wanted, width):
+                    typer.echo(path)
         for stem, figure in parts:
-            for extension in save(figure, folder, stem, wanted):
+            for extension in save(figure, folder, stem, wanted, width):
                 typer.echo(folder / f"{stem}.{extension}")
 
 

@@ -19,6 +19,7 @@ from matplotlib.markers import CARETLEFT
 from matplotlib.ticker import FixedLocator, PercentFormatter
 
 from iddmbench.report.place_labels import place
+from iddmbench.report.widths import pt, scaled, width_of
 from iddmbench.results import selection
 from iddmbench.results.metric_info import metric
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
@@ -100,40 +101,49 @@ class View:
         return x0 <= x <= x1 and y0 <= y <= y1
 
 
-def tradeoff(*runs: RunFolder) -> Figure:
+def tradeoff(*runs: RunFolder, width: str = "screen") -> Figure:
     """Privacy against utility: R1-U and PSR at FAR 1e-2 over the utility index, one line per defense over its strengths.
 
     Thick: the strongest single attacker of each condition; thin: each attacker, dashed where it is white-box, as long as they
     are few. Where adaptive attackers were run, they have a row of panels of their own, and where
     many points lie near utility 1 beside others that do not, so have these points. Points carry their strength, or in a
     crowd each curve its defense's name; bars are 95 % intervals. Several runs are overlaid; their defenses keep their colours
-    and differ by marker. A figure without any value says so instead of raising.
+    and differ by marker. A figure without any value says so instead of raising. `width`: a name of `WIDTHS`; in a column the
+    panels stand one above the other.
     """
-    summaries = [Summary(run) for run in runs]
-    with matplotlib.rc_context(STYLE):
+    summaries, size = [Summary(run) for run in runs], width_of(width)
+    design = 10.0 if size.panels > 1 else 5.4
+    k = size.scale(design)
+    with matplotlib.rc_context(scaled(STYLE, k)):
         panels = [m for m in PRIVACY if any(m in s.metrics("privacy") for s in summaries)] or [PRIVACY[0]]
         curves = [(i, s, d) for i, s in enumerate(summaries) for d in s.defenses]
         views = _views(summaries, panels)
+        columns = min(len(panels), size.panels)
+        rows = len(views) * len(panels) // columns
+        high = 0.7 + 4.5 * rows if columns > 1 else 1.3 + 3.9 * rows
         figure = Figure(
-            figsize=(10, 0.7 + 4.5 * len(views)),
-            layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08, wspace=0.04, hspace=0.04),
+            figsize=(k * design, k * high),
+            layout=ConstrainedLayoutEngine(w_pad=0.08 * k, h_pad=0.08 * k, wspace=0.04, hspace=0.04),
         )
         FigureCanvasAgg(figure)
-        axes = figure.subplots(len(views), len(panels), sharey="row", squeeze=False)
+        grid = figure.subplots(rows, columns, sharey="row", squeeze=False)
+        axes = grid.reshape(len(views), len(panels))
+        for ax in grid[:, 0]:
+            ax.set_ylabel("privacy →")
         handles = _legend(curves, several=len(runs) > 1, views=views)
         words = _without_line(summaries, views, len(curves))
         labels = [str(h.get_label()) for h in handles]
+        beside = 4 if max(map(len, labels)) <= LEGEND else 3
         figure.legend(
             handles=handles,
             labels=labels,
             loc="outside lower center",
-            ncols=min(4 if max(map(len, labels)) <= LEGEND else 3, len(handles)),
+            ncols=min(beside if columns > 1 else 2 if max(map(len, labels)) <= LEGEND else 1, len(handles)),
             frameon=False,
-            fontsize=9,
-            **titled(words, 130),
+            fontsize=pt(9),
+            **titled(words, 130 if columns > 1 else 65),
         )
         for row, view in zip(axes, views, strict=True):
-            row[0].set_ylabel("privacy →")
             for ax, name in zip(row, panels, strict=True):
                 _dress(ax, name, view)
                 labels = [x for i, s, d in curves for x in _curve(ax, s, d, name, i, view, len(curves), len(runs) > 1)]
@@ -148,19 +158,22 @@ def tradeoff(*runs: RunFolder) -> Figure:
         return figure
 
 
-def histograms(run: RunFolder) -> Figure:
+def histograms(run: RunFolder, width: str = "screen") -> Figure:
     """Scores of the images by attacker (columns) and condition (rows): to the subject's own enrolment template, and to the
     best other identity, with the thresholds. Only images with a face have scores.
 
-    Of many conditions and attackers a part is drawn, and the rest named (`iddmbench.results.selection`).
+    Of many conditions and attackers a part is drawn, and the rest named (`iddmbench.results.selection`). `width`: a name of
+    `WIDTHS`.
     """
-    summary = Summary(run)
-    attackers, without = selection.attackers(summary)
+    summary, size = Summary(run), width_of(width)
+    attackers, without = selection.attackers(summary, {"page": 3, "column": 1}.get(width, selection.PANELS))
     attackers = attackers or [""]
     conditions, words = selection.conditions(summary, lines=2 * selection.LINES)
-    with matplotlib.rc_context(STYLE):
-        wide, high = (4.2, 1.25) if len(attackers) <= 3 else (3.2, 1.1)
-        figure = Figure(figsize=(1.2 + wide * len(attackers), 0.9 + high * len(conditions)), layout="constrained")
+    wide, high = (4.2, 1.35) if len(attackers) <= 3 else (3.2, 1.2)
+    design = 1.2 + wide * len(attackers)
+    k = size.scale(design)
+    with matplotlib.rc_context(scaled(STYLE, k)):
+        figure = Figure(figsize=(k * design, k * (0.9 + high * len(conditions))), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(len(conditions), len(attackers), sharex="col", squeeze=False)
         for column, attacker in enumerate(attackers):
@@ -172,30 +185,31 @@ def histograms(run: RunFolder) -> Figure:
                 _histogram(axes[row, column], summary, condition, attacker, edges)
                 if column == 0:
                     axes[row, 0].set_ylabel(short(condition.title), rotation=0, ha="right", va="center")
-            axes[0, column].set_title(short(attacker), fontsize=11)
+            axes[0, column].set_title(short(attacker, 24), fontsize=pt(11), loc="left")
             cosine = attacker in ("", *selection.plain(summary))
             axes[-1, column].set_xlabel("cosine similarity" if cosine else "its own score")
         handles = [
-            Line2D([], [], color=PALETTE[1], lw=6, alpha=0.6, label="to the person's own template"),
-            Line2D([], [], color=PALETTE[0], lw=6, alpha=0.6, label="to the nearest other identity"),
-            Line2D([], [], color=INK, lw=1, label="threshold at FAR 1 %"),
+            Line2D([], [], color=PALETTE[1], lw=pt(6), alpha=0.6, label="to the person's own template"),
+            Line2D([], [], color=PALETTE[0], lw=pt(6), alpha=0.6, label="to the nearest other identity"),
+            Line2D([], [], color=INK, lw=pt(1), label="threshold at FAR 1 %"),
         ]
         above = titled(selection.note([words, without]), 30 + 40 * len(attackers))
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9, **above)
+        beside = 3 if len(attackers) > 1 else 1
+        figure.legend(handles=handles, loc="outside lower center", ncols=beside, frameon=False, fontsize=pt(9), **above)
         return figure
 
 
 def titled(words: str, width: int) -> dict[str, Any]:
     """Arguments that put a note above a legend."""
-    return {"title": textwrap.fill(words, width), "title_fontsize": 8.5} if words else {}
+    return {"title": textwrap.fill(words, width), "title_fontsize": pt(8.5)} if words else {}
 
 
-def render(figure: Figure, kind: str) -> bytes:
-    """The figure as "png" (160 dpi), "svg" or "pdf"; no date is written, so equal figures give equal bytes."""
+def render(figure: Figure, kind: str, dpi: int = 160) -> bytes:
+    """The figure as "png", "svg" or "pdf"; no date is written, so equal figures give equal bytes."""
     metadata: dict[str, Any] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     stream = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "iddmbench", "svg.fonttype": "path"}):
-        figure.savefig(stream, format=kind, dpi=160, metadata=metadata)
+        figure.savefig(stream, format=kind, dpi=dpi, metadata=metadata)
     return stream.getvalue()
 
 
@@ -209,7 +223,7 @@ def _dress(ax: Axes, name: str, view: View) -> None:
     title = TITLES.get(name, metric(name).title)
     title += ", including adaptive" if view.judge == WORST_CASE_ADAPTIVE else ""
     title += ", enlarged" if view.zoom else ""
-    ax.set_title(title, fontsize=11, loc="left", pad=10)
+    ax.set_title(title, fontsize=pt(11), loc="left", pad=pt(10))
     x0, x1, y0, y1 = view.window
     ax.set_xlim(x0, x1)
     ax.set_ylim(y0, y1)
@@ -219,14 +233,15 @@ def _dress(ax: Axes, name: str, view: View) -> None:
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     cut = "" if x0 < 0 else f", from {x0:.1f}"
     ax.set_xlabel(f"utility index (1 = undefended{cut}) →")
-    ax.grid(color="#e6e6e6", lw=0.7)
+    ax.grid(color="#e6e6e6", lw=pt(0.7))
     ax.set_axisbelow(True)
 
 
 def _views(summaries: Sequence[Summary], panels: Sequence[str]) -> list[View]:
     """The rows: the worst case, the one with adaptive attackers if there were any, and an enlarged part if it is crowded.
 
-    Where all strengths keep utility near 1, every axis begins there.
+    Where all strengths keep utility near 1, every axis begins left of their intervals, which so end before the frame and what
+    stands at it.
     """
     at = [
         (u.value, p.value, judge)
@@ -239,8 +254,10 @@ def _views(summaries: Sequence[Summary], panels: Sequence[str]) -> list[View]:
     ]
     judges = list(dict.fromkeys(judge for s in summaries for judge in selection.judges(s)))
     if at and min(x for x, _, _ in at) >= NEAR:
-        x0 = np.floor(10 * min(x for x, _, _ in at) - 0.5) / 10
-        return [View(judge, (x0, WHOLE[1], *WHOLE[2:])) for judge in judges]
+        ends = [u.low if u.bounded else u.value for s in summaries for u in _utilities(s)]
+        x0 = np.floor(10 * min(ends) - 0.5) / 10
+        window = WHOLE if x0 <= 0.2 else (x0, *WHOLE[1:])
+        return [View(judge, window) for judge in judges]
     views = [View(judge) for judge in judges]
     near = [(x, y) for x, y, judge in at if x >= NEAR and judge == WORST_CASE]
     if len(near) >= CROWD * len(panels):
@@ -250,6 +267,12 @@ def _views(summaries: Sequence[Summary], panels: Sequence[str]) -> list[View]:
             1, View(WORST_CASE, (x0, 1 + 0.15 * (1 - x0), max(low - 0.08, -0.05), min(high + 0.08, 1.06)), True)
         )
     return views
+
+
+def _utilities(summary: Summary) -> list[Value]:
+    """Utility indices of the defended conditions and of the undefended one."""
+    kept = [c for c in summary.conditions if c.strength is not None or c.defense == UNDEFENDED]
+    return [u for c in kept if (u := summary.get(c, "utility_index"))]
 
 
 def _thin(summary: Summary, view: View, curves: int) -> list[str]:
@@ -295,7 +318,8 @@ def _curve(
         if points and {attacker} != only:
             known = all(summary.white_box(c, attacker) for c, _, _ in points)
             x, y = [p[1].value for p in points], [p[2].value for p in points]
-            ax.plot(x, y, color=tint, lw=1, ls=(0, (4, 2)) if known else "-", alpha=0.75, marker=".", ms=4, zorder=2)
+            dash: Any = (0, (4, 2)) if known else "-"
+            ax.plot(x, y, color=tint, lw=pt(1), ls=dash, alpha=0.75, marker=".", ms=pt(4), zorder=2)
             drawn.append(attacker)
             if len(thin) > 2:
                 _label(ax, (x[-1], y[-1]), short(attacker, 24), INK, small=True)
@@ -305,13 +329,13 @@ def _curve(
     x, y = [p[1].value for p in points], [p[2].value for p in points]
     start = _points(summary, undefended, name, view.judge)
     if start:
-        ax.plot([start[0][1].value, x[0]], [start[0][2].value, y[0]], color=tint, lw=1.2, ls=":", zorder=2)
+        ax.plot([start[0][1].value, x[0]], [start[0][2].value, y[0]], color=tint, lw=pt(1.2), ls=":", zorder=2)
     crowded = curves > CROWD
     for _, u, p in points:
         _bars(ax, u, p, tint, crowded)
     marker = MARKERS[order % len(MARKERS)] if several else SHAPES[symbol(defense)]
-    size = 11 if marker == "*" else 7
-    ax.plot(x, y, color=tint, lw=1.6 if crowded else 2.4, marker=marker, ms=size, mec="white", mew=0.8, zorder=4)
+    size, thick = pt(11 if marker == "*" else 7), pt(1.6 if crowded else 2.4)
+    ax.plot(x, y, color=tint, lw=thick, marker=marker, ms=size, mec="white", mew=pt(0.8), zorder=4)
     for condition, u, p in points[-1:] if crowded else points:
         if view.shows(u.value, p.value):
             _label(ax, (u.value, p.value), short(defense, 20) if crowded else f"{condition.strength:g}", tint)
@@ -324,12 +348,15 @@ def _anchors(ax: Axes, summary: Summary, name: str, first: bool, view: View) -> 
     drawn = []
     for condition, u, p in _points(summary, anchors, name, view.judge):
         marker, tint = styles.get(condition.defense, ("d", GRAY))
-        _bars(ax, u, p, tint)
-        ax.plot([u.value], [p.value], marker=marker, color=tint, ms=10, mec="white", mew=0.8, ls="", zorder=5)
-        x = u.value
-        if x < view.window[0] and not view.zoom:  # out of sight: an arrow at the edge says so
+        x, far = u.value, _far(u, view)
+        ax.plot([x], [p.value], marker=marker, color=tint, ms=pt(10), mec="white", mew=pt(0.8), ls="", zorder=5)
+        if (
+            far
+        ):  # out of sight: an arrow at the edge says so; its utility's interval, mostly out of sight too, is not drawn
             x = view.window[0]
-            ax.plot([x], [p.value], marker=CARETLEFT, color=tint, ms=9, ls="", zorder=5, clip_on=False)
+            ax.plot([x], [p.value], marker=CARETLEFT, color=tint, ms=pt(9), ls="", zorder=5, clip_on=False)
+        else:
+            _bars(ax, u, p, tint)
         if first and view.shows(x, p.value):
             text = "undefended" if condition.defense == UNDEFENDED else short(condition.defense)
             _label(ax, (x, p.value), text + (f", at {u.value:.2g}" if x > u.value else ""), tint)
@@ -337,8 +364,18 @@ def _anchors(ax: Axes, summary: Summary, name: str, first: bool, view: View) -> 
     return drawn
 
 
+def _far(utility: Value, view: View) -> bool:
+    """Left of what the panel shows, so that an arrow stands for it."""
+    return utility.value < view.window[0] and not view.zoom
+
+
 def _bars(ax: Axes, x: Value, y: Value, tint: str, faint: bool = False) -> None:
-    style: dict[str, Any] = {"color": tint, "lw": 0.8 if faint else 1.1, "alpha": 0.3 if faint else 0.55, "zorder": 3}
+    style: dict[str, Any] = {
+        "color": tint,
+        "lw": pt(0.8 if faint else 1.1),
+        "alpha": 0.3 if faint else 0.55,
+        "zorder": 3,
+    }
     if x.bounded:
         ax.plot([x.low, x.high], [y.value, y.value], **style)
     if y.bounded:
@@ -347,7 +384,7 @@ def _bars(ax: Axes, x: Value, y: Value, tint: str, faint: bool = False) -> None:
 
 def _label(ax: Axes, point: tuple[float, float], text: str, tint: str, small: bool = False) -> None:
     """Only noted here: `_write_labels` places all of a panel's labels together."""
-    font: dict[str, Any] = {"fontsize": 8} if small else {"fontsize": 9, "fontweight": "bold"}
+    font: dict[str, Any] = {"fontsize": pt(8)} if small else {"fontsize": pt(9), "fontweight": "bold"}
     note = ax.annotate(text, point, color=tint, annotation_clip=False, zorder=6, **font)
     note.set_in_layout(False)
 
@@ -362,19 +399,19 @@ def _write_labels(ax: Axes) -> None:
     boxes = [t.get_window_extent(renderer) for t in notes]
     sizes = [(b.width + 2, b.height + 2) for b in boxes]
     obstacles = [_along(ax.transData.transform(line.get_xydata())) for line in ax.lines]
-    obstacles += [np.array(a) + 9 * DISC for a in anchors]
+    obstacles += [np.array(a) + pt(9) * DISC for a in anchors]
     area = ax.get_window_extent(renderer)
     bounds = (area.x0, area.y0, area.x1, area.y1)
-    placed = place(anchors, sizes, np.concatenate(obstacles) if obstacles else np.empty((0, 2)), bounds, gap=9)
+    placed = place(anchors, sizes, np.concatenate(obstacles) if obstacles else np.empty((0, 2)), bounds, gap=pt(9))
     for note, box in zip(notes, placed, strict=True):
         note.set_position(tuple(ax.transData.inverted().transform(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2))))
         note.set_horizontalalignment("center")
         note.set_verticalalignment("center")
     for anchor, box in zip(anchors, placed, strict=True):
         near = np.clip(anchor[0], box[0], box[2]), np.clip(anchor[1], box[1], box[3])
-        if np.hypot(near[0] - anchor[0], near[1] - anchor[1]) > 15:  # so far that one might wonder whose it is
+        if np.hypot(near[0] - anchor[0], near[1] - anchor[1]) > pt(15):  # so far that one might wonder whose it is
             ends = ax.transData.inverted().transform([anchor, near])
-            ax.plot(ends[:, 0], ends[:, 1], color=GRAY, lw=0.6, zorder=1.5)
+            ax.plot(ends[:, 0], ends[:, 1], color=GRAY, lw=pt(0.6), zorder=1.5)
 
 
 def _along(points: np.ndarray, step: float = 3.0) -> np.ndarray:
@@ -386,23 +423,34 @@ def _along(points: np.ndarray, step: float = 3.0) -> np.ndarray:
 
 
 def _legend(curves: Sequence[tuple[int, Summary, str]], several: bool, views: Sequence[View]) -> list[Line2D]:
-    handles, thin, dashed = [], False, False
+    handles, thin, known = [], False, dict[str, None]()
     for order, summary, defense in curves:
         text = short(defense) + (f" ({short(summary.run.name, 24)})" if several else "")
         marker = MARKERS[order % len(MARKERS)] if several else SHAPES[symbol(defense)]
-        names = _thin(summary, views[0], len(curves))
-        size = 10 if marker == "*" else 7
-        handles.append(Line2D([], [], color=color(defense), lw=2.4, marker=marker, ms=size, mec="white", label=text))
-        for condition in summary.curve(defense):
-            thin = thin or len({*names} - {summary.strongest(condition, views[0].judge)}) > 0
-            dashed = dashed or any(summary.white_box(condition, name) for name in names)
-    handles.append(Line2D([], [], color=INK, lw=2.4, label=_worst_case(curves)))
+        size: dict[str, Any] = {"lw": pt(2.4), "ms": pt(10 if marker == "*" else 7), "mec": "white"}
+        handles.append(Line2D([], [], color=color(defense), marker=marker, label=text, **size))
+        for view in views:
+            for condition in summary.curve(defense):
+                names = _thin(summary, view, len(curves))
+                thin = thin or len({*names} - {summary.strongest(condition, view.judge)}) > 0
+                known |= dict.fromkeys(name for name in names if summary.white_box(condition, name))
+    handles.append(Line2D([], [], color=INK, lw=pt(2.4), label=_worst_case(curves)))
     if thin:
-        handles.append(Line2D([], [], color=INK, lw=1, label="each attacker"))
-    if dashed:
-        handles.append(Line2D([], [], color=INK, lw=1, ls=(0, (4, 2)), label="white-box attacker" + _names(curves)))
-    handles.append(Line2D([], [], color=INK, marker="P", ms=9, mec="white", ls="", label="undefended"))
-    handles.append(Line2D([], [], color=GRAY, marker="X", ms=9, mec="white", ls="", label="generic (not personalized)"))
+        handles.append(Line2D([], [], color=INK, lw=pt(1), label="each attacker"))
+    if known:
+        who = f" ({short(', '.join(known), 40)})" if len(known) <= 3 else ""
+        handles.append(Line2D([], [], color=INK, lw=pt(1), ls=(0, (4, 2)), label=f"white-box attacker{who}"))
+    mark: dict[str, Any] = {"ms": pt(9), "mec": "white", "ls": ""}
+    handles.append(Line2D([], [], color=INK, marker="P", label="undefended", **mark))
+    # The sign that the panels show: a cross, or an arrow where the model lies left of them.
+    generic = [
+        u for s in {id(s): s for _, s, _ in curves}.values() if (u := s.get(Condition(GENERIC, None), "utility_index"))
+    ]
+    far = {_far(u, view) for u in generic for view in views if not view.zoom} or {False}
+    for out in sorted(far):
+        text = "generic (not personalized)" + (", left of the panel" if out else "")
+        sign: Any = CARETLEFT if out else "X"
+        handles.append(Line2D([], [], color=GRAY, marker=sign, label=text, **mark))
     return handles
 
 
@@ -412,18 +460,13 @@ def _worst_case(curves: Sequence[tuple[int, Summary, str]]) -> str:
     return f"strongest attacker{names}"
 
 
-def _names(curves: Sequence[tuple[int, Summary, str]]) -> str:
-    known = {a for _, s, d in curves for c in s.curve(d) for a in s.attackers if s.white_box(c, a)}
-    return f" ({short(', '.join(sorted(known)))})" if len(known) <= 3 else ""
-
-
 def _histogram(ax: Axes, summary: Summary, condition: Condition, attacker: str, edges: np.ndarray) -> None:
     probes = condition.rows(summary.run.probes)
     probes = probes[(probes["attacker"] == attacker) & probes["acquired"]]
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     if probes.empty:
-        ax.text(0.5, 0.4, "no scores", ha="center", transform=ax.transAxes, color=GRAY, fontsize=9)
+        ax.text(0.5, 0.4, "no scores", ha="center", transform=ax.transAxes, color=GRAY, fontsize=pt(9))
         return
     for column, tint in (("nonmated", PALETTE[0]), ("mated", PALETTE[1])):
         ax.hist(probes[column].dropna(), bins=edges.tolist(), color=tint, alpha=0.6, histtype="stepfilled")
@@ -431,6 +474,7 @@ def _histogram(ax: Axes, summary: Summary, condition: Condition, attacker: str, 
     for threshold in calibration[(calibration["attacker"] == attacker) & np.isclose(calibration["far"], 1e-2)][
         "threshold"
     ]:
-        ax.axvline(threshold, color=INK, lw=1)
+        ax.axvline(threshold, color=INK, lw=pt(1))
     box = " · white-box" if summary.white_box(condition, attacker) else ""
-    ax.text(0.99, 0.92, f"n = {len(probes)}{box}", ha="right", va="top", transform=ax.transAxes, fontsize=8, color=GRAY)
+    # Above the panel, where no bar reaches.
+    ax.set_title(f"n = {len(probes)}{box}", loc="right", fontsize=pt(8), color=GRAY, pad=pt(2))

@@ -59,11 +59,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Drawings:
-    """The pictures of a report, as file contents: two SVG figures and the contact sheet as PNG."""
+    """The pictures of a report, as file contents: SVG, and the contact sheet as PNG; `narrow` is the trade-off for phones."""
 
     tradeoff: bytes
     histograms: bytes
     sheet: bytes
+    narrow: bytes
 
 
 def report(run: RunFolder, drawings: Drawings) -> str:
@@ -97,6 +98,7 @@ def report(run: RunFolder, drawings: Drawings) -> str:
         everything=full_table(summary) if len(run.summary) <= MOST else None,
         glossary=[metric(name) for kind in ("privacy", "utility") for name in summary.metrics(kind)],
         tradeoff=data_uri(drawings.tradeoff, "svg+xml"),
+        narrow=data_uri(drawings.narrow, "svg+xml"),
         histograms=data_uri(drawings.histograms, "svg+xml"),
         sheet=data_uri(drawings.sheet, "png"),
         command=shell(command(run.config)),
@@ -183,6 +185,7 @@ def _signed(share: float) -> str:
 
 
 def utility_table(summary: Summary) -> Table:
+    """Condition x figure, or figure x condition where that is narrower."""
     # The index first, its components after it.
     names = sorted(summary.metrics("utility"), key=lambda name: name != "utility_index")
 
@@ -190,6 +193,9 @@ def utility_table(summary: Summary) -> Table:
         text = written(name, summary.get(condition, name))
         return f"{text} (white-box, not in the index)" if summary.knows_judge(condition, name) else text
 
+    if len(summary.conditions) < len(names):
+        turned = [[_arrow(n), *(shown(c, n) for c in summary.conditions)] for n in names]
+        return Table(["Figure", *(c.title for c in summary.conditions)], turned)
     rows = [[c.title, *(shown(c, n) for n in names)] for c in summary.conditions]
     return Table(["Condition", *(_arrow(n) for n in names)], rows)
 

@@ -19,6 +19,11 @@ def plain(summary: Summary) -> list[str]:
     return [name for name in summary.attackers if parse(name) is None]
 
 
+def searches(attacker: str) -> bool:
+    """Whether it ranks the people of the gallery, as plain attackers do; others rank posts."""
+    return parse(attacker) is None or links_people(attacker)
+
+
 def adaptive(summary: Summary) -> list[str]:
     """Adaptive attackers that link people, the one that links most first."""
     found = [name for name in summary.attackers if links_people(name)]

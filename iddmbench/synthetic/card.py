@@ -14,6 +14,7 @@ from iddmbench.photos.demographics import AGE_BANDS, TONE_BANDS, tone_group
 from iddmbench.synthetic.draws import OTHER, OWN, READ_SIDE
 from iddmbench.synthetic.pack import ARCHIVES, CHECKSUMS, QUALITY, TABLE, Row
 from iddmbench.synthetic.people import SAME
+from iddmbench.synthetic.responsible import CONFORMS, RAI, statements
 from iddmbench.synthetic.select import DUPLICATE, YOUNGEST
 
 LICENCE = (
@@ -136,6 +137,7 @@ def write_croissant(folder: Path, version: str) -> None:
         "sc": "https://schema.org/",
         "cr": "http://mlcommons.org/croissant/",
         "dct": "http://purl.org/dc/terms/",
+        "rai": RAI,
         "conformsTo": "dct:conformsTo",
         **{
             word: f"cr:{word}"
@@ -147,12 +149,13 @@ def write_croissant(folder: Path, version: str) -> None:
     text = {
         "@context": context,
         "@type": "sc:Dataset",
-        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "conformsTo": ["http://mlcommons.org/croissant/1.0", CONFORMS],
         "name": "iddmbench-synthetic",
         "description": "Generated people in colour for measuring identity linkability; no person depicted is real.",
         "license": LICENCE,
         "version": version,
         "url": "README.md",
+        **statements(),
         "distribution": described,
         "recordSet": [{"@type": "cr:RecordSet", "@id": "photos", "name": "photos", "field": fields}],
     }

@@ -264,7 +264,7 @@
         cell.scope = "row";
         const link = element("a", entry.name);
         link.href = `submissions/${row.id}.html`;
-        cell.append(sign(entry.symbol, tint(entry)), link, element("small", entry.unranked ? `${entry.title} — not ranked: ${entry.unranked}` : entry.title));
+        cell.append(sign(entry.symbol, tint(entry)), link, element("small", entry.unranked ? `${row.about} — not ranked: ${entry.unranked}` : row.about));
       }
       if (label === "Hypervolume") {
         const box = element("span", row.area ? `${two(row.area[0])} ` : "–", row.area ? "area" : "");

@@ -1,0 +1,1 @@
+"""A page in the browser for those without a shell: `iddmbench app`."""
