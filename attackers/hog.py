@@ -1,12 +1,14 @@
 """HOG of all but the inner face: how far people are linked by hair, clothes, backdrop and light, whatever the face is."""
 
 import hashlib
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
+from pydantic import Field
 
-from iddmbench.attacker import DetectingAttacker
+from iddmbench.attacker import DetectingAttacker, NetworkOptions
 from iddmbench.faces.detect import Faces
 from iddmbench.nets.hog import BLOCK, CELL, ORIENTATIONS, blocks, outside
 from iddmbench.types import Embeddings, Image
@@ -21,6 +23,19 @@ INNER = (0.2, 0.25, 0.8, 0.9)
 outer end of one eye to that of the other."""
 
 
+EDGE = SIDE // 8
+"""Width of the outermost rim: 8 of the 64 pixels that a base makes."""
+Part = Literal["all", "top", "sides", "bottom", "edge"]
+
+
+class HogOptions(NetworkOptions):
+    part: Part = Field(
+        "all",
+        description="where to look, never at the inner face: all around it; the crop's top third, sides or bottom; or its "
+        "outermost eighth",
+    )
+
+
 class Hog(DetectingAttacker):
     """Histograms of oriented gradients around the face (Dalal and Triggs 2005), nothing trained.
 
@@ -33,6 +48,12 @@ class Hog(DetectingAttacker):
     licence = "none needed"
     source = "computed; no weights"
     looks_past_the_face = True
+    Options = HogOptions
+
+    def use(self, options: HogOptions) -> None:  # type: ignore[override]
+        super().use(options)
+        if options.part != "all":
+            self.title = f"{self.title}: {options.part}"  # type: ignore[misc]
 
     def fingerprint(self) -> str:
         return hashlib.sha256(f"hog 1 {SIDE} {FRAME} {INNER} {self.detector.fingerprint()}".encode()).hexdigest()
@@ -41,23 +62,41 @@ class Hog(DetectingAttacker):
         faces = self.detector.detect(images) if faces is None else faces
         vectors = np.zeros((len(images), self.dim), np.float32)
         for i in np.flatnonzero(faces.found):
-            vectors[i] = describe(images[i], faces.boxes[i])
+            vectors[i] = describe(images[i], faces.boxes[i], self.options.part)
         # A picture without any gradient around the face links to nobody.
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return Embeddings(vectors / np.maximum(lengths, 1e-12), faces.found & (lengths[:, 0] > 1e-6))
 
 
-def describe(image: Image, box: np.ndarray) -> np.ndarray:
+def describe(image: Image, box: np.ndarray, part: Part = "all") -> np.ndarray:
     """Blocks around the inner face, float32 [dim], not scaled to unit length. box: x, y, width, height in pixels."""
     left, top, length = square(image, box)
     cut = cv2.cvtColor(image[top : top + length, left : left + length], cv2.COLOR_RGB2GRAY)
     gray = cv2.resize(cut, (SIDE, SIDE), interpolation=cv2.INTER_AREA if length > SIDE else cv2.INTER_CUBIC)
     # Two pixels more on each side: so far a pixel reaches when the picture is enlarged.
     region = inner(box) - np.array([left, top] * 2) + np.array([-2, -2, 2, 2])
-    seen = outside(SIDE, region * SIDE / length)
+    seen = outside(SIDE, region * SIDE / length) * shown(part)
     pixels = torch.from_numpy(gray.astype(np.float32) / 255)
     with torch.inference_mode():
         return blocks(pixels[None], torch.from_numpy(seen)[None]).flatten().numpy()
+
+
+def shown(part: Part) -> np.ndarray:
+    """Pixels of the crop that belong to a part: float32 [SIDE, SIDE] of 0 and 1. Sides and bottom lie below the top third, the
+    sides beside the middle half and the bottom under the inner face's place in a crop that is not moved."""
+    seen = np.zeros((SIDE, SIDE), np.float32)
+    third, side, low = SIDE // 3, SIDE // 4, round(SIDE * (0.5 + (INNER[3] - 0.5) / FRAME))
+    if part == "all":
+        seen[:] = 1
+    elif part == "top":
+        seen[:third] = 1
+    elif part == "sides":
+        seen[third:low, :side] = seen[third:low, -side:] = 1
+    elif part == "bottom":
+        seen[low:] = 1
+    else:
+        seen[:EDGE] = seen[-EDGE:] = seen[:, :EDGE] = seen[:, -EDGE:] = 1
+    return seen
 
 
 def square(image: Image, box: np.ndarray) -> tuple[int, int, int]:

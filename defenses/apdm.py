@@ -88,7 +88,7 @@ class Paths:
     def __init__(self, defense: APDM, bench: Workbench, references: np.ndarray):
         base: BaseModel = bench.base
         self.defense, self.base = defense, base
-        self.photos, self.texts = bench.encode(references), bench.condition(references)
+        self.photos, self.texts = bench.encode(references), base.embed_text(bench.captions(references))
         made = class_latents(base, defense.class_images, base.recipe.sampling, bench.seeds.child("generic"))
         self.generic, self.class_text = made, base.embed_text([base.recipe.prompts.class_])
 

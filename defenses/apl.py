@@ -110,7 +110,7 @@ class APL(Defense):
     def prepare(self, references: np.ndarray, bench: Workbench) -> PreparedBase:
         base, rng = bench.base, bench.seeds.child("apl", "choice").numpy()
         generator = bench.seeds.child("apl", "noise").torch()
-        people, generic = self.pairs(), [Pair(text, text) for text in self.generic]
+        people, generic = self.pairs(), [PromptPair(text, text) for text in self.generic]
         known, other = self._images(people, bench, "people"), self._images(generic, bench, "generic")
         width = base.text_encoder.get_input_embeddings().embedding_dim
         if self.vectors + 2 > (longest := base.tokens([""]).shape[1]):
@@ -132,22 +132,24 @@ class APL(Defense):
             bench.tick((step + 1) / self.steps)
         return PreparedBase(prefix=vectors.detach())
 
-    def pairs(self) -> list["Pair"]:
+    def pairs(self) -> list["PromptPair"]:
         """Raises UserError for a person without a description."""
         found = []
         for person in self.people:
             name, colon, description = (part.strip() for part in person.partition(":"))
             if not (name and colon and description):
                 raise UserError(f"apl: people: '{person}' is not 'NAME: DESCRIPTION'")
-            found.append(Pair(name, description))
+            found.append(PromptPair(name, description))
         return found
 
-    def prompts(self, person: "Pair", template: str) -> "Pair":
+    def prompts(self, person: "PromptPair", template: str) -> "PromptPair":
         if self.variant == "official":
-            return Pair(person.private, "")
-        return Pair(template.replace("{}", person.private), template.replace("{}", person.neutral))
+            return PromptPair(person.private, "")
+        return PromptPair(template.replace("{}", person.private), template.replace("{}", person.neutral))
 
-    def loss(self, bench: Workbench, x: Tensor, pair: "Pair", vectors: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(
+        self, bench: Workbench, x: Tensor, pair: "PromptPair", vectors: Tensor, generator: torch.Generator
+    ) -> Tensor:
         """`loss` at fresh noise and timestep on latents x [1, C, h, w]."""
         base = bench.base
         noise, t = draw(base, x, generator)
@@ -159,7 +161,7 @@ class APL(Defense):
             neutral = predicted(base.embed_text([pair.neutral]))
         return loss(predicted(embed_behind(base, [pair.private], vectors)), neutral, self.guidance)
 
-    def _images(self, pairs: list["Pair"], bench: Workbench, what: str) -> Tensor:
+    def _images(self, pairs: list["PromptPair"], bench: Workbench, what: str) -> Tensor:
         """The base's own images of the private prompts: latents float [len(pairs), images, C, h, w]."""
         base, made = bench.base, []
         for pair in pairs:
@@ -169,7 +171,7 @@ class APL(Defense):
 
 
 @dataclass(frozen=True)
-class Pair:
+class PromptPair:
     """private: a prompt that the prefix stands before; neutral: what the images should then be of."""
 
     private: str

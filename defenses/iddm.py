@@ -25,8 +25,8 @@ class Target:
 
     matrices: crop transforms of the references, fixed from the clean photos; template: the subject's unit vector [D];
     impostor: mean cosine of public people to the template; span: what the clean references lie above that;
-    decoy: the unit vector to move toward [D], or one for each photo [N, D], or None; spread: standard deviation of public people's
-    scores on the relative scale.
+    decoy: the unit vector to move toward [D], or one for each photo [N, D], or None; spread: standard deviation of public
+    people's scores on the relative scale.
     """
 
     surrogate: Surrogate
@@ -57,14 +57,15 @@ class IDDM(Defense):
     is left of the LoRA steps is spent on the final X'.
     `strength` s sets eps = s * eps_max, lambda_id = s * lambda_id_max and m = (1 - s) * 1 + s * margin.
 
-    `aim=strangers` aims at the distribution of strangers' scores instead of far below them: with sigma_k the standard deviation of
-    public people's scores under surrogate k, m = (1 - s) * 1 + s * width * sigma_k, and the loss has a second hinge
+    `aim=strangers` aims at the distribution of strangers' scores instead of far below them: with sigma_k the standard deviation
+    of public people's scores under surrogate k, m = (1 - s) * 1 + s * width * sigma_k, and the loss has a second hinge
     relu(-width * sigma_k - c_k(x')), so that the right person is not marked by the lowest score.
     """
 
     name = "iddm"
     title = "IDDM (our reconstruction from the abstract and the outline of v2)"
     paper = "arXiv 2604.00903"
+    text_training = True
     newer = frozenset({"aim", "width", "alternate", "space", "pixel_eps"})
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "sface-overshoot": {"surrogate": ("sface",), "margin": -0.6},
@@ -95,7 +96,9 @@ class IDDM(Defense):
     width: float = Field(1.0, ge=0, description="with aim=strangers: how far around their mean, in standard deviations")
     alternate: bool = Field(True, description="alternate with the personalization; false: change all data before it")
     space: Literal["latent", "pixel"] = Field("latent", description="where the references are changed")
-    pixel_eps: float = Field(16 / 255, gt=0, le=1, description="l_inf bound at strength 1 in pixels in [0, 1], with space=pixel")
+    pixel_eps: float = Field(
+        16 / 255, gt=0, le=1, description="l_inf bound at strength 1 in pixels in [0, 1], with space=pixel"
+    )
 
     decoupling: ClassVar["type[Decoupling]"]
     """Set below: what changes the data."""
@@ -112,7 +115,7 @@ class IDDM(Defense):
     def personalize(self, references: np.ndarray, bench: Workbench) -> Personalization:
         if self.strength == 0:
             return bench.personalize(references)
-        clean, condition = bench.encode(references), bench.condition(references)
+        clean, condition = bench.encode(references), bench.text(references)
         decoupling = self.decoupling(self, references, clean, condition, bench)
         delta = decoupling.unchanged()
         trace = []

@@ -1,7 +1,7 @@
 """`iddm-keyed`: IDDM toward a face that a secret key draws. A method of this project, not of the IDDM paper.
 
-IDDM maps a person to a reproducible other face: whoever runs it on other photos of the person gets that face again, and links it.
-Here a key decides which face, so that another run leads elsewhere. The attacker is assumed to know everything but the key.
+IDDM maps a person to a reproducible other face: whoever runs it on other photos of the person gets that face again, and links
+it. Here a key decides which face, so that another run leads elsewhere. The attacker is assumed to know everything but the key.
 """
 
 from typing import Any, ClassVar, Literal
@@ -21,14 +21,14 @@ class IDDMKeyed(IDDM):
 
         L_id = sum_k relu(c_k - m_k) + relu(-width * sigma_k - c_k) + pull * relu(r_k - cos(f_k(x'), d_k)) / span_k
 
-    with r_k the mean cosine of the clean references to their own template: the avatar is as like its decoy as photos of one person
-    are like each other, no more. `decoy=direction`: the key gives weights w ~ N(0, 1), one per public person, the same for every
-    surrogate. With their unit vectors p_i, center p and the subject's template e,
+    with r_k the mean cosine of the clean references to their own template: the avatar is as like its decoy as photos of one
+    person are like each other, no more. `decoy=direction`: the key gives weights w ~ N(0, 1), one per public person, the same
+    for every surrogate. With their unit vectors p_i, center p and the subject's template e,
 
         u = sum_i w_i (p_i - p), less its component along e - p;   d = (p + rho u / |u|) / |p + rho u / |u||
 
-    with rho the root mean square of |p_i - p|: a face that nobody has, as far from the average as people are. `decoy=person` takes
-    one public person whom the key draws.
+    with rho the root mean square of |p_i - p|: a face that nobody has, as far from the average as people are. `decoy=person`
+    takes one public person whom the key draws.
 
     **What is secret**: the key, 64 bits drawn for each model, from the stream "key" of the cell's random numbers. No
     attacker gets it, nothing stores it, and it is in no table or picture of what is posted. In this suite it follows from the

@@ -104,8 +104,13 @@ class Workbench:
         return caption_photos(images, self.base.recipe.prompts, self.detector)
 
     def condition(self, images: np.ndarray) -> Tensor:
-        """Text embeddings of the photos' captions: float [N, tokens, width]."""
+        """The base's embeddings of the photos' captions: float [N, tokens, width]."""
         return self.base.embed_text(self.captions(images))
+
+    def text(self, images: np.ndarray) -> Tensor:
+        """The photos' captions as a trainer takes them: `condition`, or token ids int [N, tokens] where the text encoder is
+        trained too."""
+        return self.personalizer.text(self.base, self.lora, self.captions(images))
 
     def trainer(self) -> Trainer:
         """A fresh model's trainer; seeded alike in every defense, so that they differ by what they do only."""
@@ -113,7 +118,7 @@ class Workbench:
 
     def personalize(self, references: np.ndarray) -> Personalization:
         """Plain personalization, without a defense."""
-        latents, condition = self.encode(references), self.condition(references)
+        latents, condition = self.encode(references), self.text(references)
         trace = []
         with self.trainer() as trainer:
             while trainer.done < self.lora.steps:
@@ -155,6 +160,8 @@ class Defense(Options, ABC):
     """True for controls without a strength (`none`, `generic`): they run once, not per strength."""
     differentiates: ClassVar[bool] = True
     """Whether it needs gradients of its surrogates; False for one that only looks at their embeddings."""
+    text_training: ClassVar[bool] = False
+    """Whether `personalize` works where the text encoder is trained too: the trainer then gets `Workbench.text`."""
     reruns: ClassVar[bool] = True
     """Whether an attacker can apply it to other photos of a person (`resimulate`); False where photos are given."""
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -199,6 +206,15 @@ class Defense(Options, ABC):
         """Photos that it asks the workbench for besides the references. They become part of its cells' keys: a cell is computed
         again when a photo that it depends on changes, and only then."""
         return ()
+
+    def check_personalizer(self, name: str, settings: TrainingSettings) -> None:
+        """Raises UserError when the defense can't train with this personalizer; called before anything is computed."""
+        if settings.trains_text and self.acts_on("personalize") and not (self.anchor or self.text_training):
+            raise UserError(
+                f"defense '{self.name}' can't be used with personalizer '{name}' as set: it trains the text encoder, and the "
+                "defense's own training is not made for that; use --personalizer lora, or dreambooth with "
+                "train_text_encoder=false"
+            )
 
     @classmethod
     def acts_on(cls, point: Point) -> bool:
@@ -282,6 +298,8 @@ def _check_personalization(plugin: str, found: object, images: np.ndarray, bench
     if not tensors:
         raise wrong("a model whose weights are not named tensors")
     trained = {**(weights or {}), **found.model.replaced}
+    if found.model.placeholder is not None:
+        trained[found.model.placeholder.token] = found.model.placeholder.vectors
     if bad := [name for name, w in trained.items() if not bool(torch.isfinite(w).all())]:
         raise wrong(f"a model with NaN or infinite weights ({bad[0]}): did its training diverge?")
     if trained and found.model.settings != bench.lora:

@@ -143,7 +143,7 @@ def plotly_script() -> Path:
     try:
         return wheel_file("plotly", "package_data/plotly.min.js")
     except UserError as error:
-        raise UserError("the site's curves need plotly: pip install 'iddmbench[leaderboard]'") from error
+        raise UserError("the site's curves need plotly: pip install plotly") from error
 
 
 def ranking(entries: Sequence[Entry]) -> list[Place]:

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 from tiny_base import write_base
 
 from iddmbench.adaptive import ADAPTIVE, parse, roots
 from iddmbench.adaptive.base import Gallery, unit
 from iddmbench.adaptive.finetune import Finetune
+from iddmbench.adaptive.logistic import logistic
 from iddmbench.adaptive.posts import Fitted, Others, Posts, Scores
 from iddmbench.adaptive.purified import Purified
 from iddmbench.attacker import build_attacker
@@ -145,6 +147,32 @@ def test_fusion_weighs_what_works() -> None:
     world, other = World(), World(1)
     everyone = world.posts(lambda t, view: t if view == 0 else world.rng.normal(size=(EACH, WIDTH)), noise=0.8, views=2)
     assert hits("fuse", everyone, world.gallery, other.gallery) >= hits("threshold", everyone, world.gallery) - 0.05
+
+
+def test_squares_see_what_weights_do_not() -> None:
+    """The right person is the most alike under one system, or the least: at random by post. A linear fusion cannot use that."""
+    world, other = World(), World(1)
+    signs = [world.rng.choice([-1, 1], size=(EACH, 1)) for _ in range(SUBJECTS)]
+    by_template = {t.tobytes(): sign for t, sign in zip(world.templates, signs, strict=False)}
+    noise = [world.rng.normal(size=(EACH, WIDTH)) for _ in range(SUBJECTS)]
+    everyone = []
+    for posts, drawn in zip(world.posts(lambda t, view: by_template[t.tobytes()] * t), noise, strict=True):
+        everyone.append(Posts(posts.subject, (posts.views[0], embeddings(unit(drawn)))))
+    linear, squares = (
+        hits("fuse", everyone, world.gallery, other.gallery, rule=rule) for rule in ("linear", "squares")
+    )
+    assert linear < 0.7 and squares > 0.95
+
+
+def test_logistic_regression_equals_scikit_learn_s() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 4))
+    y = rng.random(300) < 1 / (1 + np.exp(2 - 2 * x[:, 0] + x[:, 1] ** 2))
+    weight = np.where(y, 0.5 / y.sum(), 0.5 / (~y).sum())
+    theirs = LogisticRegression(C=y.sum() / 2.0, tol=1e-10, max_iter=1000).fit(x, y, sample_weight=weight)
+    np.testing.assert_allclose(logistic(x, y, 2.0), theirs.coef_[0], atol=1e-5)
+    with pytest.raises(ValueError, match="both classes"):
+        logistic(x, np.ones(300, bool), 1.0)
 
 
 def test_lost_faces_have_no_part() -> None:

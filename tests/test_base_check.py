@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from diffusers import StableDiffusionPipeline
 from tiny_base import write_base
 
 from iddmbench.errors import UserError
@@ -60,7 +62,10 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     "no text encoder": (remove("text_encoder"), "it has no text_encoder folder"),
     "no scheduler": (remove("scheduler/scheduler_config.json"), "scheduler has no scheduler_config.json"),
     "no weights": (remove(UNET), "unet has no .safetensors file"),
-    "fp16 only": (rename(UNET, "diffusion_pytorch_model.fp16.safetensors"), "unet has fp16 weights only"),
+    "a pickle": (
+        rename(UNET, "diffusion_pytorch_model.bin"),
+        "but diffusion_pytorch_model.bin, a pickle that could run",
+    ),
     "weights of another name": (
         rename(UNET, "unet.safetensors"),
         "no diffusion_pytorch_model.safetensors, but unet.safe",
@@ -85,6 +90,22 @@ def test_a_folder_that_is_not_whole(case: str, whole: Path, tmp_path: Path) -> N
     assert text.startswith(f"base model '{folder}' can't be loaded from {folder}: ") and message in text, text
 
 
+def halved(whole: Path, folder: Path) -> Path:
+    """The base in half precision, as the hub's "fp16" variants are."""
+    pipeline = StableDiffusionPipeline.from_pretrained(whole, torch_dtype=torch.float16)
+    pipeline.save_pretrained(folder, variant="fp16")
+    return folder
+
+
+def test_fp16_weights_alone_are_read_and_made_float32(whole: Path, tmp_path: Path) -> None:
+    base, plain = open_base(str(halved(whole, tmp_path / "half"))), open_base(str(whole))
+    base.check_parts()
+    assert base.unet.dtype == base.vae.dtype == base.text_encoder.dtype == torch.float32
+    for own, other in ((base.unet, plain.unet), (base.vae, plain.vae), (base.text_encoder, plain.text_encoder)):
+        for (name, a), (_, b) in zip(own.state_dict().items(), other.state_dict().items(), strict=True):
+            assert torch.equal(a, b.half().float() if b.is_floating_point() else b), name
+
+
 def test_whole_ones_pass(whole: Path) -> None:
     open_base(str(whole)).check_parts()
     open_base("micro").check_parts()
@@ -105,8 +126,6 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_mistyped_path_does_not_go_out_to_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffusers import StableDiffusionPipeline
-
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     monkeypatch.setattr(StableDiffusionPipeline, "download", lambda *a, **k: pytest.fail("it went out"))
@@ -116,8 +135,6 @@ def test_a_mistyped_path_does_not_go_out_to_the_hub(name: str, tmp_path: Path, m
 
 
 def test_a_hub_id_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffusers import StableDiffusionPipeline
-
     def offline(hub: str, **_: object) -> str:
         raise OSError(f"no network for {hub}")
 

@@ -20,10 +20,9 @@ from typer.testing import CliRunner, Result
 
 from iddmbench.cells.stages import ADAPTER
 from iddmbench.cli import app
-from iddmbench.export.card import trigger_words
 from iddmbench.export.find import find_model
 from iddmbench.models.base import base_folder, open_base
-from iddmbench.models.recipe import Sampling
+from iddmbench.models.recipe import Sampling, trigger_words
 from iddmbench.personalize.read_lora import read_adapter
 from iddmbench.personalize.sample import starting_noise
 from iddmbench.results.run_folder import RunFolder

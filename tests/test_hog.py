@@ -10,7 +10,7 @@ from test_ranking import group
 
 from iddmbench.adaptive import about_faces
 from iddmbench.attacker import build_attacker, looks_past_the_face
-from iddmbench.attackers.hog import Hog, inner
+from iddmbench.attackers.hog import SIDE, Hog, describe, inner, shown
 from iddmbench.datasets.orl import photo
 from iddmbench.faces.detect import Faces, YuNet
 from iddmbench.linking.aggregate import members, summarize
@@ -103,3 +103,40 @@ def test_its_detector_can_be_swapped() -> None:
     """As every attacker's that finds faces by the shared detector."""
     assert build_attacker("hog:mtcnn").title.endswith("faces by MTCNN")
     assert build_attacker("hog").fingerprint() != build_attacker("hog:mtcnn").fingerprint()
+
+
+def test_parts_of_the_surroundings() -> None:
+    """Each looks where it says, at no pixel of the inner face; top, sides and bottom don't overlap."""
+    parts = {part: shown(part) for part in ("top", "sides", "bottom", "edge", "all")}  # type: ignore[arg-type]
+    assert parts["all"].all() and (parts["top"] + parts["sides"] + parts["bottom"]).max() == 1
+    assert parts["top"].sum() == SIDE * SIDE / 3 and parts["edge"].sum() == SIDE**2 - (SIDE - 24) ** 2
+    image = photo(7, 1).image
+    faces = YuNet().detect([image])
+    length = 92
+    for part, seen in parts.items():
+        found = describe(image, faces.boxes[0], part)  # type: ignore[arg-type]
+        changed = image.copy()
+        rows, columns = np.nonzero(np.ones((length, length)))
+        hidden = seen[(rows * SIDE // length).clip(1, SIDE - 2), (columns * SIDE // length).clip(1, SIDE - 2)] == 0
+        near = np.array(
+            [
+                seen[max(r - 6, 0) : r + 7, max(c - 6, 0) : c + 7].any()
+                for r, c in zip(rows * SIDE // length, columns * SIDE // length, strict=True)
+            ]
+        )
+        top = int(np.clip(round(faces.boxes[0, 1] + faces.boxes[0, 3] / 2 - length / 2), 0, 112 - length))
+        far = hidden & ~near
+        changed[top + rows[far], columns[far]] = 255 - changed[top + rows[far], columns[far]]
+        assert np.array_equal(describe(changed, faces.boxes[0], part), found), part  # type: ignore[arg-type]
+        assert found.any()
+
+
+def test_parts_are_attackers_of_their_own() -> None:
+    top = build_attacker("hog:part=top")
+    assert top.options.part == "top" and top.title.endswith(": top")
+    assert len({build_attacker(n).fingerprint() for n in ("hog", "hog:part=top", "hog:part=edge")}) == 3
+    assert looks_past_the_face("hog:part=top") and not about_faces("resimulate:hog:part=top")
+    images = [photo(p, k).image for p in range(29, 41) for k in (1, 2, 5, 6)]
+    vectors = build_attacker("hog:part=edge").embed(images).vectors.reshape(12, 4, -1)
+    ranked = np.einsum("pkd,qd->pkq", vectors[:, :2], vectors[:, 2:].mean(1)).argmax(2)
+    assert (ranked == np.arange(12)[:, None]).mean() > 0.3, "one person of twelve by guessing"

@@ -43,7 +43,9 @@ def decoupling(references: np.ndarray, bench: Workbench, config: Defense) -> Any
 def people(count: int = 28, width: int = 64) -> torch.Tensor:
     """A crowd around a common mean, as embeddings of one system are."""
     generator = Seeds(0).torch()
-    return F.normalize(torch.randn(width, generator=generator) + torch.randn((count, width), generator=generator), dim=1)
+    return F.normalize(
+        torch.randn(width, generator=generator) + torch.randn((count, width), generator=generator), dim=1
+    )
 
 
 def test_a_decoy_is_nobody_and_away_from_the_person() -> None:
@@ -144,17 +146,20 @@ def test_aim_at_strangers_has_two_sides(references: np.ndarray, bench: Workbench
     """No loss within the band, and one hinge on each side of it; with a margin, the lowest score is the best."""
     part = decoupling(references, bench, IDDM(aim="strangers", width=2.0))
     (target,) = part.targets
-    scores = [
-        target.relative(target.surrogate.template([photo]) @ target.template).item() for photo in bench.strangers
-    ]
-    assert np.mean(scores) == pytest.approx(0, abs=1e-4) and np.std(scores, ddof=1) == pytest.approx(target.spread, rel=1e-3)
+    scores = [target.relative(target.surrogate.template([photo]) @ target.template).item() for photo in bench.strangers]
+    assert np.mean(scores) == pytest.approx(0, abs=1e-4) and np.std(scores, ddof=1) == pytest.approx(
+        target.spread, rel=1e-3
+    )
     band = 2 * target.spread
     for own, expected in ((0.0, 0), (band, 0), (-band, 0), (band + 0.3, 0.3), (-band - 0.3, 0.3)):
         assert part._away(target, torch.tensor([own])).item() == pytest.approx(expected, abs=1e-5)
     half = decoupling(references, bench, IDDM(aim="strangers", width=2.0, strength=0.5))
     assert half._away(target, torch.tensor([0.5 + band / 2])).item() == pytest.approx(0, abs=1e-5)
     plain = decoupling(references, bench, IDDM())
-    assert plain._away(target, torch.tensor([-0.5])).item() == pytest.approx(0.1) and plain._away(target, torch.tensor([-9.0])) == 0
+    assert (
+        plain._away(target, torch.tensor([-0.5])).item() == pytest.approx(0.1)
+        and plain._away(target, torch.tensor([-9.0])) == 0
+    )
 
 
 def test_one_shot_changes_the_data_before_any_training(references: np.ndarray, bench: Workbench) -> None:

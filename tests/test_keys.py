@@ -303,5 +303,11 @@ def test_newer_options_are_in_keys_once_they_are_changed() -> None:
     """What was stored before there were such options stays known."""
     cls = DEFENSES.get("iddm")
     assert cls.newer and not cls.newer & {*cls().settings()} and {"mode", "margin", "strength"} <= {*cls().settings()}
-    for option, value in {"aim": "strangers", "width": 2.0, "alternate": False, "space": "pixel", "pixel_eps": 0.5}.items():
+    for option, value in {
+        "aim": "strangers",
+        "width": 2.0,
+        "alternate": False,
+        "space": "pixel",
+        "pixel_eps": 0.5,
+    }.items():
         assert option in cls.newer and cls(**{option: value}).settings()[option] == value

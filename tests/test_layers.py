@@ -16,7 +16,7 @@ FLOORS = (
     ("store", "faces", "models"),
     ("metrics", "nets", "personalize"),
     ("photos", "weights", "defense"),
-    ("synthetic", "perturb", "attacker"),
+    ("synthetic", "perturb", "attacker", "judges"),
     ("datasets", "defenses", "adaptive"),
     ("attackers", "micro", "results"),  # eigenfaces and the base models are trained on a dataset's photos
     ("cells", "report"),

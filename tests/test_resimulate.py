@@ -1,12 +1,14 @@
 """An attacker that runs the defense itself: on embeddings where it is known what the defense did, and in a run."""
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import lab_plugins
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from test_adaptive import EACH, SUBJECTS, WIDTH, World, hits
 from tiny_base import write_base
 
@@ -15,11 +17,14 @@ from iddmbench.adaptive.base import unit
 from iddmbench.adaptive.posts import Others, Simulation
 from iddmbench.adaptive.resimulate import Resimulate, ResimulateOptions
 from iddmbench.cells.condition import PlannedCondition
+from iddmbench.cells.given import GivenStages
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.linking.adaptive import linkage
 from iddmbench.linking.aggregate import members
-from iddmbench.linking.simulate import attacker_seeds, candidates, cost_findings, simulated_cells
+from iddmbench.linking.score import Scoring
+from iddmbench.linking.simulate import attacker_seeds, candidates, check_simulation, cost_findings, simulated_cells
+from iddmbench.models.base import open_base
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.results.headline import headlines
 from iddmbench.results.run_folder import RunFolder
@@ -27,6 +32,7 @@ from iddmbench.results.summary import Summary
 from iddmbench.run import pipeline
 from iddmbench.run.config import make_config
 from iddmbench.seeds import Seeds
+from iddmbench.store.cache import Store
 
 pytestmark = pytest.mark.usefixtures("plugins")
 NAME = "resimulate:candidates=3,keys=1:coarse"
@@ -54,7 +60,7 @@ def test_a_secret_key_leaves_a_guess() -> None:
     for seed in range(40):
         world = World(seed)
         keys = [world.posts(stand_ins(world, key)) for key in (2, 3)]
-        found.append(hits("resimulate", world.posts(stand_ins(world, 1)), world.gallery, own=sum(keys, [])))
+        found.append(hits("resimulate", world.posts(stand_ins(world, 1)), world.gallery, own=[*chain(*keys)]))
     assert abs(np.mean(found) - 1 / SUBJECTS) < 0.08
 
 
@@ -71,7 +77,7 @@ def test_several_keys_find_what_all_of_them_leave() -> None:
         keys = [world.posts(change(key)) for key in range(2, 12)]
         posted = world.posts(change(1))
         weak.append(hits("resimulate", posted, world.gallery, own=keys[0]))
-        strong.append(hits("resimulate", posted, world.gallery, own=sum(keys, [])))
+        strong.append(hits("resimulate", posted, world.gallery, own=[*chain(*keys)]))
     assert np.mean(strong) > np.mean(weak) + 0.2
 
 
@@ -134,7 +140,9 @@ def test_the_attacker_s_models() -> None:
     people = candidates(simulation, tested, data.subjects)
     assert [p.name for p in people] == ["s29", "s30", "s31", "s32"]
     assert len(candidates(Simulation(None, 1), tested, data.subjects)) == 12
-    assert candidates(Simulation(2, 1), data.subjects, data.subjects) == list(data.subjects), "everybody under test is a target"
+    assert candidates(Simulation(2, 1), data.subjects, data.subjects) == list(data.subjects), (
+        "everybody under test is a target"
+    )
     cells = simulated_cells(simulation, condition, 0, people)
     assert len(cells) == 8 and {cell.defense for cell in cells} == {defense}
     for cell, person in zip(cells[::2], people, strict=True):
@@ -182,7 +190,11 @@ def test_in_a_run(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     probes = run.probes[run.probes["attacker"] == NAME]
     shown = probes[probes["acquired"]].groupby("defense")["rank"].apply(lambda r: (r == 1).mean())
     assert shown["echo"] == 1
-    people = [Seeds(s).child("defense", name, "key") for s in (0, *attacker_seeds(Simulation(3, 1), 0)) for name in lab_plugins.SUBJECTS]
+    people = [
+        Seeds(s).child("defense", name, "key")
+        for s in (0, *attacker_seeds(Simulation(3, 1), 0))
+        for name in lab_plugins.SUBJECTS
+    ]
     drawn = [int(seeds.numpy().integers(1, 29)) for seeds in people]
     assert all(a != b for a, b in zip(drawn[:3], drawn[3:], strict=True)), "the keys differ"
     assert shown["keyed-echo"] < 1
@@ -216,9 +228,15 @@ def test_a_model_of_its_own_that_fails(base: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_what_can_t_be_run_again_is_refused(base: Path, tmp_path: Path) -> None:
-    given = {"defenses": ("protected-photos",), "strengths": (1.0,), "defense_options": {"folder": str(tmp_path)}}
-    for person in lab_plugins.SUBJECTS:
-        (tmp_path / person).mkdir()
-    assert not DEFENSES.get("protected-photos").reruns and DEFENSES.get("iddm").reruns
+    """Photos that somebody protected, and images that were made elsewhere."""
+    (tmp_path / "s29").mkdir()
+    Image.fromarray(lab_plugins.square(29, 1)).save(tmp_path / "s29" / "1.png")
+    condition = PlannedCondition(configure(DEFENSES.get("protected-photos"), {"folder": str(tmp_path)}), ())
     with pytest.raises(UserError, match=r"runs the defense on other photos, which 'protected-photos' does not allow"):
-        pipeline.run(make_config(options(base, **given)), tmp_path / "out", tmp_path / "cache")
+        check_simulation(["coarse", NAME], [condition])
+    check_simulation(["coarse"], [condition])
+    check_simulation([NAME], [PlannedCondition(configure(DEFENSES.get("iddm"), {}), ())])
+    model = open_base(str(base))
+    parts = (DATASETS.get("tiny-orl")().load(), Store(tmp_path), model.recipe.lora, model.recipe.sampling, (), 1)
+    with pytest.raises(UserError, match="runs the defense itself, which can't be done for images made elsewhere"):
+        Scoring.of(GivenStages(lambda cell: np.zeros((1, 8, 8, 3), np.uint8), model, *parts), [NAME], [])

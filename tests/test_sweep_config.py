@@ -167,11 +167,40 @@ def test_without_its_base_the_synthetic_suite_is_one_line(tmp_path: Path, monkey
 
 def test_the_papers_suite_needs_what_it_says(tmp_path: Path) -> None:
     """Its settings are valid; what is not here (weights, photos) is named."""
-    content = yaml.safe_load(suites()["paper"].read_text())
-    content["attackers"] = ["dlib", "sface"]
-    sweep = load_sweep(write(tmp_path, yaml.safe_dump(content)))
-    assert len(sweep.runs) == 3 * 2 * 2
+    sweep = load_sweep("paper", check=False)
+    assert len(sweep.runs) == 3 * 2 * 2 + 2 + 2 + 2 + 1 + 2 * 2
     assert {c.dataset for c in sweep.runs.values()} == {"vggface2", "celebahq"}
+    assert sweep.runs["unauthorized-jpeg-celebahq-sd21"].purify == "jpeg-75"
+    followed = {name: c.departures() for name, c in sweep.runs.items() if c.protocol == "anti-dreambooth"}
+    assert list(followed) == ["anti-dreambooth-vggface2", "anti-dreambooth-celebahq"]
+    content = yaml.safe_load(suites()["paper"].read_text())
+    for run in content["runs"].values():  # the weights are not here
+        names = {"amt-gan": None, "iddm": None, "anti-dreambooth": None}
+        if run.get("protocol") not in names:
+            run["attackers"] = ["dlib", "sface"]
+    ours = [name for name, run in content["runs"].items() if "protocol" not in run]
+    assert len(load_sweep(write(tmp_path, yaml.safe_dump(content)), only=ours).runs) == 3 * 2 * 2 + 2 + 2
+    with pytest.raises(UserError, match=r"--only lora: .* has no such run"):
+        load_sweep("paper", only=["lora"])
+
+
+def test_a_run_s_own_matrix_replaces_the_shared_one(tmp_path: Path) -> None:
+    text = """
+matrix: {seeds: [[0], [1]]}
+runs:
+  shared: {}
+  own: {matrix: {images_per_prompt: [1, 2, 3]}}
+"""
+    runs = load_sweep(write(tmp_path, text)).runs
+    assert {n: (c.seeds, c.images_per_prompt) for n, c in runs.items()} == {
+        "shared-0": ((0,), 4),
+        "shared-1": ((1,), 4),
+        "own-1": ((0,), 1),
+        "own-2": ((0,), 2),
+        "own-3": ((0,), 3),
+    }
+    with pytest.raises(UserError, match=r"line 4: matrix\.seeds: give a list"):
+        load_sweep(write(tmp_path, "runs:\n  own:\n    matrix:\n      seeds: 3\n"))
 
 
 def test_people_by_number_or_by_name(tmp_path: Path) -> None:

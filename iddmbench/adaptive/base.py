@@ -61,7 +61,8 @@ class Adaptive(ABC):
     Attributes:
         name: prefix of its whole name ("finetune" in "finetune:dlib"). title: one line. several: whether it wraps more than one
             system. links_person: whether it links a post to a person, rather than to other posts.
-        among_candidates: whether it ranks candidates of its own, not the gallery: with another chance level, it is in no worst case.
+        among_candidates: whether it ranks candidates of its own, not the gallery: with another chance level, it is in no worst
+            case.
         version: raised when the algorithm changes, so that stale scores are not reused.
     """
 

@@ -51,8 +51,8 @@ class Others:
     """Posts of people other than the target, whose identities the attacker knows.
 
     Attributes:
-        simulated: what the attacker's own models made, one per candidate and key: the defense under judgement, run on other photos
-            of each person, the target included. Empty unless it asks for them (`Adaptive.simulation`).
+        simulated: what the attacker's own models made, one per candidate and key: the defense under judgement, run on other
+            photos of each person, the target included. Empty unless it asks for them (`Adaptive.simulation`).
 
     Raises ValueError when the target's posts are among them.
     """

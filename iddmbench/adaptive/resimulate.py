@@ -14,10 +14,12 @@ class ResimulateOptions(AdaptiveOptions):
     candidates: int | Literal["all"] = Field(8, description="people to choose from, the right one among them; or all")
     keys: int = Field(2, ge=1, le=16, description="models per candidate, with different random numbers; averaged")
     tuned: bool = Field(
-        False, description="semi-informed: the recognition system is tuned on the defense's outputs of other people first"
+        False,
+        description="semi-informed: the recognition system is tuned on the defense's outputs of other people first",
     )
     secret: Literal["unknown", "leaked"] = Field(
-        "unknown", description="leaked: each candidate is run with the random numbers of their own model, an upper bound"
+        "unknown",
+        description="leaked: each candidate is run with the random numbers of their own model, an upper bound",
     )
 
     @field_validator("candidates")
@@ -29,12 +31,12 @@ class ResimulateOptions(AdaptiveOptions):
 
 
 class Resimulate(Adaptive):
-    """Parrot recognition (Newton, Sweeney, Malin, "Preserving privacy by de-identifying face images", 2005); the lazy-informed
-    attacker of the VoicePrivacy Challenge, or the semi-informed one with `tuned`.
+    """Parrot recognition (Newton, Sweeney, Malin, "Preserving privacy by de-identifying face images", 2005); the
+    lazy-informed attacker of the VoicePrivacy Challenge, or the semi-informed one with `tuned`.
 
     The attacker has the defense, its settings and the base model, but not the random numbers of anybody's model. For each
-    candidate it personalizes models on photos that the person's own model never saw, with seeds of its own, and generates by the
-    protocol's prompts. A candidate's template is the normalized mean of the outputs' unit vectors over all keys; a post is
+    candidate it personalizes models on photos that the person's own model never saw, with seeds of its own, and generates by
+    the protocol's prompts. A candidate's template is the normalized mean of the outputs' unit vectors over all keys; a post is
     compared with all templates by cosine. Chance at rank 1 is one in the number of candidates.
     With `tuned`, `finetune` learns its projection on other people's posts and their templates.
     """

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,8 @@ from iddmbench.defense import Defense, ExtraPhotos, Undeclared, Workbench
 from iddmbench.errors import UserError
 from iddmbench.faces.align import crop
 from iddmbench.faces.detect import YuNet
+from iddmbench.judges import Judge, available, unmeasured
+from iddmbench.judges.base import Scene
 from iddmbench.metrics.adherence import adherence
 from iddmbench.metrics.brisque import brisque
 from iddmbench.metrics.kept import kept_age, kept_sex
@@ -44,7 +46,7 @@ from iddmbench.personalize.trainer import PersonalizedModel
 from iddmbench.perturb.purifier import purifier
 from iddmbench.photos.demographics import AGE, GROUPS, SEX, age_group
 from iddmbench.photos.references import crop_references
-from iddmbench.results.metric_info import KEPT_UNMEASURED
+from iddmbench.results.metric_info import KEPT_UNMEASURED, UNMEASURED
 from iddmbench.results.run_folder import label
 from iddmbench.seeds import Seeds
 from iddmbench.store.cache import Store
@@ -144,6 +146,7 @@ class Utility:
     """Per image of N: detected bool, ser_fiq, brisque, closeness, adherence float [N]; features float [N, 1280].
 
     kept_age, kept_sex: float [N] (metrics/kept.py); None where the file of faceres is absent.
+    judged: what optional networks say (iddmbench/judges/), by metric; empty where none has its weights.
     """
 
     detected: np.ndarray
@@ -154,6 +157,7 @@ class Utility:
     features: np.ndarray
     kept_age: np.ndarray | None = None
     kept_sex: np.ndarray | None = None
+    judged: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -511,7 +515,43 @@ class CellStages:
             write_arrays(out / "utility.npz", **self._utility(subject, outputs.prompts, outputs.images))
 
         folder = self.store.fetch("utility", self._utility_key(outputs.key), compute)
-        return Utility(**read_arrays(folder / "utility.npz"), **self._kept(subject, outputs))
+        kept = self._kept(subject, outputs)
+        return Utility(**read_arrays(folder / "utility.npz"), **kept, judged=self._judged(subject, outputs))
+
+    # ---- optional judges --------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _judges(self) -> tuple[Judge, ...]:
+        """Those whose weights and packages are here; none where utility is not measured."""
+        return available(str(self.base.device)) if self.measures_utility else ()
+
+    @cached_property
+    def judged_by(self) -> dict[str, str]:
+        """Their fingerprints by name."""
+        return {judge.name: judge.fingerprint() for judge in self._judges}
+
+    @property
+    def judges_problem(self) -> str:
+        """Which metrics are not measured for lack of weights, with the commands that get them; empty if all are."""
+        missing = unmeasured(self._judges) if self.measures_utility else ""
+        return f"{UNMEASURED}{missing}" if missing else ""
+
+    def _judged(self, subject: Subject, outputs: Outputs) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for judge in self._judges:
+            compute = partial(self._write_judged, judge, subject, outputs)
+            folder = self.store.fetch("judge", self._judge_key(judge, outputs.key), compute)
+            found |= read_arrays(folder / "judged.npz")
+        return found
+
+    def _write_judged(self, judge: Judge, subject: Subject, outputs: Outputs, out: Path) -> None:
+        references, clean = self.references(subject), self._surrogate_photos(subject)
+        protected = outputs.extras.get(PROTECTED)
+        found = judge.judge(Scene(list(outputs.images), outputs.prompts, references, protected, clean))
+        write_arrays(out / "judged.npz", **found)
+
+    def _judge_key(self, judge: Judge, images: dict[str, Any]) -> dict[str, Any]:
+        return {"images": images, "judge": self.judged_by[judge.name], "data": self.data.fingerprint}
 
     # ---- age and sex ------------------------------------------------------------------------------------------------
 
@@ -577,6 +617,7 @@ class CellStages:
     def has_utility(self, images: dict[str, Any]) -> bool:
         """images: `image_key` of a cell."""
         known = not self.attributes_by or self.store.has("attributes", self._ages_key(images))
+        known &= all(self.store.has("judge", self._judge_key(judge, images)) for judge in self._judges)
         return known and self.store.has("utility", self._utility_key(images))
 
     def _utility_key(self, images: dict[str, Any]) -> dict[str, Any]:

@@ -221,6 +221,7 @@ def _personalizers() -> list[Table]:
 def _personalizer(name: str) -> list[Table]:
     cls = Kind.personalizer.registry.get(name)
     facts: dict[str, object] = {"what it trains": cls.title, "paper": cls.paper, "version": cls.version}
+    facts["presets"] = ", ".join(cls.presets)
     title = "Settings (--personalizer-set NAME=VALUE); a base model may have other defaults"
     return [_facts(name, facts), *_options(title, cls.Settings)]
 

@@ -20,6 +20,12 @@ def sweep(
         typer.Option("--set", help="Setting of all runs, KEY=VALUE (subjects=3, strengths=[1])."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this run of the file, as named there; may be repeated.")
+    ] = None,
+    gpu_tflops: Annotated[
+        float, typer.Option(help="TFLOP/s that one GPU sustains, for the hours that --dry-run shows.")
+    ] = 100.0,
     executor: Annotated[str, typer.Option(help="Where to compute: local, ray or slurm.")] = "local",
     workers: Annotated[int, typer.Option(help="Parallel workers; by default one per device or per two cores.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads of a worker; by default its share of the cores.")] = 0,
@@ -43,7 +49,7 @@ def sweep(
     from rich.console import Console
 
     from iddmbench.cli.run import pairs
-    from iddmbench.cli.sweep_view import live, show_plan
+    from iddmbench.cli.sweep_view import live, show_plan, show_prices
     from iddmbench.store.cache import default_cache
     from iddmbench.sweep.config import load_sweep, parse_changes
     from iddmbench.sweep.driver import check_sweep_folder, run_sweep
@@ -61,7 +67,12 @@ def sweep(
     options = pairs(option, "--executor-option")
     if executor == "local" and options:
         raise UserError("--executor-option is for ray and slurm")
-    wanted = load_sweep(config, parse_changes(set_))
+    changes, runs = parse_changes(set_), tuple(dict.fromkeys(only or ()))
+    if dry_run:
+        if not (math.isfinite(gpu_tflops) and gpu_tflops > 0):
+            raise UserError(f"--gpu-tflops {gpu_tflops:g}: give a number above 0")
+        show_prices(load_sweep(config, changes, runs, check=False), gpu_tflops, Console(emoji=False))
+    wanted = load_sweep(config, changes, runs)
     folder = out or Path("runs") / wanted.folder
     check_sweep_folder(folder, wanted)
     store = cache or default_cache()

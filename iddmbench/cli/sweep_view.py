@@ -18,6 +18,7 @@ from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.driver import Watch
 from iddmbench.sweep.estimate import estimate
 from iddmbench.sweep.plan import Plan
+from iddmbench.sweep.price import prices
 from iddmbench.sweep.task import Task, TaskResult
 
 QUIET = 15.0
@@ -42,6 +43,33 @@ def show_plan(sweep: Sweep, plan: Plan, workers: int, console: Console) -> None:
     if told.unknown:
         text += f"; {told.unknown} cells are of defenses not measured here yet, counted like the others"
     console.print(text + ".")
+
+
+def show_prices(sweep: Sweep, tflops: float, console: Console) -> None:
+    """Hours, memory and disk of each run on one GPU, where these can be counted from the settings; nothing elsewhere."""
+    found = [price for price in prices(sweep, tflops) if price.hours is not None]
+    if not found:
+        return
+    table = _table(sweep, "cells", "GPU hours", "GPU memory, GB", "disk, GB")
+    for one in found:
+        table.add_row(
+            Text(printable(one.run)), *map(str, (one.cells, _two(one.hours), _two(one.memory), _two(one.disk)))
+        )
+    table.add_section()
+    hours, disk = sum(one.hours or 0 for one in found), sum(one.disk or 0 for one in found)
+    memory = max(one.memory or 0 for one in found)
+    table.add_row("all", *map(str, (sum(one.cells for one in found), _two(hours), _two(memory), _two(disk))))
+    console.print(table)
+    text = f"For one GPU that sustains {tflops:g} TFLOP/s (--gpu-tflops), from nothing: passes through UNet and VAE at 512 px. "
+    text += "Memory is rough, without checkpointing. What two tables share is counted in the first one."
+    if unknown := sorted({name for one in found for name in one.uncounted}):
+        text += f" Not counted: what {', '.join(unknown)} compute themselves."
+    console.print(text, highlight=False)
+
+
+def _two(value: float | None) -> str:
+    """Two digits, more where the number is larger."""
+    return "–" if value is None else f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 @contextmanager

@@ -70,8 +70,9 @@ class PersonalizerSubject:
     def loss(self, model: PersonalizedModel) -> float:
         """DreamBooth's loss on the photos, over noise and timesteps that are the same for every model."""
         bench = self.bench()
-        latents, condition = bench.encode(self._photos.references), bench.condition(self._photos.references)
+        latents = bench.encode(self._photos.references)
         with applied(self.base, model) as unet, torch.no_grad():
+            condition = bench.condition(self._photos.references)  # as the model reads it
             generator = Seeds(0).child("loss").torch()
             draws = [denoising_loss(self.base, unet, latents, condition, generator).mean() for _ in range(8)]
         return float(torch.stack(draws).mean())

@@ -4,7 +4,8 @@ import math
 
 from iddmbench import __version__
 from iddmbench.export.find import FoundModel
-from iddmbench.models.recipe import Prompts
+from iddmbench.models.base import EMBEDDED
+from iddmbench.models.recipe import trigger_words
 from iddmbench.results.metric_info import CLOSENESS, metric
 from iddmbench.results.summary import UNDEFENDED, Condition, Summary, Value, written
 
@@ -73,7 +74,7 @@ def model_card(model: FoundModel, file: str, form: str) -> str:
     sampling, base = model.stages.sampling, str(run.config["base"])
     prompts = run.config["prompts"]
     snippet = DIFFUSERS.format(
-        base="BASE" if base == "micro" else base,
+        base="BASE" if base in EMBEDDED else base,
         file=file,
         prompt=prompts[0],
         steps=sampling.steps,
@@ -95,8 +96,8 @@ def model_card(model: FoundModel, file: str, form: str) -> str:
         trainer=_trainer(model),
         seed=cell.seed,
         snippet=snippet,
-        location="`iddmbench base path micro` prints BASE, the folder of the base model.\n\n"
-        if base == "micro"
+        location=f"`iddmbench base path {base}` prints BASE, the folder of the base model.\n\n"
+        if base in EMBEDDED
         else "",
         ui=_ui(file, form),
         scope=_scope(model, summary),
@@ -111,12 +112,6 @@ def model_card(model: FoundModel, file: str, form: str) -> str:
         subjects=_count(len(run.config["subjects"]), "person", "people"),
         gallery=_gallery(model),
     )
-
-
-def trigger_words(prompts: Prompts) -> list[str]:
-    """The words of the instance prompt that the class prompt lacks: "a photo of sks person" -> sks."""
-    known = set(prompts.class_.split())
-    return [word for word in prompts.instance.split() if word not in known]
 
 
 def _title(model: FoundModel) -> str:

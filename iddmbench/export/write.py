@@ -5,8 +5,9 @@ from pathlib import Path
 
 from iddmbench import __version__
 from iddmbench.errors import UserError
-from iddmbench.export.card import model_card, trigger_words
+from iddmbench.export.card import model_card
 from iddmbench.export.find import FoundModel
+from iddmbench.models.recipe import trigger_words
 from iddmbench.personalize.write_lora import FILES, Format, write_lora
 from iddmbench.store.files import replacing
 

@@ -10,6 +10,7 @@ import pandas as pd
 from iddmbench.adaptive import about_faces, links_people, parse, roots
 from iddmbench.attacker import same_network
 from iddmbench.cells.stages import AGE_READER, Cell, Utility
+from iddmbench.linking.judged import judged_figures
 from iddmbench.linking.linker import Linkage
 from iddmbench.metrics.bootstrap import bootstrap, mean_interval, resampled_means
 from iddmbench.metrics.bootstrap import summarize as summarize_samples
@@ -488,6 +489,9 @@ def _utility(group: Group, real: np.ndarray) -> Iterable[dict[str, Any]]:
         # No interval: repeated images in a resample bias both distances.
         value = distance(features, real) if min(len(features), len(real)) > 1 else np.nan
         yield _row(metric, Estimate(value, np.nan, np.nan, len(features), len(group.cells)))
+    seen = {name: [(s.utility.judged, s.prompts) for s in several] for name, several in group.cells.items()}
+    for metric, estimate in judged_figures(seen).items():
+        yield _row(metric, estimate)
 
 
 def _changed(group: Group) -> list[list[Scored]]:

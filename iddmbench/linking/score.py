@@ -85,7 +85,9 @@ class Scoring:
         planned = tuple(conditions(cells))
         for name in present:
             if simulation_of(name) and not stages.trains:
-                raise UserError(f"attacker '{name}' runs the defense itself, which can't be done for images made elsewhere")
+                raise UserError(
+                    f"attacker '{name}' runs the defense itself, which can't be done for images made elsewhere"
+                )
         check_simulation(present, planned)
         return cls(stages, panel, planned, tuple(subjects.values()), many_seeds, absent=missing, published=published)
 
@@ -360,6 +362,7 @@ class Scoring:
             "judges": self._judges(condition),
             "attributes": self.stages.attributes_by,
             **({} if self.stages.measures_utility else {"utility": False}),
+            **({"judged": self.stages.judged_by} if self.stages.judged_by else {}),
             "traits": {subject.label: dict(subject.traits) for subject in self.subjects},
             "able": able,
             "attackers": {name: prints for name, prints in self.panel.fingerprints.items() if name not in lost},

@@ -55,7 +55,10 @@ def check_simulation(attackers: Sequence[str], conditions: Sequence[PlannedCondi
 
 
 def cost_findings(
-    attackers: Sequence[str], conditions: Sequence[PlannedCondition], tested: Sequence[Subject], everybody: Sequence[Subject]
+    attackers: Sequence[str],
+    conditions: Sequence[PlannedCondition],
+    tested: Sequence[Subject],
+    everybody: Sequence[Subject],
 ) -> Iterator[Finding]:
     """What re-simulation costs and what a guess gets, for the table `premise`: said before anything is trained."""
     for name in attackers:
@@ -68,7 +71,7 @@ def cost_findings(
         chosen = min(simulation.candidates or len(people), len(people))
         text = (
             f"{name} trains {len(people) * len(seeds) * len(conditions)} models of its own beside the run's {own} "
-            f"({len(people)} people, seeds: {len(seeds)}, conditions: {len(conditions)}), stored like these; it links to one of "
-            f"{chosen} candidates (chance {1 / chosen:.1%})"
+            f"({len(people)} people, seeds: {len(seeds)}, conditions: {len(conditions)}), stored like these; it links to one "
+            f"of {chosen} candidates (chance {1 / chosen:.1%})"
         )
         yield Finding("simulated", FACT, "", "", name, text)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from iddmbench.errors import UserError, first_line
-from iddmbench.models.check import check_name, check_parts
+from iddmbench.models.check import check_name, check_parts, variant_of
+from iddmbench.models.placeholder import Vocabulary
 from iddmbench.models.prefix import Prefix
 from iddmbench.models.recipe import DECLARED, Recipe, read_recipe
 from iddmbench.models.recipe import FILE as RECIPE
@@ -54,6 +55,7 @@ class BaseModel:
         name: as given on the command line.
         fingerprint: SHA-256 over the folder's files, part of every cell's key.
         side: image side in pixels.
+        vocabulary: reads prompts with a placeholder token (`iddmbench.models.placeholder`); None: as the base's own does.
         precision: "fp32", or what UNet, VAE and text encoder are autocast to; adapters and gradients stay fp32.
         prefix: stands before every prompt that images are made of (`iddmbench.models.prefix`); None: nothing does.
 
@@ -63,6 +65,7 @@ class BaseModel:
     def __init__(self, name: str, folder: Path, device: str = "cpu", precision: str = "fp32"):
         self.name, self.folder, self.precision = name, folder, precision
         self.device = torch.device(device)
+        self.vocabulary: Vocabulary | None = None
         self.fingerprint = _fingerprint(folder)
         self.recipe: Recipe = read_recipe(folder)
         self.side = _side(name, folder)
@@ -90,7 +93,11 @@ class BaseModel:
         with torch.inference_mode(False):
             try:
                 pipeline = StableDiffusionPipeline.from_pretrained(
-                    self.folder, use_safetensors=True, safety_checker=None, requires_safety_checker=False
+                    self.folder,
+                    variant=variant_of(self.folder),
+                    use_safetensors=True,
+                    safety_checker=None,
+                    requires_safety_checker=False,
                 )
             except (OSError, ValueError, KeyError) as error:
                 raise _unloadable(self.name, self.folder, first_line(error)) from error
@@ -145,6 +152,8 @@ class BaseModel:
 
     def tokens(self, prompts: list[str]) -> Tensor:
         """Token ids, int [len(prompts), tokens], on the base's device."""
+        if self.vocabulary is not None:
+            return self.vocabulary.tokens(prompts).to(self.device)
         ids = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
         return ids.to(self.device)
 

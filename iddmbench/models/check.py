@@ -69,6 +69,18 @@ def check_parts(name: str, folder: Path) -> None:
         raise wrong(f"its UNet takes text embeddings of width {width}, but the text encoder's have {text}")
 
 
+def variant_of(folder: Path) -> str | None:
+    """ "fp16" for a folder in which a part has its weights under that name alone, else None."""
+    for part in WEIGHTS:
+        stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+        names = (f"{stem}.safetensors", f"{stem}.safetensors.index.json")
+        if (folder / part / f"{stem}.fp16.safetensors").is_file() and not any(
+            (folder / part / n).is_file() for n in names
+        ):
+            return "fp16"
+    return None
+
+
 def check_targets(targets: tuple[str, ...], folder: Path) -> None:
     """Raises UserError for a LoRA target that no module of the base's UNet is named after; builds it without weights."""
     import torch
@@ -99,12 +111,11 @@ def _check_weights(part: Path, wrong: Any) -> None:
             raise wrong(f"{part.name} lacks {lacking[0]}, which its index lists")
         return
     if not files:
-        raise wrong(f"{part.name} has no .safetensors file")
-    if any(".fp16." in file for file in files):
-        raise wrong(
-            f"{part.name} has fp16 weights only ({files[0]}): save it once with "
-            'StableDiffusionPipeline.from_pretrained(FOLDER, variant="fp16").save_pretrained(NEW)'
-        )
+        pickled = sorted(path.name for path in part.glob("*.bin"))
+        instead = f", but {pickled[0]}, a pickle that could run code: convert it to safetensors" if pickled else ""
+        raise wrong(f"{part.name} has no .safetensors file{instead}")
+    if f"{stem}.fp16.safetensors" in files:
+        return  # `variant_of`
     raise wrong(f"{part.name} has no {stem}.safetensors, but {files[0]}")
 
 

@@ -6,9 +6,16 @@ the embedded model and Stable Diffusion run through the same code.
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from iddmbench.errors import UserError
 
@@ -41,10 +48,18 @@ class Prompts(BaseModel):
     )
 
 
+def trigger_words(prompts: Prompts) -> list[str]:
+    """The words of the instance prompt that the class prompt lacks: "a photo of sks person" -> sks."""
+    known = set(prompts.class_.split())
+    return [word for word in prompts.instance.split() if word not in known]
+
+
 class TrainingSettings(BaseModel):
     """What every personalizer is told: DreamBooth's training with prior preservation (Ruiz et al. 2022, arXiv 2208.12242)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    later: ClassVar[tuple[str, ...]] = ()
+    """Newer settings: left out of what is stored while at their defaults, so results from before they came stay valid."""
 
     steps: int = Field(400, ge=1, description="optimizer steps")
     batch_size: int = Field(2, ge=1, description="reference images per step")
@@ -55,14 +70,30 @@ class TrainingSettings(BaseModel):
     prior_batch: int = Field(2, ge=1, description="class images per step")
     class_images: int = Field(200, ge=1, description="class images generated once per base model")
 
+    @property
+    def trains_text(self) -> bool:
+        """Whether weights or vectors of the text encoder are trained, so that a text's embedding changes meanwhile."""
+        return False
+
+    @model_serializer(mode="wrap")
+    def _changed_later(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        usual = {name for name in self.later if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in dump(self).items() if name not in usual}
+
 
 class LoraSettings(TrainingSettings):
     """How `lora` personalizes (Hu et al. 2021, arXiv 2106.09685)."""
+
+    later: ClassVar[tuple[str, ...]] = ("schedule",)
 
     rank: int = Field(16, ge=1, description="LoRA rank")
     alpha: float = Field(16.0, gt=0, description="LoRA alpha: updates are scaled by alpha / rank")
     targets: tuple[str, ...] = Field(
         ("to_q", "to_k", "to_v", "to_out.0"), description="UNet modules that get an adapter"
+    )
+    schedule: Literal["linear", "constant"] = Field(
+        "linear", description="of the learning rate: linear falls to a tenth of it, constant stays"
     )
 
 

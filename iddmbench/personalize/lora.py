@@ -1,6 +1,7 @@
 """`lora`: an adapter beside the UNet's attention weights."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -18,6 +19,21 @@ class Lora(Personalizer):
     title = "LoRA adapter on the UNet's attention"
     paper = "arXiv 2106.09685"
     Settings = LoraSettings
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # The defaults of train_dreambooth_lora.py, without prior preservation; the steps are those of its guide.
+        "diffusers": {
+            "steps": 500,
+            "batch_size": 4,
+            "learning_rate": 5e-4,
+            "schedule": "constant",
+            "prior_weight": 0.0,
+            "prior_batch": 4,
+            "class_images": 100,
+            "rank": 4,
+            "alpha": 4.0,
+            "targets": ("to_q", "to_k", "to_v", "to_out.0"),
+        }
+    }
 
     def defaults(self, recipe: Recipe) -> LoraSettings:
         return recipe.lora

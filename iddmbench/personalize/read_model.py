@@ -116,5 +116,8 @@ def model_digest(model: PersonalizedModel) -> str:
             array = np.ascontiguousarray(part[name].cpu().numpy())
             found.update(f"{name} {array.dtype} {array.shape}".encode())
             found.update(array.tobytes())
+    if model.placeholder is not None:
+        found.update(f"{model.placeholder.token} for {model.placeholder.words}".encode())
+        found.update(model.placeholder.vectors.cpu().numpy().tobytes())
     found.update(repr([(name, x.rank, x.alpha) for name, x in sorted(model.layers.items())]).encode())
     return found.hexdigest()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from iddmbench.models.base import BaseModel
+from iddmbench.models.placeholder import reading
 from iddmbench.models.prefix import embed_prompts
 from iddmbench.models.recipe import Sampling
 from iddmbench.personalize.adapter import adapter, own_parameters, write_weights
@@ -89,8 +90,9 @@ def class_latents(base: BaseModel, count: int, sampling: Sampling, seeds: Seeds)
 
 @contextmanager
 def applied(base: BaseModel, model: PersonalizedModel) -> Iterator[nn.Module]:
-    """The base's UNet with the model's adapter on it, and the base's weights replaced that the model replaces."""
-    with replaced(base, model.replaced):
+    """The base's UNet with the model's adapter on it, the base's weights replaced that the model replaces, and prompts read
+    with its placeholder."""
+    with replaced(base, model.replaced), reading(base, model.placeholder):
         if model.weights is None:
             yield base.unet
             return

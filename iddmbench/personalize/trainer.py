@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from iddmbench.errors import UserError
 from iddmbench.models.base import BaseModel
+from iddmbench.models.placeholder import Placeholder
 from iddmbench.models.recipe import TrainingSettings
 from iddmbench.personalize.adapter import LoraLayer, adapter, read_weights, trainable
 from iddmbench.seeds import Seeds
@@ -20,13 +22,14 @@ class PersonalizedModel:
 
     weights: adapter tensors by name; settings: what the adapter was built with. Of a model that was trained elsewhere also
     layers: rank and alpha by module, where they are not the same everywhere; replaced: weights that stand in for the base's
-    own, by part and name ("text_encoder.encoder.layers.0.mlp.fc1.weight").
+    own, by part and name ("text_encoder.encoder.layers.0.mlp.fc1.weight"). placeholder: a word of its own.
     """
 
     weights: dict[str, Tensor] | None
     settings: TrainingSettings
     layers: Mapping[str, LoraLayer] = field(default_factory=dict)
     replaced: Mapping[str, Tensor] = field(default_factory=dict)
+    placeholder: Placeholder | None = None
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,24 @@ def draw(base: BaseModel, latents: Tensor, generator: torch.Generator) -> tuple[
 class Trainer:
     """Trains one person's model, here a LoRA adapter. Use as a context manager: it sits on the base's UNet in between.
 
-    A personalizer that trains something else overrides `attached`, `model` and, where it has another one, `rate`.
+    A personalizer that trains something else overrides `attached`, `model` and, where they differ, `rate` and `trained`.
+
+    A text is given as its embedding, float [N, tokens, width], or as token ids, int [N, tokens] (`Workbench.text` gives what
+    fits). Ids are embedded anew at each step, as they must be where the text encoder is trained too (`settings.trains_text`).
 
     with Trainer(base, settings, class_latents, seeds) as trainer:
         trainer.train(latents, condition, settings.steps)
         model = trainer.model()
     """
 
+    clip: ClassVar[float | None] = 1.0
+    """The largest norm of the gradient; None: it is not clipped."""
+
     def __init__(self, base: BaseModel, settings: Any, class_latents: Tensor, seeds: Seeds):
         self.base, self.settings, self.seeds = base, settings, seeds
         self.class_latents = class_latents.to(base.device)
-        self.class_ = base.embed_text([base.recipe.prompts.class_])
+        class_ = [base.recipe.prompts.class_]
+        self.class_ = base.tokens(class_) if settings.trains_text else base.embed_text(class_)
         self.done = 0
 
     def attached(self) -> AbstractContextManager[nn.Module]:
@@ -104,13 +114,19 @@ class Trainer:
         return adapter(self.base, self.settings, self.seeds.child("init").torch())
 
     def rate(self) -> float:
-        """The learning rate of the next step: it falls linearly to a tenth."""
+        """The learning rate of the next step: by default it falls linearly to a tenth."""
+        if getattr(self.settings, "schedule", "linear") == "constant":
+            return self.settings.learning_rate
         return self.settings.learning_rate * (1 - 0.9 * min(self.done / self.settings.steps, 1))
+
+    def trained(self) -> list[nn.Parameter]:
+        """What is optimized, while the trainer is entered."""
+        return trainable(self.unet)
 
     def __enter__(self) -> "Trainer":
         self._attached = self.attached()
         self.unet = self._attached.__enter__()
-        self.optimizer = torch.optim.AdamW(trainable(self.unet), lr=self.settings.learning_rate, weight_decay=1e-2)
+        self.optimizer = torch.optim.AdamW(self.trained(), lr=self.settings.learning_rate, weight_decay=1e-2)
         # fp16 has too few exponents for small gradients; elsewhere this does nothing.
         self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.precision == "fp16")
         return self
@@ -119,12 +135,13 @@ class Trainer:
         self._attached.__exit__(*exception)  # type: ignore[arg-type]
 
     def train(self, latents: Tensor, condition: Tensor, steps: int) -> float:
-        """`steps` optimizer steps on reference latents [N, C, h, w] under their text [N, tokens, width]; the mean loss.
+        """`steps` optimizer steps on reference latents [N, C, h, w] under their N texts; the mean loss.
 
         Each step draws `batch_size` references (as evenly as can be) and `prior_batch` class images; both go through the UNet
         in one batch, at the learning rate `rate`.
-        Raises FloatingPointError when the loss is not finite.
+        Raises FloatingPointError when the loss is not finite, UserError for embeddings where ids are needed.
         """
+        self._check_text(condition)
         s, total = self.settings, 0.0
         latents = latents.detach()
         for _ in range(steps):
@@ -139,7 +156,7 @@ class Trainer:
             if prior:
                 drawn = torch.randint(0, len(self.class_latents), (prior,), generator=generator)
                 batch = torch.cat((own, self.class_latents[drawn]))
-            text = torch.cat((condition[chosen], self.class_.expand(prior, -1, -1)))
+            text = torch.cat((condition[chosen], self.class_.expand(prior, *self.class_.shape[1:])))
             total += self._step(batch, text, len(own), generator)
             self.done += 1
         return total / max(steps, 1)
@@ -152,21 +169,39 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         total, size = 0.0, self.base.batch(len(batch))
         for part in (slice(i, i + size) for i in range(0, len(batch), size)):
-            error = denoise(self.base, self.unet, batch[part], text[part], noise[part], t[part]).error()
+            error = denoise(self.base, self.unet, batch[part], self._embed(text[part]), noise[part], t[part]).error()
             loss = (error * weight[part]).sum()
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"personalization diverged at step {self.done}: loss is {loss.item()}")
             self.scaler.scale(loss).backward()
             total += loss.item()
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(trainable(self.unet), 1.0)
+        if self.clip is not None:
+            nn.utils.clip_grad_norm_(self.trained(), self.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return total
 
     def denoising_loss(self, latents: Tensor, condition: Tensor, generator: torch.Generator) -> Tensor:
-        """`denoising_loss` of the current adapter, its mean, differentiable in the latents."""
-        return denoising_loss(self.base, self.unet, latents, condition, generator).mean()
+        """`denoising_loss` of the current model, its mean, differentiable in the latents; condition: 1 or N texts."""
+        self._check_text(condition)
+        with torch.no_grad():
+            text = self._embed(condition)
+        return denoising_loss(self.base, self.unet, latents, text, generator).mean()
+
+    def _embed(self, text: Tensor) -> Tensor:
+        """Embeddings of texts, which ids get from the text encoder as it is now; the same ids are embedded once."""
+        if text.is_floating_point():
+            return text
+        different, which = torch.unique(text, dim=0, return_inverse=True)
+        with self.base.autocast():
+            return self.base.text_encoder(different).last_hidden_state.float()[which]
+
+    def _check_text(self, text: Tensor) -> None:
+        if self.settings.trains_text and text.is_floating_point():
+            raise UserError(
+                "this personalizer trains the text encoder too: train on `bench.text(photos)`, not on `bench.condition(photos)`"
+            )
 
     def model(self) -> PersonalizedModel:
         """What was learned so far, on the CPU."""

@@ -15,7 +15,7 @@ from iddmbench.errors import printable
 from iddmbench.results import selection
 from iddmbench.results.headline import headlines
 from iddmbench.results.left_out import left_out
-from iddmbench.results.metric_info import CLOSENESS, KEPT_UNMEASURED, metric
+from iddmbench.results.metric_info import CLOSENESS, KEPT_UNMEASURED, UNMEASURED, metric
 from iddmbench.results.plain_words import plain_words
 from iddmbench.results.published import published_lines
 from iddmbench.results.run_folder import FIGURES, LEFT_OUT, REPORT, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
@@ -82,7 +82,7 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
     for sentence in [*headlines(summary), *group_lines(summary), *published_lines(run)]:
         _say(console, sentence)
     for note in run.config.get("notes", []):
-        if str(note).startswith(KEPT_UNMEASURED):
+        if str(note).startswith((KEPT_UNMEASURED, UNMEASURED)):
             _say(console, str(note), "dim")
     if text := more_people(run):
         _say(console, text)

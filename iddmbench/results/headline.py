@@ -180,8 +180,8 @@ def _resimulated(summary: Summary, undefended: Condition | None) -> list[str]:
         count = min(simulation.candidates or math.inf, max(summary.run.config.get("people", 0), 2))
         if parts:
             sentences.append(
-                f"Linked by re-simulation to one of {count} candidates (chance {per_cent(1 / count)} %), by {name}: {'; '.join(parts)}. It "
-                "is excluded from worst cases."
+                f"Linked by re-simulation to one of {count} candidates (chance {per_cent(1 / count)} %), by {name}: "
+                f"{'; '.join(parts)}. It is excluded from worst cases."
             )
     return sentences
 

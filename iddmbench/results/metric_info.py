@@ -10,6 +10,8 @@ JUDGED = (FID, KID, CLOSENESS)
 KEPT = ("kept_age", "kept_sex")
 KEPT_UNMEASURED = "kept age and sex are not measured"
 """How the note of a run begins that says why."""
+UNMEASURED = "not measured: "
+"""How the note begins that names the metrics of optional judges whose weights are absent (iddmbench/judges/)."""
 INDEX_WITH_KEPT = "utility_index_with_age_sex"
 
 
@@ -94,6 +96,28 @@ METRICS = (
     ),
     Metric("photo_psnr", "Photo PSNR", "utility", "higher", False, "of the protected reference photos, in dB"),
     Metric("photo_ssim", "Photo SSIM", "utility", "higher", False, "of the protected reference photos"),
+    Metric("photo_lpips", "Photo LPIPS", "utility", "lower", False, "of the protected reference photos (AlexNet)"),
+    Metric("fid_inception", "FID (Inception)", "utility", "lower", False, "distance to the photos, as pytorch-fid's"),
+    Metric("kid_inception", "KID (Inception)", "utility", "lower", False, "unbiased distance to them"),
+    Metric("clip_score", "CLIP score", "utility", "higher", False, "cosine of image and prompt (ViT-B/32)"),
+    Metric("clip_i", "CLIP-I", "utility", "higher", False, "mean cosine with the references (ViT-B/32)"),
+    Metric("dino", "DINO", "utility", "higher", False, "mean cosine with the references (ViT-S/16)"),
+    Metric(
+        "fdfr_anti_dreambooth",
+        "FDFR (Anti-DreamBooth)",
+        "utility",
+        "lower",
+        True,
+        "images in which RetinaFace finds no face, by prompt, then averaged",
+    ),
+    Metric(
+        "ism_anti_dreambooth",
+        "ISM (Anti-DreamBooth)",
+        "utility",
+        "lower",
+        False,
+        "ArcFace cosine with the mean of the clean photos, by prompt, then averaged",
+    ),
     Metric(
         "utility_index",
         "Utility index",

@@ -180,7 +180,7 @@ class Evaluation:
             ],
             "notes": [
                 *self.notes,
-                *filter(None, [stages.attributes_problem if request.utility else ""]),
+                *filter(None, [stages.attributes_problem, stages.judges_problem] if request.utility else []),
                 *(f"left out: {s.name}: {s.reason}" for s in self.skipped),
             ],
             **({"sampling": dict(request.sampling or {})} if request.makes_images else {}),

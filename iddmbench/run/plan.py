@@ -66,6 +66,10 @@ class RunPlan:
         settings, sampling = config.training_settings(base.recipe), config.sampling_settings(base.recipe)
         if isinstance(settings, LoraSettings) and "targets" in {**config.lora, **config.personalizer_options}:
             check_targets(settings.targets, base.folder)
+        personalizer.check(base, settings)
+        if config.threat == "authorized":  # otherwise somebody else trains, without the defense
+            for defense in config.plan():
+                defense.check_personalizer(config.personalizer, settings)
         trainer = UnauthorizedTrainer.of(config.threat, config.purify)
         per_prompt = config.images_per_prompt
         stages = CellStages(
@@ -97,7 +101,7 @@ class RunPlan:
             "skipped": [{"name": s.name, "reason": s.reason} for s in stages.data.skipped],
             "notes": [
                 *(f"{d.name}: {d.title}" for d in {d.name: d for d in plan}.values()),
-                *filter(None, [stages.attributes_problem]),
+                *filter(None, [stages.attributes_problem, stages.judges_problem]),
             ],
         }
 

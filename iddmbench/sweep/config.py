@@ -5,7 +5,7 @@
     strengths: [0.5, 1]
     matrix:                      # every combination of these, for every run
       base: [sd15, sd21]
-    runs:                        # each is a run folder; its settings go before the shared ones
+    runs:                        # each is a run folder; its settings, and a matrix of its own, go before the shared ones
       authorized: {defenses: [iddm, aspl, mist]}
       iddm-dlib: {defenses: [iddm], defense_options: {surrogate: dlib}}
 
@@ -14,6 +14,7 @@ Without `runs` there is one, named like the sweep.
 
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -56,9 +57,13 @@ def suites() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_sweep(source: str, changes: dict[str, Any] | None = None) -> Sweep:
+def load_sweep(
+    source: str, changes: dict[str, Any] | None = None, only: Sequence[str] = (), check: bool = True
+) -> Sweep:
     """A suite by name, or a YAML file. `changes` go before all that it says, in every run.
 
+    only: the runs to keep, as the file names them; none: all. check: False reads the settings alone, where plugins and files
+    need not be there.
     Raises UserError that names file, line and key.
     """
     known = suites()
@@ -68,12 +73,19 @@ def load_sweep(source: str, changes: dict[str, Any] | None = None) -> Sweep:
             raise UserError(f"no such file: {source}")
         raise UserError(f"no suite or file '{source}': {did_you_mean(source, known)}")
     content, lines = read_yaml_file(path)
-    return build_sweep(content, lines, path, changes or {})
+    return build_sweep(content, lines, path, changes or {}, only, check)
 
 
-def build_sweep(content: dict[str, Any], lines: Lines, path: Path, changes: dict[str, Any]) -> Sweep:
+def build_sweep(
+    content: dict[str, Any],
+    lines: Lines,
+    path: Path,
+    changes: dict[str, Any],
+    only: Sequence[str] = (),
+    check: bool = True,
+) -> Sweep:
     """See `load_sweep`; `lines` as `read_yaml` gives them."""
-    file = _File(path.name, lines)
+    file = _File(path.name, lines, check)
     settings = SETTINGS
     for key in content:
         if key not in settings and key not in OWN:
@@ -89,18 +101,18 @@ def build_sweep(content: dict[str, Any], lines: Lines, path: Path, changes: dict
     except ValueError as error:
         raise UserError(f"--set: {error}") from error
     runs = file.mapping(content, ("runs",)) or {name: {}}
-    matrix = file.mapping(content, ("matrix",))
-    for key, values in matrix.items():
-        file.check_setting(key, ("matrix", key))
-        if not isinstance(values, list) or not values:
-            raise file.error(("matrix", key), f"matrix.{key}: give a list of values, one run for each")
-    if "subject" in matrix:
-        matrix = {**matrix, "subject": [[v] if isinstance(v, str) else v for v in matrix["subject"]]}
-    matrix = file.by_name(matrix, ("matrix",))
+    if unknown := [name for name in only if name not in map(str, runs)]:
+        raise UserError(f"--only {unknown[0]}: {path.name} has no such run: {did_you_mean(unknown[0], map(str, runs))}")
+    everywhere = file.matrix(content, ())
     made: dict[str, RunConfig] = {}
     for run, own in runs.items():
         file.check_name(str(run), ("runs", run))
         own = file.mapping(runs, ("runs", run))
+        place: tuple[Any, ...] = ("runs", run) if "matrix" in own else ()
+        matrix = file.matrix(own, place) if place else everywhere
+        own = {key: value for key, value in own.items() if key != "matrix"}
+        if only and str(run) not in only:
+            continue
         for key in own:
             file.check_setting(key, ("runs", run, key))
         own = file.by_name(own, ("runs", run))
@@ -111,7 +123,7 @@ def build_sweep(content: dict[str, Any], lines: Lines, path: Path, changes: dict
                 raise file.error(("matrix",), f"two runs are named '{full}': rename one under `runs`")
             where = {
                 **{k: (k,) for k in shared},
-                **{k: ("matrix", k) for k in cell},
+                **{k: (*place, "matrix", k) for k in cell},
                 **{k: ("runs", run, k) for k in own},
             }
             made[full] = file.config({**shared, **cell, **own, **changes}, where, full, ("runs", run))
@@ -131,10 +143,11 @@ def parse_changes(options: list[str] | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _File:
-    """Where messages point."""
+    """Where messages point. check: whether plugins, options and files are looked at."""
 
     name: str
     lines: Lines
+    check: bool = True
 
     def error(self, path: tuple[Any, ...], message: str) -> UserError:
         keys = tuple(k if isinstance(k, int) else str(k) for k in path)
@@ -151,6 +164,17 @@ class _File:
     def check_setting(self, key: Any, path: tuple[Any, ...]) -> None:
         if key not in SETTINGS:
             raise self.error(path, f"unknown key '{key}': {did_you_mean(str(key), SETTINGS)}")
+
+    def matrix(self, content: dict[Any, Any], place: tuple[Any, ...]) -> dict[Any, Any]:
+        """The lists below `matrix` there, people named by `subject` as `subjects`."""
+        matrix = self.mapping(content, (*place, "matrix"))
+        for key, values in matrix.items():
+            self.check_setting(key, (*place, "matrix", key))
+            if not isinstance(values, list) or not values:
+                raise self.error((*place, "matrix", key), f"matrix.{key}: give a list of values, one run for each")
+        if "subject" in matrix:
+            matrix = {**matrix, "subject": [[v] if isinstance(v, str) else v for v in matrix["subject"]]}
+        return self.by_name(matrix, (*place, "matrix"))
 
     def by_name(self, settings: dict[Any, Any], path: tuple[Any, ...]) -> dict[Any, Any]:
         """People named by `subject`, as `RunConfig` has them: so that each layer of a file goes before the next one."""
@@ -183,7 +207,8 @@ class _File:
             raise self.error(where.get("attacker_options", path), f"run '{run}': {error}") from error
         config = _absolute(config)
         try:
-            config.check()
+            if self.check:
+                config.check()
         except UserError as error:
             raise self.error(path, f"run '{run}': {error}") from error
         return config
