@@ -33,6 +33,7 @@ class Synthetic(FaceDataset):
     """
 
     name = "synthetic"
+    base = "micro-rgb"
     title = "300 generated people in colour, 60 subjects x 12 and 240 x 6 photos"
     licence = "non-commercial research; made by a network that learned from FFHQ (CC BY-NC-SA 4.0); no real person"
     referees: ClassVar[dict[str, str]] = {

@@ -88,7 +88,7 @@ class Paths:
     def __init__(self, defense: APDM, bench: Workbench, references: np.ndarray):
         base: BaseModel = bench.base
         self.defense, self.base = defense, base
-        self.photos, self.texts = bench.encode(references), bench.condition(references)
+        self.photos, self.texts = bench.encode(references), base.embed_text(bench.captions(references))
         made = class_latents(base, defense.class_images, base.recipe.sampling, bench.seeds.child("generic"))
         self.generic, self.class_text = made, base.embed_text([base.recipe.prompts.class_])
 
@@ -178,9 +178,7 @@ def protective_loss(
     elementwise: the released code's form, the mean over elements of the loss of each; else each image's mean error enters.
     """
     errors = (generic, generic_before, person, person_before)
-    if not elementwise:
-        errors = tuple(error.mean((1, 2, 3)) for error in errors)  # type: ignore[assignment]
-    g, g0, p, p0 = errors
+    g, g0, p, p0 = (error if elementwise else error.mean((1, 2, 3)) for error in errors)
     return -F.logsigmoid(-beta * ((g - g0) - (p - p0))).mean()
 
 

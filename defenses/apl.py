@@ -112,7 +112,8 @@ class APL(Defense):
         generator = bench.seeds.child("apl", "noise").torch()
         people, generic = self.pairs(), [PromptPair(text, text) for text in self.generic]
         known, other = self._images(people, bench, "people"), self._images(generic, bench, "generic")
-        width = base.text_encoder.get_input_embeddings().embedding_dim
+        encoder: Any = base.text_encoder
+        width = encoder.get_input_embeddings().embedding_dim
         if self.vectors + 2 > (longest := base.tokens([""]).shape[1]):
             raise UserError(f"apl: vectors={self.vectors} do not fit the base's prompts of {longest} tokens")
         vectors = torch.rand((self.vectors, width), generator=generator).to(base.device).requires_grad_(True)

@@ -227,6 +227,7 @@ class Decoupling:
 
     def _toward(self, target: Target, vectors: Tensor) -> Tensor:
         """Loss of the distance of unit vectors [N, D] to the decoy."""
+        assert target.decoy is not None
         return (1 - vectors @ target.decoy).mean() / target.span
 
     def _distance(self, images: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ class IDDMKeyed(IDDM):
     name = "iddm-keyed"
     title = "IDDM toward a face that a secret key draws (ours)"
     paper = ""
-    newer = frozenset()
+    newer: ClassVar[frozenset[str]] = frozenset()
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     surrogate: Names = Field(("sface", "dlib"), min_length=1, description="face-recognition systems to decouple from")
@@ -71,6 +71,7 @@ class KeyedDecoupling(Decoupling):
         return mixed(people, template, torch.randn((count, len(people)), generator=generator).to(people))
 
     def _toward(self, target: Target, vectors: Tensor) -> Tensor:
+        assert target.decoy is not None
         reach = target.impostor + target.span
         likeness = (vectors * target.decoy).sum(1)
         return self.config.pull * F.relu(reach - likeness).mean() / target.span

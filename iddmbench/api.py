@@ -171,15 +171,18 @@ def run(
     cache: Path | str | None = None,
     device: str = "cpu",
     threads: int = 0,
+    workers: int = 1,
     strict: bool = False,
     **settings: Any,
 ) -> Result:
     """Personalize models with and without a defense and attack their outputs: `iddmbench run`, with its defaults.
 
     Args:
-        defense: "iddm" by default, at strengths 0.5 and 1. attackers: "dlib" and "sface" by default. seeds: 0 by default.
-        subjects: a number (2 by default), "all", or names.
+        defense: "iddm" by default, at strengths 0.5 and 1. attackers: by default those of `iddmbench run`. seeds: 0 by default.
+        subjects: a number (4 by default), "all", or names.
         out: run folder; by default runs/DATASET-DEFENSE-HASH, as on the command line. The same call resumes.
+        workers, threads: processes that compute cells, and the CPU threads of each. With more than one worker, a script needs
+            `if __name__ == "__main__":` around what it does, as for any use of multiprocessing.
         strict: treat doubts about the photos as errors and train nothing.
         settings: any other setting of `iddmbench.run.config.RunConfig` (dataset, base, defense_options, prompts, lora ...), and
             attacker_options as in `evaluate`. `protocol`: a published protocol (`iddmbench list protocols`); its settings apply
@@ -192,6 +195,7 @@ def run(
     from iddmbench.run.pipeline import run as run_pipeline
     from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
+    from iddmbench.sweep.beside import beside, processes
 
     options = {
         "defenses": None if defense is None else tuple(_several(defense)),
@@ -202,9 +206,11 @@ def run(
     }
     config = make_config({key: value for key, value in options.items() if value is not None} | settings)
     config.check()
+    workers, threads = processes(workers, threads, device)
     set_up_torch(device, threads)
     folder = user_path(out) if out else default_folder(config)
-    run_pipeline(config, folder, user_path(cache) if cache else default_cache(), device, strict=strict)
+    store = user_path(cache) if cache else default_cache()
+    run_pipeline(config, folder, store, device, strict=strict, pool=beside(workers, threads, store, folder))
     return Result(write_outputs(folder))
 
 

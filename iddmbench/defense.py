@@ -279,7 +279,8 @@ def _check_preparation(plugin: str, found: object, images: np.ndarray, bench: Wo
             raise wrong(f"a weight '{name}' that the base does not have: names are PART.NAME, as unet.conv_in.weight")
         if name != PREFIX and tensor.shape != known[name].shape:
             raise wrong(f"'{name}' of shape {tuple(tensor.shape)}, expected {tuple(known[name].shape)}")
-    width = bench.base.text_encoder.get_input_embeddings().embedding_dim
+    encoder: Any = bench.base.text_encoder
+    width = encoder.get_input_embeddings().embedding_dim
     if found.prefix is not None and (found.prefix.ndim != 2 or found.prefix.shape[1] != width):
         raise wrong(f"a prefix of shape {tuple(found.prefix.shape)}, expected (tokens, {width})")
     return found

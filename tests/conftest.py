@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # Tests compare bits between processes: how many threads there are must not follow the machine's load.
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+# Most runs of the tests are so small that starting another process takes longer.
+os.environ.setdefault("IDDMBENCH_WORKERS", "1")
 
 SLOW = {
     "adaptive",

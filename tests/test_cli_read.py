@@ -143,7 +143,7 @@ def test_names_are_shown_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
     cls = type("Odd", (Defense,), {"name": "odd", "title": "[red]x[/red] :smile: \x1b[2J"})
     monkeypatch.setitem(DEFENSES._added, "odd", cls)
-    result = runner.invoke(app, ["list", "defenses"])
+    result = runner.invoke(app, ["list", "defenses"], env={"COLUMNS": "160"})
     assert r"[red]x[/red] :smile: \x1b[2J" in result.stdout
 
 

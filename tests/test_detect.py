@@ -4,7 +4,7 @@ import pytest
 
 from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
-from iddmbench.faces.detect import YuNet
+from iddmbench.faces.detect import YuNet, forget_faces
 from iddmbench.wheel_files import ORL_PHOTOS, PINNED, orl_photos_hash, sha256, wheel_file
 
 
@@ -77,6 +77,28 @@ def test_small_faces_of_large_pictures_are_looked_at_again(detector, photos):
     assert np.abs(detector.detect([large]).landmarks - fine.detect([large]).landmarks).max() < 0.25 * eyes
     assert np.array_equal(detector.detect([small]).landmarks, fine.detect([small]).landmarks)
     assert not np.array_equal(detector.detect([small]).landmarks, coarse.detect([small]).landmarks)
+
+
+def test_the_same_picture_is_looked_at_once(photos, monkeypatch):
+    forget_faces()
+    looks = []
+    look = YuNet._look
+    monkeypatch.setattr(YuNet, "_look", lambda self, picture: looks.append(1) or look(self, picture))
+    first, second, stricter = YuNet(), YuNet(), YuNet(threshold=0.9)
+    fresh = first.detect(photos[:3])
+    assert len(looks) == 3
+    known = second.detect([photo.copy() for photo in photos[:3]])
+    assert len(looks) == 3, "another detector with the same settings"
+    for name in ("boxes", "landmarks", "score", "count"):
+        np.testing.assert_array_equal(getattr(fresh, name), getattr(known, name))
+    fresh.boxes[:] = -1
+    assert (second.detect(photos[:3]).boxes == known.boxes).all(), "what is given out is a copy"
+    stricter.detect(photos[:3])
+    assert len(looks) == 6, "another threshold is another result"
+    changed = photos[0].copy()
+    changed[0, 0] ^= 1
+    first.detect([changed])
+    assert len(looks) == 7
 
 
 def test_an_image_does_not_depend_on_its_neighbors(detector, photos):

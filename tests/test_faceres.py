@@ -264,7 +264,7 @@ def test_a_run_with_the_referee_stops_before_it_trains(
     network(empty / "fr_feature.onnx", dim=512)
     monkeypatch.setattr(cls, "file", WeightFile("fr_feature.onnx", cls.file.url, "MIT", None, "fr_feature.onnx"))
     monkeypatch.setattr(cls, "referee_of", ("orl",))
-    config = RunConfig(attackers=(name, "dlib"), subjects=3)
+    config = RunConfig(dataset="orl", attackers=(name, "dlib"), subjects=3)
     with pytest.raises(UserError, match=r"'fr_feature' was the referee of dataset 'orl'.*take another attacker"):
         run(config, tmp_path / "out", tmp_path / "cache")
     assert not list(tmp_path.rglob("*.png")) and not list(tmp_path.rglob("*.safetensors"))

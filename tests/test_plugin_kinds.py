@@ -172,7 +172,11 @@ def test_attacker_set_reaches_every_attacker_that_it_names() -> None:
     config = make_config({"attackers": names, "attacker_options": {"sface": {"detector": "mtcnn"}}})
     assert config.attackers == ("sface:mtcnn", "finetune:sface:mtcnn", "dlib", "fuse:dlib+sface:mtcnn")
     assert make_config({"attackers": names}).attackers == tuple(names)
-    assert make_config({"attacker_options": {"dlib": {"detector": "mtcnn"}}}).attackers == ("dlib:mtcnn", "sface")
+    usual = make_config({"attacker_options": {"dlib": {"detector": "mtcnn"}}}).attackers
+    assert usual == ("dlib:mtcnn", "sface", "faceres", "finetune:dlib:mtcnn")
+    assert make_config({"subjects": "2"}).attackers == ("dlib", "sface", "faceres"), (
+        "two people are too few to learn on"
+    )
 
 
 @pytest.mark.parametrize(

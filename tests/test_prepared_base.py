@@ -10,17 +10,20 @@ import torch
 from lab_plugins import TinyORL
 from tiny_base import same, state
 
-from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer
+from iddmbench.cells.stages import Cell, CellStages, Outputs, UnauthorizedTrainer
 from iddmbench.conformance.defense import workbench
 from iddmbench.defense import DEFENSES, Defense, Workbench, configure
 from iddmbench.errors import UserError
 from iddmbench.export.find import _check_trains
+from iddmbench.linking.score import cost_columns
 from iddmbench.models.base import BaseModel
 from iddmbench.models.prefix import Prefix, embed_behind, embed_prompts
 from iddmbench.personalize.prepared import PreparedBase, prepared
+from iddmbench.results.run_folder import TABLES
 from iddmbench.run.config import make_config
 from iddmbench.seeds import Seeds
 from iddmbench.store.cache import Store
+from iddmbench.store.cost import Cost
 
 CONV = "unet.conv_in.weight"
 calls: list[tuple[str, int]] = []
@@ -178,3 +181,11 @@ def test_who_may_use_it() -> None:
     make_config({"defenses": ("apdm", "apl"), "threat": "unauthorized"}).check()
     with pytest.raises(UserError, match="defense 'apdm' prepares the base model, which an adapter does not hold"):
         _check_trains(configure(DEFENSES.get("apdm"), {}), {})
+
+
+def test_preparing_counts_as_protecting() -> None:
+    """The table of cells has a fixed set of columns."""
+    costs = {"prepare": Cost(2.0, 10, 0), "protect": Cost(3.0, 20, 0), "personalize": Cost(4.0, 5, 0)}
+    row = cost_columns(Outputs(np.zeros(0), [], {}, {}, costs), [Cost(1.0, 1, 0)])
+    assert {name for name in row if name.startswith("seconds")} <= set(TABLES["cells"])
+    assert (row["seconds"], row["seconds_protect"], row["seconds_personalize"]) == (10.0, 5.0, 4.0)

@@ -8,6 +8,7 @@ import lab_plugins
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from test_adaptive import EACH, SUBJECTS, WIDTH, World, hits
 from tiny_base import write_base
 
@@ -228,6 +229,8 @@ def test_a_model_of_its_own_that_fails(base: Path, tmp_path: Path, monkeypatch: 
 
 def test_what_can_t_be_run_again_is_refused(base: Path, tmp_path: Path) -> None:
     """Photos that somebody protected, and images that were made elsewhere."""
+    (tmp_path / "s29").mkdir()
+    Image.fromarray(lab_plugins.square(29, 1)).save(tmp_path / "s29" / "1.png")
     condition = PlannedCondition(configure(DEFENSES.get("protected-photos"), {"folder": str(tmp_path)}), ())
     with pytest.raises(UserError, match=r"runs the defense on other photos, which 'protected-photos' does not allow"):
         check_simulation(["coarse", NAME], [condition])

@@ -150,7 +150,7 @@ def test_apdms_round_is_the_released_one(variant: Any, bench: Workbench, photos:
 
     draws, twin = torch.Generator().manual_seed(5), copy.deepcopy(base.unet).requires_grad_(True)
     optimizer = torch.optim.AdamW(twin.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=0.01, eps=1e-8)
-    latents, text = bench.encode(photos), bench.condition(photos)
+    latents, text = bench.encode(photos), base.embed_text(bench.captions(photos))
     total: dict[str, Tensor] = {}
 
     def pick(count: int) -> int:

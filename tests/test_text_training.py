@@ -24,6 +24,7 @@ from iddmbench.models.recipe import Recipe, Sampling
 from iddmbench.personalize.dreambooth import DreamBooth
 from iddmbench.personalize.lora import Lora
 from iddmbench.personalize.personalizer import PERSONALIZERS, Personalizer
+from iddmbench.personalize.prepared import prepared
 from iddmbench.personalize.sample import applied, generate
 from iddmbench.personalize.textual_inversion import TextualInversion
 from iddmbench.personalize.trainer import Trainer
@@ -191,7 +192,7 @@ def bench_with(base: BaseModel, plugin: Personalizer, options: dict[str, Any]) -
     return workbench(base, None, lora=settings, personalizer=plugin, **latents)
 
 
-QUICKEST = ("none", "generic", "iddm", "aspl", "caat", "blur")
+QUICKEST = ("none", "generic", "iddm", "iddm-keyed", "aspl", "caat", "apl", "apdm", "blur")
 """With textual inversion; the others, which act alike, are among the slow tests."""
 CASES = [pytest.param(TEXT[0], name, id=f"dreambooth-{name}") for name in NAMES] + [
     pytest.param(TEXT[1], name, id=f"word-{name}", marks=[] if name in QUICKEST else [pytest.mark.slow])
@@ -208,7 +209,11 @@ def test_every_defense_works(name: str, plugin: tuple[type[Personalizer], dict[s
     defense = configure(DEFENSES.get(name), SHORT.get(name, {}))
     defense.check_personalizer(made.name, bench.lora)
     before = state(tiny)
-    model = defense.personalize(defense.protect(photos, bench), bench).model
+    made_base = defense.prepare(photos[:0] if defense.once else photos, bench)
+    with prepared(tiny, made_base, defense.strength):
+        model = defense.personalize(defense.protect(photos, bench), bench).model
+        if defense.acts_on("prepare"):
+            assert generate(tiny, model, CAPTIONS[:1], 1, tiny.recipe.sampling, Seeds(0)).shape == (1, SIDE, SIDE, 3)
     assert {k.replace(".base_layer", "") for k in state(tiny)} == {k.replace(".base_layer", "") for k in before}
     assert all(torch.equal(a, b) for a, b in zip(state(tiny).values(), before.values(), strict=True))
     trained = {n.partition(".")[0] for n in model.replaced} | ({"word"} if model.placeholder else set())

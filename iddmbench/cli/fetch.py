@@ -50,13 +50,18 @@ def fetch(
         console.print(f"{path}{pinned}", markup=False)
 
     # A misspelt name stops before any download.
-    chosen = [(name, JUDGES[name] if name in JUDGES else ATTACKERS.get(name)) for name in dict.fromkeys(names)]
-    for name, cls in chosen:
-        files = cls.files if name in JUDGES else [cls.file] if cls.file else []
-        if not files:
-            console.print(f"{name} needs no download: {cls.source}", markup=False)
-            continue
-        for file in files:
-            download(name, file)
-        if problem := cls().problem() if name in JUDGES else cls().available():
+    systems = {name: ATTACKERS.get(name) for name in dict.fromkeys(names) if name not in JUDGES}
+    for name in dict.fromkeys(names):
+        if name in JUDGES:
+            for file in JUDGES[name].files:
+                download(name, file)
+            problem = JUDGES[name]().problem()
+        else:
+            cls = systems[name]
+            if cls.file is None:
+                console.print(f"{name} needs no download: {cls.source}", markup=False)
+                continue
+            download(name, cls.file)
+            problem = cls().available() or ""
+        if problem:
             console.print(f"{name} can't run yet: {problem}", markup=False)

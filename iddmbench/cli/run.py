@@ -21,13 +21,19 @@ def run(
     ] = "iddmbench",
     target: Annotated[str, typer.Option(help="Whom images should be taken for (protocol amt-gan).")] = "",
     dataset: Annotated[
-        str, typer.Option(help="orl (embedded), folder (your photos), lfw, vggface2 or celebahq.")
+        str, typer.Option(help="orl and synthetic (embedded), folder (your photos), lfw, vggface2 or celebahq.")
     ] = "orl",
     root: Annotated[Path | None, typer.Option(help="Photos of a folder dataset: ROOT/PERSON/*.jpg|png.")] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="Option of the dataset, KEY=VALUE (`list dataset NAME`).")
     ] = None,
-    base: Annotated[str, typer.Option(help="Base model: micro, sd15, sd21, a folder, or a hub id.")] = "micro",
+    base: Annotated[
+        str,
+        typer.Option(
+            help="Base model: micro, micro-rgb, sd15, sd21, a folder, or a hub id; by default micro; micro-rgb for synthetic.",
+            show_default=False,
+        ),
+    ] = "",
     references_protected: Annotated[
         Path | None,
         typer.Option(help="Instead of a defense: already protected photos, DIR/PERSON/*.png."),
@@ -35,12 +41,18 @@ def run(
     strength: Annotated[list[float], typer.Option(help="Strength in [0, 1]; may be repeated.")] = [0.5, 1.0],  # noqa: B006
     subjects: Annotated[
         str | None,
-        typer.Option(help="Number of subjects (the first ones), or 'all'; 2 by default.", show_default=False),
+        typer.Option(help="Number of subjects (the first ones), or 'all'; 4 by default.", show_default=False),
     ] = None,
     subject: Annotated[
         list[str] | None, typer.Option(help="A subject by name, instead of --subjects; may be repeated.")
     ] = None,
-    attacker: Annotated[list[str], typer.Option(help="Attacker; may be repeated.")] = ["dlib", "sface"],  # noqa: B006
+    attacker: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Attacker; may be repeated. By default dlib, sface, faceres and, from three subjects on, finetune:dlib.",
+            show_default=False,
+        ),
+    ] = None,
     attacker_set: Annotated[
         list[str] | None, typer.Option(help="Option of an attacker, NAME.KEY=VALUE (sface.detector=mtcnn).")
     ] = None,
@@ -76,7 +88,17 @@ def run(
         Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE sets the default.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0 uses the idle cores.")] = 0,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            envvar="IDDMBENCH_WORKERS",
+            help="Processes that compute cells; 0 uses one on each idle core, and one in all with --threads or a GPU.",
+        ),
+    ] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, help="CPU threads of a worker; 0: one, or the idle cores with --workers 1.")
+    ] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Hide progress; show only results and problems.")] = False,
 ) -> None:
     """Personalize models of real people with and without a defense, attack their outputs, and show the trade-off curve."""
@@ -89,6 +111,7 @@ def run(
     from iddmbench.run.pipeline import run as run_pipeline
     from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
+    from iddmbench.sweep.beside import beside, processes
 
     options = pairs(set_, "--set")
     if references_protected is not None:
@@ -113,7 +136,7 @@ def run(
                 "purify": purify,
                 "strengths": tuple(strength),
                 "anchors": anchors,
-                "attackers": tuple(dict.fromkeys(attacker)),
+                **({"attackers": tuple(dict.fromkeys(attacker))} if attacker else {}),
                 "attacker_options": attacker_options(attacker_set),
                 "seeds": tuple(dict.fromkeys(seed)),
                 "images_per_prompt": images_per_prompt,
@@ -127,12 +150,14 @@ def run(
         )
     )
     config.check()
+    workers, threads = processes(workers, threads, device)
     set_up_torch(device, threads)
-    folder = out or default_folder(config)
+    folder, store = out or default_folder(config), cache or default_cache()
     lost: set[str] = set()
     with bar(lost, quiet) as progress:
         log_from_start(progress, folder / "log.txt")
-        failed = run_pipeline(config, folder, cache or default_cache(), device, progress, strict)
+        pool = beside(workers, threads, store, folder)
+        failed = run_pipeline(config, folder, store, device, progress, strict, pool)
     print_summary(write_outputs(folder), Console(emoji=False))
     if failed:
         raise UserError(f"{failed} failed cell(s); see {folder / 'failures.txt'}; rerun the command to retry only them")
@@ -179,7 +204,7 @@ def given(context: typer.Context, parameter: str) -> bool:
 def _people(subjects: str | None, names: list[str] | None) -> dict[str, Any]:
     if subjects is not None and names:
         raise UserError("give either --subjects (how many) or --subject (who)")
-    return {"subject": names} if names else {"subjects": "2" if subjects is None else subjects}
+    return {"subject": names} if names else {} if subjects is None else {"subjects": subjects}
 
 
 def log_from_start(progress: "Progress", file: Path) -> None:

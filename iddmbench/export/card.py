@@ -4,6 +4,7 @@ import math
 
 from iddmbench import __version__
 from iddmbench.export.find import FoundModel
+from iddmbench.models.base import EMBEDDED
 from iddmbench.models.recipe import LoraSettings, trigger_words
 from iddmbench.results.metric_info import CLOSENESS, metric
 from iddmbench.results.summary import UNDEFENDED, Condition, Summary, Value, written
@@ -93,7 +94,7 @@ def model_card(model: FoundModel, file: str, form: str) -> str:
     if word is not None:
         prompt = prompt.replace(word.words, word.token)
     snippet = SNIPPETS[kind].format(
-        base="BASE" if base == "micro" else base,
+        base="BASE" if base in EMBEDDED else base,
         file=file,
         prompt=prompt,
         steps=sampling.steps,
@@ -116,8 +117,8 @@ def model_card(model: FoundModel, file: str, form: str) -> str:
         trainer=_trainer(model),
         seed=cell.seed,
         snippet=snippet,
-        location="`iddmbench base path micro` prints BASE, the folder of the base model.\n\n"
-        if base == "micro" and kind != "Model"
+        location=f"`iddmbench base path {base}` prints BASE, the folder of the base model.\n\n"
+        if base in EMBEDDED and kind != "Model"
         else "",
         ui=_ui(file, form),
         scope=_scope(model, summary),

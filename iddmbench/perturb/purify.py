@@ -166,7 +166,7 @@ class DiffPure(Purifier):
 
         assert base is not None  # `__call__` has seen to it
         # With eta = 1 and every timestep, DDIM is the ancestral sampler of DDPM (arXiv 2010.02502, section 4.1).
-        every = {"timestep_spacing": "leading", "steps_offset": 0, "clip_sample": False}
+        every: dict[str, Any] = {"timestep_spacing": "leading", "steps_offset": 0, "clip_sample": False}
         scheduler = DDIMScheduler.from_config(base.scheduler.config, **every)
         count = scheduler.config.num_train_timesteps
         scheduler.set_timesteps(count, device=base.device)

@@ -18,6 +18,8 @@ class FaceDataset(ABC):
     name: str
     title: str
     licence: str
+    base: str = "micro"
+    """The embedded base model that suits the photos, which a run takes if it names none."""
     layouts: ClassVar[tuple[str, ...]] = ()
     """Arrangements of files below its root that it takes, as `list dataset NAME` shows them."""
     referees: ClassVar[Mapping[str, str]] = {}

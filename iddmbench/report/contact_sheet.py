@@ -146,10 +146,10 @@ def _draw(bands: Sequence[Sequence[Strip]], subjects: Sequence[str], footnote: s
         for r, name in enumerate(names):
             draw.text((16, y + r * row + TILE / 2), name, font=bold, fill=INK, anchor="lm")
         y += row * len(subjects)
-    for x, line, mark, text, tint in legend:
-        at = y + 8 + LINE * line
-        _bar(draw, x, at + 6, 28, mark)
-        draw.text((x + (34 if mark else 0), at), text, font=font, fill=tint)
+    for start, number, mark, text, tint in legend:
+        level = y + 8 + LINE * number
+        _bar(draw, start, level + 6, 28, mark)
+        draw.text((start + (34 if mark else 0), level), text, font=font, fill=tint)
     return sheet
 
 

@@ -43,7 +43,7 @@ def cmc(*runs: RunFolder, width: str = "screen") -> Figure:
         return len(ranks)
 
     def chance(ax: Axes) -> None:
-        most = max((int(line.get_xdata()[-1]) for line in ax.lines), default=0)
+        most = max((int(np.asarray(line.get_xdata())[-1]) for line in ax.lines), default=0)
         if most:
             k = np.arange(1, most + 1)
             ax.plot(k, k / most, color=GRAY, lw=pt(1.2), ls=":", label=CHANCE, zorder=1.5)

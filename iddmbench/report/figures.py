@@ -438,8 +438,8 @@ def _legend(curves: Sequence[tuple[int, Summary, str]], several: bool, views: Se
     if thin:
         handles.append(Line2D([], [], color=INK, lw=pt(1), label="each attacker"))
     if known:
-        names = f" ({short(', '.join(known), 40)})" if len(known) <= 3 else ""
-        handles.append(Line2D([], [], color=INK, lw=pt(1), ls=(0, (4, 2)), label=f"white-box attacker{names}"))
+        who = f" ({short(', '.join(known), 40)})" if len(known) <= 3 else ""
+        handles.append(Line2D([], [], color=INK, lw=pt(1), ls=(0, (4, 2)), label=f"white-box attacker{who}"))
     mark: dict[str, Any] = {"ms": pt(9), "mec": "white", "ls": ""}
     handles.append(Line2D([], [], color=INK, marker="P", label="undefended", **mark))
     # The sign that the panels show: a cross, or an arrow where the model lies left of them.
@@ -449,7 +449,8 @@ def _legend(curves: Sequence[tuple[int, Summary, str]], several: bool, views: Se
     far = {_far(u, view) for u in generic for view in views if not view.zoom} or {False}
     for out in sorted(far):
         text = "generic (not personalized)" + (", left of the panel" if out else "")
-        handles.append(Line2D([], [], color=GRAY, marker=CARETLEFT if out else "X", label=text, **mark))
+        sign: Any = CARETLEFT if out else "X"
+        handles.append(Line2D([], [], color=GRAY, marker=sign, label=text, **mark))
     return handles
 
 

@@ -37,7 +37,7 @@ def width_of(name: str) -> Width:
     return WIDTHS[name]
 
 
-def scaled(style: dict[str, Any], k: float) -> dict[str, Any]:
+def scaled(style: dict[str, Any], k: float) -> Any:
     """rcParams of `style` with fonts, ticks and frames `k` times as large."""
     sizes = {"font.size": 10, "axes.linewidth": 0.8, "axes.labelpad": 4, "axes.titlepad": 6, "grid.linewidth": 0.7}
     for axis in ("xtick", "ytick"):

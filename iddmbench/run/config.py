@@ -15,12 +15,13 @@ from pydantic import (
     model_validator,
 )
 
-from iddmbench.adaptive import roots, with_options
+from iddmbench.adaptive import FEWEST_SUBJECTS, parse, roots, with_options
 from iddmbench.attacker import NetworkAttacker, build_attacker
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.guards import errors_of
 from iddmbench.linking.absent import absent, check_attackers
+from iddmbench.models.base import EMBEDDED
 from iddmbench.models.recipe import Recipe, Sampling, TrainingSettings
 from iddmbench.options import changed_settings
 from iddmbench.paths import user_path
@@ -33,7 +34,10 @@ from iddmbench.store.cache import digest
 from iddmbench.yaml_text import read_value
 
 ANCHORS = ("none", "generic")
+ATTACKERS = ("dlib", "sface", "faceres", "finetune:dlib")
 LORA = "lora"
+MICRO = "micro"
+"""The preset for the embedded bases."""
 LATER = ("personalizer", "personalizer_options", "protocol", "target")
 """Newer settings: at their defaults they don't affect the name of a run's folder, so older runs resume."""
 PAPER = "paper"
@@ -50,13 +54,17 @@ class RunConfig(BaseModel):
     dataset: str = Field("orl", description="dataset plugin")
     dataset_options: dict[str, Any] = Field(default_factory=dict, description="its options")
     subjects: tuple[str, ...] | PositiveInt | Literal["all"] = Field(
-        2, description="number of subjects (the first ones), 'all', or a list of names"
+        4, description="number of subjects (the first ones), 'all', or a list of names"
     )
-    base: str = Field("micro", description="base model: micro, sd15, sd21, a folder or a hub id")
+    base: str = Field(
+        "",
+        description="base model: micro, micro-rgb, sd15, sd21, a folder or a hub id; by default the one that suits the dataset",
+    )
     defenses: tuple[str, ...] = Field(("iddm",), description="defense plugins")
     defense_options: dict[str, Any] = Field(default_factory=dict, description="options of the defenses (--set)")
     preset: str = Field(
-        "", description="preset of the defenses' options; by default the one named like the base, or paper"
+        "",
+        description="preset of the defenses' options; by default the one named like the base (micro-rgb: micro), or paper",
     )
     strengths: tuple[float, ...] = Field((0.5, 1.0), description="strengths in [0, 1]")
     anchors: bool = Field(True, description="also run the undefended and the un-personalized model")
@@ -65,7 +73,9 @@ class RunConfig(BaseModel):
         description="who personalizes: the owner, with the defense, or somebody else, on the protected photos",
     )
     purify: str = Field("", description="how the unauthorized trainer purifies the photos first; empty = not at all")
-    attackers: tuple[str, ...] = Field(("dlib", "sface"), description="attacker plugins")
+    attackers: tuple[str, ...] = Field(
+        ATTACKERS, description="attackers; by default " + ", ".join(ATTACKERS) + ", the last from three subjects on"
+    )
     seeds: tuple[Annotated[int, Field(ge=0, le=2**31)], ...] = Field(
         (0,), min_length=1, description="training and sampling seeds; each adds a full repetition"
     )
@@ -82,7 +92,9 @@ class RunConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _subject(cls, values: object) -> object:
-        return with_attacker_options(by_name(by_protocol(values))) if isinstance(values, dict) else values
+        if not isinstance(values, dict):
+            return values
+        return with_attacker_options(with_defaults(by_name(by_protocol(values))))
 
     @field_validator("subjects", mode="before")
     @classmethod
@@ -155,10 +167,10 @@ class RunConfig(BaseModel):
     def _preset_of(self, cls: type[Defense]) -> dict[str, Any]:
         """Raises UserError for a preset that none of the run's defenses has."""
         if not self.preset:
-            return cls.presets.get(self.base, {})
+            return cls.presets.get(MICRO if self.base in EMBEDDED else self.base, {})
         if self.preset == PAPER:
             return {}
-        known = cls.presets or {name for other in self.defenses for name in DEFENSES.get(other).presets}
+        known = sorted({name for other in self.defenses for name in DEFENSES.get(other).presets})
         if self.preset not in known:
             raise UserError(
                 f"preset: defense '{cls.name}' has no preset '{self.preset}': {did_you_mean(self.preset, [PAPER, *known])}"
@@ -241,6 +253,25 @@ def by_protocol(values: dict[Any, Any]) -> dict[Any, Any]:
     """Settings with those that the protocol fixes, where none are given. Raises UserError for an unknown protocol."""
     name = values.get("protocol", OURS)
     return load_protocol(name).completed(values) if isinstance(name, str) and name != OURS else values
+
+
+def with_defaults(values: dict[Any, Any]) -> dict[Any, Any]:
+    """Settings whose defaults depend on others: the base on the dataset, attackers on how many people there are.
+
+    Raises UserError for an unknown dataset.
+    """
+    fields = RunConfig.model_fields
+    people = values.get("subjects", fields["subjects"].default)
+    dataset = values.get("dataset", fields["dataset"].default)
+    few = (
+        len(people) if isinstance(people, list | tuple) else int(people) if str(people).isdecimal() else FEWEST_SUBJECTS
+    )
+    found = dict(values)
+    if not values.get("base") and isinstance(dataset, str):
+        found["base"] = DATASETS.get(dataset).base
+    if "attackers" not in values and few < FEWEST_SUBJECTS:
+        found["attackers"] = tuple(name for name in ATTACKERS if not parse(name))
+    return found
 
 
 def with_attacker_options(values: dict[Any, Any]) -> dict[Any, Any]:

@@ -3,8 +3,9 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from iddmbench.attacker import Attacker
@@ -22,6 +23,11 @@ from iddmbench.run.write import begin, write_premise, write_run
 from iddmbench.store.cache import stops
 
 log = logging.getLogger(__name__)
+
+Pool = Callable[[RunPlan, Sequence[int]], Iterator[tuple[int, CellResult]]]
+"""Computes a plan's cells, given by index, in other processes, into the cache; yields what became of each, as they end."""
+Beside = Callable[[Sequence[int]], Iterator[tuple[int, CellResult]]]
+"""A `Pool` that knows its plan."""
 
 
 @dataclass
@@ -48,6 +54,7 @@ def run(
     device: str = "cpu",
     progress: Progress | None = None,
     strict: bool = False,
+    pool: Pool | None = None,
 ) -> int:
     """Run `config` and fill `out`; returns the number of failed cells.
 
@@ -55,6 +62,7 @@ def run(
     has no figures for that condition, and the others have theirs. A full disk stops the run.
     Everything computed is in `cache`, so the same call resumes and recomputes nothing.
     strict: treat doubts about the photos (results/findings.py) as errors, raised as UserErrors before anything is trained.
+    pool: computes the cells; by default they are computed here, one after the other.
     Raises UserError before anything is computed if the configuration or the data are wrong, or `out` belongs to another run.
     """
     study = RunPlan.of(config, cache, device)
@@ -71,8 +79,16 @@ def run(
             progress.lost(attacker, condition, error)
 
         watched = replace(progress, done=done, lost=lost)
+        beside = partial(pool, study) if pool else None
         _, outcomes = measure(
-            study.cells, study.stages, config.attackers, out, watched, strict, published=study.published
+            study.cells,
+            study.stages,
+            config.attackers,
+            out,
+            watched,
+            strict,
+            published=study.published,
+            beside=beside,
         )
         failed = sum(not outcome.ok for outcome in outcomes)
         journal.end(failed)
@@ -88,10 +104,12 @@ def measure(
     strict: bool = False,
     own: Mapping[str, Attacker] | None = None,
     published: PublishedTarget | None = None,
+    beside: Beside | None = None,
 ) -> tuple[Scoring, list[CellResult]]:
     """Check the photos, compute every cell, and write `out` with its images and all tables.
 
-    strict: see `run`. own: attackers by name that are not plugins. published: see `Scoring`.
+    strict: see `run`. own: attackers by name that are not plugins. published: see `Scoring`. beside: what computes the cells in
+    other processes.
     """
     scoring = Scoring.of(stages, attackers, cells, own, published)
     _ = scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
@@ -100,22 +118,12 @@ def measure(
         check_strict(findings, str(out / table_file("premise")))
     progress.premise(findings)
     if not all(map(stages.is_cached, [*cells, *scoring.simulated])):
-        stages.base.load()
+        if beside is None or scoring.simulated:
+            stages.base.load()
         stages.store.check_writable()
-    outcomes = []
     progress.start(len(cells) + len(scoring.simulated))
     log.info("%d cells, attackers %s, into %s", len(cells), ", ".join(attackers), out)
-    for cell in cells:
-        progress.cell(cell.name, stages.is_cached(cell))
-        outcomes.append(attempt(cell, scoring, progress.share))
-        if outcomes[-1].ok:
-            log.info(
-                "cell %s: %s, %.1f s",
-                cell.name,
-                "from the cache" if outcomes[-1].cached else "computed",
-                outcomes[-1].seconds,
-            )
-        progress.done(outcomes[-1])
+    outcomes = attempt_all(scoring, cells, progress, beside)
     simulate(scoring, progress)
     found = score_cells(scoring, outcomes)
     write_run(out, found)
@@ -127,6 +135,35 @@ def measure(
         for attacker, error in lost.items():
             progress.lost(attacker, condition, error)
     return found.scoring, found.cells
+
+
+def attempt_all(
+    scoring: Scoring,
+    cells: Sequence[Cell],
+    progress: Progress,
+    beside: Beside | None = None,
+) -> list[CellResult]:
+    """What becomes of each cell: those that the cache lacks are computed `beside` this process where there is such a thing."""
+    found: dict[int, CellResult] = {}
+    missing = [i for i, cell in enumerate(cells) if not scoring.is_computed(cell)] if beside else []
+    if beside and len(missing) > 1:
+        for i, outcome in beside(missing):
+            found[i] = outcome
+            progress.cell(cells[i].name, outcome.cached)
+            _told(outcome, progress)
+    for i, cell in enumerate(cells):
+        if i not in found:
+            progress.cell(cell.name, scoring.stages.is_cached(cell))
+            found[i] = attempt(cell, scoring, progress.share)
+            _told(found[i], progress)
+    return [found[i] for i in range(len(cells))]
+
+
+def _told(outcome: CellResult, progress: Progress) -> None:
+    if outcome.ok:
+        how = "from the cache" if outcome.cached else "computed"
+        log.info("cell %s: %s, %.1f s", outcome.cell.name, how, outcome.seconds)
+    progress.done(outcome)
 
 
 def simulate(scoring: Scoring, progress: Progress) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
-from iddmbench.models.base import ALIASES
+from iddmbench.models.base import ALIASES, EMBEDDED
 from iddmbench.results.run_folder import WORST_CASE_TRANSFER, RunFolder
 from iddmbench.store.files import replacing
 from iddmbench.submission.images import png
@@ -154,7 +154,7 @@ def _run_facts(run: RunFolder, name: str) -> dict[str, Any]:
     facts["defense_options"] = {k: v for k, v in config["defense_options"].items() if k != "folder"}
     own = [entry for entry in config["plan"] if entry["name"] == name]
     facts["resolved_options"] = {k: v for k, v in own[-1].items() if k not in ("name", "strength")} if own else {}
-    return facts | {"base": config["base"] if config["base"] in ("micro", *ALIASES) else "custom"}
+    return facts | {"base": config["base"] if config["base"] in (*EMBEDDED, *ALIASES) else "custom"}
 
 
 def _public(facts: dict[str, Any], fingerprints: Mapping[str, str]) -> dict[str, Any]:

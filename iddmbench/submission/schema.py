@@ -50,7 +50,9 @@ class RunFacts(Frozen):
 
     iddmbench: Slug = Field(description="version of iddmbench that ran")
     dataset: Slug
-    base: Slug = Field(description='base model: "micro", "sd15", "sd21", or "custom" for a folder or hub id')
+    base: Slug = Field(
+        description='base model: "micro", "micro-rgb", "sd15", "sd21", or "custom" for a folder or hub id'
+    )
     personalizer: Slug
     subjects: Annotated[tuple[Slug, ...], Field(min_length=1, max_length=2000)]
     seeds: Annotated[tuple[Annotated[int, Field(ge=0, le=2**31)], ...], Field(min_length=1, max_length=64)]

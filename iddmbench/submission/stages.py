@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from iddmbench.cells.stages import Cell, UnauthorizedTrainer
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError
-from iddmbench.models.base import ALIASES, BaseModel, load_base
+from iddmbench.models.base import ALIASES, EMBEDDED, BaseModel, load_base
 from iddmbench.models.recipe import Sampling, TrainingSettings
 from iddmbench.personalize.personalizer import PERSONALIZERS, Personalizer
 from iddmbench.perturb.purifier import purifier
@@ -41,7 +41,7 @@ def load_parts(
     data = DATASETS.get(facts.dataset)(**dataset_options).load()
     if data.fingerprint != facts.data_fingerprint:
         raise UserError(f"the bundle was made with different photos of '{facts.dataset}' than those here")
-    if base is None and facts.base not in ("micro", *ALIASES):
+    if base is None and facts.base not in (*EMBEDDED, *ALIASES):
         raise UserError("the bundle was made with a custom base model: give its folder or hub id with --base")
     model = load_base(base or facts.base, device, facts.precision)
     if model.fingerprint != facts.base_fingerprint:

@@ -1,0 +1,58 @@
+"""`iddmbench run --workers`: cells in other processes, the same bits as in this one."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tiny_base import write_base
+from typer.testing import CliRunner
+
+from iddmbench.cli import app
+from iddmbench.errors import UserError
+from iddmbench.results.run_folder import table_file
+from iddmbench.sweep import beside
+from iddmbench.sweep.beside import processes
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_bits_of_one(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    command = ["run", "--dataset", "orl", "--base", str(base), "--subjects", "2", "--defense", "random-noise"]
+    command += [
+        "--strength",
+        "1",
+        "--attacker",
+        "lbph",
+        "--images-per-prompt",
+        "1",
+        "--prompt",
+        "a photo of sks person",
+    ]
+    command += ["--lora", "steps=2", "--lora", "class_images=2", "--sampling", "steps=2", "--threads", "1"]
+    for workers in ("1", "2"):
+        place = ["--out", str(tmp_path / workers), "--cache", str(tmp_path / f"cache-{workers}"), "--workers", workers]
+        done = CliRunner().invoke(app, [*command, *place])
+        assert done.exit_code == 0, done.output
+    images = [sorted((tmp_path / workers / "images").rglob("*.png")) for workers in ("1", "2")]
+    assert len(images[0]) == 3 * 2  # none, generic and random-noise, of two people
+    assert [path.read_bytes() for path in images[0]] == [path.read_bytes() for path in images[1]]
+    one, two = (pd.read_parquet(tmp_path / workers / table_file("summary")) for workers in ("1", "2"))
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_by_default_each_idle_core_has_a_process_of_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "free_threads", lambda: 3)
+    assert processes(0, 0, "cpu") == (3, 1)
+    assert processes(0, 4, "cpu") == (1, 4), "who gives threads wants them in one process"
+    assert processes(2, 4, "cpu") == (2, 4)
+    assert processes(1, 0, "cpu") == (1, 0), "0 threads: the idle cores, as set_up_torch has it"
+    assert processes(0, 0, "cuda") == (1, 0)
+    monkeypatch.setattr(beside, "free_threads", lambda: 64)
+    assert processes(0, 0, "cpu") == (8, 1)
+
+
+def test_numbers_of_workers_that_make_no_sense() -> None:
+    with pytest.raises(UserError, match="workers -1"):
+        processes(-1, 0, "cpu")
+    with pytest.raises(UserError, match=r"2 workers on device 'cuda:0': `iddmbench sweep`"):
+        processes(2, 0, "cuda:0")
