@@ -120,7 +120,7 @@ def test_a_run_and_the_same_folder_opened(finished: ib.Result) -> None:
 
 def test_two_conditions_are_compared(finished: ib.Result) -> None:
     found = ib.compare(finished.at("echo-0.50"), finished.at("none"), attacker="coarse")
-    assert (found.first.label, found.second.label, found.difference.subjects) == ("echo-0.50", "none", 2)
+    assert (found.first.label, found.second.label, found.difference.subjects) == ("echo-0.50", "none", 3)
     with pytest.raises(UserError, match="'utility_index' is not compared in pairs"):
         ib.compare(finished, finished, metric="utility_index")
     with pytest.raises(KeyError, match="did not run"):

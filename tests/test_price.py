@@ -42,7 +42,7 @@ def test_passes_by_torch_s_own_counter() -> None:
 
 def test_hours_by_hand() -> None:
     """Undefended alone, two people: 400 LoRA steps of 2 + 2 images, 200 class images, 5 prompts x 4 images of 25 steps each."""
-    usual = {"base": "sd15", "defenses": ["none"], "anchors": False, "precision": "bf16"}
+    usual = {"base": "sd15", "defenses": ["none"], "anchors": False, "subjects": 2, "precision": "bf16"}
     image = 25 * 2 * price.UNET + price.DECODE
     tflop = 200 * image + 2 * (400 * 4 * 2 * price.UNET + 20 * image)
     one = priced(a=usual)["a"]

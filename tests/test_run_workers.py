@@ -1,5 +1,6 @@
 """`iddmbench run --workers`: cells in other processes, the same bits as in this one."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -8,8 +9,11 @@ from tiny_base import write_base
 from typer.testing import CliRunner
 
 from iddmbench.cli import app
+from iddmbench.datasets.orl import ORL
 from iddmbench.errors import UserError
 from iddmbench.results.run_folder import table_file
+from iddmbench.run.config import RunConfig
+from iddmbench.run.plan import choose, with_enough_people
 from iddmbench.sweep import beside
 from iddmbench.sweep.beside import processes
 
@@ -56,3 +60,21 @@ def test_numbers_of_workers_that_make_no_sense() -> None:
         processes(-1, 0, "cpu")
     with pytest.raises(UserError, match=r"2 workers on device 'cuda:0': `iddmbench sweep`"):
         processes(2, 0, "cuda:0")
+
+
+def test_by_default_four_people_and_of_fewer_all() -> None:
+    config = RunConfig()
+    data = ORL().load()
+    assert [s.name for s in choose(data, config.subjects)] == ["s29", "s30", "s31", "s32"]
+    two = replace(data, subjects=data.subjects[:2])
+    assert [s.name for s in choose(two, config.subjects)] == ["s29", "s30"]
+    assert with_enough_people(config, 3).attackers == ("dlib", "sface", "faceres", "finetune:dlib")
+    assert with_enough_people(config, 2).attackers == ("dlib", "sface", "faceres"), "two are too few to learn on"
+    asked = RunConfig(attackers=("finetune:dlib",))
+    assert with_enough_people(asked, 2) == asked, "what was asked for is not left out in silence"
+
+
+def test_the_base_follows_the_dataset() -> None:
+    assert RunConfig().base == RunConfig(dataset="orl", base="").base == "micro"
+    assert RunConfig(dataset="synthetic").base == "micro-rgb"
+    assert RunConfig(dataset="synthetic", base="sd15").base == "sd15"

@@ -41,7 +41,9 @@ def run(
     strength: Annotated[list[float], typer.Option(help="Strength in [0, 1]; may be repeated.")] = [0.5, 1.0],  # noqa: B006
     subjects: Annotated[
         str | None,
-        typer.Option(help="Number of subjects (the first ones), or 'all'; 4 by default.", show_default=False),
+        typer.Option(
+            help="Number of subjects (the first ones), or 'all'; by default 4, or all of fewer.", show_default=False
+        ),
     ] = None,
     subject: Annotated[
         list[str] | None, typer.Option(help="A subject by name, instead of --subjects; may be repeated.")

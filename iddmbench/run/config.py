@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from iddmbench.adaptive import FEWEST_SUBJECTS, parse, roots, with_options
+from iddmbench.adaptive import roots, with_options
 from iddmbench.attacker import NetworkAttacker, build_attacker
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
@@ -53,8 +53,9 @@ class RunConfig(BaseModel):
     target: str = Field("", description="person whom images should be taken for, where the protocol has one")
     dataset: str = Field("orl", description="dataset plugin")
     dataset_options: dict[str, Any] = Field(default_factory=dict, description="its options")
-    subjects: tuple[str, ...] | PositiveInt | Literal["all"] = Field(
-        4, description="number of subjects (the first ones), 'all', or a list of names"
+    subjects: tuple[str, ...] | PositiveInt | Literal["all", "some"] = Field(
+        "some",
+        description="number of subjects (the first ones), 'all', 'some' (four, or all of fewer), or a list of names",
     )
     base: str = Field(
         "",
@@ -106,13 +107,13 @@ class RunConfig(BaseModel):
             if wrong := [part for part in value if not isinstance(part, str)]:
                 raise ValueError(f"a name is text: write '{wrong[0]}' in quotes")
             return tuple(dict.fromkeys(value))
-        if isinstance(value, str) and value != "all":
+        if isinstance(value, str) and value not in ("all", "some"):
             if not value.strip().lstrip("+-").isdecimal():
                 raise ValueError(
                     f"{value!r} is not a number: name people with --subject NAME, in a file subject: [NAME]"
                 )
             value = int(value)
-        if isinstance(value, bool) or not (isinstance(value, int) or value == "all"):
+        if isinstance(value, bool) or not (isinstance(value, int) or value in ("all", "some")):
             raise ValueError("give a number, or 'all'; name people with --subject NAME, in a file subject: [NAME]")
         if isinstance(value, int) and value < 1:
             raise ValueError(f"{value} is too few: give at least 1, or 'all'")
@@ -256,22 +257,11 @@ def by_protocol(values: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def with_defaults(values: dict[Any, Any]) -> dict[Any, Any]:
-    """Settings whose defaults depend on others: the base on the dataset, attackers on how many people there are.
-
-    Raises UserError for an unknown dataset.
-    """
-    fields = RunConfig.model_fields
-    people = values.get("subjects", fields["subjects"].default)
-    dataset = values.get("dataset", fields["dataset"].default)
-    few = (
-        len(people) if isinstance(people, list | tuple) else int(people) if str(people).isdecimal() else FEWEST_SUBJECTS
-    )
-    found = dict(values)
-    if not values.get("base") and isinstance(dataset, str):
-        found["base"] = DATASETS.get(dataset).base
-    if "attackers" not in values and few < FEWEST_SUBJECTS:
-        found["attackers"] = tuple(name for name in ATTACKERS if not parse(name))
-    return found
+    """Settings with the base that suits the dataset, where none is given. Raises UserError for an unknown dataset."""
+    dataset = values.get("dataset", RunConfig.model_fields["dataset"].default)
+    if values.get("base") or not isinstance(dataset, str):
+        return values
+    return {**values, "base": DATASETS.get(dataset).base}
 
 
 def with_attacker_options(values: dict[Any, Any]) -> dict[Any, Any]:

@@ -83,7 +83,7 @@ def run(
         _, outcomes = measure(
             study.cells,
             study.stages,
-            config.attackers,
+            study.config.attackers,
             out,
             watched,
             strict,

@@ -17,7 +17,7 @@ from iddmbench.models.recipe import LoraSettings
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.protocols import PublishedProtocol
 from iddmbench.results.run_folder import SCHEMA
-from iddmbench.run.config import RunConfig, identity
+from iddmbench.run.config import ATTACKERS, RunConfig, identity
 from iddmbench.store.cache import Store, digest
 from iddmbench.types import FaceData, Person, Subject
 
@@ -54,6 +54,7 @@ class RunPlan:
             defense.check(subjects)
         _check_decoys(config, data)
         published = target_of(config.protocol_plugin(), data, subjects, config.target)
+        config = with_enough_people(config, len(subjects))
         missing = absent(config.attackers)
         learning = [name for name in config.attackers if parse(name) and name not in missing]
         if learning and len(subjects) < FEWEST_SUBJECTS:
@@ -134,10 +135,24 @@ class ResourceCache:
         return self._bases[key]
 
 
+SOME = 4
+"""Subjects by default, where there are that many."""
+
+
+def with_enough_people(config: RunConfig, subjects: int) -> RunConfig:
+    """Without the default attackers that learn on other people, where there are too few of these."""
+    if config.attackers != ATTACKERS or subjects >= FEWEST_SUBJECTS:
+        return config
+    return config.model_copy(update={"attackers": tuple(name for name in ATTACKERS if not parse(name))})
+
+
 def choose(data: FaceData, wanted: tuple[str, ...] | int | str) -> list[Subject]:
-    """The first `wanted` subjects, "all", or those of the given names. Raises UserError for too many, or an unknown name."""
+    """The first `wanted` subjects, "all", "some" (the first four), or those of the given names.
+
+    Raises UserError for too many, or an unknown name.
+    """
     if isinstance(wanted, str):
-        return list(data.subjects)
+        return list(data.subjects[: None if wanted == "all" else SOME])
     if isinstance(wanted, int):
         if wanted > len(data.subjects):
             there = f"{len(data.subjects)} subject{'s' if len(data.subjects) > 1 else ''}"

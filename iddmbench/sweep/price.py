@@ -11,6 +11,7 @@ from typing import Any
 from iddmbench.defense import Defense
 from iddmbench.models.recipe import Recipe, TrainingSettings
 from iddmbench.run.config import RunConfig
+from iddmbench.run.plan import SOME
 from iddmbench.store.cache import digest
 from iddmbench.sweep.config import Sweep
 
@@ -111,7 +112,8 @@ def people(config: RunConfig) -> int:
     there = PEOPLE.get(config.dataset, 1)
     usual = 20 if config.dataset in ("vggface2", "celebahq") else 0
     held = config.dataset_options.get("public", usual) if usual else 0
-    return max(1, there - int(held))
+    everybody = max(1, there - int(held))
+    return min(SOME, everybody) if config.subjects == "some" else everybody
 
 
 def _new(seen: set[Hashable], key: Hashable) -> bool:

@@ -122,7 +122,9 @@ class _Opened:
 
         config = make_config(run.config)
         self.study = RunPlan.of(config, Path(run.cache), own_device(run.devices, Path(run.locks)), _parts())
-        self.scoring = Scoring.of(self.study.stages, config.attackers, self.study.cells)
+        self.scoring = Scoring.of(
+            self.study.stages, self.study.config.attackers, self.study.cells, published=self.study.published
+        )
         _ = self.scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
 
 
