@@ -39,7 +39,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(plugins: None, base: Path, place: Path) -> ib.Result:
-    settings = {"dataset": "tiny-orl", "base": str(base), "images_per_prompt": 2, "attackers": ("coarse", "fine")}
+    settings = {
+        "dataset": "tiny-orl",
+        "base": str(base),
+        "subjects": 2,
+        "images_per_prompt": 2,
+        "attackers": ("coarse", "fine"),
+    }
     strengths = {"strengths": [1.0], "lora": LORA}
     return ib.run("random-noise", out=place / "run", cache=place / "run-cache", **strengths, **settings)
 
