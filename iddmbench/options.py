@@ -79,11 +79,11 @@ def split_options(text: str) -> dict[str, str]:
 
 
 def changed_options(options: BaseModel) -> dict[str, Any]:
-    """Fields that are not at their default, as JSON has them."""
+    """Fields that are not at their default, as JSON has them; without those that JSON leaves out."""
     fields = type(options).model_fields
     defaults = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
     dumped = options.model_dump(mode="json")
-    return {name: dumped[name] for name, default in defaults.items() if getattr(options, name) != default}
+    return {name: dumped[name] for name in dumped if getattr(options, name) != defaults[name]}
 
 
 def write_options(options: BaseModel) -> str:
