@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from iddmbench.cli import app
 from iddmbench.report.terminal import print_summary
 from iddmbench.results.headline import headlines
-from iddmbench.results.plain_words import plain_words
+from iddmbench.results.plain_words import _who, plain_words
 from iddmbench.results.run_folder import RunFolder
 from iddmbench.results.summary import Summary
 
@@ -95,6 +95,13 @@ def test_plain_words_say_what_for_whom_and_how_sure(tmp_path: Path) -> None:
     assert f"{int(after['subjects'])} people were tested; for others like them the share lies with a defense" in text
     assert "That iddm at strength 1 leaves fewer images recognized is not down to chance." in text
     assert shown(run.path, 400).startswith(text)
+
+
+def test_plain_words_tell_systems_from_attackers_that_prepare() -> None:
+    assert _who(["dlib", "sface"]) == "the strongest of 2 face recognition systems"
+    assert _who(["dlib"]) == "face recognition"
+    among = ["dlib", "sface", "finetune:dlib", "cross-post:sface"]  # the last links posts, not people
+    assert _who(among) == "the strongest of 3 attackers (2 face recognition systems, 1 prepared for the defense)"
 
 
 def test_plain_words_claim_no_more_than_there_is(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """One sentence that anybody understands: what a run found, for whom, and how sure that is."""
 
+from iddmbench.adaptive import about_faces, links_people, parse
 from iddmbench.results import selection
 from iddmbench.results.paired import Comparison, comparisons
 from iddmbench.results.summary import UNDEFENDED, Condition, Summary, Value, per_cent
@@ -20,14 +21,25 @@ def plain_words(summary: Summary) -> str:
         return "In plain words: no face recognition system here recognizes the undefended people, so the run shows nothing."
     if not before and not found:
         return ""
-    systems = len(summary.able)
-    who = f"the strongest of {systems} face recognition systems" if systems > 1 else "face recognition"
+    who = _who([name for name in summary.able if about_faces(name)])
     told = [f"{_share(value)} with {_of(condition)}" for condition, value in _shown(found)]
     told += [f"{_share(before)} without a defense"] if before else []
     text = f"In plain words: {who} names the right person on this share of the generated images: {_listed(told)}"
     if len(found) > SEVERAL:
         text += f" (the best and the worst of {len(found)} defenses)"
     return f"{text}. {_how_sure(summary, found, before)}"
+
+
+def _who(able: list[str]) -> str:
+    prepared = [name for name in able if parse(name) is not None and links_people(name)]
+    systems = sum(parse(name) is None for name in able)
+    if prepared:
+        several = "systems" if systems > 1 else "system"
+        return (
+            f"the strongest of {systems + len(prepared)} attackers ({systems} face recognition {several}, "
+            f"{len(prepared)} prepared for the defense)"
+        )
+    return f"the strongest of {systems} face recognition systems" if systems > 1 else "face recognition"
 
 
 def _shown(found: Found) -> Found:
