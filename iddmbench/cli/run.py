@@ -51,7 +51,7 @@ def run(
     attacker: Annotated[
         list[str] | None,
         typer.Option(
-            help="Attacker; may be repeated. By default dlib, sface, faceres and, from three subjects on, finetune:dlib.",
+            help="Attacker; may be repeated. By default dlib, sface, faceres and, from three subjects on, finetune:sface.",
             show_default=False,
         ),
     ] = None,

@@ -34,7 +34,7 @@ from iddmbench.store.cache import digest
 from iddmbench.yaml_text import read_value
 
 ANCHORS = ("none", "generic")
-ATTACKERS = ("dlib", "sface", "faceres", "finetune:dlib")
+ATTACKERS = ("dlib", "sface", "faceres", "finetune:sface")
 LORA = "lora"
 MICRO = "micro"
 """The preset for the embedded bases."""
