@@ -1,4 +1,4 @@
-"""The table of docs/results.md, from a finished run: `python benchmarks/results_table.py RUN > table.md`.
+"""The table of docs/results.md, from finished runs: `python benchmarks/results_table.py RUN [RUN ...] > table.md`.
 
 A row for each condition and attacker, the strongest ones first: R1-U, PSR at FAR 1e-2, faces found and
 utility index, with 95 % intervals.
@@ -15,9 +15,13 @@ from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFol
 STRONGEST = {WORST_CASE: "strongest", WORST_CASE_ADAPTIVE: "strongest, prepared ones too"}
 
 
-def main(path: Path) -> None:
-    run = RunFolder.open(path)
+def main(paths: list[Path]) -> None:
     print("| condition | attacker | R1-U | PSR at FAR 1e-2 | faces | utility index |\n" + "|---" * 6 + "|")
+    for path in paths:
+        rows_of(RunFolder.open(path))
+
+
+def rows_of(run: RunFolder) -> None:
     for (defense, value), rows in run.summary.groupby(["defense", "strength"], dropna=False, sort=False):
         strength = float(str(value))
         name = f"`{defense}`" if math.isnan(strength) else f"`{defense}` {strength:g}"
@@ -31,4 +35,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(path) for path in sys.argv[1:]])
