@@ -5,22 +5,21 @@ InsightFace_Pytorch's, FaceNet is facenet-pytorch's Inception-ResNet-v1 with a c
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from iddmbench.attacker import NetworkAttacker, NetworkOptions
+from iddmbench.attacker import NetworkOptions
 from iddmbench.attackers.facenet import MTCNN_160
-from iddmbench.faces.align import ARCFACE_112
+from iddmbench.attackers.pth import PthAttacker
 from iddmbench.faces.detect import Faces
 from iddmbench.nets.inception_resnet import InceptionResNetV1
 from iddmbench.nets.ir_resnet import UNITS, IRResNet
 from iddmbench.nets.mobilefacenet import MobileFaceNet
-from iddmbench.nets.pth_face import PthFace
 from iddmbench.types import Embeddings, Image
 from iddmbench.weights import WeightFile
 
@@ -35,30 +34,16 @@ class CropOptions(NetworkOptions):
     )
 
 
-class _AmtGan(NetworkAttacker):
+class _AmtGan(PthAttacker):
     """A network of that project. `crop=whole` computes what its scripts do: bilinear resizing of the whole picture."""
 
-    dim = 512
     licence = LICENCE
     Options = CropOptions
-    what: ClassVar[str]
-    """The network in words."""
-    side: ClassVar[int] = 112
-    template: ClassVar[np.ndarray] = ARCFACE_112
 
     def __init_subclass__(cls, file: str, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         cls.source = f"AMT-GAN's assets (its README), {file}"
         cls.file = WeightFile(file, PAGE, LICENCE, by_hand=True)
-
-    @staticmethod
-    def body(state: Mapping[str, Tensor]) -> nn.Module:
-        """The network, with random weights, for a file's tensors."""
-        raise NotImplementedError
-
-    def load(self) -> PthFace:
-        path = self.weights_path()
-        return PthFace(self.name, self.what, path, self.weights_hash(), self.side, self.template, self.body)
 
     def _embed(self, images: list[Image], faces: Faces | None) -> Embeddings:
         if self.options.crop == "aligned":
@@ -132,12 +117,7 @@ class AmtGanFaceNet(_AmtGan, file="facenet.pth"):
     def body(state: Mapping[str, Tensor]) -> InceptionResNetV1:
         return InceptionResNetV1()
 
-    def load(self) -> PthFace:
-        path = self.weights_path()
-        # The classifier of the training set's people is of no use here.
-        args = (self.name, self.what, path, self.weights_hash(), self.side, self.template, self.body)
-        return PthFace(*args, renamed=without_classifier)
-
-
-def without_classifier(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value for key, value in state.items() if not key.startswith("logits.")}
+    @staticmethod
+    def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Without the classifier of the training set's people, which is of no use here."""
+        return {key: value for key, value in state.items() if not key.startswith("logits.")}
