@@ -22,6 +22,11 @@ class PlannedCondition:
         return strength_of(self.defense)
 
     @property
+    def seeds(self) -> list[int]:
+        """Of its cells, ascending."""
+        return sorted({cell.seed for cell in self.cells})
+
+    @property
     def label(self) -> str:
         return label(self.defense.name, self.strength)
 

@@ -123,7 +123,7 @@ class Scoring:
             digest(self.stages.image_key(cell)): cell
             for name in self._simulating
             for condition in self.conditions
-            for seed in sorted({cell.seed for cell in condition.cells})
+            for seed in condition.seeds
             for cell in self._simulated_cells(name, condition, seed)
         }
         return list(found.values())
@@ -337,14 +337,14 @@ class Scoring:
 
     @property
     def _simulating_key(self) -> list[Any]:
-        return [self._simulating, [[c.label, sorted({cell.seed for cell in c.cells})] for c in self.conditions]]
+        return [self._simulating, [[c.label, c.seeds] for c in self.conditions]]
 
     def _simulated_key(self, condition: PlannedCondition, lost: Collection[str]) -> dict[str, list[str]]:
         """Identifies the images that attackers made themselves, by attacker."""
         return {
             name: [
                 digest(self.stages.image_key(cell))
-                for seed in sorted({cell.seed for cell in condition.cells})
+                for seed in condition.seeds
                 for cell in self._simulated_cells(name, condition, seed)
             ]
             for name in self._simulating

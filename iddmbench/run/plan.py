@@ -8,6 +8,7 @@ from typing import Any
 from iddmbench import __version__
 from iddmbench.adaptive import FEWEST_SUBJECTS, parse
 from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer
+from iddmbench.defense import Defense
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.linking.absent import absent
 from iddmbench.linking.published import PublishedTarget
@@ -50,9 +51,10 @@ class RunPlan:
         parts = parts or ResourceCache()
         data = parts.data(config)
         subjects = choose(data, config.subjects)
-        for defense in config.plan():
+        defenses = config.plan()
+        for defense in defenses:
             defense.check(subjects)
-        _check_decoys(config, data)
+            _check_decoys(defense, data)
         published = target_of(config.protocol_plugin(), data, subjects, config.target)
         config = with_enough_people(config, len(subjects))
         missing = absent(config.attackers)
@@ -69,14 +71,14 @@ class RunPlan:
             check_targets(settings.targets, base.folder)
         personalizer.check(base, settings)
         if config.threat == "authorized":  # otherwise somebody else trains, without the defense
-            for defense in config.plan():
+            for defense in defenses:
                 defense.check_personalizer(config.personalizer, settings)
         trainer = UnauthorizedTrainer.of(config.threat, config.purify)
         per_prompt = config.images_per_prompt
         stages = CellStages(
             base, data, Store(cache), settings, sampling, config.prompts, per_prompt, trainer, personalizer
         )
-        cells = tuple(Cell(s, d, seed) for seed in config.seeds for d in config.plan() for s in subjects)
+        cells = tuple(Cell(s, d, seed) for seed in config.seeds for d in defenses for s in subjects)
         return cls(config, stages, tuple(subjects), cells, published)
 
     def resolved(self) -> dict[str, Any]:
@@ -173,14 +175,13 @@ def choose(data: FaceData, wanted: tuple[str, ...] | int | str) -> list[Subject]
     return [known[name] for name in dict.fromkeys(wanted)]
 
 
-def _check_decoys(config: RunConfig, data: FaceData) -> None:
+def _check_decoys(defense: Defense, data: FaceData) -> None:
     """Raises UserError for a defense that needs decoys where nobody is public."""
-    for defense in config.plan():
-        if "decoys" in defense.extra_photos() and len(data.public) < 3:
-            raise UserError(
-                f"defense '{defense.name}' needs public people, whose mean is its decoy, and dataset '{data.name}' has "
-                f"{len(data.public)} of them in this run: give --data public=20, or another defense"
-            )
+    if "decoys" in defense.extra_photos() and len(data.public) < 3:
+        raise UserError(
+            f"defense '{defense.name}' needs public people, whose mean is its decoy, and dataset '{data.name}' has "
+            f"{len(data.public)} of them in this run: give --data public=20, or another defense"
+        )
 
 
 def target_of(

@@ -8,7 +8,7 @@ from iddmbench.errors import UserError
 from iddmbench.run.outcome import CellResult
 from iddmbench.run.pipeline import Pool
 from iddmbench.run.plan import RunPlan
-from iddmbench.sweep.driver import carry_out
+from iddmbench.sweep.driver import carry_out, outcome_of
 from iddmbench.sweep.executors import make_executor
 from iddmbench.sweep.executors.base import Resources
 from iddmbench.sweep.task import Task, WorkerSetting
@@ -48,8 +48,6 @@ def beside(workers: int, threads: int, cache: Path, out: Path) -> Pool | None:
         resources = Resources(setting, min(workers, len(tasks)), out.resolve())
         with make_executor("local", resources) as executor:
             for result in carry_out(tasks, lambda: executor):
-                cell = study.cells[result.task.index]
-                trace = result.traceback or result.error
-                yield result.task.index, CellResult(cell, result.cached, result.error, trace, result.seconds)
+                yield result.task.index, outcome_of(result, study)
 
     return compute

@@ -12,6 +12,7 @@ from iddmbench.results.findings import Finding, check_strict, in_order
 from iddmbench.results.run_folder import SWEEP_RUNS
 from iddmbench.run.journal import Journal
 from iddmbench.run.outcome import CellResult, score_cells
+from iddmbench.run.plan import RunPlan
 from iddmbench.run.write import WAYS_OUT, begin, claimed, write_json, write_premise, write_run, written
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.executors import Executor
@@ -85,7 +86,7 @@ def compute(
         for tasks in (plan.first, plan.again):
             for result in carry_out(tasks, engine, watch.flying):
                 run = runs[result.task.run]
-                outcome = outcome_of(result, run)
+                outcome = outcome_of(result, run.study)
                 run.outcomes[result.task.index] = outcome
                 journal.cell(run.name, outcome, worker=result.worker, notes=list(result.notes))
                 watch.result(result)
@@ -153,8 +154,9 @@ def carry_out(
         raise UserError(f"the sweep stopped: {stop.error}: fix this and rerun the command to resume")
 
 
-def outcome_of(result: TaskResult, run: Run) -> CellResult:
-    cell = run.study.cells[result.task.index]
+def outcome_of(result: TaskResult, study: RunPlan) -> CellResult:
+    """Of a task of kind "cell"."""
+    cell = study.cells[result.task.index]
     return CellResult(cell, result.cached, result.error, result.traceback or result.error, result.seconds)
 
 
