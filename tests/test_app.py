@@ -1,6 +1,5 @@
 """The page of `iddmbench app`: what it answers, and in a real browser, by keyboard alone, with the rest of the web closed."""
 
-import shutil
 import socket
 import threading
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import chromium
 from PIL import Image
 
 from iddmbench.app.measure import answer, example
@@ -56,14 +56,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_the_page_by_keyboard(address: str) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    installed = next((found for name in names if (found := shutil.which(name))), None)
-    with sync_api.sync_playwright() as tool:
-        try:
-            browser = tool.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        except sync_api.Error as error:
-            pytest.skip(f"no browser to test the page with: install chromium ({str(error).splitlines()[0]})")
+    with chromium("page") as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         asked: list[str] = []
         page.on("requestfinished", lambda request: asked.append(request.url))
@@ -83,7 +76,6 @@ def test_the_page_by_keyboard(address: str) -> None:
         assert "picture-other-1.png" in page.inner_text("#table")
         elsewhere = [url for url in asked if url.startswith(("http:", "https:")) and not url.startswith(address)]
         assert not elsewhere, "the page loads nothing from other hosts"
-        browser.close()
 
 
 def press(page: Any, button: str) -> None:

@@ -4,35 +4,25 @@ Skipped where playwright or a browser is missing: `pip install playwright`, and 
 `playwright install chromium`.
 """
 
-import shutil
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import chromium
 from synthetic_board import CROWD, METHODS, crowd, entry, write_board
 
 from iddmbench.leaderboard.site import build_site
 
 pytest.importorskip("plotly")
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="the browser tests need playwright: pip install playwright"
-)
 EVIL = "<img src=x onerror=window.hacked=1><a href='javascript:window.hacked=1'>x</a><b>"
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    installed = next((found for name in names if (found := shutil.which(name))), None)
-    with sync_api.sync_playwright() as tool:
-        try:
-            started = tool.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        except sync_api.Error as error:
-            pytest.skip(f"no browser to test the site with: install chromium ({str(error).splitlines()[0]})")
+    with chromium("site") as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
