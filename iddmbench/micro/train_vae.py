@@ -71,8 +71,8 @@ def train_vae(
 ) -> AutoencoderKL:
     """Train for `steps` steps in all; resumes from `folder/vae.pt`; returns the averaged weights, on the CPU.
 
-    Loss: L1 + 0.5 * L1 of differences + `perceptual` * EfficientNet feature distance + 1e-4 * KL. Views and noise are drawn on the
-    CPU, so that they are the same on every device and with any number of worker processes.
+    Loss: L1 + 0.5 * L1 of differences + `perceptual` * EfficientNet feature distance + 1e-4 * KL. Views and noise are drawn
+    on the CPU, so that they are the same on every device and with any number of worker processes.
     """
     torch.manual_seed(seed)
     model = AutoencoderKL(**CONFIG, latent_channels=channels)
