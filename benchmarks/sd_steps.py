@@ -7,8 +7,8 @@
     python benchmarks/sd_steps.py --tiny --out /tmp/x.json              # does the script work? Anywhere, in a minute
 
 Times are medians over up to 10 steps after 3, in the suite's own code and torch settings; memory is torch's peak from the row's
-start, base included. A row that fails says why. JSON is written after each row. Of what iddmbench needs, only torch, transformers,
-diffusers, peft, pydantic and OpenCV have to be there: networks whose packages are absent get random weights.
+start, base included. A row that fails says why. JSON is written after each row. Of what iddmbench needs, only torch,
+transformers, diffusers, peft, pydantic and OpenCV have to be there: networks whose packages are absent get random weights.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from iddmbench.seeds import Seeds  # noqa: E402
 
 BEGIN, END = "<!-- sd steps: begin -->", "<!-- sd steps: end -->"
 PHOTOS, WARM_UP, TIMED = 4, 3, 10
-SECONDS = 6.0
+SECONDS = 3.5
 """A row's timed steps end there, three at least."""
 GB = 1e9
 
@@ -378,6 +378,8 @@ def markdown(report: dict[str, Any]) -> str:
                 f"{found['images']} | {1 / seconds:.2f} | {found['images'] / seconds:.1f} | {found['gigabytes']:.1f}"
             )
         text += f"| {row['title']} | {how(row)} | {row['precision']} | {figures} |\n"
+    if left_out := [f"{row['title']} ({how(row)}, {row['precision']})" for row in report["left_out"]]:
+        text += f"\nNot measured, for lack of time: {'; '.join(left_out)}.\n"
     return text
 
 
