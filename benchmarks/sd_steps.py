@@ -33,7 +33,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from iddmbench.defense import DEFENSES, Workbench, configure  # noqa: E402
-from iddmbench.models.recipe import Sampling  # noqa: E402
+from iddmbench.models.recipe import Recipe, Sampling  # noqa: E402
 from iddmbench.nets.surrogate import Surrogate  # noqa: E402
 from iddmbench.personalize.personalizer import PERSONALIZERS  # noqa: E402
 from iddmbench.personalize.sample import generate  # noqa: E402
@@ -41,6 +41,7 @@ from iddmbench.personalize.trainer import PersonalizedModel  # noqa: E402
 from iddmbench.perturb.pgd import to_signed  # noqa: E402
 from iddmbench.run.torch_setup import set_up_torch  # noqa: E402
 from iddmbench.seeds import Seeds  # noqa: E402
+from iddmbench.sweep.gpu_memory import activations_gb, states_gb, training_gb, weights_gb  # noqa: E402
 
 BEGIN, END = "<!-- sd steps: begin -->", "<!-- sd steps: end -->"
 PHOTOS, WARM_UP, TIMED = 4, 3, 10
@@ -363,21 +364,34 @@ def how(row: dict[str, Any]) -> str:
     return "as the example scripts" if row["what"] == "script" else " + ".join(said) or "usual"
 
 
+def estimated(row: dict[str, Any]) -> str:
+    """GB that `iddmbench.sweep.gpu_memory` expects of the row at 512 pixels, which a dry run shows too."""
+    if row["what"] not in ("train", "data"):
+        return ""
+    plugin = PERSONALIZERS.get(row["personalizer"])()
+    settings = plugin.settings(Recipe.model_validate({}), row["settings"], "settings")
+    if row["what"] == "train":
+        return f"{training_gb(row['personalizer'], settings, row['precision'], row['memory']):.1f}"
+    held = weights_gb(settings, ()) + states_gb(row["personalizer"], settings, row["memory"])
+    return f"{held + activations_gb(PHOTOS, row['precision'], row['memory'], decoded=True):.1f}"
+
+
 def markdown(report: dict[str, Any]) -> str:
     """A table of the JSON file."""
     versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
     text = f"{report['device']}; {versions}; {report['side']} pixels.\n\n"
-    text += "| step | memory | precision | images per step | steps per second | images per second | peak, GB |\n"
-    text += "|---|---|---|---|---|---|---|\n"
+    heads = ["step", "memory", "precision", "images per step", "steps/s", "images/s", "peak, GB", "estimated, GB"]
+    text += f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|\n"
     for found in report["rows"]:
         row = found["row"]
         figures = f"{found['error']} | | | "
+        estimate = estimated(row)
         if not found["error"]:
             seconds = found["seconds"]
             figures = (
                 f"{found['images']} | {1 / seconds:.2f} | {found['images'] / seconds:.1f} | {found['gigabytes']:.1f}"
             )
-        text += f"| {row['title']} | {how(row)} | {row['precision']} | {figures} |\n"
+        text += f"| {row['title']} | {how(row)} | {row['precision']} | {figures} | {estimate} |\n"
     if left_out := [f"{row['title']} ({how(row)}, {row['precision']})" for row in report["left_out"]]:
         text += f"\nNot measured, for lack of time: {'; '.join(left_out)}.\n"
     return text

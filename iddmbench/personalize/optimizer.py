@@ -20,7 +20,7 @@ def check_optimizer(name: str, device: torch.device) -> None:
     if device.type != "cuda":
         raise UserError(f"optimizer={name} needs a CUDA device, and the base is on {device.type}: use adamw")
     if find_spec("bitsandbytes") is None:
-        raise UserError(f"optimizer={name} needs bitsandbytes: pip install bitsandbytes, or use adamw")
+        raise UserError(f"optimizer={name} needs bitsandbytes: pip install 'iddmbench[adam8]', or use adamw")
 
 
 def adamw(
