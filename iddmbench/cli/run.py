@@ -30,7 +30,8 @@ def run(
     base: Annotated[
         str,
         typer.Option(
-            help="Base model: micro, micro-rgb, sd15, sd21, a folder, or a hub id; by default micro; micro-rgb for synthetic.",
+            help="Base model: micro, micro-rgb, sd15, sd21, a folder, a .safetensors file, or a hub id (owner/name@revision); "
+            "by default micro; micro-rgb for synthetic.",
             show_default=False,
         ),
     ] = "",

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from iddmbench.errors import UserError, first_line
-from iddmbench.models.check import check_name, check_parts, variant_of
+from iddmbench.models.check import SINGLE_FILE, check_name, check_parts, variant_of
 from iddmbench.models.placeholder import Vocabulary
 from iddmbench.models.prefix import Prefix
 from iddmbench.models.recipe import DECLARED, Recipe, read_recipe
 from iddmbench.models.recipe import FILE as RECIPE
+from iddmbench.models.single_file import folder_of
 from iddmbench.paths import user_path
 
 if TYPE_CHECKING:
@@ -207,7 +208,8 @@ class BaseModel:
 
 
 def open_base(name: str, device: str = "cpu", precision: str = "fp32", memory: Collection[str] = ()) -> BaseModel:
-    """`micro` (shipped), `sd15`, `sd21`, a local folder or a hub id; weights are read when first needed.
+    """`micro` (shipped), `sd15`, `sd21`, a local folder, a .safetensors file, or a hub id (owner/name, owner/name@revision);
+    weights are read when first needed.
 
     Raises UserError when the folder lacks a part or the hub can't be reached.
     """
@@ -248,20 +250,38 @@ def base_folder(name: str) -> Path:
         return folder
     if (folder := user_path(name)).is_dir():
         return folder
+    if folder.suffix == SINGLE_FILE and folder.is_file():
+        return folder_of(folder)
     check_name(name)
-    hub = ALIASES.get(name, name)
-    if hub == name and hub.count("/") != 1:
+    alias, at, revision = name.partition("@")
+    hub = ALIASES.get(alias, alias)
+    if (at and not revision) or (hub == alias and hub.count("/") != 1):
         raise UserError(
-            f"unknown base model '{name}': give micro, {', '.join(ALIASES)}, a folder, or a hub id (owner/name)"
+            f"unknown base model '{name}': give micro, {', '.join(ALIASES)}, a folder, a .safetensors file, or a hub id "
+            "(owner/name, owner/name@revision)"
         )
+    return _downloaded(hub, revision)
+
+
+def _downloaded(hub: str, revision: str) -> Path:
+    """A model of the hub, where all its parts are there in half precision only, these."""
     from diffusers import StableDiffusionPipeline
 
+    wanted: dict[str, Any] = {"use_safetensors": True, "safety_checker": None}
+    if revision:
+        wanted["revision"] = revision
     try:
-        return Path(StableDiffusionPipeline.download(hub, use_safetensors=True, safety_checker=None))
+        try:
+            return Path(StableDiffusionPipeline.download(hub, **wanted))
+        except OSError as error:
+            if "safetensors" not in str(error):
+                raise
+            return Path(StableDiffusionPipeline.download(hub, variant="fp16", **wanted))
     except Exception as error:  # the hub client raises many kinds; all mean that the weights are not here
-        reason = first_line(error)
+        whole = f"{hub}@{revision}" if revision else hub
         raise UserError(
-            f"base model '{hub}' could not be downloaded ({reason}); download it elsewhere and give its folder with --base"
+            f"base model '{whole}' could not be downloaded ({first_line(error)}); download it elsewhere and give its folder "
+            "with --base"
         ) from error
 
 

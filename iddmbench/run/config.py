@@ -61,7 +61,8 @@ class RunConfig(BaseModel):
     )
     base: str = Field(
         "",
-        description="base model: micro, micro-rgb, sd15, sd21, a folder or a hub id; by default the one that suits the dataset",
+        description="base model: micro, micro-rgb, sd15, sd21, a folder, a .safetensors file or a hub id; by default the "
+        "one that suits the dataset",
     )
     defenses: tuple[str, ...] = Field(("iddm",), description="defense plugins")
     defense_options: dict[str, Any] = Field(default_factory=dict, description="options of the defenses (--set)")
