@@ -159,6 +159,11 @@ class Result:
         return self.folder.demographics
 
     @property
+    def prompts(self) -> pd.DataFrame:
+        """One row per condition, prompt and metric, with its 95 % interval; empty where the protocol gives none so."""
+        return self.folder.prompts
+
+    @property
     def cells(self) -> pd.DataFrame:
         return self.folder.cells
 

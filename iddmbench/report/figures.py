@@ -186,7 +186,8 @@ def histograms(run: RunFolder, width: str = "screen") -> Figure:
                 if column == 0:
                     axes[row, 0].set_ylabel(short(condition.title), rotation=0, ha="right", va="center")
             axes[0, column].set_title(short(attacker, 24), fontsize=pt(11), loc="left")
-            cosine = attacker in ("", *selection.plain(summary))
+            plain = attacker in ("", *selection.plain(summary))
+            cosine = plain and (not len(scores) or np.abs(scores).max() <= 1 + 1e-6)  # some have a score of their own
             axes[-1, column].set_xlabel("cosine similarity" if cosine else "its own score")
         handles = [
             Line2D([], [], color=PALETTE[1], lw=pt(6), alpha=0.6, label="to the person's own template"),

@@ -10,6 +10,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from iddmbench.results import selection
+from iddmbench.results.by_prompt import prompt_table
 from iddmbench.results.findings import from_rows, in_order
 from iddmbench.results.headline import FEW, headlines
 from iddmbench.results.metric_info import KEPT, metric
@@ -94,6 +95,7 @@ def report(run: RunFolder, drawings: Drawings) -> str:
         subjects=subject_table(summary),
         demographics=demographic_table(summary),
         calibration=calibration_table(run),
+        prompts=Table(*prompt_table(run)),
         published=Table(HEADER, published_rows(run)),
         everything=full_table(summary) if len(run.summary) <= MOST else None,
         glossary=[metric(name) for kind in ("privacy", "utility") for name in summary.metrics(kind)],

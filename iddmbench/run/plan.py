@@ -108,6 +108,11 @@ class RunPlan:
             ],
         }
 
+    @property
+    def by_prompt(self) -> tuple[str, ...]:
+        """Metrics that the protocol gives for each prompt."""
+        return self.config.protocol_plugin().by_prompt
+
     def _by_protocol(self) -> dict[str, Any]:
         """What a run under a published protocol says about it; nothing under ours."""
         if self.config.protocol_plugin().ranks:
