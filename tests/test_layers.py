@@ -19,7 +19,7 @@ FLOORS = (
     ("synthetic", "perturb", "attacker", "judges"),
     ("datasets", "defenses", "adaptive"),
     ("attackers", "micro", "results"),  # eigenfaces and the base models are trained on a dataset's photos
-    ("cells", "report"),
+    ("cells", "report", "track"),
     ("linking",),
     ("run",),
     ("submission", "sweep", "conformance"),
