@@ -175,8 +175,11 @@ def test_the_files_say_what_they_are(run: Finished, tmp_path: Path) -> None:
 
 
 def test_the_card_says_what_was_measured(run: Finished, tmp_path: Path) -> None:
-    out = exported(run, tmp_path / "c", "--subject", "s29", "--condition", "random-noise-1.00", "--format", "kohya")
+    which = ["--subject", "s29", "--condition", "random-noise-1.00", "--format", "kohya"]
+    out = exported(run, tmp_path / "c", *which, "--eval-results", "ann/benchmark")
     card = (out / "README.md").read_text()
+    for_the_hub = (out / ".eval_results" / "iddmbench.yaml").read_text()
+    assert "id: ann/benchmark" in for_the_hub and "task_id: r1u" in for_the_hub and "s29" not in for_the_hub
     summary = run.folder.summary
     rows = summary[(summary["defense"] == "random-noise") & (summary["metric"] == "rank1_hit")]
     row = rows[(rows["attacker"] == "coarse") & (rows["policy"] == "headline")].iloc[0]

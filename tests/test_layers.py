@@ -10,7 +10,7 @@ PLUGINS = ("attackers", "datasets", "defenses", "leaderboard")
 
 FLOORS = (
     ("errors", "__version__"),
-    ("types", "seeds", "environ", "options", "paths", "archives", "yaml_text", "onnx_file", "wheel_files"),
+    ("types", "seeds", "environ", "options", "paths", "archives", "yaml_text", "onnx_file", "wheel_files", "hub"),
     ("registry", "guards", "protocols"),
     ("plugins",),
     ("store", "faces", "models"),
