@@ -9,6 +9,7 @@ import yaml
 
 from iddmbench.errors import UserError
 from iddmbench.hub import check_repo
+from iddmbench.models.base import ALIASES, EMBEDDED
 from iddmbench.results.metric_info import metric
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.results.summary import Condition, Summary, written
@@ -53,8 +54,9 @@ def eval_results(run: RunFolder, condition: Condition, benchmark: str) -> str:
 
 
 def _setting(run: RunFolder, images: int) -> str:
-    people = len(run.config["subjects"])
+    people, base = len(run.config["subjects"]), run.config["base"]
+    base = base if base in (*EMBEDDED, *ALIASES) else "custom"  # a folder's path says nothing to others
     return (
         f"{images} images of {people} {'person' if people == 1 else 'people'} of {run.config['dataset']} on base "
-        f"{run.config['base']}, iddmbench {run.config.get('iddmbench', '')}, protocol {run.config['protocol']['hash'][:12]}"
+        f"{base}, iddmbench {run.config.get('iddmbench', '')}, protocol {run.config['protocol']['hash'][:12]}"
     )
