@@ -26,10 +26,14 @@ def check_login(what: str, instead: str) -> None:
         raise UserError(f"{what}: no Hugging Face token here: run `hf auth login` or set HF_TOKEN, or {instead}")
 
 
+def endpoint() -> str | None:
+    """The address that HF_ENDPOINT gives; None for the client's own."""
+    return os.environ.get("HF_ENDPOINT") or None
+
+
 @contextmanager
 def hub_errors(what: str, repo: str, instead: str) -> Iterator[None]:
     """Whatever the client raises is a UserError. instead: what else can be done."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     try:

@@ -32,6 +32,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> LocalHub:
     monkeypatch.setenv("HF_TOKEN", "hf_of_nobody")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with local_hub() as made:
+        monkeypatch.setenv("HF_ENDPOINT", made.url)
         yield made
 
 
@@ -48,7 +49,7 @@ def what(bundle: Path) -> Push:
 
 
 def test_a_push_is_one_commit_of_bundle_card_and_tables(hub: LocalHub, bundle: Path) -> None:
-    assert push(what(bundle), hub.url).endswith(f"/datasets/ann/a-method/commit/{'a' * 40}")
+    assert push(what(bundle)).endswith(f"/datasets/ann/a-method/commit/{'a' * 40}")
     assert hub.created[0]["name"] == "a-method" and hub.created[0]["type"] == "dataset"
     assert hub.created[0].get("private") or hub.created[0].get("visibility") == "private"
     files = hub.pushed["ann/a-method"]
@@ -115,15 +116,16 @@ def test_without_a_token_nothing_is_made(here: Path, monkeypatch: pytest.MonkeyP
 def test_a_refusal_is_one_line(hub: LocalHub, bundle: Path, status: int, text: str) -> None:
     hub.refuses = status
     with pytest.raises(UserError, match=text) as caught:
-        push(what(bundle), hub.url)
+        push(what(bundle))
     assert "the same command pushes it again" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_no_network_is_one_line(hub: LocalHub, bundle: Path) -> None:
+def test_no_network_is_one_line(hub: LocalHub, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:  # bound, and nobody listens
         taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
         with pytest.raises(UserError, match="the hub can't be reached") as caught:
-            push(what(bundle), f"http://127.0.0.1:{taken.getsockname()[1]}")
+            push(what(bundle))
     assert "\n" not in str(caught.value)
 
 

@@ -23,7 +23,10 @@ def run(
     dataset: Annotated[
         str, typer.Option(help="orl and synthetic (embedded), folder (your photos), lfw, vggface2 or celebahq.")
     ] = "orl",
-    root: Annotated[Path | None, typer.Option(help="Photos of a folder dataset: ROOT/PERSON/*.jpg|png.")] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Photos of a folder dataset: ROOT/PERSON/*.jpg|png, parquet files, or hf://OWNER/NAME."),
+    ] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="Option of the dataset, KEY=VALUE (`list dataset NAME`).")
     ] = None,

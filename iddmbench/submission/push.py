@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iddmbench.errors import UserError
-from iddmbench.hub import check_login, check_repo, hub_errors
+from iddmbench.hub import check_login, check_repo, endpoint, hub_errors
 from iddmbench.submission.card import dataset_card, tables
 from iddmbench.submission.schema import Submission
 
@@ -40,18 +40,15 @@ def check_push(repo: str, dry_run: bool) -> None:
         check_login(f"{OPTION} {repo}", "see what would be pushed with --dry-run")
 
 
-def push(what: Push, endpoint: str | None = None) -> str:
+def push(what: Push) -> str:
     """Send it in one commit; a new dataset is private. Returns the commit's address.
-
-    Args:
-        endpoint: the hub's address; by default the client's own.
 
     Raises UserError where the hub can't be reached or refuses.
     """
     with hub_errors(f"{OPTION} {what.repo}", what.repo, "the bundle is written; the same command pushes it again"):
         from huggingface_hub import CommitOperationAdd, HfApi
 
-        api = HfApi(endpoint=endpoint)
+        api = HfApi(endpoint=endpoint())
         api.create_repo(what.repo, repo_type="dataset", private=True, exist_ok=True)
         operations = [CommitOperationAdd(name, content) for name, content in what.files.items()]
         done = api.create_commit(what.repo, operations, commit_message=f"IDDM-Bench: {what.name}", repo_type="dataset")
