@@ -146,7 +146,7 @@ class Folder(FaceDataset):
 
     def _drawn(self, people: Mapping[str, T]) -> dict[str, T]:
         """`people` of them, by name. A person's place in the draw follows from seed and name alone."""
-        order = sorted(people, key=lambda name: Seeds(self.seed).child("people", name).value())
+        order = sorted(people, key=lambda name: Seeds(self.seed).child("people", readable(name)).value())
         chosen = set(order[: self.people or None])
         return {name: one for name, one in people.items() if name in chosen}
 
