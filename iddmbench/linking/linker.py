@@ -141,6 +141,17 @@ class Linker:
         found = {name: Matches(at_least(mated, t) & (rank == 1), t) for name, t in self.strangers.items()}
         return Linkage(seen, mated, nonmated, rank, matched, found, feeds, decoy_rank if people else None)
 
+    def nearest(self, probes: Embeddings, count: int) -> list[list[tuple[str, float]]]:
+        """For each of N images the `count` most alike people, label and score, the best first; none where not acquired."""
+        found: list[list[tuple[str, float]]] = [[] for _ in range(len(probes))]
+        seen = np.flatnonzero(probes.acquired)
+        if len(seen):
+            table = identity_scores(probes.vectors[seen], self.gallery, self.labels, "mean")
+            best = np.argsort(-table.scores, axis=1, kind="stable")[:, :count]
+            for i, row, scores in zip(seen, best, table.scores, strict=True):
+                found[i] = [(str(table.identities[k]), float(scores[k])) for k in row]
+        return found
+
     @cached_property
     def threshold_ends(self) -> dict[str, tuple[float, float]]:
         """By FAR, the ends of the threshold when the people that it was calibrated on are resampled."""

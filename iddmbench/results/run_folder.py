@@ -9,6 +9,7 @@ probes.parquet                     one row per generated image x attacker
 images.parquet                     one row per generated image
 calibration.parquet                one row per attacker x false accept rate
 demographics.parquet               protection by sex, age and skin tone: one row per condition x group x figure
+nearest.parquet                    of an evaluation: the people that each attacker finds most alike each image
 published.parquet                  impersonation by published thresholds, where the run's protocol has them
 summary.parquet                    every figure with its interval; written last, so its presence means "finished"
 images/, references/, enrolment/, extras/    PNG files
@@ -180,6 +181,8 @@ def make_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 PUBLISHED = "published"
 """A table that only runs under a published protocol have."""
+NEAREST = "nearest"
+"""A table that only evaluations have."""
 EXTRA_TABLES: dict[str, dict[str, type]] = {
     PUBLISHED: {
         "defense": str,
@@ -194,9 +197,21 @@ EXTRA_TABLES: dict[str, dict[str, type]] = {
         "high": float,
         "images": int,
         "subjects": int,
-    }
+    },
+    NEAREST: {
+        "subject": str,
+        "defense": str,
+        "strength": float,
+        "image": str,
+        "attacker": str,
+        "place": int,
+        "person": str,
+        "source": str,
+        "score": float,
+    },
 }
-"""Tables that a finished run need not have. `published`: the share of images that an attacker takes for the target person."""
+"""Tables that a finished run need not have. `published`: the share of images that an attacker takes for the target person.
+`nearest`: the first people of the gallery, by `place` from 1, with scores; `source` is their dataset, or "own photos"."""
 LATER = ("premise", "demographics")
 """Tables that finished runs of older versions lack."""
 
@@ -281,6 +296,12 @@ class RunFolder:
         """Empty where the run's protocol has no thresholds of its own."""
         there = (self.path / table_file(PUBLISHED)).is_file()
         return self._table(PUBLISHED) if there else make_table(PUBLISHED, [])
+
+    @cached_property
+    def nearest(self) -> pd.DataFrame:
+        """Empty but for evaluations."""
+        there = (self.path / table_file(NEAREST)).is_file()
+        return self._table(NEAREST) if there else make_table(NEAREST, [])
 
     @cached_property
     def summary(self) -> pd.DataFrame:
