@@ -146,6 +146,11 @@ class Result:
         return self.folder.probes
 
     @property
+    def nearest(self) -> pd.DataFrame:
+        """Of an evaluation, one row per image, attacker and place: the most alike people of the gallery, with scores."""
+        return self.folder.nearest
+
+    @property
     def images(self) -> pd.DataFrame:
         """One row per image: its quality, closeness and file."""
         return self.folder.images

@@ -36,11 +36,19 @@ KNOWN = (
     *("iddm", "aspl", "simac", "metacloak", "random-noise", "iddm-direct"),
     *("mist", "fsmg", "advdm", "caat", "photoguard", "cloak"),
     *("blur", "pixelate"),
+    *("anti-diffusion", "apl", "apdm", "lowkey", "iddm-keyed"),
 )
 """Defenses by place, which gives colour and marker: the first thirty pairs differ."""
 SHAPES = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "star": "*", "triangle-down": "v"}
 """Markers, as plotly and as matplotlib name them. Two that are four apart share a colour among KNOWN: they look different."""
 SYMBOLS = tuple(SHAPES)
+SHAPES |= {"pentagon": "p", "triangle-right": ">"}
+OWN = {
+    **{"blur": "pentagon", "pixelate": "star", "apl": "square"},
+    **{"apdm": "triangle-right", "iddm-keyed": "triangle-right"},
+}
+"""Known defenses with another marker than their place gives: in gray, or to a colour-blind reader, they would look like one
+that has it. The cross and the x are the undefended and the un-personalized model's."""
 INK, GRAY = "#222222", "#767676"
 PRIVACY = ("r1u", "psr@1e-2")
 TITLES = {"r1u": "Images not linked at rank 1 (R1-U)", "psr@1e-2": "Images not matched at FAR 1 % (PSR)"}
@@ -73,7 +81,7 @@ def color(defense: str) -> str:
 
 def symbol(defense: str) -> str:
     """The defense's marker, as plotly names it: colours alone do not last for all defenses, nor for all readers."""
-    return SYMBOLS[_place(defense) % len(SYMBOLS)]
+    return OWN.get(defense) or SYMBOLS[_place(defense) % len(SYMBOLS)]
 
 
 def lap(defense: str) -> int:

@@ -10,6 +10,7 @@ images.parquet                     one row per generated image
 calibration.parquet                one row per attacker x false accept rate
 demographics.parquet               protection by sex, age and skin tone: one row per condition x group x figure
 prompts.parquet                    figures by prompt, where the run's protocol gives them so
+nearest.parquet                    of an evaluation: the people that each attacker finds most alike each image
 published.parquet                  impersonation by published thresholds, where the run's protocol has them
 summary.parquet                    every figure with its interval; written last, so its presence means "finished"
 images/, references/, enrolment/, extras/    PNG files
@@ -181,6 +182,8 @@ def make_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 PUBLISHED, PROMPTS = "published", "prompts"
 """Tables that only runs under some published protocols have."""
+NEAREST = "nearest"
+"""A table that only evaluations have."""
 EXTRA_TABLES: dict[str, dict[str, type]] = {
     PUBLISHED: {
         "defense": str,
@@ -207,9 +210,21 @@ EXTRA_TABLES: dict[str, dict[str, type]] = {
         "images": int,
         "subjects": int,
     },
+    NEAREST: {
+        "subject": str,
+        "defense": str,
+        "strength": float,
+        "image": str,
+        "attacker": str,
+        "place": int,
+        "person": str,
+        "source": str,
+        "score": float,
+    },
 }
 """Tables that a finished run need not have. `published`: the share of images that an attacker takes for the target person.
-`prompts`: each person's mean over the images of one prompt that have a value, then the mean over people; `images`: all."""
+`prompts`: each person's mean over the images of one prompt that have a value, then the mean over people; `images`: all.
+`nearest`: the first people of the gallery, by `place` from 1, with scores; `source` is their dataset, or "own photos"."""
 LATER = ("premise", "demographics")
 """Tables that finished runs of older versions lack."""
 
@@ -302,6 +317,11 @@ class RunFolder:
     def _extra(self, name: str) -> pd.DataFrame:
         there = (self.path / table_file(name)).is_file()
         return self._table(name) if there else make_table(name, [])
+
+    @cached_property
+    def nearest(self) -> pd.DataFrame:
+        """Empty but for evaluations."""
+        return self._extra(NEAREST)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
