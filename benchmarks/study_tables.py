@@ -1,7 +1,7 @@
 """The tables behind docs/study.md, from finished runs and sweeps: `python benchmarks/study_tables.py RUN-OR-SWEEP ...`
 
 figures.csv    every figure of every condition that the page may show, with interval, counts and attacker
-pairs.csv      paired differences, Holm-adjusted within each dataset, setting and reference
+pairs.csv      paired differences, Holm-adjusted over the conditions of each figure
 variance.csv   standard deviations by people, seeds and images, of conditions with two seeds or more
 power.csv      half-width of a paired interval by number of people and seeds
 missing.csv    what the suites plan, and what of it is there
@@ -13,7 +13,7 @@ have, each attacker's figures are from the one with most images in which it ran.
 
 import argparse
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,19 @@ import pandas as pd
 from iddmbench.adaptive import about_faces, links_people, parse, simulation_of
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
-from iddmbench.metrics.paired import holm
-from iddmbench.results.paired import compare
-from iddmbench.results.per_subject import UTILITY
+from iddmbench.metrics.paired import holm, paired_difference
+from iddmbench.results.per_subject import UTILITY, subject_values
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASES, RunFolder, runs_of
 from iddmbench.results.summary import GENERIC, UNDEFENDED, Condition, Summary
 from iddmbench.results.variance import attacker_of, paired_split, power_table, strongest_rows, variance_table
 from iddmbench.run.config import RunConfig
+from iddmbench.seeds import Seeds
 from iddmbench.sweep.config import load_sweep
 from iddmbench.sweep.price import people
 
 SUITES = ("study", "orl-core", "synthetic-core", "ablations")
-PRIVACY = ("rank1_hit", "match_rate@1e-2", "fta")
+HIT = "rank1_hit"
+PRIVACY = (HIT, "match_rate@1e-2", "fta")
 REFERENCE = ("iddm", "sface-overshoot")
 """What IDDM's other settings are compared with: its default."""
 AGAINST_UNDEFENDED, AGAINST_DEFAULT = "undefended", "iddm (sface-overshoot)"
@@ -131,9 +132,19 @@ def _text(value: Any) -> str:
     )
 
 
-def setting_of(config: dict[str, Any]) -> str:
-    purify = config.get("purify") or ""
-    return str(config.get("threat", "authorized")) + (f", {purify}" if purify else "")
+def dataset_of(config: Mapping[str, Any]) -> str:
+    """ "synthetic", "synthetic/tuning": a part of a dataset is another set of people."""
+    part = config.get("dataset_options", {}).get("part", "all")
+    return str(config["dataset"]) + ("" if part == "all" else f"/{part}")
+
+
+def setting_of(config: Mapping[str, Any]) -> str:
+    """ "authorized", "unauthorized, jpeg-75", and what else is not as usual: conditions of two settings are not the same."""
+    parts = [str(config.get("threat", "authorized")), str(config.get("purify") or "")]
+    parts += ["" if config.get("personalizer", "lora") == "lora" else str(config["personalizer"])]
+    for key in ("lora", "personalizer_options", "sampling"):
+        parts += [f"{name}={_text(value)}" for name, value in (config.get(key) or {}).items()]
+    return ", ".join(filter(None, parts))
 
 
 def found_in(run: RunFolder) -> Iterator[Found]:
@@ -144,7 +155,7 @@ def found_in(run: RunFolder) -> Iterator[Found]:
         strength = condition.strength
         settings = plan.get((condition.defense, strength), {})
         variant = "" if condition.defense in CONTROLS else variant_of(condition.defense, settings)
-        place = str(config["dataset"]), str(config["base"]), setting_of(config)
+        place = dataset_of(config), str(config["base"]), setting_of(config)
         rows = condition.rows(run.images)
         if len(rows):
             key = Key(*place, condition.defense, variant, strength)
@@ -225,7 +236,7 @@ def figures(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
 
 def pairs(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
     """Each defended condition less the undefended one, and each IDDM and keyed condition less IDDM's default at the same
-    strength; Holm within dataset, base, setting and reference."""
+    strength; Holm over the conditions that one figure (a column of a table) compares with one reference."""
     rows: list[dict[str, Any]] = []
     for key, several in conditions.items():
         if key.strength is None:
@@ -237,30 +248,60 @@ def pairs(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
             if other in conditions and other != key and related:
                 rows += [where(key) | {"reference": title} | row for row in differences(several, conditions[other])]
     table = pd.DataFrame(rows, columns=PAIR_COLUMNS)
-    for _, part in table.groupby(["dataset", "base", "setting", "reference"]):
+    for _, part in table.groupby(["dataset", "base", "setting", "reference", "metric", "attacker"]):
         adjusted = holm([None if math.isnan(p) else float(p) for p in part["p"]])
         table.loc[part.index, "p_holm"] = [math.nan if p is None else p for p in adjusted]
     return table
 
 
 def differences(ones: Sequence[Found], others: Sequence[Found]) -> Iterator[dict[str, Any]]:
-    """Rank-1 links by the strongest attackers and by each that both conditions have, then utility."""
+    """Rank-1 links by the strongest of the attackers that both have and by each of these, then utility."""
     names = [list(dict.fromkeys(a for one in several for a in one.summary.attackers)) for several in (ones, others)]
-    shared = [name for name in names[0] if name in names[1]]
-    judged = [("rank1_hit", name) for name in (WORST_CASE, WORST_CASE_ADAPTIVE, *shared)] + [(m, "") for m in UTILITY]
-    for metric, judge in judged:
-        one, other = with_attacker(ones, judge), with_attacker(others, judge)
-        if one is None or other is None or one.protocol != other.protocol:
-            continue
-        sides = (one.summary, one.condition), (other.summary, other.condition)
-        if any(summary.get(condition, metric, judge) is None for summary, condition in sides):
-            continue
-        compared = compare(*sides, judge, metric)
-        if compared is not None:
-            d = compared.difference
-            p = math.nan if d.p_value is None else d.p_value
-            who = {"family": family(judge), "attacker": judge, "by": compared.by[0], "by_other": compared.by[1]}
-            yield who | {"metric": metric, "value": d.value, "low": d.low, "high": d.high, "p": p, "people": d.subjects}
+    first = ones[0], partner(others, ones[0], "")
+    for judge in (WORST_CASE, WORST_CASE_ADAPTIVE):
+        by = (strongest(first[0], judge, first), strongest(first[1], judge, first)) if first[1] else ("", "")
+        yield from _difference(first, HIT, judge, by)
+    for attacker in (name for name in names[0] if name in names[1]):
+        if (one := with_attacker(ones, attacker)) is not None:
+            yield from _difference((one, partner(others, one, attacker)), HIT, attacker, (attacker, attacker))
+    for metric in UTILITY:
+        yield from _difference(first, metric, "", ("", ""))
+
+
+def partner(others: Sequence[Found], one: Found, attacker: str) -> Found | None:
+    """The same protocol's condition to compare with: of the same run before others, then with the same seeds, then any."""
+    able = [o for o in others if o.protocol == one.protocol and (not attacker or with_attacker([o], attacker))]
+    own = one.summary.run.path.resolve()
+    return min(able, key=lambda o: (o.summary.run.path.resolve() != own, o.seeds != one.seeds), default=None)
+
+
+def strongest(side: Found, judge: str, both: Iterable[Found | None]) -> str:
+    """The attacker that links most in a condition, of those that both runs have and that link the undefended models of both."""
+    families = ("plain",) if judge == WORST_CASE else ("plain", "prepared")
+    runs = [one.summary for one in both if one]
+    names = [a for a in side.summary.able if all(a in run.able for run in runs) and family(a) in families]
+    found = {a: v.value for a in names if (v := side.summary.get(side.condition, HIT, a))}
+    return max(found, key=lambda a: found[a], default="")
+
+
+def _difference(
+    pair: tuple[Found, Found | None], metric: str, judge: str, by: tuple[str, str]
+) -> Iterator[dict[str, Any]]:
+    one, other = pair
+    if other is None or (judge and not all(by)):
+        return
+    sides = list(zip((one, other), by, strict=True))
+    if any(s.summary.get(s.condition, metric, name) is None for s, name in sides):
+        return
+    values = [subject_values(s.summary, s.condition, metric, name) for s, name in sides]
+    shared = [subject for subject in values[0] if subject in values[1]]
+    if not shared:
+        return
+    a, b = ([value[subject] for subject in shared] for value in values)
+    found = paired_difference(a, b, Seeds(0).child("paired", one.condition.label, other.condition.label).numpy())
+    p = math.nan if found.p_value is None else found.p_value
+    who = {"family": family(judge), "attacker": judge, "by": by[0], "by_other": by[1], "metric": metric}
+    yield who | {"value": found.value, "low": found.low, "high": found.high, "p": p, "people": found.subjects}
 
 
 def variances(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
@@ -325,12 +366,12 @@ def missing(table: pd.DataFrame, suites: Sequence[str] = SUITES) -> pd.DataFrame
 
 
 def planned(config: RunConfig) -> Iterator[Key]:
-    setting = setting_of(config.model_dump(mode="json"))
+    settings = config.model_dump(mode="json")
     for defense in config.plan():
         control = defense.name in CONTROLS
         variant = "" if control else variant_of(defense.name, defense.settings())
         strength = None if control else defense.strength
-        yield Key(config.dataset, config.base, setting, defense.name, variant, strength)
+        yield Key(dataset_of(settings), config.base, setting_of(settings), defense.name, variant, strength)
 
 
 def _same(table: pd.DataFrame, key: Key) -> pd.Series:
@@ -349,7 +390,7 @@ def runs_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
         rows.append(
             {
                 "run": run.name,
-                "dataset": config.get("dataset"),
+                "dataset": dataset_of(config),
                 "base": config.get("base"),
                 "setting": setting_of(config),
             }
