@@ -129,12 +129,12 @@ class Study:
         return resimulation_text(self.resimulated(self.key(dataset, defense, variant, strength)))
 
     def people(self, dataset: str) -> str:
-        """ "up to 12 people, 1 seed": most of any condition of the dataset."""
+        """ "up to 12 people, up to 2 seeds": most of any condition of the dataset."""
         rows = [r for r in self.figures if r["dataset"] == dataset and r["attacker"] == WORST_CASE]
         if not rows:
             return "nobody yet"
         most = [max(r[what] for r in rows) for what in ("people", "seeds")]
-        return f"up to {counted(most[0], 'person', 'people')}, {counted(most[1], 'seed')}"
+        return f"up to {counted(most[0], 'person', 'people')}, up to {counted(most[1], 'seed')}"
 
     def planned(self, suite: str, dataset: str = "") -> list[Row]:
         """The conditions that a suite plans, each once and in the page's order, as rows of `missing`."""

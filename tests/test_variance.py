@@ -16,8 +16,9 @@ from iddmbench.cli import app
 from iddmbench.errors import UserError
 from iddmbench.metrics.variance import variance_split
 from iddmbench.report.page import variance_rows
+from iddmbench.results.headline import headlines
 from iddmbench.results.run_folder import RunFolder
-from iddmbench.results.summary import Condition, Summary
+from iddmbench.results.summary import Condition, Summary, per_cent
 from iddmbench.results.variance import (
     image_values,
     paired_split,
@@ -126,6 +127,14 @@ def test_on_the_page_and_in_python(runs: list[Path], summaries: list[Summary]) -
     assert ["iddm 1.00", f"R1-U, {by}"] in [row[:2] for row in rows]
     assert len(rows) == len(strongest_rows(summaries[2], variance_table([summaries[2]])))
     pd.testing.assert_frame_equal(ib.open_run(runs[2]).variance(), variance_table([summaries[2]]))
+    told = [line for line in headlines(summaries[2]) if line.startswith("Shares of the variance")]
+    row = variance_table([summaries[2]]).set_index(["defense", "metric", "attacker"]).loc[("iddm", "r1u", by)]
+    assert told == [
+        f"Shares of the variance of R1-U with iddm 1.00 ({by}): "
+        + ", ".join(f"{what} {per_cent(row[f'share_{what}'])} %" for what in ("people", "seeds", "images"))
+        + "."
+    ]
+    assert not any("Shares of" in line for line in headlines(summaries[0]))
 
 
 def test_the_command(runs: list[Path], tmp_path: Path) -> None:
