@@ -122,8 +122,8 @@ class Study:
         return dict(zip(WHERE, parts, strict=True))
 
     def value(self, dataset: str, defense: str, attacker: str, variant: str = "", strength: float = math.nan) -> str:
-        """For the text: "12 % [3–30]", or that it was not run."""
-        return text(self.find(self.key(dataset, defense, variant, strength), attacker))
+        """For the text: "12 % [3–30, n = 12]", or that it was not run."""
+        return with_people(self.find(self.key(dataset, defense, variant, strength), attacker))
 
     def resimulation(self, dataset: str, defense: str, variant: str = "", strength: float = math.nan) -> str:
         return resimulation_text(self.resimulated(self.key(dataset, defense, variant, strength)))
@@ -364,12 +364,16 @@ def text(row: Row | None, interval: bool = True, marks: bool = False) -> str:
     return shown
 
 
+def with_people(row: Row | None) -> str:
+    """A figure with its interval and the number of people behind it."""
+    return NOT_RUN if row is None else text(row).replace("]", f", n = {row['people']}]")
+
+
 def resimulation_text(row: Row | None) -> str:
     if row is None:
         return NOT_RUN
     who = row["attacker"].rsplit(":", 1)[-1]
-    people = counted(row["people"], "person", "people")
-    return f"{text(row)} `{who}`, chance {per_cent(row['chance'])} %, {people}"
+    return f"{with_people(row)} (`{who}`; chance {per_cent(row['chance'])} %)"
 
 
 def difference(row: Row | None, metric: str) -> str:
