@@ -97,6 +97,7 @@ TABLES: dict[str, dict[str, type]] = {
     },
     "images": IMAGE_COLUMNS
     | {"detected": bool, "ser_fiq": float, "brisque": float, "closeness": float, "adherence": float}
+    | {"usable": float, "realism": float, "kept_look": float, "closeness_erased": float}
     | {"kept_age": float, "kept_sex": float},
     "calibration": {
         "attacker": str,
