@@ -23,6 +23,14 @@ COMPONENTS = (USABLE, REALISM, KEPT_LOOK, "adherence")
 """What the utility index is made of."""
 
 
+UNIT = (INDEX, INDEX_WITH_KEPT, *COMPONENTS, "face_detection_rate", "ser_fiq", CLOSENESS, ERASED, *KEPT)
+"""Utility figures on a scale up to 1, higher being better: what the trade-off may have across."""
+
+
+AXES = {"realism": REALISM, "closeness": CLOSENESS, "closeness_erased": ERASED}
+"""Short names of them, without the network."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """One metric as reports show it.
