@@ -132,8 +132,11 @@ def test_the_core_suite_has_every_defense() -> None:
     from iddmbench.defense import DEFENSES
 
     core = load_sweep("orl-core")
-    planned = {d.name for d in core.runs["authorized"].plan()}
-    assert planned == {n for n in DEFENSES.names() if not n.startswith(("example", "my-", "protected-photos"))}
+    runs = ("authorized", "controls")
+    planned = {d.name for run in runs for d in core.runs[run].plan()}
+    assert planned == {
+        n for n in DEFENSES.names() if not n.startswith(("example", "my-", "protected-photos", "control-alike"))
+    }
 
 
 @pytest.mark.slow

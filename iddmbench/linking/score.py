@@ -37,11 +37,19 @@ from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table
 from iddmbench.types import Subject
 
-CODE = {"score": 4, "calibration": 2}
+CODE = {"score": 5, "calibration": 2}
 """Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
 ABLE = "able.json"
 TABLES = ("cells", "images", "probes", "summary", "demographics")
-QUALITY = ("detected", "ser_fiq", "brisque", "closeness", "adherence", *KEPT)
+QUALITY = (
+    "detected",
+    "ser_fiq",
+    "brisque",
+    "closeness",
+    "adherence",
+    *("usable", "realism", "kept_look", "closeness_erased"),
+    *KEPT,
+)
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from iddmbench.results import selection
 from iddmbench.results.by_prompt import prompt_table
+from iddmbench.results.comparable import old_index
 from iddmbench.results.findings import from_rows, in_order
 from iddmbench.results.headline import FEW, headlines
 from iddmbench.results.metric_info import KEPT, metric
@@ -91,6 +92,7 @@ def report(run: RunFolder, drawings: Drawings) -> str:
         many=MANY,
         most_doubts=MOST_DOUBTS,
         utility=utility_table(summary),
+        old_index=old_index(run),
         compared=compared_table(summary),
         policies=policy_table(summary),
         subjects=subject_table(summary),

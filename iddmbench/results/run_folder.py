@@ -99,6 +99,7 @@ TABLES: dict[str, dict[str, type]] = {
     },
     "images": IMAGE_COLUMNS
     | {"detected": bool, "ser_fiq": float, "brisque": float, "closeness": float, "adherence": float}
+    | {"usable": float, "realism": float, "kept_look": float, "closeness_erased": float}
     | {"kept_age": float, "kept_sex": float},
     "calibration": {
         "attacker": str,
@@ -227,6 +228,8 @@ EXTRA_TABLES: dict[str, dict[str, type]] = {
 `nearest`: the first people of the gallery, by `place` from 1, with scores; `source` is their dataset, or "own photos"."""
 LATER = ("premise", "demographics")
 """Tables that finished runs of older versions lack."""
+LATER_COLUMNS = {"images": ("usable", "realism", "kept_look", "closeness_erased")}
+"""Columns, of numbers, that they lack: unknown there."""
 
 
 def label(defense: str, strength: float | None, seed: int | None = None) -> str:
@@ -275,6 +278,12 @@ class RunFolder:
     @cached_property
     def config(self) -> dict[str, Any]:
         return self._json(CONFIG)
+
+    @property
+    def index_version(self) -> int:
+        """Which utility index it holds (`iddmbench.results.metric_info.INDEX_VERSION`)."""
+        found = self.config.get("utility_index", 1)
+        return found if isinstance(found, int) else 1
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -389,13 +398,14 @@ class RunFolder:
             found = pq.read_schema(self.path / table_file(name)).names
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(table_file(name), error) from error
-        if missing := [c for c in columns if c not in found]:
+        if missing := [c for c in columns if c not in (*found, *LATER_COLUMNS.get(name, ()))]:
             raise UserError(f"run {self.path} is damaged: {table_file(name)} lacks the columns {', '.join(missing)}")
 
     def _table(self, name: str) -> pd.DataFrame:
         try:
             frame = pd.read_parquet(self.path / table_file(name))
             columns = {**TABLES, **EXTRA_TABLES}[name]
+            frame = frame.assign(**{c: math.nan for c in LATER_COLUMNS.get(name, ()) if c not in frame})
             return frame.astype({column: kind for column, kind in columns.items() if kind is not str})
         except (OSError, ValueError, TypeError, pa.ArrowException) as error:
             raise self._damaged(table_file(name), error) from error
