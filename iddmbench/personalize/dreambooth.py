@@ -97,7 +97,7 @@ class DreamBooth(Personalizer):
     paper = "arXiv 2208.12242"
     Settings = DreamBoothSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # Its scripts, arXiv 2303.15433.
+        # arXiv 2303.15433: the options of train_dreambooth.py in its scripts/attack_with_aspl.sh and the others there.
         "anti-dreambooth": {
             "steps": 1000,
             "batch_size": 2,
@@ -107,7 +107,8 @@ class DreamBooth(Personalizer):
             "class_images": 200,
             "train_text_encoder": True,
         },
-        # The defaults of train_dreambooth.py, without prior preservation; the steps are those of its guide.
+        # The defaults of diffusers' examples/dreambooth/train_dreambooth.py, which uses no prior preservation. max_train_steps
+        # has none: 400 is that of the first command of the README beside it.
         "diffusers": {
             "steps": 400,
             "batch_size": 4,
@@ -115,6 +116,16 @@ class DreamBooth(Personalizer):
             "prior_weight": 0.0,
             "prior_batch": 4,
             "class_images": 100,
+            "train_text_encoder": False,
+        },
+        # The command under "Training with prior-preservation loss" of that README. APDM's gen_arguments.py has the same.
+        "diffusers-guide": {
+            "steps": 800,
+            "batch_size": 1,
+            "learning_rate": 5e-6,
+            "prior_weight": 1.0,
+            "prior_batch": 1,
+            "class_images": 200,
             "train_text_encoder": False,
         },
     }

@@ -28,6 +28,7 @@ from iddmbench.paths import user_path
 from iddmbench.personalize.personalizer import PERSONALIZERS, Personalizer
 from iddmbench.perturb.purifier import purifier
 from iddmbench.photos.dataset import DATASETS, check_options
+from iddmbench.photos.hub_data import address, on_hub
 from iddmbench.protocols import OURS, PublishedProtocol, load_protocol
 from iddmbench.results.run_folder import label
 from iddmbench.store.cache import digest
@@ -327,6 +328,9 @@ def _check_surrogate(name: str, differentiates: bool) -> None:
 
 
 def dataset_options(root: Path | None, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Options of a dataset as the command line gives them: a root, and KEY=VALUE whose numbers are numbers."""
+    """Options of a dataset as the command line gives them: a root, a path or hf://OWNER/NAME, and KEY=VALUE whose numbers are
+    numbers."""
     given = {key: read_value(value, f"--data {key}={value}") for key, value in (options or {}).items()}
-    return given if root is None else {**given, "root": str(user_path(root).resolve())}
+    if root is None:
+        return given
+    return {**given, "root": address(root) if on_hub(root) else str(user_path(root).resolve())}

@@ -17,6 +17,7 @@ from iddmbench.models.check import check_targets
 from iddmbench.models.recipe import LoraSettings
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.protocols import PublishedProtocol
+from iddmbench.results.metric_info import INDEX_VERSION
 from iddmbench.results.run_folder import SCHEMA
 from iddmbench.run.config import ATTACKERS, RunConfig, identity
 from iddmbench.store.cache import Store, digest
@@ -87,6 +88,7 @@ class RunPlan:
         plan = config.plan()
         return {
             "schema": SCHEMA,
+            "utility_index": INDEX_VERSION,
             "iddmbench": __version__,
             **identity(config),
             "protocol": protocol(stages, config.protocol_plugin()),
@@ -107,6 +109,11 @@ class RunPlan:
                 *filter(None, [stages.attributes_problem, stages.judges_problem]),
             ],
         }
+
+    @property
+    def by_prompt(self) -> tuple[str, ...]:
+        """Metrics that the protocol gives for each prompt."""
+        return self.config.protocol_plugin().by_prompt
 
     def _by_protocol(self) -> dict[str, Any]:
         """What a run under a published protocol says about it; nothing under ours."""

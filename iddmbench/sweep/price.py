@@ -182,8 +182,9 @@ PROTECT: dict[str, Callable[[Defense], float]] = {
 """TFLOP of protecting a person's photos."""
 VICTIMS = {"aspl": 2, "fsmg": 1, "simac": 2, "metacloak": 7, "anti-diffusion": 1}
 """Copies of UNet and text encoder that are there at once; one of them also has gradients and AdamW's two moments."""
+CONTROLS = ("control-person", "control-alike", "control-noise", "control-class")
 DECOUPLING = ("iddm", "iddm-keyed")
-KNOWN = {*PROTECT, *DECOUPLING, "cloak", "lowkey", "blur", "pixelate", "protected-photos"}
+KNOWN = {*PROTECT, *DECOUPLING, "cloak", "lowkey", "blur", "pixelate", "protected-photos", *CONTROLS}
 """Those that act on outputs take no pass through the base."""
 
 
