@@ -163,6 +163,17 @@ class Linker:
         scores, acquired = pooled_scores(table.scores, probes.acquired, posts)
         return IdentityScores(table.identities, scores), acquired
 
+    def nearest(self, probes: Embeddings, count: int) -> list[list[tuple[str, float]]]:
+        """For each of N images the `count` most alike people, label and score, the best first; none where not acquired."""
+        found: list[list[tuple[str, float]]] = [[] for _ in range(len(probes))]
+        seen = np.flatnonzero(probes.acquired)
+        if len(seen):
+            table = self._table(probes.vectors[seen], self.gallery, self.labels)
+            best = np.argsort(-table.scores, axis=1, kind="stable")[:, :count]
+            for i, row, scores in zip(seen, best, table.scores, strict=True):
+                found[i] = [(str(table.identities[k]), float(scores[k])) for k in row]
+        return found
+
     @cached_property
     def threshold_ends(self) -> dict[str, tuple[float, float]]:
         """By FAR, the ends of the threshold when the people that it was calibrated on are resampled."""

@@ -37,11 +37,19 @@ from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table
 from iddmbench.types import Subject
 
-CODE = {"score": 4, "calibration": 2}
+CODE = {"score": 5, "calibration": 2}
 """Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
 ABLE = "able.json"
 TABLES = ("cells", "images", "probes", "summary", "demographics")
-QUALITY = ("detected", "ser_fiq", "brisque", "closeness", "adherence", *KEPT)
+QUALITY = (
+    "detected",
+    "ser_fiq",
+    "brisque",
+    "closeness",
+    "adherence",
+    *("usable", "realism", "kept_look", "closeness_erased"),
+    *KEPT,
+)
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +208,26 @@ class Scoring:
         embed = [self.stages.embed(v, outputs)[1] for v in self.panel.views if self._embeds(v, cell, outputs)]
         change = photo_change(outputs.extras.get(PROTECTED), self.stages.references(cell.subject))
         return Scored(cell, linkage, utility, change, outputs.prompts, cost_columns(outputs, embed))
+
+    def nearest(self, cell: Cell, count: int) -> list[dict[str, Any]]:
+        """Rows of the table "nearest" of a finished cell: for each image and plain attacker its first `count` people."""
+        outputs, rows = self.stages.outputs(cell), list[dict[str, Any]]()
+        for name, linker in self.linkers.items():
+            if not self._embeds(linker.attacker, cell, outputs):
+                continue
+            probes, _ = self.stages.embed(linker.attacker, outputs)
+            for i, people in enumerate(linker.nearest(probes, count)):
+                path = Path("images", self.folder(cell), cell.subject.name, f"{i:02d}.png").as_posix()
+                for place, (whose, score) in enumerate(people, 1):
+                    source, _, person = whose.partition("/")
+                    rows.append(
+                        {
+                            **{"subject": cell.subject.name, "defense": cell.defense.name, "image": path},
+                            **{"strength": np.nan if cell.strength is None else cell.strength, "attacker": name},
+                            **{"place": place, "person": person, "source": source, "score": score},
+                        }
+                    )
+        return rows
 
     # ---- a condition ------------------------------------------------------------------------------------------------
 

@@ -34,8 +34,11 @@ class FullTrainer(Trainer):
     """Trains copies of the UNet's weights, float32 whatever the precision, which stand in for the base's own in between; those
     come back on exit, the very same tensors. Where `settings.trains_text`, all weights of the text encoder too.
 
-    Memory: four times the trained weights beside the base (copy, gradient, AdamW's two moments).
+    Memory: four times the trained weights beside the base (copy, gradient, AdamW's two moments); once (gradient) where the base
+    offloads.
     """
+
+    offloads = True
 
     def chosen(self, name: str) -> bool:
         """Whether the UNet's weight of that name is trained ("down_blocks.0.attentions.0...attn2.to_k.weight")."""
@@ -47,13 +50,20 @@ class FullTrainer(Trainer):
         if not any(name.startswith(UNET) for name in weights):
             raise UserError(f"base '{self.base.name}' has none of the weights that this personalizer trains")
         own = {name: weight.data for name, weight in weights.items()}
+        # Where it offloads, the base's own tensors are trained, and what they held comes back from CPU memory.
+        copies = (
+            {name: data.to("cpu", copy=True) for name, data in own.items()} if "offload" in self.base.memory else {}
+        )
         try:
-            for weight in weights.values():
-                weight.data = weight.data.clone(memory_format=torch.preserve_format)
+            for name, weight in weights.items():
+                if name not in copies:
+                    weight.data = weight.data.clone(memory_format=torch.preserve_format)
                 weight.requires_grad_(True)
             yield self.base.unet
         finally:
             for name, weight in weights.items():
+                if name in copies:
+                    own[name].copy_(copies[name])
                 weight.data, weight.grad = own[name], None
                 weight.requires_grad_(False)
 

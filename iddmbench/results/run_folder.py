@@ -10,6 +10,7 @@ images.parquet                     one row per generated image
 calibration.parquet                one row per attacker x false accept rate
 demographics.parquet               protection by sex, age and skin tone: one row per condition x group x figure
 prompts.parquet                    figures by prompt, where the run's protocol gives them so
+nearest.parquet                    of an evaluation: the people that each attacker finds most alike each image
 published.parquet                  impersonation by published thresholds, where the run's protocol has them
 summary.parquet                    every figure with its interval; written last, so its presence means "finished"
 images/, references/, enrolment/, extras/    PNG files
@@ -98,6 +99,7 @@ TABLES: dict[str, dict[str, type]] = {
     },
     "images": IMAGE_COLUMNS
     | {"detected": bool, "ser_fiq": float, "brisque": float, "closeness": float, "adherence": float}
+    | {"usable": float, "realism": float, "kept_look": float, "closeness_erased": float}
     | {"kept_age": float, "kept_sex": float},
     "calibration": {
         "attacker": str,
@@ -181,6 +183,8 @@ def make_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 PUBLISHED, PROMPTS = "published", "prompts"
 """Tables that only runs under some published protocols have."""
+NEAREST = "nearest"
+"""A table that only evaluations have."""
 EXTRA_TABLES: dict[str, dict[str, type]] = {
     PUBLISHED: {
         "defense": str,
@@ -207,11 +211,25 @@ EXTRA_TABLES: dict[str, dict[str, type]] = {
         "images": int,
         "subjects": int,
     },
+    NEAREST: {
+        "subject": str,
+        "defense": str,
+        "strength": float,
+        "image": str,
+        "attacker": str,
+        "place": int,
+        "person": str,
+        "source": str,
+        "score": float,
+    },
 }
 """Tables that a finished run need not have. `published`: the share of images that an attacker takes for the target person.
-`prompts`: each person's mean over the images of one prompt that have a value, then the mean over people; `images`: all."""
+`prompts`: each person's mean over the images of one prompt that have a value, then the mean over people; `images`: all.
+`nearest`: the first people of the gallery, by `place` from 1, with scores; `source` is their dataset, or "own photos"."""
 LATER = ("premise", "demographics")
 """Tables that finished runs of older versions lack."""
+LATER_COLUMNS = {"images": ("usable", "realism", "kept_look", "closeness_erased")}
+"""Columns, of numbers, that they lack: unknown there."""
 
 
 def label(defense: str, strength: float | None, seed: int | None = None) -> str:
@@ -261,6 +279,12 @@ class RunFolder:
     def config(self) -> dict[str, Any]:
         return self._json(CONFIG)
 
+    @property
+    def index_version(self) -> int:
+        """Which utility index it holds (`iddmbench.results.metric_info.INDEX_VERSION`)."""
+        found = self.config.get("utility_index", 1)
+        return found if isinstance(found, int) else 1
+
     @cached_property
     def environment(self) -> dict[str, Any]:
         return self._json(ENVIRONMENT)
@@ -302,6 +326,11 @@ class RunFolder:
     def _extra(self, name: str) -> pd.DataFrame:
         there = (self.path / table_file(name)).is_file()
         return self._table(name) if there else make_table(name, [])
+
+    @cached_property
+    def nearest(self) -> pd.DataFrame:
+        """Empty but for evaluations."""
+        return self._extra(NEAREST)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -369,13 +398,14 @@ class RunFolder:
             found = pq.read_schema(self.path / table_file(name)).names
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(table_file(name), error) from error
-        if missing := [c for c in columns if c not in found]:
+        if missing := [c for c in columns if c not in (*found, *LATER_COLUMNS.get(name, ()))]:
             raise UserError(f"run {self.path} is damaged: {table_file(name)} lacks the columns {', '.join(missing)}")
 
     def _table(self, name: str) -> pd.DataFrame:
         try:
             frame = pd.read_parquet(self.path / table_file(name))
             columns = {**TABLES, **EXTRA_TABLES}[name]
+            frame = frame.assign(**{c: math.nan for c in LATER_COLUMNS.get(name, ()) if c not in frame})
             return frame.astype({column: kind for column, kind in columns.items() if kind is not str})
         except (OSError, ValueError, TypeError, pa.ArrowException) as error:
             raise self._damaged(table_file(name), error) from error
