@@ -33,7 +33,8 @@ def run(
     base: Annotated[
         str,
         typer.Option(
-            help="Base model: micro, micro-rgb, sd15, sd21, a folder, or a hub id; by default micro; micro-rgb for synthetic.",
+            help="Base model: micro, micro-rgb, sd15, sd21, a folder, a .safetensors file, or a hub id (owner/name@revision); "
+            "by default micro; micro-rgb for synthetic.",
             show_default=False,
         ),
     ] = "",
@@ -85,6 +86,12 @@ def run(
     precision: Annotated[
         str, typer.Option(help="Precision of the base model's networks (autocast): fp32, bf16 or fp16.")
     ] = "fp32",
+    memory: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A way to need less GPU memory for more time: checkpoint, offload; may be repeated. No result changes."
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Treat doubts about the photos as errors and train nothing.")
     ] = False,
@@ -154,6 +161,7 @@ def run(
                 "images_per_prompt": images_per_prompt,
                 "prompts": tuple(prompt or ()),
                 "precision": precision,
+                "memory": tuple(dict.fromkeys(memory or ())),
                 "personalizer": personalizer,
                 "personalizer_options": pairs(personalizer_set, "--personalizer-set"),
                 "lora": pairs(lora, "--lora"),

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    config: Annotated[str, typer.Argument(help="A suite (smoke, orl-core, synthetic-core, paper) or a YAML file.")],
+    config: Annotated[
+        str, typer.Argument(help="A suite (smoke, orl-core, synthetic-core, ablations, study, paper) or a YAML file.")
+    ],
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Setting of all runs, KEY=VALUE (subjects=3, strengths=[1])."),

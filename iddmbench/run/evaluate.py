@@ -22,6 +22,7 @@ from iddmbench.options import changed_settings
 from iddmbench.personalize.read_model import Adapters, models_by_person
 from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given, People, read_people
+from iddmbench.results.metric_info import INDEX_VERSION
 from iddmbench.results.run_folder import EVALUATION, NEAREST, SCHEMA, make_table, table_file
 from iddmbench.run.given_models import Models, models_left_out, notes_of, read_models
 from iddmbench.run.outcome import CellResult
@@ -156,6 +157,7 @@ class Evaluation:
         names = dict.fromkeys(cell.defense.name for cell in self.cells)
         return {
             "schema": SCHEMA,
+            "utility_index": INDEX_VERSION,
             "iddmbench": __version__,
             "kind": EVALUATION,
             "given": [role for role in ROLES if getattr(request, role) is not None],
