@@ -23,6 +23,9 @@ def report(
     run: Annotated[
         Path | None, typer.Argument(help="Folder of a run or a sweep; the newest run in runs/ by default.")
     ] = None,
+    track: Annotated[
+        list[str] | None, typer.Option(help="Also log it to tensorboard, wandb or trackio; may be repeated.")
+    ] = None,
 ) -> None:
     """Rewrite a run's figures, contact sheet and report.html, and print its table."""
     from rich.console import Console
@@ -30,9 +33,15 @@ def report(
     from iddmbench.report.terminal import print_summary
     from iddmbench.report.write import write_outputs
     from iddmbench.results.run_folder import latest, runs_of
+    from iddmbench.track import trackers
+    from iddmbench.track.record import Record
 
-    for path in runs_of(run or latest(RUNS)):
-        print_summary(write_outputs(path), Console(emoji=False))
+    told, given = trackers(track), run or latest(RUNS)
+    for path in runs_of(given):
+        print_summary(finished := write_outputs(path), Console(emoji=False))
+        group = "" if path == given else given.resolve().name
+        for tracker in told:
+            typer.echo(tracker.log(Record.of(finished, group)))
 
 
 def plot(

@@ -17,10 +17,13 @@ def train_base(
     faces: Annotated[
         Path | None, typer.Option(help="micro-rgb: working folder of `python -m iddmbench.synthetic.build --faces`.")
     ] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Seed of weights, views and noise.")] = 0,
 ) -> None:
     """Train an embedded base model and save it in Stable Diffusion's folder layout."""
     from iddmbench.micro.build import train_base as train
     from iddmbench.micro.domain import get_domain
+    from iddmbench.run.torch_setup import set_up_torch
 
-    train(out, work, vae_steps, unet_steps, seed, get_domain(recipe), faces)
+    set_up_torch(device)
+    train(out, work, vae_steps, unet_steps, seed, get_domain(recipe), faces, device)

@@ -1,6 +1,7 @@
 """Figures of what optional judges say (iddmbench/judges/): only those that every cell has, so that none is over a part."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -41,6 +42,32 @@ def judged_figures(cells: Mapping[str, Sequence[tuple[Judged, Sequence[str]]]]) 
         for metric, distance in DISTANCES.items():
             value = distance(outputs, real) if min(len(outputs), len(real)) > 1 else np.nan
             found[metric] = Estimate(value, np.nan, np.nan, len(outputs), len(cells))
+    return found
+
+
+def figures_by_prompt(
+    cells: Mapping[str, Sequence[tuple[Judged, Sequence[str]]]], metrics: Sequence[str]
+) -> list[tuple[str, str, Estimate]]:
+    """(prompt, metric, figure), prompts in order of appearance; the figure's n counts all images of the prompt.
+
+    As in Anti-DreamBooth's tables: of each person's images of the prompt the mean of those that have a value (a face), then the
+    mean over people, with the interval over them. A metric that some cell lacks has no figure.
+
+    Args:
+        cells: by subject, the values by metric of each of its cells (float [N]), and the prompts of its N images.
+    """
+    every = [values for several in cells.values() for values, _ in several]
+    known = [metric for metric in metrics if every and all(metric in values for values in every)]
+    texts = dict.fromkeys(text for several in cells.values() for _, prompts in several for text in prompts)
+    found = []
+    for prompt in texts:
+        images = sum(list(prompts).count(prompt) for several in cells.values() for _, prompts in several)
+        for metric in known:
+            means = [
+                np.array([by_prompt(values[metric], prompts).get(prompt, np.nan) for values, prompts in several])
+                for several in cells.values()
+            ]
+            found.append((prompt, metric, replace(_mean(means), n=images)))
     return found
 
 

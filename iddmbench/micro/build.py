@@ -1,5 +1,6 @@
 """Train an embedded base model and save it as a Stable-Diffusion-shaped folder."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +11,10 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from iddmbench.micro.card import write_card
 from iddmbench.micro.domain import Domain, get_domain
-from iddmbench.micro.start import Start
 from iddmbench.micro.text import save_tokenizer
 from iddmbench.micro.train_unet import new_scheduler, train_unet
 from iddmbench.micro.train_vae import train_vae
 from iddmbench.micro.views import views_once
-from iddmbench.models.base import open_base
 
 
 def assemble(
@@ -52,16 +51,19 @@ def train_base(
     seed: int = 0,
     domain: Domain | None = None,
     faces: Path | None = None,
+    device: str = "cpu",
     log: Callable[[str], None] = print,
 ) -> None:
     """Train both stages for the given steps and write the model to `out`; checkpoints in `work` let it resume.
+    The batches are the same on every device and with any number of cores.
 
     Raises UserError when the training photos of `domain` (by default the gray base's) are not there.
     """
     domain = domain or get_domain("micro")
     work.mkdir(parents=True, exist_ok=True)
     originals = domain.originals(faces)
-    start = Start(open_base(domain.start)) if domain.start else None
+    # on the CPU the training takes all cores itself
+    workers = 0 if device == "cpu" else max(1, (os.cpu_count() or 2) - 1)
     vae = train_vae(
         [original.square for original in originals],
         work,
@@ -69,12 +71,17 @@ def train_base(
         seed,
         log,
         domain.wide,
-        domain.blended,
-        start=start.vae if start else None,
+        channels=domain.channels,
+        perceptual=domain.perceptual,
+        blended=domain.blended,
+        batch_size=domain.batches[0],
+        device=device,
+        workers=workers,
     )
     save_tokenizer(work / "tokenizer", domain.words)
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    data = views_once(work / "views.pt", originals, domain, vae, steps_done(work / "vae.pt"), seed, log)
+    steps = steps_done(work / "vae.pt")
+    data = views_once(work / "views.pt", originals, domain, vae.to(device), steps, seed, log, workers)
     log(f"{len(data.names)} views encoded, scaling factor {data.scaling_factor:.4f}")
     del originals
     unet, text = train_unet(
@@ -84,13 +91,18 @@ def train_base(
         unet_steps,
         seed,
         log,
+        batch_size=domain.batches[1],
         average_decay=domain.average,
-        start=(lambda u, t: start.unet(u, t, tokenizer)) if start else None,
+        device=device,
+        workers=workers,
     )
+    vae.cpu()
     assemble(vae, unet, text, tokenizer, data.scaling_factor, out)
     command = f"iddmbench train-base OUT --vae-steps {vae_steps} --unet-steps {unet_steps} --seed {seed}"
     if domain.name != "micro":
         command = command.replace("OUT", f"OUT --recipe {domain.name} --faces WORK")
+    if device != "cpu":
+        command += f" --device {device}"
     write_card(out, domain, command, vae_steps, unet_steps, seed)
 
 

@@ -41,7 +41,9 @@ class Domain:
         blended: share of the autoencoder's views that are mixtures of two.
         views: of each photo, for the diffusion model.
         average: decay of the averaged weights of the diffusion model.
-        start: embedded base whose weights training starts from, or "".
+        channels: of the latents, 8 x 8 positions each.
+        perceptual: weight of the EfficientNet feature distance in the autoencoder's loss.
+        batches: sizes of the autoencoder's and of the diffusion model's training batches.
         recipe: what is written to `iddmbench.json`.
         card: text of the model card, a format string (`card.write_card`).
     """
@@ -55,7 +57,9 @@ class Domain:
     blended: float
     views: int
     average: float
-    start: str
+    channels: int
+    perceptual: float
+    batches: tuple[int, int]
     recipe: dict[str, Any]
     card: str
 

@@ -102,7 +102,9 @@ GRAY = Domain(
     blended=0.3,  # so that the autoencoder does not only know the public people's faces
     views=24,
     average=0.9995,
-    start="",
+    channels=16,
+    perceptual=0.05,
+    batches=(8, 16),
     recipe=RECIPE,
     card=CARD,
 )

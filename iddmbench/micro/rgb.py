@@ -99,9 +99,11 @@ RGB = Domain(
     wide=Spread(zoom=0.06, shift=0.03, angle=3.0, light=0.08),
     narrow=Spread(zoom=0.03, shift=0.012, angle=1.5, light=0.04),
     blended=0.0,
-    views=2,
+    views=8,
     average=0.9995,
-    start="micro",
+    channels=32,
+    perceptual=0.0,
+    batches=(64, 128),
     recipe=RECIPE,
     card=CARD,
 )

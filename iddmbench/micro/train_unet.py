@@ -4,23 +4,23 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from iddmbench.micro.ahead import ahead
 from iddmbench.micro.text import MAX_TOKENS, random_caption
 from iddmbench.micro.views import Views
 from iddmbench.seeds import Seeds
 from iddmbench.store.files import replacing
 
 TEXT_WIDTH = 128
-UNET = {
+UNET: dict[str, Any] = {
     "sample_size": 8,
-    "in_channels": 16,
-    "out_channels": 16,
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
     "block_out_channels": (128, 192),
@@ -68,44 +68,49 @@ def train_unet(
     log: Callable[[str], None],
     batch_size: int = 16,
     average_decay: float = 0.9995,
-    start: Callable[[UNet2DConditionModel, CLIPTextModel], None] | None = None,
+    device: str = "cpu",
+    workers: int = 0,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """Train UNet and text encoder together for `steps` steps in all; resumes from `folder/unet.pt`.
-    `start` fills the fresh networks with other weights than random ones.
 
-    Velocity prediction (Salimans and Ho 2022, arXiv 2202.00512), AdamW, cosine rate from 5e-4, averaged weights.
+    Velocity prediction (Salimans and Ho 2022, arXiv 2202.00512), AdamW, cosine rate from 5e-4, averaged weights, which are
+    returned on the CPU. All draws are made on the CPU, the same on every device.
     """
     torch.manual_seed(seed)
-    unet = UNet2DConditionModel(**UNET).to(memory_format=torch.channels_last)
-    text = new_text_encoder(tokenizer)
-    if start is not None:
-        start(unet, text)
-    modules = nn.ModuleDict({"unet": unet, "text_encoder": text}).train()
+    channels = data.latents.shape[1]
+    unet = UNet2DConditionModel(**UNET, in_channels=channels, out_channels=channels)
+    modules = nn.ModuleDict({"unet": unet, "text_encoder": new_text_encoder(tokenizer)}).train().to(device)
+    unet.to(memory_format=torch.channels_last)
     average = {name: p.detach().clone() for name, p in modules.named_parameters()}
     optimizer = torch.optim.AdamW(modules.parameters(), lr=5e-4, betas=(0.9, 0.99), weight_decay=1e-2)
     scheduler = new_scheduler()
     step = 0
     state_file = folder / "unet.pt"
     if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
+        state = torch.load(state_file, weights_only=True, map_location=device)
         modules.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average, step = state["average"], state["step"]
-    last_save = time.monotonic()
-    running = 0.0
-    while step < steps:
-        for group in optimizer.param_groups:
-            group["lr"] = 5e-4 * min(1, (step + 1) / 200) * (0.52 + 0.48 * math.cos(math.pi * step / steps))
+    latents = data.latents.to(device)
+
+    def drawn(step: int) -> tuple[Tensor, ...]:
         seeds = Seeds(seed).child("unet", step)
         rng, generator = seeds.numpy(), seeds.child("noise").torch()
         chosen = rng.integers(len(data.names), size=batch_size)
         captions = [random_caption(data.names[i], data.parts[i], rng) for i in chosen]
         tokens = tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        z = data.latents[torch.from_numpy(chosen)].float()
-        noise = torch.randn(z.shape, generator=generator)
-        t = torch.randint(0, 1000, (batch_size,), generator=generator)
+        noise = torch.randn((batch_size, *data.latents.shape[1:]), generator=generator)
+        return torch.from_numpy(chosen), tokens, noise, torch.randint(0, 1000, (batch_size,), generator=generator)
+
+    last_save = time.monotonic()
+    running = torch.zeros((), device=device)
+    for batch in ahead(drawn, step, steps, workers):
+        for group in optimizer.param_groups:
+            group["lr"] = 5e-4 * min(1, (step + 1) / 200) * (0.52 + 0.48 * math.cos(math.pi * step / steps))
+        chosen, tokens, noise, t = (part.to(device) for part in batch)
+        z = latents[chosen].float()
         noisy = scheduler.add_noise(z, noise, t).to(memory_format=torch.channels_last)
-        predicted = unet(noisy, t, text(tokens).last_hidden_state).sample
+        predicted = modules["unet"](noisy, t, modules["text_encoder"](tokens).last_hidden_state).sample
         loss = F.mse_loss(predicted, scheduler.get_velocity(z, noise, t))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -116,7 +121,7 @@ def train_unet(
             torch._foreach_lerp_(list(average.values()), list(modules.parameters()), 1 - decay)
         step += 1
         now = time.monotonic()
-        running = float(loss.detach()) if step == 1 else 0.98 * running + 0.02 * float(loss.detach())
+        running = loss.detach() if step == 1 else 0.98 * running + 0.02 * loss.detach()
         if step % 100 == 0:
             log(f"unet {step} loss {running:.4f}")
         if now - last_save > 180 or step == steps:
@@ -127,5 +132,5 @@ def train_unet(
     with torch.no_grad():
         for name, p in modules.named_parameters():
             p.copy_(average[name])
-    modules.eval()
-    return unet, text
+    modules.cpu().eval()
+    return modules["unet"], modules["text_encoder"]

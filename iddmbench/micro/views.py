@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from iddmbench.faces.detect import YuNet
+from iddmbench.micro.ahead import ahead
 from iddmbench.micro.data import augment, to_tensor
 from iddmbench.micro.domain import Domain, Original
 from iddmbench.seeds import Seeds
@@ -20,7 +22,7 @@ from iddmbench.store.files import replacing
 class Views:
     """Random views, encoded once.
 
-    latents: float32 [N, 16, 8, 8], scaled to unit variance; names: each person's word or ""; parts: caption parts of each.
+    latents: float [N, C, 8, 8], scaled to unit variance; names: each person's word or ""; parts: caption parts of each.
     """
 
     latents: Tensor
@@ -29,11 +31,34 @@ class Views:
     scaling_factor: float
 
 
+def drawn_views(original: Original, domain: Domain, seed: int) -> list[tuple[np.ndarray, tuple[str, ...]]]:
+    """`domain.views` views of a photo with their caption parts; one without a face is drawn again, at most five times."""
+    detector, found = _detector(), []
+    for v in range(domain.views):
+        for attempt in range(5):
+            rng = Seeds(seed).child("view", *original.key, v, attempt).numpy()
+            view = augment(original.square, rng, domain.narrow)
+            face = detector.detect([view])
+            if face.found[0]:
+                found.append((view, (*original.said, *domain.shown(view, face.landmarks[0]))))
+                break
+    return found
+
+
+@lru_cache(maxsize=1)
+def _detector() -> YuNet:
+    return YuNet()
+
+
 def encode_views(
-    originals: list[Original], domain: Domain, vae: AutoencoderKL, seed: int, log: Callable[[str], None] = print
+    originals: list[Original],
+    domain: Domain,
+    vae: AutoencoderKL,
+    seed: int,
+    log: Callable[[str], None] = print,
+    workers: int = 0,
 ) -> Views:
-    """`domain.views` views of every photo; a view in which no face is found is drawn again (at most five times)."""
-    detector = YuNet()
+    """The views of every photo, encoded."""
     batch: list[np.ndarray] = []
     latents: list[Tensor] = []
     names: list[str] = []
@@ -41,20 +66,15 @@ def encode_views(
 
     def encode() -> None:
         with torch.inference_mode():
-            latents.append(vae.encode(to_tensor(np.stack(batch))).latent_dist.mean)
+            latents.append(vae.encode(to_tensor(np.stack(batch)).to(vae.device)).latent_dist.mean.cpu())
         batch.clear()
 
-    for number, original in enumerate(originals):
-        for v in range(domain.views):
-            for attempt in range(5):
-                rng = Seeds(seed).child("view", *original.key, v, attempt).numpy()
-                view = augment(original.square, rng, domain.narrow)
-                face = detector.detect([view])
-                if face.found[0]:
-                    batch.append(view)
-                    names.append(original.name)
-                    parts.append((*original.said, *domain.shown(view, face.landmarks[0])))
-                    break
+    made = ahead(lambda number: drawn_views(originals[number], domain, seed), 0, len(originals), workers)
+    for number, views in enumerate(made):
+        for view, said in views:
+            batch.append(view)
+            names.append(originals[number].name)
+            parts.append(said)
             if len(batch) == 64:
                 encode()
         if number % 1000 == 999:
@@ -74,6 +94,7 @@ def views_once(
     vae_steps: int,
     seed: int,
     log: Callable[[str], None],
+    workers: int = 0,
 ) -> Views:
     """`encode_views`, kept in a file for the next call; made anew when photos, autoencoder or seed are others."""
     key = [len(originals), domain.views, vae_steps, seed]
@@ -81,7 +102,7 @@ def views_once(
         kept = torch.load(path, weights_only=True)
         if kept["key"] == key:
             return Views(kept["latents"], kept["names"], [tuple(p) for p in kept["parts"]], kept["factor"])
-    views = encode_views(originals, domain, vae, seed, log)
+    views = encode_views(originals, domain, vae, seed, log, workers)
     kept = {"key": key, "latents": views.latents.half(), "names": views.names, "factor": views.scaling_factor}
     with replacing(path) as part:
         torch.save({**kept, "parts": [list(p) for p in views.parts]}, part)

@@ -11,6 +11,16 @@ from iddmbench.personalize.personalizer import Personalizer
 from iddmbench.personalize.trainer import PersonalizedModel, Trainer
 from iddmbench.seeds import Seeds
 
+SCRIPT = {
+    "schedule": "constant",
+    "prior_weight": 0.0,
+    "class_images": 100,
+    "rank": 4,
+    "alpha": 4.0,
+    "targets": ("to_q", "to_k", "to_v", "to_out.0"),
+}
+"""What both presets share."""
+
 
 class Lora(Personalizer):
     """Hu et al., arXiv 2106.09685, with DreamBooth's loss and prior preservation; the base's recipe says its settings."""
@@ -20,19 +30,11 @@ class Lora(Personalizer):
     paper = "arXiv 2106.09685"
     Settings = LoraSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # The defaults of train_dreambooth_lora.py, without prior preservation; the steps are those of its guide.
-        "diffusers": {
-            "steps": 500,
-            "batch_size": 4,
-            "learning_rate": 5e-4,
-            "schedule": "constant",
-            "prior_weight": 0.0,
-            "prior_batch": 4,
-            "class_images": 100,
-            "rank": 4,
-            "alpha": 4.0,
-            "targets": ("to_q", "to_k", "to_v", "to_out.0"),
-        }
+        # The defaults of diffusers' examples/dreambooth/train_dreambooth_lora.py, which uses no prior preservation.
+        # max_train_steps has none: 500 is that of the README beside it.
+        "diffusers": {"steps": 500, "batch_size": 4, "learning_rate": 5e-4, "prior_batch": 4, **SCRIPT},
+        # The command under "Training with Low-Rank Adaptation" of that README; what it does not name is the script's default.
+        "diffusers-guide": {"steps": 500, "batch_size": 1, "learning_rate": 1e-4, "prior_batch": 1, **SCRIPT},
     }
 
     def defaults(self, recipe: Recipe) -> LoraSettings:

@@ -31,6 +31,7 @@ class PublishedProtocol(BaseModel):
         datasets, attackers, personalizers: those that it knows; none: any.
         settings: of a run (`RunConfig`), which it fixes. A run that has another value says so.
         thresholds: as published; they go with one target person, whom images should be taken for.
+        by_prompt: metrics that its tables give for each prompt.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +47,7 @@ class PublishedProtocol(BaseModel):
     personalizers: tuple[str, ...] = ()
     settings: dict[str, Any] = Field(default_factory=dict)
     thresholds: PublishedThresholds | None = None
+    by_prompt: tuple[str, ...] = ()
 
     @property
     def ranks(self) -> bool:

@@ -36,11 +36,19 @@ KNOWN = (
     *("iddm", "aspl", "simac", "metacloak", "random-noise", "iddm-direct"),
     *("mist", "fsmg", "advdm", "caat", "photoguard", "cloak"),
     *("blur", "pixelate"),
+    *("anti-diffusion", "apl", "apdm", "lowkey", "iddm-keyed"),
 )
 """Defenses by place, which gives colour and marker: the first thirty pairs differ."""
 SHAPES = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "star": "*", "triangle-down": "v"}
 """Markers, as plotly and as matplotlib name them. Two that are four apart share a colour among KNOWN: they look different."""
 SYMBOLS = tuple(SHAPES)
+SHAPES |= {"pentagon": "p", "triangle-right": ">"}
+OWN = {
+    **{"blur": "pentagon", "pixelate": "star", "apl": "square"},
+    **{"apdm": "triangle-right", "iddm-keyed": "triangle-right"},
+}
+"""Known defenses with another marker than their place gives: in gray, or to a colour-blind reader, they would look like one
+that has it. The cross and the x are the undefended and the un-personalized model's."""
 INK, GRAY = "#222222", "#767676"
 PRIVACY = ("r1u", "psr@1e-2")
 TITLES = {"r1u": "Images not linked at rank 1 (R1-U)", "psr@1e-2": "Images not matched at FAR 1 % (PSR)"}
@@ -73,7 +81,7 @@ def color(defense: str) -> str:
 
 def symbol(defense: str) -> str:
     """The defense's marker, as plotly names it: colours alone do not last for all defenses, nor for all readers."""
-    return SYMBOLS[_place(defense) % len(SYMBOLS)]
+    return OWN.get(defense) or SYMBOLS[_place(defense) % len(SYMBOLS)]
 
 
 def lap(defense: str) -> int:
@@ -188,7 +196,8 @@ def histograms(run: RunFolder, width: str = "screen") -> Figure:
                 if column == 0:
                     axes[row, 0].set_ylabel(short(condition.title), rotation=0, ha="right", va="center")
             axes[0, column].set_title(short(attacker, 24), fontsize=pt(11), loc="left")
-            cosine = attacker in ("", *selection.plain(summary))
+            plain = attacker in ("", *selection.plain(summary))
+            cosine = plain and (not len(scores) or np.abs(scores).max() <= 1 + 1e-6)  # some have a score of their own
             axes[-1, column].set_xlabel("cosine similarity" if cosine else "its own score")
         handles = [
             Line2D([], [], color=PALETTE[1], lw=pt(6), alpha=0.6, label="to the person's own template"),

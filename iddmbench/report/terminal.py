@@ -13,6 +13,7 @@ from rich.text import Text
 
 from iddmbench.errors import printable
 from iddmbench.results import selection
+from iddmbench.results.by_prompt import prompt_lines
 from iddmbench.results.comparable import old_index
 from iddmbench.results.headline import headlines
 from iddmbench.results.left_out import left_out
@@ -80,7 +81,7 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
         _as_lines(console, blocks, thresholds)
     for text in _legend(summary, thresholds):
         _say(console, text, "dim")
-    for sentence in [*headlines(summary), *group_lines(summary), *published_lines(run)]:
+    for sentence in [*headlines(summary), *group_lines(summary), *published_lines(run), *prompt_lines(run)]:
         _say(console, sentence)
     for note in run.config.get("notes", []):
         if str(note).startswith((KEPT_UNMEASURED, UNMEASURED)):
