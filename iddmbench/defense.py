@@ -195,8 +195,8 @@ class Defense(Options, ABC):
     def judges(self) -> tuple[str, ...]:
         """Networks in whose features this configuration minimizes a distance ("efficientnet_lite0").
 
-        Where the judge of closeness, FID and KID is among them, these are marked white-box, and closeness does not count in
-        the utility index."""
+        Where the judge of realism, closeness, FID and KID is among them, these are marked white-box, and realism does not count
+        in the utility index."""
         return ()
 
     def check(self, subjects: Sequence[Subject]) -> None:
