@@ -24,6 +24,7 @@ class PthAttacker(NetworkAttacker):
     """Whether the network takes the channels in the order B, G, R."""
     prefix: ClassVar[str] = ""
     """Of the tensors' names in the file; tensors without it are left out."""
+    network_type: ClassVar[type[PthFace]] = PthFace
 
     @staticmethod
     def body(state: Mapping[str, Tensor]) -> nn.Module:
@@ -36,7 +37,7 @@ class PthAttacker(NetworkAttacker):
         return state
 
     def load(self) -> PthFace:
-        return PthFace(
+        return self.network_type(
             self.name,
             self.what,
             self.weights_path(),

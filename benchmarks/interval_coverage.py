@@ -87,18 +87,17 @@ def coverage_of_index(subjects: int, level: float, draws: int) -> tuple[float, f
 
 
 def _tables(subjects: int, level: float, rng: np.random.Generator) -> list[np.ndarray]:
-    """As `index_tables`: own, undefended and generic, each face found, SER-FIQ, closeness, adherence, and which are defined."""
+    """As `index_tables`: own, undefended and generic, each usable, realism, kept look and adherence, and which are defined."""
     tables = []
     for _ in range(subjects):
         quality, columns = rng.normal(0, 0.05, 3), []
-        for scale, base in ((level, (0.95, 0.8, 0.8, 0.9)), (1.0, (0.95, 0.8, 0.8, 0.9)), (1.0, (0.9, 0.7, 0.5, 0.6))):
-            seen = rng.random(IMAGES) < np.clip(base[0] * scale + quality[0], 0, 1)
-            found = [seen.astype(float), base[1] * scale + quality[1] + rng.normal(0, 0.05, IMAGES)]
-            found += [base[2] * scale + quality[2] + rng.normal(0, 0.05, IMAGES)]
-            found += [(rng.random(IMAGES) < base[3] * scale).astype(float)]
-            for i, values in enumerate(found):
-                known = seen if i == 1 else np.ones(IMAGES, bool)
-                columns += [np.where(known, values, 0.0), known.astype(float)]
+        for scale, kept in ((level, level), (1.0, 1.0), (1.0, 0.05)):
+            usable = rng.random(IMAGES) < np.clip(0.97 * scale + quality[0], 0, 1)
+            realism = 0.5 + 0.35 * scale + 0.5 * quality[1] + rng.normal(0, 0.05, IMAGES)
+            look = 0.68 * kept + 2 * quality[2] + rng.normal(0, 0.15, IMAGES)
+            adherence = (rng.random(IMAGES) < 1 / 3 + 0.4 * scale).astype(float)
+            for values, floor in ((1.0, 0.0), (realism, 0.5), (look, 0.0), (adherence, 1 / 3)):
+                columns += [np.where(usable, values, floor), np.ones(IMAGES)]
         tables.append(np.column_stack(columns))
     return tables
 

@@ -27,6 +27,7 @@ STARTED = time.perf_counter()  # before the imports that take long
 
 import numpy as np  # noqa: E402
 
+from iddmbench.cells.given import UNKNOWN_VALUES  # noqa: E402
 from iddmbench.run.config import make_config  # noqa: E402
 from iddmbench.sweep.config import Sweep  # noqa: E402
 from iddmbench.sweep.executors.base import Resources  # noqa: E402
@@ -143,7 +144,7 @@ def plant_child(folder: Path) -> dict[str, Any]:
         stages._timed("personalize", stages.model_key(cell), lambda out: write_text(out / "trace.json", "[]"))
         stages._timed("generate", stages.generated_key(cell), partial(write_images, images=photos[cell.subject.name]))
         key = stages.image_key(cell)
-        values: dict[str, Any] = {name: rng.random(n) for name in ("ser_fiq", "brisque", "closeness", "adherence")}
+        values: dict[str, Any] = {name: rng.random(n) for name in UNKNOWN_VALUES}
         values |= {"detected": np.ones(n, bool), "features": rng.normal(size=(n, 1280)).astype(np.float32)}
         stages.store.fetch("utility", stages._utility_key(key), named("utility.npz", partial(write_arrays, **values)))
         for view in scoring.panel.views:

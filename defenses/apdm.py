@@ -23,29 +23,41 @@ class APDM(Defense):
 
     In each round a copy of the model is personalized step by step (the personalization path). After each step the protective
     loss is taken at the copy, and its gradients add up; at the end of the round one step of AdamW with their sum moves the
-    model itself (the protection path). Our re-implementation.
+    model itself (the protection path). Our re-implementation. Numbers of "its script" are the options that `gen_arguments.py`
+    gives to `protect.py` for the four experiments on people, on Stable Diffusion 1.5.
     """
 
     name = "apdm"
     title = "APDM, a base that resists personalization"
     paper = "arXiv 2511.01307"
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "micro": {"rounds": 40, "steps": 10, "learning_rate": 1e-4, "class_images": 16}
+        "micro": {
+            "rounds": 40,
+            "steps": 10,
+            "learning_rate": 1e-4,
+            "class_images": 16,
+            "beta": 100.0,
+            "preservation": 0.0,
+        }
     }
 
-    rounds: int = Field(800, ge=1, description="steps of the model itself (APDM, its script)")
+    rounds: int = Field(800, ge=1, description="steps of the model itself (its script: iter)")
     steps: int = Field(
-        30, ge=1, description="personalization steps per round, each followed by a gradient (its script)"
+        20,
+        ge=1,
+        description="personalization steps per round, each followed by a gradient (its script: num_inner_iter; 10 on SD 2.1)",
     )
-    learning_rate: float = Field(5e-6, gt=0, description="AdamW rate of both paths (APDM, its script)")
+    learning_rate: float = Field(5e-6, gt=0, description="AdamW rate of both paths (its script: lr)")
     weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay of both paths (APDM, its code)")
-    beta: float = Field(100.0, gt=0, description="how sharply the loss prefers (APDM, its script)")
-    class_images: int = Field(200, ge=1, description="generic images, made by the base (APDM, its script)")
+    beta: float = Field(1.0, gt=0, description="how sharply the loss prefers (its script: loss_dpo_beta)")
+    class_images: int = Field(200, ge=1, description="generic images, made by the base (its script: num_samples)")
     prior_weight: float = Field(
-        1.0, ge=0, description="weight of prior preservation when personalizing (APDM, its script)"
+        1.0, ge=0, description="weight of prior preservation when personalizing (its script: prior_loss_weight)"
     )
     preservation: float = Field(
-        0.0, ge=0, description="weight of the generic images' denoising loss in the protective loss (APDM: off)"
+        1.0,
+        ge=0,
+        description="weight of the generic images' denoising loss in the protective loss (its script: in_ppl)",
     )
     variant: Literal["paper", "official"] = Field(
         "paper", description="official: with the released code's defects (docs/defenses.md)"
@@ -135,13 +147,14 @@ class Paths:
         elementwise = self.defense.variant == "official"
         loss = protective_loss(now[0], before[0], now[1], before[1], self.defense.beta, elementwise)
         if self.defense.preservation:
-            loss = loss + self.defense.preservation * self._generic_loss(t, generator)
+            loss = loss + self.defense.preservation * self._generic_loss(None, generator)
         return loss
 
-    def _generic_loss(self, t: Tensor, generator: torch.Generator) -> Tensor:
+    def _generic_loss(self, t: Tensor | None, generator: torch.Generator) -> Tensor:
+        """At the given timestep, or at one of its own."""
         k = self._pick(self.generic, generator)
-        noise, _ = draw(self.base, self.generic[k], generator)
-        return self._denoise(self.generic[k], self.class_text, noise, t).mean()
+        noise, own = draw(self.base, self.generic[k], generator)
+        return self._denoise(self.generic[k], self.class_text, noise, own if t is None else t).mean()
 
     def _squares(self, latents: Tensor, text: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Squared errors float [N, C, h, w]."""

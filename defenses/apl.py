@@ -76,9 +76,9 @@ class APL(Defense):
         FAMOUS, min_length=1, description="people whom the base knows, 'NAME: DESCRIPTION', comma-separated"
     )
     templates: Names = Field(
-        ("{}", "a photo of {}", "a portrait of {}", "a close-up photo of {}", "a close-up portrait of {}"),
+        (*["{}"] * 4, "a photo of {}", "a portrait of {}", "a close-up photo of {}", "a close-up portrait of {}"),
         min_length=1,
-        description="prompts with a person, {} in place of the name or the description",
+        description="prompts with a person, {} in place of the name or the description, drawn evenly (APL, its script)",
     )
     generic: Names = Field(
         (

@@ -66,7 +66,7 @@ class IDDM(Defense):
     title = "IDDM (our reconstruction from the abstract and the outline of v2)"
     paper = "arXiv 2604.00903"
     text_training = True
-    newer = frozenset({"aim", "width", "alternate", "space", "pixel_eps"})
+    newer = frozenset({"aim", "width", "alternate", "space", "pixel_eps", "diversity"})
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "sface-overshoot": {"surrogate": ("sface",), "margin": -0.6},
         "two-surrogates": {"surrogate": ("sface", "dlib"), "margin": -0.1},
@@ -98,6 +98,13 @@ class IDDM(Defense):
     space: Literal["latent", "pixel"] = Field("latent", description="where the references are changed")
     pixel_eps: float = Field(
         16 / 255, gt=0, le=1, description="l_inf bound at strength 1 in pixels in [0, 1], with space=pixel"
+    )
+
+    diversity: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the photos that a surrogate sees coarser in a step, half of them mirrored",
     )
 
     decoupling: ClassVar["type[Decoupling]"]
@@ -210,7 +217,11 @@ class Decoupling:
         losses, cosines = [], []
         for target in self.targets:
             matrices = jittered(target.matrices, self.config.jitter, target.surrogate.network.size, generator)
-            vectors = target.surrogate.embed(images, matrices)
+            seen = images
+            if self.config.diversity:
+                size = target.surrogate.network.size
+                seen, matrices = diverse(images, matrices, self.config.diversity, size, generator)
+            vectors = target.surrogate.embed(seen, matrices)
             own = vectors @ target.template
             losses.append(self._away(target, target.relative(own)))
             if target.decoy is not None:
@@ -256,6 +267,32 @@ class Decoupling:
 
 
 IDDM.decoupling = Decoupling
+
+
+COARSEST = 0.5
+"""Of the resolution, what input diversity leaves at least."""
+
+
+def diverse(
+    images: Tensor, matrices: Tensor, share: float, side: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Input diversity, against gradients that only one network follows (random resizing as in DI-FGSM, arXiv 1803.06978, with a
+    mirror image for the padding, which alignment would undo): images [N, 3, S, S] and crop transforms [N, 2, 3] of them.
+
+    Each image is drawn with chance `share`. Those drawn are reduced to one random resolution, from COARSEST on, and enlarged
+    again; half of them are mirrored in their crop of `side` pixels.
+    """
+    draws = torch.rand((2, len(images)), generator=generator).to(images)
+    scale = COARSEST + (1 - COARSEST) * torch.rand(1, generator=generator).item()
+    drawn, mirrored = draws[0] < share, (draws[0] < share) & (draws[1] < 0.5)
+    full = images.shape[-1]
+    small = F.interpolate(images, size=max(1, round(scale * full)), mode="bilinear", antialias=True)
+    coarse = F.interpolate(small, size=full, mode="bilinear")
+    turned = matrices.clone()
+    turned[:, 0] = -turned[:, 0]
+    turned[:, 0, 2] += side - 1
+    seen = torch.where(drawn[:, None, None, None], coarse, images)
+    return seen, torch.where(mirrored.to(matrices.device)[:, None, None], turned, matrices)
 
 
 def jittered(matrices: Tensor, amount: float, side: int, generator: torch.Generator) -> Tensor:

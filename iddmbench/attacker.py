@@ -20,6 +20,7 @@ from iddmbench.faces.detect import Detector, Faces, YuNet
 from iddmbench.faces.images import rgb_images
 from iddmbench.faces.mtcnn import MTCNN
 from iddmbench.guards import checked_embeddings, errors_of
+from iddmbench.metrics.identification import identity_scores
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.options import Options, changed_options, is_options, read_options, split_options, write_options
 from iddmbench.registry import Registry
@@ -61,7 +62,7 @@ class Attacker(ABC):
         dim: length of an embedding.
         licence: of the weights.
         source: where the weights come from.
-        similarity: how two embeddings compare; "cosine" is the only one so far.
+        similarity: how two embeddings compare: "cosine", or "own" where `compare` is overridden.
         differentiable: whether `network` gives a torch module, so that a defense may use it as a surrogate.
     """
 
@@ -191,6 +192,14 @@ class Attacker(ABC):
         with errors_of(f"attacker '{self.name}'"):
             found = embed(self, converted, faces)
         return checked_embeddings(f"attacker '{self.name}'", found, len(converted), self.dim)
+
+    def compare(self, probes: np.ndarray, photos: np.ndarray) -> np.ndarray:
+        """Scores [P] of probes against a person who is enrolled by photos: its own where `similarity` is "own".
+
+        probes: [P, dim], photos: [n, dim], both as `embed` gives them, each with a face. By default the cosine to the
+        normalized mean of the photos.
+        """
+        return identity_scores(probes, photos, np.zeros(len(photos), int), "mean").scores[:, 0]
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -361,6 +370,7 @@ ATTACKERS: Registry[Attacker] = Registry(
         "mobileface": "iddmbench.attackers.amt_gan:MobileFace",
         "facenet": "iddmbench.attackers.amt_gan:AmtGanFaceNet",
         "adaface": "iddmbench.attackers.adaface:AdaFace",
+        "qmagface": "iddmbench.attackers.qmagface:QMagFace",
         "elasticface": "iddmbench.attackers.elasticface:ElasticFace",
         "lvface": "iddmbench.attackers.lvface:LVFace",
     },

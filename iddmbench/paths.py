@@ -23,6 +23,12 @@ def user_folder(variable: str) -> Path | None:
     return user_path(chosen) if chosen else None
 
 
+def default_cache() -> Path:
+    """IDDMBENCH_CACHE, else iddmbench/ below XDG_CACHE_HOME or ~/.cache."""
+    chosen = user_folder("IDDMBENCH_CACHE")
+    return chosen or (user_folder("XDG_CACHE_HOME") or Path.home() / ".cache") / "iddmbench"
+
+
 def check_utf8(path: Path, instead: str) -> None:
     """Raises UserError for a folder to write to whose path is not UTF-8: tables can't be written there.
 

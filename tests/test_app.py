@@ -1,5 +1,6 @@
 """The page of `iddmbench app`: what it answers, and in a real browser, by keyboard alone, with the rest of the web closed."""
 
+import re
 import socket
 import threading
 import time
@@ -73,7 +74,9 @@ def test_the_page_by_keyboard(address: str) -> None:
         press(page, "measure")
         page.wait_for_function("document.querySelector('#answer').innerText.includes('sface names')", timeout=240_000)
         assert "sface names this person first for 2 of 4 pictures" in page.inner_text("#answer")
-        assert "picture-other-1.png" in page.inner_text("#table")
+        table = page.inner_text("#table")
+        assert "picture-other-1.png" in table
+        assert re.search(r"this person 0\.\d{3}; orl s\d+ 0\.\d{3}; orl s\d+", table), "who else is near, by name"
         elsewhere = [url for url in asked if url.startswith(("http:", "https:")) and not url.startswith(address)]
         assert not elsewhere, "the page loads nothing from other hosts"
 

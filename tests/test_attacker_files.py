@@ -113,6 +113,24 @@ def test_torch_and_onnxruntime_agree(tmp_path: Path) -> None:
     np.testing.assert_allclose(single(crops).numpy(), other(crops).numpy(), atol=1e-5)
 
 
+def test_insightface_itself_computes_the_same(tmp_path: Path) -> None:
+    """The package's own recognition class (alignment by OpenCV, network by onnxruntime) on the landmarks that YuNet finds."""
+    pytest.importorskip("insightface")
+    pytest.importorskip("onnxruntime")
+    from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+    from insightface.utils.face_align import norm_crop
+
+    path = network(tmp_path / "a.onnx")
+    theirs, ours = ArcFaceONNX(str(path)), build_attacker(f"onnx:{path}")
+    theirs.prepare(-1)
+    found = ours.embed(images()).vectors
+    faces = YuNet().detect(images())
+    for image, landmarks, vector in zip(images(), faces.landmarks, found, strict=True):
+        aligned = norm_crop(np.ascontiguousarray(image[:, :, ::-1]), landmarks)  # it takes B, G, R
+        theirs_vector = theirs.get_feat(aligned)[0]
+        assert vector @ theirs_vector / np.linalg.norm(theirs_vector) > 0.999
+
+
 def test_options_of_an_onnx_file(tmp_path: Path) -> None:
     path = network(tmp_path / "a.onnx")
     crops = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(1))

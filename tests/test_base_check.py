@@ -118,7 +118,7 @@ NAMES = {
     "~/sd15": "there is no folder '~/sd15'",
     "a/b/c": "there is no folder 'a/b/c'",
     "here/sd15": "there is no folder 'here/sd15'",
-    "sd15.safetensors": "is one .safetensors file",
+    "sd15.safetensors": "there is no file 'sd15.safetensors'",
     "here/v1-5.ckpt": "is one .ckpt file",
     "mikro": "unknown base model 'mikro'",
 }

@@ -124,7 +124,9 @@ def test_a_run_and_what_may_follow_in_its_folder(base: Path, here: Path) -> None
     assert "echo" in result.stdout and "undefended" in result.stdout
     for name in ("config.json", "environment.json", "summary.parquet", "report.html", "figures/tradeoff.svg"):
         assert (here / "mine" / name).is_file(), name
-    assert invoke(base, "--defense", "echo", "--out", "mine").exit_code == 0
+    again = invoke(base, "--defense", "echo", "--out", "mine", "--track", "tensorboard")
+    assert again.exit_code == 0 and "tensorboard: mine/tensorboard" in again.stdout, again.output
+    assert list((here / "mine" / "tensorboard").glob("events.out.*"))
     summary = (here / "mine" / "summary.parquet").read_bytes()
     refused(
         invoke(base, "--defense", "echo", "--out", "mine", "--seed", "5"), "holds another run", "give another --out"

@@ -42,8 +42,8 @@ SHORT: dict[str, dict[str, Any]] = {
 }
 """Options that make a defense quick; one that is not named here runs as it is."""
 
-NAMES = [name for name in DEFENSES.names() if name != "protected-photos"]
-"""That one needs photos of its own: test_protected_photos.py."""
+NAMES = [name for name in DEFENSES.names() if name not in ("protected-photos", "control-alike")]
+"""The first needs photos of its own: test_protected_photos.py; the second the file of faceres: test_controls.py."""
 
 
 @pytest.fixture(scope="module")

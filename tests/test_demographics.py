@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import hmean
 from synthetic_run import write_run
 from test_ranking import ATTACKERS, SUBJECTS, group
 
@@ -89,8 +90,11 @@ def test_the_index_with_age_and_sex_needs_them_measured(groups: list[Group]) -> 
         name: np.concatenate([s.utility.__dict__[name] for c in groups[2].cells.values() for s in c]) for name in KEPT
     }
     assert own["kept_age"][1] == values["kept_age"].mean() and own["kept_sex"][1] == values["kept_sex"].mean()
-    parts = [own["utility_index"][1]] * 4 + [values["kept_age"].mean(), (values["kept_sex"].mean() - 0.5) / 0.5]
-    assert own[INDEX_WITH_KEPT][1] == pytest.approx(np.prod(parts) ** (1 / 6))
+    usable = [np.concatenate([s.utility.usable for c in g.cells.values() for s in c]) for g in (groups[2], groups[0])]
+    whole = usable[1].mean()  # undefended, every usable image keeps both
+    age = np.where(usable[0], values["kept_age"], 0).mean() / whole
+    sex = np.where(usable[0], values["kept_sex"] - 0.5, 0).mean() / (0.5 * whole)
+    assert own[INDEX_WITH_KEPT][1] == pytest.approx(hmean([*[own["utility_index"][1]] * 4, age, sex]))
     known = rows([*groups[:2], replace(groups[2], white_box=("faceres",))])
     assert {name for name, (threat, _) in known.items() if threat == WHITE_BOX} == {*KEPT}
     assert known[INDEX_WITH_KEPT][1] == pytest.approx(own["utility_index"][1])

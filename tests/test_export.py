@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 
 from iddmbench.cells.stages import ADAPTER
 from iddmbench.cli import app
+from iddmbench.export.eval_results import TASKS
 from iddmbench.export.find import find_model
 from iddmbench.models.base import base_folder, open_base
 from iddmbench.models.recipe import Sampling, trigger_words
@@ -174,9 +175,16 @@ def test_the_files_say_what_they_are(run: Finished, tmp_path: Path) -> None:
             assert stored["unet.r"] == 4 and stored["unet.lora_alpha"] == 12.0
 
 
-def test_the_card_says_what_was_measured(run: Finished, tmp_path: Path) -> None:
-    out = exported(run, tmp_path / "c", "--subject", "s29", "--condition", "random-noise-1.00", "--format", "kohya")
+def test_the_card_says_what_was_measured(run: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    which = ["--subject", "s29", "--condition", "random-noise-1.00", "--format", "kohya"]
+    refused(export(run, tmp_path / "c", *which, "--eval-results", "ann/b"), "no figure of random-noise-1.00 to show")
+    monkeypatch.setitem(TASKS, "hits", ("coarse", "rank1_hit"))  # coarse is too weak for a worst case
+    out = exported(run, tmp_path / "c", *which, "--eval-results", "ann/benchmark")
     card = (out / "README.md").read_text()
+    for_the_hub = (out / ".eval_results" / "iddmbench.yaml").read_text()
+    assert "id: ann/benchmark" in for_the_hub and "task_id: hits" in for_the_hub
+    assert "on base custom" in " ".join(for_the_hub.split())
+    assert "s29" not in for_the_hub and str(run.base) not in for_the_hub
     summary = run.folder.summary
     rows = summary[(summary["defense"] == "random-noise") & (summary["metric"] == "rank1_hit")]
     row = rows[(rows["attacker"] == "coarse") & (rows["policy"] == "headline")].iloc[0]

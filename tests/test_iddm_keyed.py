@@ -12,9 +12,10 @@ from iddmbench.adaptive.base import unit
 from iddmbench.conformance.defense import workbench
 from iddmbench.datasets.orl import ORL
 from iddmbench.defense import DEFENSES, Defense, Workbench, configure
-from iddmbench.defenses.iddm import IDDM, Decoupling
+from iddmbench.defenses.iddm import IDDM, Decoupling, diverse
 from iddmbench.defenses.iddm_keyed import IDDMKeyed, KeyedDecoupling, mixed
 from iddmbench.errors import UserError
+from iddmbench.faces.align import crop
 from iddmbench.faces.detect import YuNet
 from iddmbench.models.base import BaseModel
 from iddmbench.personalize.trainer import Trainer
@@ -198,3 +199,51 @@ def test_presets(preset: str) -> None:
         "two-surrogates": (("sface", "dlib"), -0.1, "margin"),
         "strangers": (("sface", "dlib"), -0.6, "strangers"),
     }[preset]
+
+
+# ---- input diversity -------------------------------------------------------------------------------------------------
+
+
+def crops(images: torch.Tensor, share: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Central crops of 32 pixels, as they are and as input diversity shows them."""
+    matrices = torch.tensor([[[1.0, 0, -16], [0, 1, -16]]]).repeat(len(images), 1, 1)
+    seen, moved = diverse(images, matrices, share, 32, Seeds(seed).torch())
+    return crop(images, matrices, 32), crop(seen, moved, 32)
+
+
+def test_input_diversity_shows_the_same_face_otherwise() -> None:
+    """Half of those drawn mirrored, pixel by pixel; all of them smoother, none elsewhere in its crop."""
+    images = torch.rand((150, 3, 64, 64), generator=Seeds(3).torch())
+    images = F.avg_pool2d(
+        F.pad(images, (2, 2, 2, 2), mode="reflect"), 5, 1
+    )  # smooth, so that coarseness changes little
+    plain, seen = crops(images, 1.0)
+    as_is, turned = (seen - plain).abs().mean((1, 2, 3)), (seen - plain.flip(3)).abs().mean((1, 2, 3))
+    assert torch.minimum(as_is, turned).max() < 0.03 < torch.maximum(as_is, turned).min()
+    assert 0.35 < (turned < as_is).float().mean() < 0.65
+    assert seen.std() < plain.std()
+
+
+def test_input_diversity_has_a_share_and_repeats() -> None:
+    images = torch.rand((150, 3, 64, 64), generator=Seeds(3).torch())
+    plain, seen = crops(images, 0.3)
+    touched = (seen != plain).flatten(1).any(1).float().mean().item()
+    assert touched == pytest.approx(0.3, abs=0.1)
+    assert torch.equal(seen, crops(images, 0.3)[1]) and not torch.equal(seen, crops(images, 0.3, seed=1)[1])
+    assert torch.equal(*crops(images, 0.0))
+
+
+def test_input_diversity_off_draws_nothing(references: np.ndarray, bench: Workbench) -> None:
+    """Results from before the option keep their bits; with it, the loss is another one and has a gradient."""
+    losses = []
+    part = decoupling(references, bench, IDDM())
+    for share in (0.0, 0.0, 1.0):
+        part.config = IDDM(diversity=share)
+        generator = Seeds(0).torch()
+        delta = torch.zeros_like(part.clean).requires_grad_(True)
+        loss, _ = part._identity(bench.base.decode(part.clean + delta), generator)
+        assert torch.autograd.grad(loss, delta)[0].abs().amax((1, 2, 3)).min() > 0
+        losses.append((loss.item(), torch.rand(1, generator=generator).item()))
+    without = Seeds(0).torch()
+    torch.rand((len(references), 3), generator=without)  # the crops' jitter, and nothing after it
+    assert losses[0] == losses[1] != losses[2] and losses[0][1] == torch.rand(1, generator=without).item()

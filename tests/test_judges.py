@@ -22,7 +22,7 @@ from iddmbench.judges.deepface import FdfrAndIsm, largest
 from iddmbench.judges.dino import Dino
 from iddmbench.judges.inception import Inception
 from iddmbench.judges.perceptual import Lpips
-from iddmbench.linking.judged import judged_figures
+from iddmbench.linking.judged import figures_by_prompt, judged_figures
 from iddmbench.metrics.anti_dreambooth import by_prompt, clean_embedding, match_scores
 from iddmbench.metrics.distribution import frechet_distance
 from iddmbench.results.metric_info import BY_NAME
@@ -287,6 +287,41 @@ def test_figures_are_means_over_prompts_and_people() -> None:
     # Person a: prompt x 0.3, prompt y unknown; person b: prompt y 0.9.
     assert found["ism_anti_dreambooth"].value == pytest.approx(0.6)
     assert found["clip_i"].value == pytest.approx(0.35) and found["clip_i"].groups == 2
+
+
+def test_figures_by_prompt_are_the_released_scripts() -> None:
+    """Of each person and prompt what evaluations/ism_fdfr.py prints for that folder, then the mean over people."""
+    generator, prompts = np.random.default_rng(2), ["x", "x", "x", "y", "y", "y"]
+    clean = {name: [generator.normal(size=8) for _ in range(4)] for name in "abc"}
+    lost = {"a": (1, 5), "b": (0, 1, 2), "c": (3,)}  # b has no face under prompt x
+    faces = {n: [None if i in lost[n] else generator.normal(size=8) for i in range(6)] for n in "abc"}
+
+    def printed(name: str, prompt: str) -> tuple[float | None, float]:
+        """The script's loop over a folder: counts of lost faces, the sum of cosines over the rest."""
+        mean, total, fails = torch.Tensor(sum(clean[name]) / 4), 0.0, 0
+        folder = [face for face, text in zip(faces[name], prompts, strict=True) if text == prompt]
+        for face in folder:
+            if face is None:
+                fails += 1
+            else:
+                total += float(F.cosine_similarity(torch.Tensor(face), mean, dim=0))
+        return (None, 1) if fails == len(folder) else (total / (len(folder) - fails), fails / len(folder))
+
+    cells = {}
+    for name in "abc":
+        scores = match_scores(faces[name], clean_embedding(clean[name]))
+        none = np.array([float(face is None) for face in faces[name]])
+        cells[name] = [({"ism_anti_dreambooth": scores, "fdfr_anti_dreambooth": none}, prompts)]
+    found = {(p, m): e for p, m, e in figures_by_prompt(cells, ("fdfr_anti_dreambooth", "ism_anti_dreambooth", "dino"))}
+    assert list(found) == [(p, m) for p in "xy" for m in ("fdfr_anti_dreambooth", "ism_anti_dreambooth")]
+    for prompt in "xy":
+        pairs = [printed(name, prompt) for name in "abc"]
+        ism = [value for value, _ in pairs if value is not None]
+        one, other = found[prompt, "ism_anti_dreambooth"], found[prompt, "fdfr_anti_dreambooth"]
+        assert one.value == pytest.approx(np.mean(ism), abs=1e-6) and one.groups == len(ism)
+        assert other.value == pytest.approx(np.mean([share for _, share in pairs])) and other.n == 9
+        assert other.low < other.value < other.high
+    assert found["x", "ism_anti_dreambooth"].groups == 2 and figures_by_prompt({}, ("dino",)) == []
 
 
 def test_what_some_cell_lacks_is_no_figure() -> None:

@@ -10,7 +10,7 @@ PLUGINS = ("attackers", "datasets", "defenses", "leaderboard")
 
 FLOORS = (
     ("errors", "__version__"),
-    ("types", "seeds", "environ", "options", "paths", "archives", "yaml_text", "onnx_file", "wheel_files"),
+    ("types", "seeds", "environ", "options", "paths", "archives", "yaml_text", "onnx_file", "wheel_files", "hub"),
     ("registry", "guards", "protocols"),
     ("plugins",),
     ("store", "faces", "models"),
@@ -19,7 +19,7 @@ FLOORS = (
     ("synthetic", "perturb", "attacker", "judges"),
     ("datasets", "defenses", "adaptive"),
     ("attackers", "micro", "results"),  # eigenfaces and the base models are trained on a dataset's photos
-    ("cells", "report"),
+    ("cells", "report", "track"),
     ("linking",),
     ("run",),
     ("submission", "sweep", "conformance"),

@@ -5,7 +5,11 @@ import inspect
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 import iddmbench
 
@@ -41,6 +45,28 @@ def test_core_does_not_import_optional_packages():
     code = f"import sys, iddmbench.run.pipeline; print([m for m in {optional} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_no_extra_for_users_needs_libgl() -> None:
+    """`iddmbench[all]` runs on a server: nothing in it, or below it, requires an OpenCV with windows. Packages that are not
+    installed here are not looked into."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    todo = [Requirement(text) for name in ("all", "insightface") for text in extras[name]]
+    seen: set[tuple[str, str]] = set()
+    while todo:
+        requirement = todo.pop()
+        for extra in requirement.extras or {""}:
+            if (key := (requirement.name, extra)) in seen:
+                continue
+            seen.add(key)
+            assert requirement.name.lower() not in ("opencv-python", "opencv-contrib-python", "insightface"), seen
+            if requirement.name == "iddmbench":
+                todo += [Requirement(text) for text in extras[extra]]
+                continue
+            with suppress(PackageNotFoundError):
+                below = map(Requirement, distribution(requirement.name).requires or ())
+                todo += [r for r in below if r.marker is None or r.marker.evaluate({"extra": extra})]
+    assert ("deepface", "") in seen and ("iddmbench", "lpips") in seen
 
 
 def imported_by(folder: str) -> set[str]:

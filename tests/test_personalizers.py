@@ -42,6 +42,32 @@ def settings(**changes: object) -> DreamBoothSettings:
     return DreamBoothSettings.model_validate({**QUICK, **changes})
 
 
+def test_presets_are_the_published_scripts_settings() -> None:
+    """By file of diffusers' examples and of Anti-DreamBooth's code, read there."""
+    preset = {
+        (p, n): v for p in ("lora", "dreambooth", "textual-inversion") for n, v in PERSONALIZERS.get(p).presets.items()
+    }
+    names = ("steps", "batch_size", "learning_rate", "prior_weight", "class_images")
+
+    def has(personalizer: str, name: str, *values: float) -> None:
+        assert tuple(preset[personalizer, name].get(key) for key in names[: len(values)]) == values, (
+            personalizer,
+            name,
+        )
+
+    has("lora", "diffusers", 500, 4, 5e-4, 0.0, 100)  # train_dreambooth_lora.py; steps: README.md
+    has("lora", "diffusers-guide", 500, 1, 1e-4, 0.0)  # README.md, "Training with Low-Rank Adaptation"
+    assert preset["lora", "diffusers"]["rank"] == preset["lora", "diffusers"]["alpha"] == 4  # --rank, lora_alpha=rank
+    has("dreambooth", "diffusers", 400, 4, 5e-6, 0.0, 100)  # train_dreambooth.py; steps: README.md
+    has("dreambooth", "diffusers-guide", 800, 1, 5e-6, 1.0, 200)  # README.md, "with prior-preservation loss"
+    has("dreambooth", "anti-dreambooth", 1000, 2, 5e-7, 1.0, 200)  # scripts/attack_with_aspl.sh
+    assert preset["dreambooth", "anti-dreambooth"]["train_text_encoder"] is True
+    has("textual-inversion", "diffusers", 5000, 16, 1e-4)  # textual_inversion.py
+    has("textual-inversion", "diffusers-guide", 3000, 1 * 4, 5e-4 * 4)  # README.md: batch 1, 4 accumulated, --scale_lr
+    for (personalizer, _), values in preset.items():
+        PERSONALIZERS.get(personalizer).Settings.model_validate(values)
+
+
 def latents(count: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(count, CHANNELS, SIDE // 2, SIDE // 2, generator=Seeds(seed).child("latents").torch())
 

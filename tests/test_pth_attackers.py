@@ -12,11 +12,16 @@ from pth_files import FORMATS, write
 from typer.testing import CliRunner
 
 from iddmbench.attacker import ATTACKERS, build_attacker
+from iddmbench.attackers.qmagface import parts, with_magnitude
 from iddmbench.cli import app
 from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
 from iddmbench.linking.absent import absent
+from iddmbench.linking.enrolment import Enrolment
+from iddmbench.linking.linker import Linker
+from iddmbench.metrics.identification import own_scores
 from iddmbench.nets.inception_resnet import InceptionResNetV1
+from iddmbench.types import Embeddings
 
 
 @pytest.fixture(autouse=True)
@@ -31,11 +36,15 @@ def test_a_file_of_the_published_format(name: str, folder: Path) -> None:
     """Every tensor of the file is used, and the vectors are those of the network as its project defines it."""
     side = FORMATS[name][1]
     crops = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1))
-    expected = write(name, folder, (crops.flip(1) if name == "adaface" else crops) * 2 - 1)
+    expected = write(name, folder, (crops.flip(1) if name in ("adaface", "qmagface") else crops) * 2 - 1)
     attacker = build_attacker(name)
     assert attacker.available() is None
     with torch.inference_mode():
         found = attacker.network()(crops)
+    if name == "qmagface":
+        directions, magnitudes = parts(found.numpy())
+        np.testing.assert_allclose(magnitudes, expected.norm(dim=1), rtol=1e-3)
+        found = torch.from_numpy(directions).float()
     torch.testing.assert_close(found, F.normalize(expected), atol=2e-4, rtol=0)
     assert abs(float(found[0] @ found[1])) < 0.9999, "the pictures make no difference"
     pin = folder / f"{FORMATS[name][0]}.sha256"
@@ -57,6 +66,57 @@ def test_embedding_faces(name: str, folder: Path) -> None:
         with torch.inference_mode():
             published = aligned.network().body(F.interpolate((pixels - 0.5) / 0.5, size=(side, side), mode="bilinear"))
         np.testing.assert_allclose(vector, F.normalize(published)[0].numpy(), atol=1e-5)
+
+
+def test_qmagfaces_score() -> None:
+    """As its similarity/qmagface.py computes it of raw features; people as its IJB script combines photos."""
+    features = torch.randn(6, 32, generator=torch.Generator().manual_seed(3)) + 0.6
+    features *= torch.tensor([4.0, 9, 2, 5, 7, 3])[:, None]
+    vectors = with_magnitude(features).numpy()
+    assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-6
+    probes, photos = features[:3].double().numpy(), features[3:].double().numpy()
+    norms = np.linalg.norm(photos, axis=1)
+    person = (photos * norms[:, None]).sum(0)
+    person = person / np.linalg.norm(person) * (norms**2).sum() / norms.sum()
+
+    def score(f: np.ndarray, g: np.ndarray, alpha: float, beta: float) -> float:
+        s = f @ g / np.linalg.norm(f) / np.linalg.norm(g)
+        omega = min(beta * s - alpha, 0)
+        return omega * min(np.linalg.norm(f), np.linalg.norm(g)) + s
+
+    system = build_attacker("qmagface")
+    wanted = [score(f, person, 0.077428, 0.125926) for f in probes]
+    np.testing.assert_allclose(system.compare(vectors[:3], vectors[3:]), wanted, rtol=1e-4)
+    plain = build_attacker("qmagface:alpha=0,beta=0")
+    np.testing.assert_allclose(
+        plain.compare(vectors[:3], vectors[3:]), [score(f, person, 0, 0) for f in probes], rtol=1e-5
+    )
+
+
+def test_a_linker_with_a_score_of_its_own(folder: Path) -> None:
+    """Everything but where vectors come from is as for cosines: ranks, thresholds, the decoy and feeds follow the score."""
+    make = torch.Generator().manual_seed(5)
+    centers = torch.randn(8, 16, generator=make)
+
+    def photos(person: int, count: int, size: float = 20.0) -> np.ndarray:
+        x = F.normalize(centers[person] + 0.2 * torch.randn(count, 16, generator=make), dim=1)
+        return with_magnitude(x * size).numpy()
+
+    public = {f"p{i}": photos(i, 12) for i in range(2, 8)}
+    linker = Linker(
+        build_attacker("qmagface"), Enrolment({"s0": photos(0, 3), "s1": photos(1, 3)}, public, frozenset(public))
+    )
+    probes = Embeddings(
+        np.concatenate((photos(0, 4), photos(0, 4, 60.0), np.zeros((1, 17), np.float32))), np.arange(9) < 8
+    )
+    found = linker.link("s0", probes, decoy=["p2", "p3"])
+    assert (found.rank[:8] == 1).all() and found.rank[8] == 0 and found.decoy_rank is not None
+    assert np.isnan(found.mated[8]) and (found.decoy_rank[:8] > 1).all() and found.feeds[4].rank.tolist() == [1, 1]
+    own = linker.attacker.compare(probes.vectors[:8], linker.gallery[linker.labels == "s0"])
+    np.testing.assert_allclose(found.mated[:8], own)
+    table = own_scores(probes.vectors[:8], linker.gallery, linker.labels, linker.attacker.compare)
+    assert table.identities.tolist() == sorted({"s0", "s1", *public}) and (table.scores[:, -2] == own).all()
+    assert linker.thresholds["1e-2"].value > found.nonmated[:8].mean()
 
 
 def test_facenet_is_facenet_pytorch_s() -> None:

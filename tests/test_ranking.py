@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import norm, t
+from scipy.stats import hmean, norm, t
 
 from iddmbench.cells.stages import Cell, Utility
 from iddmbench.defense import Defense
@@ -45,7 +45,9 @@ def group(
             matched = {far: Matches(at_least(mated, t), t) for far, t in FARS.items()}
             linkage[attacker] = Linkage(acquired, mated, nonmated, rank, matched, {}, {}, np.zeros(IMAGES, int))
         values = [np.clip(quality * level + rng.normal(0, 0.02, IMAGES), 0, 1) for level in (0.8, 50, 0.8, 0.9)]
-        utility = Utility(acquired, values[0], values[1], values[2], values[3], rng.normal(size=(IMAGES, 8)))
+        features, other = rng.normal(size=(IMAGES, 8)), np.random.default_rng(len(cells) + 1)
+        added = [np.clip(quality * level + other.normal(0, 0.02, IMAGES), 0, 1) for level in (0.95, 0.7, 0.3)]
+        utility = Utility(acquired, *values, features, *added)
         cell = Cell(Subject(subject, (), ()), Method(strength=1.0), 0)
         cells[subject] = [Scored(cell, linkage, utility)]
     return Group(defense, strength, more.get("white_box", ()), cells, more.get("missing", 0))
@@ -165,13 +167,14 @@ def test_the_interval_is_that_of_the_two_stage_bootstrap(groups: list[Group]) ->
             seen = mean(g, lambda s: s.linkage["dlib"].acquired.astype(float))
             hit = mean(g, lambda s: (s.linkage["dlib"].rank == 1).astype(float))
             parts = []
-            for name, floor in (("detected", 0.0), ("ser_fiq", 0.0), ("closeness", None), ("adherence", 1 / 3)):
+            for name, floor in (("usable", 0.0), ("realism", 0.5), ("kept_look", None), ("adherence", 1 / 3)):
                 own, full, low = (
-                    mean(x, lambda s, n=name: getattr(s.utility, n).astype(float)) for x in (g, anchors[0], anchors[1])
+                    mean(x, lambda s, n=name, f=floor: np.where(s.utility.usable, getattr(s.utility, n), f or 0))
+                    for x in (g, *anchors)
                 )
                 floor = low if floor is None else floor
                 parts.append(min(max((own - floor) / (full - floor), 0), 1))
-            points.append((1 - hit / seen, float(np.prod(parts)) ** 0.25))
+            points.append((1 - hit / seen, hmean(parts)))
         for p, u in sorted(points, key=lambda x: (-x[1], -x[0])):
             if p > reached:
                 area, reached = area + (p - reached) * u, p
@@ -248,6 +251,13 @@ def test_faces_destroyed_do_not_help() -> None:
     assert found.hypervolume.value == pytest.approx(alone, abs=1e-9)
 
 
+def mean_counted(group: Group, name: str, floor: float) -> float:
+    """The mean over images, those that are not usable at the floor."""
+    values = utility_values(group)
+    usable = np.concatenate(values["usable"]) > 0
+    return float(np.where(usable, np.concatenate(values[name]), floor).mean())
+
+
 def test_a_judge_that_the_defense_optimizes_is_white_box_and_out_of_the_index() -> None:
     """As an attacker is that it optimizes; the index is then that of the other three components."""
     rng = np.random.default_rng(12)
@@ -265,10 +275,10 @@ def test_a_judge_that_the_defense_optimizes_is_white_box_and_out_of_the_index() 
     assert all(threat == WHITE_BOX for threat, _ in (after[name] for name in JUDGED))
     assert table(knows_another) == before and not any(threat for threat, _ in before.values())
     component = {}
-    for name, floor in (("face_detection_rate", 0), ("ser_fiq", 0), ("adherence", 1 / 3)):
-        value, whole = (np.concatenate(utility_values(g)[name]).mean() for g in (fair, none))
+    for name, floor in (("usable", 0), ("kept_look", mean_counted(generic, "kept_look", 0)), ("adherence", 1 / 3)):
+        value, whole = (mean_counted(g, name, 0 if name == "kept_look" else floor) for g in (fair, none))
         component[name] = min((value - floor) / (whole - floor), 1)
-    assert after["utility_index"][1] == pytest.approx(np.prod(list(component.values())) ** (1 / 3))
+    assert after["utility_index"][1] == pytest.approx(hmean(list(component.values())))
     assert after["utility_index"][1] != before["utility_index"][1]
     areas = [
         pick(standings([none, generic, g], ["dlib"], (1.0,)), "dlib", "r1u").hypervolume.value for g in (fair, knows)

@@ -16,7 +16,7 @@ from iddmbench.defense import Workbench, configure
 from iddmbench.defenses.anti_diffusion import AntiDiffusion, disturbance
 from iddmbench.defenses.apdm import APDM, Paths, protective_loss
 from iddmbench.defenses.apl import APL, FAMOUS, KNOWN_TO_MICRO, PromptPair
-from iddmbench.defenses.lowkey import LowKey, away
+from iddmbench.defenses.lowkey import START, LowKey, away
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import YuNet
 from iddmbench.micro.text import name_word
@@ -133,7 +133,7 @@ def test_apdm_prefers_generic_images() -> None:
 def test_apdms_round_is_the_released_one(variant: Any, bench: Workbench, photos: np.ndarray) -> None:
     """Two steps of the personalization path on a copy, and the gradients gathered along it, written out."""
     base, official = bench.base, variant == "official"
-    defense = APDM(steps=2, class_images=2, learning_rate=1e-3, beta=2.0, variant=variant)
+    defense = APDM(steps=2, class_images=2, learning_rate=1e-3, beta=2.0, preservation=0.5, variant=variant)
     source = copy.deepcopy(base.unet)
     paths = Paths(defense, bench, photos)
     trained = own_parameters(base.unet)
@@ -183,7 +183,11 @@ def test_apdms_round_is_the_released_one(variant: Any, bench: Workbench, photos:
         now = seen(twin, safe, noise, t, c), seen(twin, unsafe, noise, t, c)
         difference = now[0] - before[0] - now[1] + before[1]
         difference = difference if official else difference.mean()
-        (-1 * F.logsigmoid(-1 * 2.0 * difference)).mean().backward()
+        loss = (-1 * F.logsigmoid(-1 * 2.0 * difference)).mean()
+        k = pick(2)
+        noise, t = fresh()
+        loss = loss + 0.5 * seen(twin, paths.generic[k : k + 1], noise, t, paths.class_text).mean()
+        loss.backward()
         for name, weight in twin.named_parameters():
             assert weight.grad is not None
             total[name] = total.get(name, 0) + weight.grad.clone()
@@ -194,7 +198,7 @@ def test_apdms_round_is_the_released_one(variant: Any, bench: Workbench, photos:
 
 def test_apdm_makes_the_person_hard_to_denoise(bench: Workbench, photos: np.ndarray) -> None:
     """The person's loss grows against that of generic images, on the base itself."""
-    defense = APDM(rounds=3, steps=2, class_images=2, learning_rate=1e-2)
+    defense = APDM(rounds=3, steps=2, class_images=2, learning_rate=1e-2, beta=100.0, preservation=0.0)
     made = defense.prepare(photos, bench)
     assert set(made.replaced) == {f"unet.{name}" for name in own_parameters(bench.base.unet)}
     paths, before = Paths(defense, bench, photos), {n: w.data for n, w in own_parameters(bench.base.unet).items()}
@@ -262,6 +266,23 @@ def test_lowkeys_objective_is_equation_1() -> None:
     assert found.numpy() == pytest.approx(np.array(wanted))
 
 
+def test_lowkeys_official_form_is_the_released_loss() -> None:
+    """The mean over images, extractors and dimensions of the squared differences, each divided by its clean feature's norm."""
+    systems = [tuple(torch.randn(3, 5, generator=Seeds(10 * k + i).torch()) for i in range(3)) for k in range(2)]
+    found = torch.stack([part for f, g, h in systems for part in (h, g)], 1)  # [images, 2 systems, D], smoothed first
+    clean = torch.repeat_interleave(torch.stack([f for f, _, _ in systems], 1), 2, 1)
+    wanted = torch.mean((found - clean) ** 2 / clean.norm(dim=2).unsqueeze(2))
+    assert away(systems, averaged=True).mean().item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_lowkeys_official_form_starts_at_random(bench: Workbench, photos: np.ndarray) -> None:
+    """Within .005 of pixels, 1.3 levels, at strength 1; the same for the same seed."""
+    short: dict[str, Any] = {"surrogate": ("sface",), "steps": 1, "alpha": 1e-9, "variant": "official"}
+    one, again = (LowKey(**short).release(photos, bench) for _ in range(2))
+    assert np.array_equal(one, again) and 0 < np.abs(one.astype(int) - photos).max() <= 1
+    assert np.array_equal(LowKey(**{**short, "variant": "paper"}).release(photos, bench), photos)
+
+
 def test_lowkey_pushes_image_and_smoothed_image_away(bench: Workbench, photos: np.ndarray) -> None:
     """Further with strength, by steps times alpha at most; an image without a face is left alone."""
     images = np.concatenate((photos, np.full((1, 64, 64, 3), 90, np.uint8)))
@@ -280,3 +301,29 @@ def test_lowkey_pushes_image_and_smoothed_image_away(bench: Workbench, photos: n
     assert 0 < largest[0] <= 0.3 * 3 * 0.05 * 127.5 + 1 and largest[0] < largest[1] <= 3 * 0.05 * 127.5 + 1
     assert 1 > cosines[0] > cosines[1] + 0.05
     assert LowKey().surrogates() == ("sface", "dlib")
+
+
+# ---- settings ---------------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_the_released_scripts_settings() -> None:
+    """By file and option of the released code, read there."""
+    lowkey = LowKey()  # lowkey_attack.py; in pixels in [0, 1]
+    assert (lowkey.steps, lowkey.alpha / 2, lowkey.weight) == (50, 0.0025, 0.05)  # n_iters, lr, c_sim
+    assert (2 * lowkey.radius + 1, lowkey.sigma, START / 2) == (7, 3, 0.005)  # kernel_size_gf, sigma_gf, noise_size
+    anti = AntiDiffusion()  # Main.py and Scripts/anti-diffusion_demo.sh
+    assert (anti.alpha, anti.eps, anti.rounds, anti.steps) == (
+        2e-3,
+        5e-2,
+        5,
+        10,
+    )  # pgd_alpha, pgd_eps, epoches, pgd_itrs
+    assert (anti.learning_rate, anti.train_steps, anti.attention) == (5e-7, 20, 16)  # tunning_steps, attention_size
+    assert (anti.prompt_steps, anti.prompt_rate, anti.gain) == (30, 1e-3, 100)  # Defense/antidiffusion.py
+    apdm = APDM()  # gen_arguments.py, experiments apdm001 to apdm004; protect.py where that is silent
+    assert (apdm.rounds, apdm.steps, apdm.learning_rate) == (800, 20, 5e-6)  # iter, num_inner_iter, lr
+    assert (apdm.beta, apdm.prior_weight, apdm.preservation) == (1, 1, 1)  # loss_dpo_beta, prior_loss_weight, in_ppl
+    assert apdm.class_images == 200  # num_samples
+    apl = APL()  # train.py, dataset_generation.py; the name of the released prefix, APL-v1.1-9999.pt
+    assert (apl.vectors, apl.steps, apl.learning_rate, apl.guidance, apl.share) == (10, 10000, 1e-3, 1, 0.5)
+    assert apl.images == 100 and apl.templates.count("{}") / len(apl.templates) == 0.5

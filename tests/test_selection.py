@@ -9,6 +9,7 @@ from rich.console import Console
 from skimage.color import deltaE_ciede2000, rgb2lab
 from synthetic_run import write_run
 
+from iddmbench.defense import DEFENSES as SHIPPED
 from iddmbench.report.contact_sheet import GAP, SPACE, TILE, contact_sheet
 from iddmbench.report.curves import cmc, det, subjects
 from iddmbench.report.figures import KNOWN, LINES, SHAPES, color, histograms, symbol, tradeoff
@@ -20,7 +21,7 @@ from iddmbench.results.headline import headlines
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.results.summary import Condition, Summary
 
-DEFENSES = KNOWN[:5] + KNOWN[6:]
+DEFENSES = KNOWN[:5] + KNOWN[6:14]
 PLAIN = ("dlib", "sface", "lbph", "eigenfaces")
 ADAPTIVE = ("purify:dlib", "purify:sface", "finetune:dlib", "finetune:sface", "likelihood:dlib", "threshold:dlib")
 ADAPTIVE += ("threshold:sface", "fuse:dlib+sface", "cross-post:sface", "enrol-generated:dlib")
@@ -125,10 +126,31 @@ def test_small_runs_are_drawn_whole(finished_run: Path) -> None:
 def test_equal_colours_have_other_markers() -> None:
     looks = [(color(d), symbol(d)) for d in KNOWN]
     assert len(set(looks)) == len(KNOWN)
-    alike = ({"square", "diamond"}, {"triangle-up", "triangle-down"}, {"circle", "square"})
+    alike = [{"square", "diamond"}, {"triangle-up", "triangle-down"}, {"circle", "square"}]
+    alike += [{"pentagon", "circle"}, {"pentagon", "square"}]
+    alike += [{"triangle-right", "triangle-up"}, {"triangle-right", "triangle-down"}]
     for i, (tint, mark) in enumerate(looks):
         assert not any(tint == other and {mark, its} in alike for other, its in looks[i + 1 :])
     assert set(SHAPES) == set(map(symbol, KNOWN))
+
+
+def test_equal_markers_are_told_apart_in_gray() -> None:
+    """By lightness: 9 units of CIELAB's L* and more, about four times what a reader just sees side by side."""
+
+    def light(tint: str) -> float:
+        return float(rgb2lab(np.array([int(tint[i : i + 2], 16) for i in (1, 3, 5)]) / 255)[0])
+
+    for i, one in enumerate(KNOWN):
+        for other in KNOWN[:i]:
+            if symbol(one) == symbol(other):
+                assert abs(light(color(one)) - light(color(other))) >= 9, (one, other)
+
+
+def test_every_shipped_defense_has_a_look_of_its_own() -> None:
+    """But for the anchors, which have no curve, and photos that somebody protected by whatever means."""
+    classes = {name: SHIPPED.get(name) for name in SHIPPED.names()}
+    shipped = {n for n, c in classes.items() if c.__module__.startswith("iddmbench.defenses.") and not c.anchor}
+    assert shipped - {"protected-photos"} <= set(KNOWN) and "iddm-keyed" in shipped
 
 
 def test_equal_markers_have_colours_that_colour_blind_readers_tell_apart() -> None:

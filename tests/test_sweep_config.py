@@ -132,8 +132,11 @@ def test_the_core_suite_has_every_defense() -> None:
     from iddmbench.defense import DEFENSES
 
     core = load_sweep("orl-core")
-    planned = {d.name for d in core.runs["authorized"].plan()}
-    assert planned == {n for n in DEFENSES.names() if not n.startswith(("example", "my-", "protected-photos"))}
+    runs = ("authorized", "controls")
+    planned = {d.name for run in runs for d in core.runs[run].plan()}
+    assert planned == {
+        n for n in DEFENSES.names() if not n.startswith(("example", "my-", "protected-photos", "control-alike"))
+    }
 
 
 @pytest.mark.slow
@@ -162,6 +165,45 @@ def test_a_base_that_is_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(UserError, match=r"^run 'authorized': the embedded base model 'micro-rgb' is missing") as caught:
         Run.open("authorized", load_sweep("synthetic-core"), tmp_path, ResourceCache())
     assert "reinstall" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_ablations_change_one_part_each() -> None:
+    """And each part that the default has, once; on ORL by three settings."""
+    from iddmbench.defense import configure
+    from iddmbench.defenses.iddm import IDDM
+
+    sweep = load_sweep("ablations", check=False)
+    usual = configure(IDDM, {}).model_dump()
+    changed = {}
+    for name, run in sweep.runs.items():
+        (iddm,) = (d for d in run.plan() if d.name == "iddm")
+        changed[name] = {k for k, v in iddm.model_dump().items() if v != usual[k]}
+        assert run.dataset_options == {"part": "tuning"} and run.strengths == (1.0,)
+    assert changed.pop("default") == set() and all(len(options) == 1 for options in changed.values())
+    parts = {"alternate", "suppress", "space", "lambda_dm", "lambda_util", "surrogate", "margin", "aim", "jitter"}
+    assert set().union(*changed.values()) == parts | {"diversity", "rounds", "eps"}
+    orl = load_sweep("ablations", parse_changes(["dataset=orl", "base=micro", "dataset_options={}"]), ["default"])
+    assert (orl.runs["default"].dataset, orl.runs["default"].dataset_options) == ("orl", {})
+
+
+def test_the_study_has_three_seeds_and_strengths_and_reports_on_others() -> None:
+    sweep = load_sweep("study", check=False)
+    assert {(run.dataset, len(run.seeds), len(run.strengths)) for run in sweep.runs.values()} == {
+        ("orl", 3, 3),
+        ("synthetic", 3, 3),
+    }
+    assert {run.attackers for run in sweep.runs.values()} == {sweep.runs["orl-keyed"].attackers}
+    from iddmbench.datasets.synthetic import Synthetic
+
+    rows = Synthetic().table()
+    tuning = {row["person"] for row in rows if row["tuning"] == "1"}
+    people = sweep.runs["synthetic-keyed"].subjects
+    assert (
+        isinstance(people, tuple)
+        and len(people) == 24
+        and not tuning & {*people}
+        and {*people} <= {r["person"] for r in rows}
+    )
 
 
 def test_the_papers_suite_needs_what_it_says(tmp_path: Path) -> None:

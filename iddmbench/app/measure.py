@@ -20,6 +20,7 @@ COLUMNS = (
     "Score to the nearest other",
     "Threshold (FAR 1 %)",
     "Above the threshold",
+    "Nearest people in the gallery",
 )
 EXAMPLE, OTHER = "s01", "s02"
 """People of the dataset `synthetic`: they do not exist."""
@@ -67,6 +68,10 @@ def answer(
     at = calibration[np.isclose(calibration["far"], 1e-2)]
     thresholds = dict(zip(at["attacker"].astype(str), at["threshold"].astype(float), strict=True))
     probes, sentences, rows = result.probes, [], []
+    nearest = {
+        key: "; ".join(f"{shown_person(r['source'], r['person'])} {r['score']:.3f}" for r in people.to_dict("records"))
+        for key, people in result.nearest.sort_values("place").groupby(["attacker", "image"])
+    }
     for attacker in result.attackers:
         own = probes[probes["attacker"] == attacker].sort_values("index")
         known = attacker in thresholds
@@ -78,14 +83,20 @@ def answer(
         for row in own.to_dict("records"):
             name = Path(str(list(pictures)[int(row["index"])])).name if int(row["index"]) < len(pictures) else "–"
             if not row["acquired"]:
-                rows.append([name, attacker, "no face found", *["–"] * 5])
+                rows.append([name, attacker, "no face found", *["–"] * 6])
                 continue
             threshold = f"{thresholds[attacker]:.3f}" if known else "–"
             above = ("yes" if row["match_1e-2"] else "no") if known else "–"
             scores = [f"{row[k]:.3f}" for k in ("mated", "nonmated")]
             first = "yes" if row["rank"] == 1 else "no"
-            rows.append([name, attacker, first, str(row["rank"]), *scores, threshold, above])
+            people = nearest.get((attacker, str(row["image"])), "–")
+            rows.append([name, attacker, first, str(row["rank"]), *scores, threshold, above, people])
     return Answer([*sentences, *(note for note in result.notes if "--no-utility" not in note)], rows)
+
+
+def shown_person(source: str, person: str) -> str:
+    """Strangers by the dataset and their name in it: "orl s12"."""
+    return person if person == PERSON else f"{source} {person}"
 
 
 def example(folder: Path) -> tuple[list[str], list[str]]:

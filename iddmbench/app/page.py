@@ -23,7 +23,7 @@ INTRO = (
 GUIDE = (
     "*Linked*: the person is the first of all people in the gallery. *Score*: similarity of faces; higher is more alike. "
     "*Threshold*: only 1 % of pairs of strangers score as high. A picture that is not linked here may still be linked by "
-    "another system, or by the eye."
+    "another system, or by the eye. Strangers are named as in their dataset."
 )
 
 
@@ -73,7 +73,11 @@ def build(folder: Path, cache: Path | None = None) -> Any:
         words = gr.Markdown(elem_id="answer")
         table = gr.Dataframe(
             headers=list(COLUMNS),
-            column_widths=["12rem", *["8rem"] * (len(COLUMNS) - 1)],  # no word is broken; the table scrolls sideways
+            column_widths=[
+                "12rem",
+                *["8rem"] * (len(COLUMNS) - 2),
+                "24rem",
+            ],  # no word is broken; the table scrolls sideways
             interactive=False,
             visible=False,
             wrap=True,

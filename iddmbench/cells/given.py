@@ -17,6 +17,9 @@ from iddmbench.results.reproduce import UNKNOWN
 from iddmbench.store.files import write_images
 from iddmbench.types import Subject
 
+UNKNOWN_VALUES = ("ser_fiq", "brisque", "closeness", "adherence", "realism", "kept_look", "closeness_erased")
+"""Fields of `Utility` that nobody measures where only faces are looked for."""
+
 
 @dataclass(frozen=True)
 class UnknownBase:
@@ -111,7 +114,7 @@ class GivenStages(CellStages):
         """Images of one size go through the networks together; what comes out has the order of the images."""
         if not self.measures_utility:
             nothing = np.full(len(images), np.nan)
-            unknown = dict.fromkeys(("ser_fiq", "brisque", "closeness", "adherence"), nothing)
+            unknown = dict.fromkeys(UNKNOWN_VALUES, nothing)
             found = self.detector.detect(list(images)).found
             return {"detected": found, **unknown, "features": np.zeros((len(images), 0), np.float32)}
         if images.dtype != object:

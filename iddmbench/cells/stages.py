@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 
 from iddmbench.attacker import Attacker, build_attacker
+from iddmbench.cells.public import PublicPeople, chosen
 from iddmbench.defense import Defense, ExtraPhotos, Undeclared, Workbench
 from iddmbench.errors import UserError
 from iddmbench.faces.align import crop
 from iddmbench.faces.detect import YuNet
+from iddmbench.faces.look import LOOK, compared, looks
 from iddmbench.judges import Judge, available, unmeasured
 from iddmbench.judges.base import Scene
 from iddmbench.metrics.adherence import adherence
@@ -34,7 +36,7 @@ from iddmbench.metrics.utility import closeness
 from iddmbench.models.base import BaseModel
 from iddmbench.models.recipe import Sampling, TrainingSettings
 from iddmbench.nets.age_sex import AgeSex, age_and_sex
-from iddmbench.nets.efficientnet import EfficientNetLite
+from iddmbench.nets.efficientnet import HEAD, EfficientNetLite
 from iddmbench.nets.faceres import FaceRes
 from iddmbench.nets.sface import SFaceNet
 from iddmbench.nets.surrogate import Surrogate
@@ -45,11 +47,11 @@ from iddmbench.personalize.sample import class_latents, generate
 from iddmbench.personalize.trainer import PersonalizedModel
 from iddmbench.perturb.purifier import purifier
 from iddmbench.photos.demographics import AGE, GROUPS, SEX, age_group
-from iddmbench.photos.references import crop_references
+from iddmbench.photos.references import crop_photo, crop_references
 from iddmbench.results.metric_info import KEPT_UNMEASURED, UNMEASURED
 from iddmbench.results.run_folder import label
 from iddmbench.seeds import Seeds
-from iddmbench.store.cache import Store
+from iddmbench.store.cache import Store, digest
 from iddmbench.store.cost import Cost, noted, read_cost
 from iddmbench.store.files import (
     read_arrays,
@@ -73,7 +75,8 @@ CODE = {
     "release": 1,
     "embed": 1,
     "features": 2,
-    "utility": 2,
+    "utility": 3,
+    "public": 1,
     "attributes": 1,
 }
 """Raised by hand when a stage's code changes its result, so that older entries are not reused. They decide; the package's
@@ -86,9 +89,11 @@ DECOY_PEOPLE = 5
 STRANGERS = 64
 SER_FIQ_PASSES = 100
 JUDGE_NUMBER = 2
-"""EfficientNet-Lite2 judges closeness, FID and KID (`iddmbench.results.metric_info.JUDGE`)."""
+"""EfficientNet-Lite2 judges realism, closeness, FID and KID (`iddmbench.results.metric_info.JUDGE`)."""
 AGE_READER = "faceres"
 """The recognition system that reads age and sex too. It can't judge a defense that optimizes it: see `Group.judges`."""
+USABLE = 0.5
+"""Least realism of a usable picture: twice as far from every real photo as photos of different people are from one another."""
 AT_ONCE = 16
 """Dataset photos that are in memory together, and images whose features are."""
 FACES_AT_ONCE = 256
@@ -145,6 +150,7 @@ class Outputs:
 class Utility:
     """Per image of N: detected bool, ser_fiq, brisque, closeness, adherence float [N]; features float [N, 1280].
 
+    realism, kept_look, closeness_erased: float [N] (cells/public.py), NaN where there are too few public people.
     kept_age, kept_sex: float [N] (metrics/kept.py); None where the file of faceres is absent.
     judged: what optional networks say (iddmbench/judges/), by metric; empty where none has its weights.
     """
@@ -155,9 +161,17 @@ class Utility:
     closeness: np.ndarray
     adherence: np.ndarray
     features: np.ndarray
+    realism: np.ndarray
+    kept_look: np.ndarray
+    closeness_erased: np.ndarray
     kept_age: np.ndarray | None = None
     kept_sex: np.ndarray | None = None
     judged: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> np.ndarray:
+        """bool [N]: a face is found, and the picture is no farther from real photos than USABLE allows, where that is known."""
+        return self.detected & ~(self.realism < USABLE)
 
 
 @dataclass(frozen=True)
@@ -605,6 +619,8 @@ class CellStages:
         """The fields of `Utility`. Closeness is NaN where there is no reference."""
         faces = self.detector.detect(list(images))
         features, references = self.features(images), self.reference_features(subject)
+        public, shown = self.public_people, self.references(subject)
+        before = looks(shown, self.detector.detect(list(shown)))
         return {
             "detected": faces.found,
             "ser_fiq": self._ser_fiq(images, faces.found),
@@ -612,7 +628,43 @@ class CellStages:
             "closeness": closeness(features, references) if len(references) else np.full(len(images), np.nan),
             "adherence": adherence(prompts, images, faces),
             "features": features,
+            "realism": public.realism(features),
+            "kept_look": public.kept_look(looks(images, faces), before, compared(prompts)),
+            "closeness_erased": public.closeness_without_identity(features, references),
         }
+
+    @cached_property
+    def public_people(self) -> PublicPeople:
+        """Photos of public people, cropped as references are; those without a face are left out."""
+        if not self.data.public:
+            return PublicPeople.nobody()
+        folder = self.store.fetch("public", self._public_key, self._write_public)
+        return PublicPeople(**read_arrays(folder / "public.npz"))
+
+    @cached_property
+    def _public_key(self) -> dict[str, Any]:
+        photos = chosen(self.data.public)
+        return {
+            "photos": self._crop_key([photo for _, photo in photos]),
+            "people": [who for who, _ in photos],
+            **code("public", "features"),
+        }
+
+    def _write_public(self, out: Path) -> None:
+        features, people, look = [np.zeros((0, HEAD), np.float32)], list[int](), [np.zeros((0, len(LOOK)))]
+        photos = chosen(self.data.public)
+        for start in range(0, len(photos), AT_ONCE):
+            part = [
+                (who, crop_photo(photo, self.base, self.detector)) for who, photo in photos[start : start + AT_ONCE]
+            ]
+            found = [(who, image) for who, image in part if image is not None]
+            if found:
+                images = np.stack([image for _, image in found])
+                features.append(self.features(images))
+                look.append(looks(images, self.detector.detect(list(images))))
+                people += [who for who, _ in found]
+        arrays = {"features": np.concatenate(features), "people": np.array(people, int), "look": np.concatenate(look)}
+        write_arrays(out / "public.npz", **arrays)
 
     def has_utility(self, images: dict[str, Any]) -> bool:
         """images: `image_key` of a cell."""
@@ -621,7 +673,12 @@ class CellStages:
         return known and self.store.has("utility", self._utility_key(images))
 
     def _utility_key(self, images: dict[str, Any]) -> dict[str, Any]:
-        return {"images": images, "detector": self.detector.fingerprint(), **code("utility", "features")}
+        return {
+            "images": images,
+            "detector": self.detector.fingerprint(),
+            "public": digest(self._public_key) if self.data.public else "",
+            **code("utility", "features"),
+        }
 
     def _ser_fiq(self, images: np.ndarray, found: np.ndarray) -> np.ndarray:
         """SER-FIQ by SFace's dropout; 0 where no face was found, the score's lower end."""

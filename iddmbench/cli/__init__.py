@@ -24,6 +24,7 @@ from iddmbench.cli.status import status
 from iddmbench.cli.submit import submit, verify
 from iddmbench.cli.sweep import sweep
 from iddmbench.cli.train_base import train_base
+from iddmbench.cli.variance import variance
 
 app = typer.Typer(
     name="iddmbench", cls=CommandGroup, pretty_exceptions_enable=False, no_args_is_help=True, add_completion=False
@@ -35,6 +36,7 @@ app.command("status")(status)
 app.command("report")(report)
 app.command("plot")(plot)
 app.command("compare")(compare)
+app.command("variance")(variance)
 app.command("submit")(submit)
 app.command("verify")(verify)
 app.add_typer(leaderboard, name="leaderboard")

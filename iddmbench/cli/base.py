@@ -11,7 +11,9 @@ app = typer.Typer(cls=Commands, no_args_is_help=True, help="Base models, for use
 
 @app.command("path")
 def path(
-    name: Annotated[str, typer.Argument(help="micro, sd15, sd21, a folder, or a hub id.")] = "micro",
+    name: Annotated[
+        str, typer.Argument(help="micro, sd15, sd21, a folder, a .safetensors file, or a hub id.")
+    ] = "micro",
 ) -> None:
     """Print the folder of a base model, for diffusers' `from_pretrained`."""
     from iddmbench.models.base import base_folder

@@ -18,8 +18,16 @@ def export(
     ] = "diffusers",
     out: Annotated[Path | None, typer.Option(help="New folder; by default SUBJECT-CONDITION.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Cache that holds the model.")] = None,
+    eval_results: Annotated[
+        str | None,
+        typer.Option(
+            help="Also write .eval_results/iddmbench.yaml for the model's page on Hugging Face, as results on this benchmark "
+            "dataset: OWNER/NAME."
+        ),
+    ] = None,
 ) -> None:
     """Export a personalized model of a run as a LoRA file for diffusers and web UIs, with a model card."""
+    from iddmbench.export.eval_results import FILE, check_benchmark
     from iddmbench.export.find import find_model
     from iddmbench.export.write import check_target, write_export
     from iddmbench.personalize.write_lora import FORMATS
@@ -28,8 +36,12 @@ def export(
 
     if form not in FORMATS:
         raise UserError(f"--format {form}: {did_you_mean(form, FORMATS)}")
+    if eval_results is not None:
+        check_benchmark(eval_results)
     folder = out or Path(f"{subject}-{condition}")
     check_target(folder)
     found = find_model(RunFolder.open(run), subject, condition, seed, cache or default_cache())
-    typer.echo(write_export(found, folder, form))  # type: ignore[arg-type]
+    typer.echo(write_export(found, folder, form, eval_results))  # type: ignore[arg-type]
     typer.echo(folder / "README.md")
+    if eval_results is not None:
+        typer.echo(folder / FILE)

@@ -188,7 +188,7 @@ def _attacker(name: str) -> list[Table]:
     cls = build_attacker(name)
     rows: dict[str, object] = {
         "system": cls.title,
-        "embedding": f"{cls.dim} numbers, compared by {cls.similarity}",
+        "embedding": f"{cls.dim} numbers, compared by {'a score of its own' if cls.similarity == 'own' else cls.similarity}",
         "licence": cls.licence,
         "weights": cls.source,
         "surrogate": "yes" if cls.differentiable else "no, it is not differentiable",

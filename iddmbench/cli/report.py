@@ -1,13 +1,17 @@
 """`iddmbench report` and `iddmbench plot`: what a finished run looks like."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iddmbench.errors import UserError
+from iddmbench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from iddmbench.results.run_folder import RunFolder
 
 RUNS = Path("runs")
@@ -19,6 +23,9 @@ def report(
     run: Annotated[
         Path | None, typer.Argument(help="Folder of a run or a sweep; the newest run in runs/ by default.")
     ] = None,
+    track: Annotated[
+        list[str] | None, typer.Option(help="Also log it to tensorboard, wandb or trackio; may be repeated.")
+    ] = None,
 ) -> None:
     """Rewrite a run's figures, contact sheet and report.html, and print its table."""
     from rich.console import Console
@@ -26,9 +33,15 @@ def report(
     from iddmbench.report.terminal import print_summary
     from iddmbench.report.write import write_outputs
     from iddmbench.results.run_folder import latest, runs_of
+    from iddmbench.track import trackers
+    from iddmbench.track.record import Record
 
-    for path in runs_of(run or latest(RUNS)):
-        print_summary(write_outputs(path), Console(emoji=False))
+    told, given = trackers(track), run or latest(RUNS)
+    for path in runs_of(given):
+        print_summary(finished := write_outputs(path), Console(emoji=False))
+        group = "" if path == given else given.resolve().name
+        for tracker in told:
+            typer.echo(tracker.log(Record.of(finished, group)))
 
 
 def plot(
@@ -38,6 +51,10 @@ def plot(
         Path | None, typer.Option(help="Output folder; by default the run's own, or the current one for several.")
     ] = None,
     formats: Annotated[str, typer.Option("--format", help="png, svg, pdf; separate several with commas.")] = "png,svg",
+    x: Annotated[
+        str,
+        typer.Option("--x", help="Utility figure across the trade-off, e.g. kept_look: the index or one component."),
+    ] = "utility_index",
     width: Annotated[
         str, typer.Option(help="screen, or for a paper: column (3.5 inches wide) or page (7.16 inches).")
     ] = "screen",
@@ -50,15 +67,28 @@ def plot(
     from iddmbench.report import curves, figures
     from iddmbench.report.widths import width_of
     from iddmbench.report.write import save, save_sheet
-    from iddmbench.results.comparable import check_comparable
+    from iddmbench.results.comparable import check_comparable, check_same_index
+    from iddmbench.results.metric_info import AXES, INDEX, INDEX_WITH_KEPT, UNIT
     from iddmbench.results.run_folder import FIGURES, RunFolder, latest, runs_of
+    from iddmbench.results.summary import Summary
 
     width_of(width)
+    if (across := AXES.get(x, x)) not in UNIT:
+        raise UserError(f"--x {x}: {did_you_mean(x, [*UNIT, *AXES])}")
     opened = [RunFolder.open(run) for path in runs or [latest(RUNS)] for run in runs_of(path)]
     for warning in check_comparable(opened):
         typer.echo(f"warning: {warning}", err=True)
+    if "tradeoff" in kinds and across in (INDEX, INDEX_WITH_KEPT):
+        check_same_index(opened)
+    if "tradeoff" in kinds and across != INDEX and not any(Summary(run).has(across) for run in opened):
+        raise UserError(f"--x {x}: no run has that figure; repeat the run, or choose another --x")
     folder = out or (opened[0].path / FIGURES if len(opened) == 1 else Path())
-    together = {"tradeoff": figures.tradeoff, "det": curves.det, "cmc": curves.cmc, "subjects": curves.subjects}
+    together: dict[str, Callable[..., Figure]] = {
+        "tradeoff": partial(figures.tradeoff, across=across),
+        "det": curves.det,
+        "cmc": curves.cmc,
+        "subjects": curves.subjects,
+    }
     for name in kinds:
         if name in together:
             parts = [(name, together[name](*opened, width=width))]

@@ -23,14 +23,18 @@ def run(
     dataset: Annotated[
         str, typer.Option(help="orl and synthetic (embedded), folder (your photos), lfw, vggface2 or celebahq.")
     ] = "orl",
-    root: Annotated[Path | None, typer.Option(help="Photos of a folder dataset: ROOT/PERSON/*.jpg|png.")] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Photos of a folder dataset: ROOT/PERSON/*.jpg|png, parquet files, or hf://OWNER/NAME."),
+    ] = None,
     data: Annotated[
         list[str] | None, typer.Option(help="Option of the dataset, KEY=VALUE (`list dataset NAME`).")
     ] = None,
     base: Annotated[
         str,
         typer.Option(
-            help="Base model: micro, micro-rgb, sd15, sd21, a folder, or a hub id; by default micro; micro-rgb for synthetic.",
+            help="Base model: micro, micro-rgb, sd15, sd21, a folder, a .safetensors file, or a hub id (owner/name@revision); "
+            "by default micro; micro-rgb for synthetic.",
             show_default=False,
         ),
     ] = "",
@@ -82,6 +86,12 @@ def run(
     precision: Annotated[
         str, typer.Option(help="Precision of the base model's networks (autocast): fp32, bf16 or fp16.")
     ] = "fp32",
+    memory: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A way to need less GPU memory for more time: checkpoint, offload; may be repeated. No result changes."
+        ),
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Treat doubts about the photos as errors and train nothing.")
     ] = False,
@@ -101,6 +111,10 @@ def run(
     threads: Annotated[
         int, typer.Option(min=0, help="CPU threads of a worker; 0: one, or the idle cores with --workers 1.")
     ] = 0,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="Also log the finished run to tensorboard, wandb or trackio; may be repeated."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Hide progress; show only results and problems.")] = False,
 ) -> None:
     """Personalize models of real people with and without a defense, attack their outputs, and show the trade-off curve."""
@@ -114,7 +128,10 @@ def run(
     from iddmbench.run.torch_setup import set_up_torch
     from iddmbench.store.cache import default_cache
     from iddmbench.sweep.beside import beside, processes
+    from iddmbench.track import trackers
+    from iddmbench.track.record import Record
 
+    told = trackers(track)
     options = pairs(set_, "--set")
     if references_protected is not None:
         if given(context, "defense") or given(context, "strength"):
@@ -144,6 +161,7 @@ def run(
                 "images_per_prompt": images_per_prompt,
                 "prompts": tuple(prompt or ()),
                 "precision": precision,
+                "memory": tuple(dict.fromkeys(memory or ())),
                 "personalizer": personalizer,
                 "personalizer_options": pairs(personalizer_set, "--personalizer-set"),
                 "lora": pairs(lora, "--lora"),
@@ -160,7 +178,9 @@ def run(
         log_from_start(progress, folder / "log.txt")
         pool = beside(workers, threads, store, folder)
         failed = run_pipeline(config, folder, store, device, progress, strict, pool)
-    print_summary(write_outputs(folder), Console(emoji=False))
+    print_summary(finished := write_outputs(folder), Console(emoji=False))
+    for tracker in told:
+        typer.echo(tracker.log(Record.of(finished)))
     if failed:
         raise UserError(f"{failed} failed cell(s); see {folder / 'failures.txt'}; rerun the command to retry only them")
     if lost:

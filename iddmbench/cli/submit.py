@@ -24,12 +24,21 @@ def submit(
     adapters: Annotated[bool, typer.Option(help="Include the trained adapters.")] = False,
     cache: Annotated[Path | None, typer.Option(help="Cache that holds the adapters.")] = None,
     out: Annotated[Path | None, typer.Option(help="Bundle to write; by default NAME.zip.")] = None,
+    push: Annotated[
+        str | None, typer.Option(help="Also push bundle, card and tables to this dataset of Hugging Face: OWNER/NAME.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --push: only show what would be pushed.")] = False,
 ) -> None:
     """Bundle a run for others to verify: images, settings, hashes; no photos from the dataset."""
     from iddmbench.results.run_folder import RunFolder
     from iddmbench.store.cache import default_cache
     from iddmbench.submission.bundle import About, write_bundle
+    from iddmbench.submission.push import Push, check_push, refuse_dry_run_alone
+    from iddmbench.submission.push import push as send
 
+    refuse_dry_run_alone(push, dry_run)
+    if push is not None:
+        check_push(push, dry_run)
     target = out or Path(f"{slug(name)}.zip")
     if target.suffix != ".zip" or target.is_dir():
         raise UserError(f"--out {target}: give a file that ends in .zip")
@@ -41,6 +50,12 @@ def submit(
     typer.echo(f"{target}: {len(meta.cells)} cells, {len(meta.files)} files, {size:.1f} MiB")
     if failed:
         typer.echo(f"warning: {failed} cells failed: a submission with failed cells is listed, not ranked", err=True)
+    if push is not None:
+        what = Push.of(meta, target, push)
+        if dry_run:
+            typer.echo("\n".join(["would push to the " + what.lines()[0], *what.lines()[1:]]))
+        else:
+            typer.echo(send(what))
 
 
 def verify(

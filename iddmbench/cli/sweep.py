@@ -10,11 +10,16 @@ from iddmbench.environ import own_cores
 from iddmbench.errors import UserError, first_line, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from iddmbench.sweep.plan import Plan
+    from iddmbench.track.base import Tracker
 
 
 def sweep(
-    config: Annotated[str, typer.Argument(help="A suite (smoke, orl-core, synthetic-core, paper) or a YAML file.")],
+    config: Annotated[
+        str, typer.Argument(help="A suite (smoke, orl-core, synthetic-core, ablations, study, paper) or a YAML file.")
+    ],
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Setting of all runs, KEY=VALUE (subjects=3, strengths=[1])."),
@@ -43,6 +48,10 @@ def sweep(
         Path | None, typer.Option(help="Cache of stage results; IDDMBENCH_CACHE sets the default.")
     ] = None,
     report: Annotated[bool, typer.Option(help="Draw figures and write report.html of every run.")] = True,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="Also log every run to tensorboard, wandb or trackio, as one group; may be repeated."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Hide progress; show only results and problems.")] = False,
 ) -> None:
     """Run a whole grid: defenses, strengths, people, seeds, base models. Rerun the command to resume after any interruption."""
@@ -57,7 +66,9 @@ def sweep(
     from iddmbench.sweep.executors.base import Resources
     from iddmbench.sweep.plan import make_plan
     from iddmbench.sweep.task import WorkerSetting
+    from iddmbench.track import trackers
 
+    told = trackers(track)
     if executor not in EXECUTORS:
         raise UserError(f"--executor {executor}: choose from {', '.join(EXECUTORS)}")
     if not (math.isfinite(timeout) and timeout >= 0):
@@ -91,8 +102,8 @@ def sweep(
     resources = Resources(setting, workers, folder.resolve(), timeout or None, options)
     with live(wanted, workers, quiet) as watch:
         failed = run_sweep(wanted, plan, folder, lambda: make_executor(executor, resources), watch, strict)
-    if report:
-        _reports(folder)
+    if report or told:
+        _reports(folder, told)
     typer.echo(f"{plan.cells - failed} of {plan.cells} cells, in {folder}")
     if line := _left_out(folder):
         typer.echo(printable(line))
@@ -168,9 +179,13 @@ def _check(plan: "Plan") -> None:
         run.study.stages.store.check_writable()
 
 
-def _reports(folder: Path) -> None:
+def _reports(folder: Path, told: "Sequence[Tracker]" = ()) -> None:
+    """Draw every run, and log it. A tracker that refuses a run would refuse the next."""
     from iddmbench.report.write import write_outputs
     from iddmbench.results.run_folder import runs_of
+    from iddmbench.track.record import Record
 
     for run in runs_of(folder):
-        write_outputs(run)
+        finished = write_outputs(run)
+        for tracker in told:
+            typer.echo(tracker.log(Record.of(finished, folder.resolve().name)))

@@ -61,7 +61,7 @@ def show_prices(sweep: Sweep, tflops: float, console: Console) -> None:
     table.add_row("all", *map(str, (sum(one.cells for one in found), _two(hours), _two(memory), _two(disk))))
     console.print(table)
     text = f"For one GPU that sustains {tflops:g} TFLOP/s (--gpu-tflops), from nothing: passes through UNet and VAE at 512 px. "
-    text += "Memory is rough, without checkpointing. What two tables share is counted in the first one."
+    text += "Memory is rough. What two tables share is counted in the first one."
     if unknown := sorted({name for one in found for name in one.uncounted}):
         text += f" Not counted: what {', '.join(unknown)} compute themselves."
     console.print(text, highlight=False)

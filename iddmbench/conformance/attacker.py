@@ -58,7 +58,8 @@ def describes_itself(subject: AttackerSubject) -> None:
         text = getattr(attacker, field, None)
         require(isinstance(text, str) and text, f"class variable `{field}` must be a text, got {text!r}")
     require(attacker.name == subject.name.partition(":")[0], f"`name` is {attacker.name!r}, but it is {subject.name!r}")
-    require(attacker.similarity == "cosine", f"`similarity` must be 'cosine', got {attacker.similarity!r}")
+    known = ("cosine", "own")
+    require(attacker.similarity in known, f"`similarity` must be one of {known}, got {attacker.similarity!r}")
 
 
 def shapes_and_norms(subject: AttackerSubject) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from iddmbench import __version__
 from iddmbench.errors import UserError
 from iddmbench.export.card import kind_of, model_card
+from iddmbench.export.eval_results import FILE, eval_results
 from iddmbench.export.find import FoundModel
 from iddmbench.models.recipe import LoraSettings, trigger_words
 from iddmbench.personalize.embedding_file import FILE as EMBEDDING
@@ -25,9 +26,9 @@ def check_target(out: Path) -> None:
         raise UserError(f"{out} already exists and is not empty: give another folder with --out")
 
 
-def write_export(model: FoundModel, out: Path, form: Format) -> Path:
-    """Fill the new folder `out` with the model and README.md; returns the path of the LoRA's or embedding's file, or of the
-    folder that a whole model is loaded from, which is `out` itself.
+def write_export(model: FoundModel, out: Path, form: Format, benchmark: str | None = None) -> Path:
+    """Fill the new folder `out` with the model and README.md, and with .eval_results for a `benchmark` dataset; returns the
+    path of the LoRA's or embedding's file, or of the folder that a whole model is loaded from, which is `out` itself.
 
     Kohya's file is named after the folder, since web UIs know a LoRA by its file's name. Raises UserError when `out` is not
     empty or can't be written, and for Kohya's format of what is not a LoRA.
@@ -40,11 +41,15 @@ def write_export(model: FoundModel, out: Path, form: Format) -> Path:
             "--format diffusers"
         )
     name = file_name(made, out, form)
+    results = None if benchmark is None else eval_results(model.run, model.condition, benchmark)
     try:
         with replacing(out) as part:
             part.mkdir(parents=True)
             _write(part, name, made, model, form)
             (part / "README.md").write_text(model_card(model, name, form), encoding="utf-8")
+            if results is not None:
+                (part / FILE).parent.mkdir()
+                (part / FILE).write_text(results, encoding="utf-8")
             if out.is_dir():
                 out.rmdir()
     except OSError as error:

@@ -10,6 +10,7 @@ import pandas as pd
 from iddmbench.adaptive import about_faces, links_people, parse, roots
 from iddmbench.attacker import same_network
 from iddmbench.cells.stages import AGE_READER, Cell, Utility
+from iddmbench.cells.stages import USABLE as LEAST_REALISM
 from iddmbench.linking.judged import judged_figures
 from iddmbench.linking.linker import Linkage
 from iddmbench.metrics.bootstrap import bootstrap, mean_interval, resampled_means
@@ -20,10 +21,24 @@ from iddmbench.metrics.identification import chance_level
 from iddmbench.metrics.policies import POLICIES, hits_under, most_pessimistic_policy
 from iddmbench.metrics.rates import Rate, rate_interval, rate_intervals
 from iddmbench.metrics.unlinkability import FEWEST, local_linkability
-from iddmbench.metrics.utility import Component, utility
+from iddmbench.metrics.utility import Component, counted_images, utility
 from iddmbench.metrics.verification import d_prime, eer_point, placements
 from iddmbench.results.ability import links_undefended
-from iddmbench.results.metric_info import CLOSENESS, FID, INDEX_WITH_KEPT, JUDGE, JUDGED, KEPT, KID
+from iddmbench.results.metric_info import (
+    CLOSENESS,
+    COMPONENTS,
+    ERASED,
+    FID,
+    INDEX,
+    INDEX_WITH_KEPT,
+    JUDGE,
+    JUDGED,
+    KEPT,
+    KEPT_LOOK,
+    KID,
+    REALISM,
+    USABLE,
+)
 from iddmbench.results.run_folder import (
     ADAPTIVE,
     ADAPTIVE_WHITE_BOX,
@@ -43,12 +58,11 @@ V = TypeVar("V")
 RESAMPLES = 1000
 ADHERENCE_CHANCE = 1 / 3
 """Each attribute has three values."""
-INDEX = ("face_detection_rate", "ser_fiq", CLOSENESS, "adherence")
-WITH_KEPT = (*INDEX, *KEPT)
-"""Components of the utility index, and of the one that holds kept age and sex too: that needs the file of faceres, and one name
-must not mean two things on two machines."""
-FLOORS = {"adherence": ADHERENCE_CHANCE, "kept_sex": 1 / 2}
-"""What is worth nothing, where it is neither 0 nor the un-personalized model's."""
+WITH_KEPT = (*COMPONENTS, *KEPT)
+"""Components of the index that holds kept age and sex too: that needs the file of faceres, and one name must not mean two
+things on two machines."""
+FLOORS = {"adherence": ADHERENCE_CHANCE, REALISM: LEAST_REALISM, "kept_sex": 1 / 2}
+"""What is worth nothing, where it is neither 0 nor the un-personalized model's: a guess, or a picture that is not usable."""
 ANCHORED = ("none", "generic")
 
 
@@ -462,7 +476,7 @@ def _with_lost(values: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
     return [np.concatenate([v, np.full(max(0, most - len(v)), np.nan)]) for v in values]
 
 
-SHARES = ("face_detection_rate", "adherence", *KEPT)
+SHARES = ("face_detection_rate", USABLE, "adherence", *KEPT)
 """Utility figures whose images have values in [0, 1]."""
 
 
@@ -503,9 +517,13 @@ def utility_values(group: Group) -> dict[str, list[np.ndarray]]:
     """Per-subject values of the utility components, float [n_s] each, NaN where undefined."""
     return {
         "face_detection_rate": group.per_subject(lambda s: s.utility.detected.astype(float)),
+        USABLE: group.per_subject(lambda s: s.utility.usable.astype(float)),
+        REALISM: group.per_subject(lambda s: s.utility.realism),
+        KEPT_LOOK: group.per_subject(lambda s: s.utility.kept_look),
         "ser_fiq": group.per_subject(lambda s: s.utility.ser_fiq),
         "brisque": group.per_subject(lambda s: s.utility.brisque),
         CLOSENESS: group.per_subject(lambda s: s.utility.closeness),
+        ERASED: group.per_subject(lambda s: s.utility.closeness_erased),
         "adherence": group.per_subject(lambda s: s.utility.adherence),
         **{name: group.per_subject(lambda s, n=name: _kept(s.utility, n)) for name in KEPT},
     }
@@ -525,10 +543,10 @@ def _index_row(
     group: Group,
     anchors: Mapping[str, Group],
     seed: int,
-    name: str = "utility_index",
-    components: Sequence[str] = INDEX,
+    name: str = INDEX,
+    components: Sequence[str] = COMPONENTS,
 ) -> dict[str, Any]:
-    """Utility index, relative to `none` (1) and `generic` (closeness floor); NaN where those are missing.
+    """Utility index, relative to `none` (1) and `generic` (floor of the kept look); NaN where those are missing.
 
     The bootstrap draws subjects and images of the group and of both anchors together: they share subjects and noise.
     """
@@ -549,15 +567,18 @@ def _index_row(
     return _row(name, estimate)
 
 
-def index_tables(parts: list[Group], subjects: list[str], components: Sequence[str] = INDEX) -> list[np.ndarray]:
-    """Per subject [n, 3 * C * 2]: for group, none and generic, each component's value and whether it is defined."""
+def index_tables(parts: list[Group], subjects: list[str], components: Sequence[str] = COMPONENTS) -> list[np.ndarray]:
+    """Per subject [n, 3 * C * 2]: for group, none and generic, each component's value and whether it is defined; an image that
+    is not usable has the fixed floor of each component, or 0."""
     tables = []
     for subject in subjects:
         columns = []
         for part in parts:
             values = utility_values(Group(part.defense, part.strength, (), {subject: part.cells[subject]}, 0))
+            (usable,) = values[USABLE]
             for name in components:
                 (v,) = values[name]
+                v = counted_images(v, usable > 0, FLOORS.get(name, 0.0))
                 columns += [np.nan_to_num(v), np.isfinite(v).astype(float)]
         shortest = min(map(len, columns))
         tables.append(np.column_stack([c[:shortest] for c in columns]))
@@ -569,23 +590,27 @@ def _anchored(means: np.ndarray, components: Sequence[str]) -> list[tuple[str, f
     sums, counts = means[0::2].reshape(3, -1), means[1::2].reshape(3, -1)
     with np.errstate(invalid="ignore", divide="ignore"):
         own, undefended, generic = np.where(counts > 0, sums / counts, np.nan)
-    floors = [generic[i] if name == CLOSENESS else FLOORS.get(name, 0.0) for i, name in enumerate(components)]
+    floors = [generic[i] if name == KEPT_LOOK else FLOORS.get(name, 0.0) for i, name in enumerate(components)]
     return list(zip(components, own, floors, undefended, strict=True))
 
 
-def informative(means: np.ndarray, components: Sequence[str] = INDEX) -> list[str]:
+def informative(means: np.ndarray, components: Sequence[str] = COMPONENTS) -> list[str]:
     """Components in which the undefended model beats the floor. Where it does not (a personalized model that ignores the
-    prompt, prompts that name no attribute), a defense has nothing to lose, and the component is left out of the index."""
+    prompt, prompts that name no attribute), a defense has nothing to lose, and the component is left out of the index.
+
+    None where the look can't be measured (no references, too few public people): the rest says nothing of the person."""
     rows = _anchored(means, components)
+    if not all(np.isfinite(value) for name, value, _, _ in rows if name == KEPT_LOOK):
+        return []
     return [name for name, value, floor, undefended in rows if np.isfinite(value) and undefended > floor]
 
 
-def counted(group: Group, means: np.ndarray, components: Sequence[str] = INDEX) -> list[str]:
+def counted(group: Group, means: np.ndarray, components: Sequence[str] = COMPONENTS) -> list[str]:
     """The components of `informative` that make the group's index: without those that the defense optimized the judge of."""
     return [name for name in informative(means, components) if name not in group.known_judged]
 
 
-def index_of(means: np.ndarray, used: Sequence[str], components: Sequence[str] = INDEX) -> float:
+def index_of(means: np.ndarray, used: Sequence[str], components: Sequence[str] = COMPONENTS) -> float:
     """used: the components that count, of those that the columns of `index_tables` are."""
     rows = [row for row in _anchored(means, components) if row[0] in used]
     if not rows or any(not undefended > floor for _, _, floor, undefended in rows):

@@ -8,8 +8,8 @@ import numpy as np
 
 from iddmbench.attacker import Attacker
 from iddmbench.linking.enrolment import Enrolment
-from iddmbench.metrics.feed import pooled_templates
-from iddmbench.metrics.identification import identity_scores, ranks_of, true_scores
+from iddmbench.metrics.feed import pooled_scores, pooled_templates
+from iddmbench.metrics.identification import IdentityScores, identity_scores, own_scores, ranks_of, true_scores
 from iddmbench.metrics.threshold_error import threshold_interval
 from iddmbench.metrics.verification import Threshold, threshold_at_far
 from iddmbench.seeds import Seeds
@@ -30,8 +30,8 @@ class Linkage:
 
     Attributes:
         acquired: bool [N].
-        mated: float [N], cosine to the subject's enrolment template; nonmated: float [N, I - 1], to every other enrolled
-            identity. NaN where not acquired.
+        mated: float [N], score (usually a cosine) against the subject's enrolment template; nonmated: float [N, I - 1], against
+            every other enrolled identity. NaN where not acquired.
         rank: int [N] of the subject among I identities, 1 = linked; 0 where not acquired.
         matched: by FAR ("1e-2"), verification at its threshold.
         found: by FPIR ("5e-2"), open-set identification: rank 1 and above the threshold of people not enrolled.
@@ -76,7 +76,8 @@ class Feeds:
 class Linker:
     """One attacker with its gallery (enrolment photos of all subjects, and the public people as distractors).
 
-    An identity's score is the cosine to the normalized mean of its photos' unit vectors. Thresholds come from the public
+    An identity's score is the cosine to the normalized mean of its photos' unit vectors, unless the attacker has one of its own
+    (`Attacker.compare`). Thresholds come from the public
     people: every photo of each against the templates of all others, so no pair is mated. People whom
     the attacker was trained on are left out there. Without public people there is neither a threshold nor a decoy.
 
@@ -119,27 +120,59 @@ class Linker:
         if seen.any():
             vectors = probes.vectors[seen]
             true = np.repeat(subject, len(vectors))
-            table = identity_scores(vectors, self.gallery, self.labels, "mean")
+            table = self._table(vectors, self.gallery, self.labels)
             mated[seen] = true_scores(table, true)
             nonmated[seen] = table.scores[:, table.identities != subject]
             rank[seen] = ranks_of(table, true)
         people = [label for label in decoy if label in self.public]
         if seen.any() and people:
-            means = np.stack([_mean(self.public[label]) for label in people])
-            gallery = np.concatenate((self.gallery, _mean(means)[None]))
-            table = identity_scores(vectors, gallery, np.append(self.labels, DECOY), "mean")
+            table = self._with_decoy(vectors, [self.public[label] for label in people])
             decoy_rank[seen] = ranks_of(table, np.repeat(DECOY, len(vectors)))
         feeds = {}
         for posts in (count for count in FEEDS if count <= n):
-            templates, acquired = pooled_templates(probes.vectors, seen, posts)
-            table = identity_scores(templates, self.gallery, self.labels, "mean")
-            feeds[posts] = Feeds(ranks_of(table, np.repeat(subject, len(templates))) * acquired, acquired)
+            table, acquired = self._feeds(probes, posts)
+            feeds[posts] = Feeds(ranks_of(table, np.repeat(subject, len(acquired))) * acquired, acquired)
         matched = {}
         for name, t in self.thresholds.items():
             low, high = (reached(mated, end) for end in self.threshold_ends[name])
             matched[name] = Matches(at_least(mated, t), t, (low, high))
         found = {name: Matches(at_least(mated, t) & (rank == 1), t) for name, t in self.strangers.items()}
         return Linkage(seen, mated, nonmated, rank, matched, found, feeds, decoy_rank if people else None)
+
+    @property
+    def _by_cosine(self) -> bool:
+        return self.attacker.similarity == "cosine"
+
+    def _table(self, probes: np.ndarray, gallery: np.ndarray, labels: np.ndarray) -> IdentityScores:
+        if self._by_cosine:
+            return identity_scores(probes, gallery, labels, "mean")
+        return own_scores(probes, gallery, labels, self.attacker.compare)
+
+    def _with_decoy(self, vectors: np.ndarray, people: list[np.ndarray]) -> IdentityScores:
+        """The decoy counts each of its people once; by a score of its own, each of their photos."""
+        decoy = _mean(np.stack(list(map(_mean, people))))[None] if self._by_cosine else np.concatenate(people)
+        labels = np.append(self.labels, np.repeat(DECOY, len(decoy)))
+        return self._table(vectors, np.concatenate((self.gallery, decoy)), labels)
+
+    def _feeds(self, probes: Embeddings, posts: int) -> tuple[IdentityScores, np.ndarray]:
+        """Feeds of that many posts against everybody, by their mean vector; by a score of its own, by its mean."""
+        if self._by_cosine:
+            templates, acquired = pooled_templates(probes.vectors, probes.acquired, posts)
+            return self._table(templates, self.gallery, self.labels), acquired
+        table = self._table(probes.vectors, self.gallery, self.labels)
+        scores, acquired = pooled_scores(table.scores, probes.acquired, posts)
+        return IdentityScores(table.identities, scores), acquired
+
+    def nearest(self, probes: Embeddings, count: int) -> list[list[tuple[str, float]]]:
+        """For each of N images the `count` most alike people, label and score, the best first; none where not acquired."""
+        found: list[list[tuple[str, float]]] = [[] for _ in range(len(probes))]
+        seen = np.flatnonzero(probes.acquired)
+        if len(seen):
+            table = self._table(probes.vectors[seen], self.gallery, self.labels)
+            best = np.argsort(-table.scores, axis=1, kind="stable")[:, :count]
+            for i, row, scores in zip(seen, best, table.scores, strict=True):
+                found[i] = [(str(table.identities[k]), float(scores[k])) for k in row]
+        return found
 
     @cached_property
     def threshold_ends(self) -> dict[str, tuple[float, float]]:
@@ -163,7 +196,7 @@ class Linker:
             return np.zeros(0)
         labels = np.concatenate([np.repeat(name, len(v)) for name, v in self.unseen.items()])
         photos = np.concatenate(list(self.unseen.values()))
-        table = identity_scores(photos, photos, labels, "mean")
+        table = self._table(photos, photos, labels)
         return table.scores[labels[:, None] != table.identities[None]]
 
     def _strangers(self) -> np.ndarray:
@@ -171,7 +204,7 @@ class Linker:
         if not self.unseen:
             return np.zeros(0)
         labels = np.concatenate([np.repeat(name, len(v)) for name, v in self.unseen.items()])
-        table = identity_scores(np.concatenate(list(self.unseen.values())), self.gallery, self.labels, "mean")
+        table = self._table(np.concatenate(list(self.unseen.values())), self.gallery, self.labels)
         return np.where(labels[:, None] == table.identities[None], -np.inf, table.scores).max(1)
 
 

@@ -23,6 +23,7 @@ from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize
 from iddmbench.linking.demographics import demographic_rows
 from iddmbench.linking.doubts import CODE as PREMISE_CODE
 from iddmbench.linking.doubts import all_findings
+from iddmbench.linking.judged import figures_by_prompt
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.linking.panel import AttackerPanel
 from iddmbench.linking.published import PublishedTarget, taken_for
@@ -36,11 +37,19 @@ from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table
 from iddmbench.types import Subject
 
-CODE = {"score": 4, "calibration": 2}
+CODE = {"score": 5, "calibration": 2}
 """Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
 ABLE = "able.json"
 TABLES = ("cells", "images", "probes", "summary", "demographics")
-QUALITY = ("detected", "ser_fiq", "brisque", "closeness", "adherence", *KEPT)
+QUALITY = (
+    "detected",
+    "ser_fiq",
+    "brisque",
+    "closeness",
+    "adherence",
+    *("usable", "realism", "kept_look", "closeness_erased"),
+    *KEPT,
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +66,7 @@ class Scoring:
         digests: of cells' images by the cells' names, as far as they have been computed.
         absent: requested attackers that are not available, with the command that installs them.
         published: whom images should be taken for, and by which thresholds, where the protocol has that.
+        by_prompt: metrics that the protocol gives for each prompt.
     """
 
     stages: CellStages
@@ -67,6 +77,7 @@ class Scoring:
     digests: dict[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
     published: PublishedTarget | None = None
+    by_prompt: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -76,6 +87,7 @@ class Scoring:
         cells: Sequence[Cell],
         own: Mapping[str, Attacker] | None = None,
         published: PublishedTarget | None = None,
+        by_prompt: tuple[str, ...] = (),
     ) -> "Scoring":
         subjects = {cell.subject.name: cell.subject for cell in cells}
         missing = absent(attackers, own or {})
@@ -89,7 +101,16 @@ class Scoring:
                     f"attacker '{name}' runs the defense itself, which can't be done for images made elsewhere"
                 )
         check_simulation(present, planned)
-        return cls(stages, panel, planned, tuple(subjects.values()), many_seeds, absent=missing, published=published)
+        return cls(
+            stages,
+            panel,
+            planned,
+            tuple(subjects.values()),
+            many_seeds,
+            absent=missing,
+            published=published,
+            by_prompt=by_prompt,
+        )
 
     def only(self, finished: Sequence[Cell]) -> "Scoring":
         """The scoring of those cells; the others count as missing. The attackers stay loaded."""
@@ -188,6 +209,26 @@ class Scoring:
         change = photo_change(outputs.extras.get(PROTECTED), self.stages.references(cell.subject))
         return Scored(cell, linkage, utility, change, outputs.prompts, cost_columns(outputs, embed))
 
+    def nearest(self, cell: Cell, count: int) -> list[dict[str, Any]]:
+        """Rows of the table "nearest" of a finished cell: for each image and plain attacker its first `count` people."""
+        outputs, rows = self.stages.outputs(cell), list[dict[str, Any]]()
+        for name, linker in self.linkers.items():
+            if not self._embeds(linker.attacker, cell, outputs):
+                continue
+            probes, _ = self.stages.embed(linker.attacker, outputs)
+            for i, people in enumerate(linker.nearest(probes, count)):
+                path = Path("images", self.folder(cell), cell.subject.name, f"{i:02d}.png").as_posix()
+                for place, (whose, score) in enumerate(people, 1):
+                    source, _, person = whose.partition("/")
+                    rows.append(
+                        {
+                            **{"subject": cell.subject.name, "defense": cell.defense.name, "image": path},
+                            **{"strength": np.nan if cell.strength is None else cell.strength, "attacker": name},
+                            **{"place": place, "person": person, "source": source, "score": score},
+                        }
+                    )
+        return rows
+
     # ---- a condition ------------------------------------------------------------------------------------------------
 
     def group(self, condition: PlannedCondition, linked: bool = True) -> Group:
@@ -271,6 +312,31 @@ class Scoring:
                 }
             )
         return rows
+
+    def prompt_rows(self, condition: PlannedCondition) -> list[dict[str, Any]]:
+        """Rows of the table `prompts`: what the protocol gives for each prompt, of what is measured here."""
+        cells: dict[str, list[tuple[dict[str, np.ndarray], Sequence[str]]]] = {}
+        for cell in condition.cells if self.by_prompt else ():
+            outputs = self.stages.outputs(cell)
+            utility = self.stages.utility(cell.subject, outputs)
+            # As in Anti-DreamBooth's script, which skips images without a face; the summary counts them as 0.
+            quality = np.where(utility.detected, utility.ser_fiq, np.nan)
+            own = {**utility.judged, "ser_fiq": quality, "brisque": utility.brisque}
+            cells.setdefault(cell.subject.name, []).append((own, outputs.prompts))
+        context = {"defense": condition.defense.name, "strength": condition.strength}
+        return [
+            {
+                **context,
+                "prompt": prompt,
+                "metric": metric,
+                "value": estimate.value,
+                "low": estimate.low,
+                "high": estimate.high,
+                "images": estimate.n,
+                "subjects": estimate.groups,
+            }
+            for prompt, metric, estimate in figures_by_prompt(cells, self.by_prompt)
+        ]
 
     def is_scored(self, condition: PlannedCondition) -> bool:
         """Of a condition whose cells are computed."""

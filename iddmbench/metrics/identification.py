@@ -4,6 +4,7 @@ Vectors are compared by cosine and normalized here. A probe without a face (a ze
 which says nothing: pass its hit through `iddmbench.metrics.policies`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +17,7 @@ Rule = Literal["max", "mean"]
 class IdentityScores:
     """Attributes:
     identities: [I] distinct gallery labels, sorted.
-    scores: float [P, I] of each probe against each identity, cosine in [-1, 1].
+    scores: float [P, I] of each probe against each identity; cosines in [-1, 1], where the system has no other score.
     """
 
     identities: np.ndarray
@@ -47,6 +48,18 @@ def identity_scores(probes: np.ndarray, gallery: np.ndarray, labels: np.ndarray,
     every = probes @ gallery.T
     for i in range(len(identities)):
         scores[:, i] = every[:, inverse == i].max(1)
+    return IdentityScores(identities, scores)
+
+
+Compare = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Scores [P] of probes [P, D] against one person's photos [n, D]."""
+
+
+def own_scores(probes: np.ndarray, gallery: np.ndarray, labels: np.ndarray, compare: Compare) -> IdentityScores:
+    """`identity_scores` by a system's own comparison, which need not be a cosine; vectors go in as they are."""
+    labels = np.asarray(labels)
+    identities = np.unique(labels)
+    scores = np.stack([compare(probes, gallery[labels == identity]) for identity in identities], 1)
     return IdentityScores(identities, scores)
 
 

@@ -44,7 +44,7 @@ class Component:
 @dataclass(frozen=True)
 class UtilityIndex:
     """Attributes:
-    index: geometric mean of the normalized components, in [0, 1]; higher is better. One component at its floor makes it 0.
+    index: harmonic mean of the normalized components, in [0, 1]; higher is better. One component at its floor makes it 0.
     components: what it is made of; reported with it.
     """
 
@@ -57,16 +57,28 @@ def utility(components: Sequence[Component]) -> UtilityIndex:
     names = [component.name for component in components]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"utility needs components of distinct names, got {names}")
-    return UtilityIndex(float(geometric_mean(np.array([c.normalized for c in components]))), tuple(components))
+    return UtilityIndex(float(harmonic_mean(np.array([c.normalized for c in components]))), tuple(components))
 
 
-def geometric_mean(normalized: np.ndarray) -> np.ndarray:
-    """Geometric mean over the last axis of values in [0, 1], for indices of resampled components [B, K] -> [B]."""
+def harmonic_mean(normalized: np.ndarray) -> np.ndarray:
+    """Harmonic mean over the last axis of values in [0, 1], for indices of resampled components [B, K] -> [B].
+
+    0 where a value is. Near a floor it grows in proportion to what is above it, at most K times; a geometric mean grows without
+    bound there, which gives any small component an interval from 0 to nearly 1.
+    """
     values = np.asarray(normalized, dtype=np.float64)
     if values.shape[-1] == 0 or not ((values >= 0) & (values <= 1)).all():
         raise ValueError("normalized components must lie in [0, 1], and there must be one")
     with np.errstate(divide="ignore"):
-        return np.exp(np.log(values).mean(-1))
+        return values.shape[-1] / (1 / values).sum(-1)
+
+
+def counted_images(values: np.ndarray, usable: np.ndarray, floor: float) -> np.ndarray:
+    """float [N]: each image's value where it is usable, and the component's floor, worth nothing, where it is not.
+
+    A value that is not defined (NaN: the prompt asks for nothing) stays so.
+    """
+    return np.where(np.isnan(values) | usable, values, floor)
 
 
 def closeness(outputs: np.ndarray, references: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, lru_cache
 from importlib.resources import files
@@ -15,11 +16,12 @@ import torch
 from torch import Tensor
 
 from iddmbench.errors import UserError, first_line
-from iddmbench.models.check import check_name, check_parts, variant_of
+from iddmbench.models.check import SINGLE_FILE, check_name, check_parts, variant_of
 from iddmbench.models.placeholder import Vocabulary
 from iddmbench.models.prefix import Prefix
 from iddmbench.models.recipe import DECLARED, Recipe, read_recipe
 from iddmbench.models.recipe import FILE as RECIPE
+from iddmbench.models.single_file import folder_of
 from iddmbench.paths import user_path
 
 if TYPE_CHECKING:
@@ -37,6 +39,12 @@ ALIASES = {
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FRUGAL = 2
 """The highest level of `BaseModel.save_memory`."""
+MEMORY = {
+    "checkpoint": "gradient checkpointing of UNet and VAE: activations are computed twice instead of kept",
+    "offload": "what a step does not use lies in CPU memory: VAE and text encoder while the UNet is trained and, where all its "
+    "weights are, the base's own and AdamW's moments",
+}
+"""Ways to need less GPU memory, for more time. The same numbers come out, so they are part of no key."""
 LONGEST_HEADER = 100_000_000
 """Bytes; safetensors' own limit."""
 
@@ -51,30 +59,47 @@ class BaseModel:
         vocabulary: reads prompts with a placeholder token (`iddmbench.models.placeholder`); None: as the base's own does.
         precision: "fp32", or what UNet, VAE and text encoder are autocast to; adapters and gradients stay fp32.
         prefix: stands before every prompt that images are made of (`iddmbench.models.prefix`); None: nothing does.
+        memory: names of `MEMORY`.
 
     Raises UserError when the folder lacks what describes the parts.
     """
 
-    def __init__(self, name: str, folder: Path, device: str = "cpu", precision: str = "fp32"):
-        self.name, self.folder, self.precision = name, folder, precision
+    def __init__(
+        self, name: str, folder: Path, device: str = "cpu", precision: str = "fp32", memory: Collection[str] = ()
+    ):
+        self.name, self.folder, self.precision, self.memory = name, folder, precision, frozenset(memory)
         self.device = torch.device(device)
         self.vocabulary: Vocabulary | None = None
         self.fingerprint = _fingerprint(folder)
         self.recipe: Recipe = read_recipe(folder)
         self.side = _side(name, folder)
         self._frugality = 0
+        self._away: set[str] = set()
         self.prefix: Prefix | None = None
 
     def load(self) -> None:
         """Read the weights. Raises UserError when they are missing or damaged."""
         _ = self._parts
 
+    @cached_property
+    def _parts(self) -> Any:
+        """The pipeline, its networks float32 and frozen on the device."""
+        # Whoever asks first may be in inference mode, and training needs ordinary tensors.
+        with torch.inference_mode(False):
+            pipeline = self._read_parts()
+            for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
+                part.float().requires_grad_(False).eval().to(self.device)
+            for part in (pipeline.vae, pipeline.unet):
+                part.to(memory_format=torch.channels_last)
+                if "checkpoint" in self.memory:
+                    part.enable_gradient_checkpointing()
+        return pipeline
+
     def check_parts(self) -> None:
         """Raises UserError when a part is missing or of another kind; reads no weights."""
         check_parts(self.name, self.folder)
 
-    @cached_property
-    def _parts(self) -> Any:
+    def _read_parts(self) -> Any:
         """The pipeline, from safetensors only."""
         from diffusers import StableDiffusionPipeline
         from diffusers.utils import logging as diffusers_logging
@@ -82,23 +107,16 @@ class BaseModel:
 
         for library in (diffusers_logging, transformers_logging):
             library.disable_progress_bar()
-        # Whoever asks first may be in inference mode, and training needs ordinary tensors.
-        with torch.inference_mode(False):
-            try:
-                pipeline = StableDiffusionPipeline.from_pretrained(
-                    self.folder,
-                    variant=variant_of(self.folder),
-                    use_safetensors=True,
-                    safety_checker=None,
-                    requires_safety_checker=False,
-                )
-            except (OSError, ValueError, KeyError) as error:
-                raise _unloadable(self.name, self.folder, first_line(error)) from error
-            for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
-                part.float().requires_grad_(False).eval().to(self.device)
-            pipeline.unet.to(memory_format=torch.channels_last)
-            pipeline.vae.to(memory_format=torch.channels_last)
-        return pipeline
+        try:
+            return StableDiffusionPipeline.from_pretrained(
+                self.folder,
+                variant=variant_of(self.folder),
+                use_safetensors=True,
+                safety_checker=None,
+                requires_safety_checker=False,
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise _unloadable(self.name, self.folder, first_line(error)) from error
 
     @property
     def tokenizer(self) -> "CLIPTokenizer":
@@ -106,11 +124,11 @@ class BaseModel:
 
     @property
     def text_encoder(self) -> "CLIPTextModel":
-        return self._parts.text_encoder
+        return self._here("text_encoder")
 
     @property
     def vae(self) -> "AutoencoderKL":
-        return self._parts.vae
+        return self._here("vae")
 
     @property
     def unet(self) -> "UNet2DConditionModel":
@@ -131,8 +149,23 @@ class BaseModel:
     def save_memory(self, level: int) -> None:
         """0: fastest. 1: activations computed twice, quarter batches. 2: one image at a time. Results differ in rounding."""
         self._frugality = level
+        twice = level > 0 or "checkpoint" in self.memory
         for part in (self.unet, self.vae):
-            (part.enable_gradient_checkpointing if level else part.disable_gradient_checkpointing)()
+            (part.enable_gradient_checkpointing if twice else part.disable_gradient_checkpointing)()
+
+    def put_away(self, *parts: str) -> None:
+        """With memory "offload": move "vae" or "text_encoder" to CPU memory until it is next asked for."""
+        if "offload" in self.memory:
+            for name in set(parts) - self._away:
+                getattr(self._parts, name).to("cpu")
+                self._away.add(name)
+
+    def _here(self, name: str) -> Any:
+        part = getattr(self._parts, name)
+        if name in self._away:
+            self._away.remove(name)
+            part.to(self.device)
+        return part
 
     def batch(self, size: int) -> int:
         """How many of `size` images go through the networks at once."""
@@ -167,17 +200,18 @@ class BaseModel:
         return (images.float() + 1) / 2
 
 
-def open_base(name: str, device: str = "cpu", precision: str = "fp32") -> BaseModel:
-    """`micro` (shipped), `sd15`, `sd21`, a local folder or a hub id; weights are read when first needed.
+def open_base(name: str, device: str = "cpu", precision: str = "fp32", memory: Collection[str] = ()) -> BaseModel:
+    """`micro` (shipped), `sd15`, `sd21`, a local folder, a .safetensors file, or a hub id (owner/name, owner/name@revision);
+    weights are read when first needed.
 
     Raises UserError when the folder lacks a part or the hub can't be reached.
     """
-    return BaseModel(name, base_folder(name), device, precision)
+    return BaseModel(name, base_folder(name), device, precision, memory)
 
 
-def load_base(name: str, device: str = "cpu", precision: str = "fp32") -> BaseModel:
+def load_base(name: str, device: str = "cpu", precision: str = "fp32", memory: Collection[str] = ()) -> BaseModel:
     """`open_base`, and read the weights at once."""
-    base = open_base(name, device, precision)
+    base = open_base(name, device, precision, memory)
     base.load()
     return base
 
@@ -209,20 +243,38 @@ def base_folder(name: str) -> Path:
         return folder
     if (folder := user_path(name)).is_dir():
         return folder
+    if folder.suffix == SINGLE_FILE and folder.is_file():
+        return folder_of(folder)
     check_name(name)
-    hub = ALIASES.get(name, name)
-    if hub == name and hub.count("/") != 1:
+    alias, at, revision = name.partition("@")
+    hub = ALIASES.get(alias, alias)
+    if (at and not revision) or (hub == alias and hub.count("/") != 1):
         raise UserError(
-            f"unknown base model '{name}': give micro, {', '.join(ALIASES)}, a folder, or a hub id (owner/name)"
+            f"unknown base model '{name}': give micro, {', '.join(ALIASES)}, a folder, a .safetensors file, or a hub id "
+            "(owner/name, owner/name@revision)"
         )
+    return _downloaded(hub, revision)
+
+
+def _downloaded(hub: str, revision: str) -> Path:
+    """A model of the hub, where all its parts are there in half precision only, these."""
     from diffusers import StableDiffusionPipeline
 
+    wanted: dict[str, Any] = {"use_safetensors": True, "safety_checker": None}
+    if revision:
+        wanted["revision"] = revision
     try:
-        return Path(StableDiffusionPipeline.download(hub, use_safetensors=True, safety_checker=None))
+        try:
+            return Path(StableDiffusionPipeline.download(hub, **wanted))
+        except OSError as error:
+            if "safetensors" not in str(error):
+                raise
+            return Path(StableDiffusionPipeline.download(hub, variant="fp16", **wanted))
     except Exception as error:  # the hub client raises many kinds; all mean that the weights are not here
-        reason = first_line(error)
+        whole = f"{hub}@{revision}" if revision else hub
         raise UserError(
-            f"base model '{hub}' could not be downloaded ({reason}); download it elsewhere and give its folder with --base"
+            f"base model '{whole}' could not be downloaded ({first_line(error)}); download it elsewhere and give its folder "
+            "with --base"
         ) from error
 
 

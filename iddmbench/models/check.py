@@ -12,7 +12,10 @@ PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 WEIGHTS = ("vae", "unet", "text_encoder")
 TOKENS = ("vocab.json", "merges.txt"), ("tokenizer.json",)
 """Files of a CLIP tokenizer, in its older or its newer form."""
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(?:@[A-Za-z0-9][\w./-]{0,95})?")
+"""owner/name, and a branch, tag or commit behind an @."""
+SINGLE_FILE = ".safetensors"
+USUAL = "StableDiffusionPipeline"
 FOLDERS = {"models", "model", "weights", "checkpoints", "checkpoint", "runs", "data", "home", "tmp", "mnt", "content"}
 """First parts of names that are meant as a path on this machine, not as somebody's account on the hub."""
 
@@ -20,14 +23,19 @@ FOLDERS = {"models", "model", "weights", "checkpoints", "checkpoint", "runs", "d
 def check_name(name: str) -> None:
     """Raises UserError for a base that is neither a folder nor a name on the hub: a mistyped path must not go out to it."""
     path = user_path(name)
-    if path.is_file() or path.suffix in (".safetensors", ".ckpt", ".bin", ".pt"):
-        kind = f"one {path.suffix} file" if path.suffix else "a file"
+    if path.suffix in (".ckpt", ".bin", ".pt", ".pth"):
         raise UserError(
-            f"base model '{name}' is {kind}: give the folder in Stable Diffusion's layout (diffusers converts one: "
-            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER))"
+            f"base model '{name}' is one {path.suffix} file, a pickle that could run code: convert it to .safetensors on a "
+            "machine that you can afford to lose, or get a .safetensors file or a folder in Stable Diffusion's layout"
         )
-    first, _, rest = name.partition("/")
-    if not rest:
+    if path.suffix == SINGLE_FILE:
+        raise UserError(f"there is no file '{name}' for the base model: check the path")
+    if path.is_file():
+        raise UserError(
+            f"base model '{name}' is a file: give a .safetensors file, or a folder in Stable Diffusion's layout"
+        )
+    first, _, rest = name.partition("@")[0].partition("/")
+    if not rest:  # an alias, with a revision or without: `base_folder` knows them
         return
     local = not HUB_ID.fullmatch(name) or first in FOLDERS or Path(first).is_dir() or "\\" in name
     if local:
@@ -43,6 +51,13 @@ def check_parts(name: str, folder: Path) -> None:
         return UserError(f"base model '{name}' can't be loaded from {folder}: {reason}")
 
     index = _read(folder / "model_index.json")
+    if (kind := str(index.get("_class_name", USUAL))) not in (USUAL, "StableDiffusionImg2ImgPipeline"):
+        xl = "XL" in kind
+        raise wrong(
+            f"it is a Stable Diffusion XL model ({kind}), with two text encoders; give a Stable Diffusion 1 or 2 model"
+            if xl
+            else f"it is a {kind}; give a Stable Diffusion 1 or 2 model"
+        )
     if "text_encoder_2" in index or (folder / "text_encoder_2").is_dir():
         raise wrong("it is a Stable Diffusion XL model, with two text encoders; give a Stable Diffusion 1 or 2 model")
     missing = [part for part in PARTS if not (folder / part).is_dir()]

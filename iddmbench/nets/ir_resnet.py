@@ -63,7 +63,7 @@ class IRResNet(nn.Module):
     Args:
         units: residual units of each of the four stages. middle, project: see `_Unit`.
         excite: units with squeeze and excitation (IR-SE).
-        affine: the last batch norm has a scale and a shift of its own.
+        affine: the last batch norm has a scale and a shift of its own. eps: of all batch norms.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class IRResNet(nn.Module):
         excite: bool = False,
         project: bool = False,
         affine: bool = True,
+        eps: float = 1e-5,
     ):
         super().__init__()
         self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
@@ -90,6 +91,9 @@ class IRResNet(nn.Module):
             nn.Linear(512 * 7 * 7, 512),
             nn.BatchNorm1d(512, affine=affine),
         )
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         return self.output_layer(self.body(self.input_layer(x)))

@@ -34,8 +34,11 @@ class FullTrainer(Trainer):
     """Trains copies of the UNet's weights, float32 whatever the precision, which stand in for the base's own in between; those
     come back on exit, the very same tensors. Where `settings.trains_text`, all weights of the text encoder too.
 
-    Memory: four times the trained weights beside the base (copy, gradient, AdamW's two moments).
+    Memory: four times the trained weights beside the base (copy, gradient, AdamW's two moments); once (gradient) where the base
+    offloads.
     """
+
+    offloads = True
 
     def chosen(self, name: str) -> bool:
         """Whether the UNet's weight of that name is trained ("down_blocks.0.attentions.0...attn2.to_k.weight")."""
@@ -47,13 +50,20 @@ class FullTrainer(Trainer):
         if not any(name.startswith(UNET) for name in weights):
             raise UserError(f"base '{self.base.name}' has none of the weights that this personalizer trains")
         own = {name: weight.data for name, weight in weights.items()}
+        # Where it offloads, the base's own tensors are trained, and what they held comes back from CPU memory.
+        copies = (
+            {name: data.to("cpu", copy=True) for name, data in own.items()} if "offload" in self.base.memory else {}
+        )
         try:
-            for weight in weights.values():
-                weight.data = weight.data.clone(memory_format=torch.preserve_format)
+            for name, weight in weights.items():
+                if name not in copies:
+                    weight.data = weight.data.clone(memory_format=torch.preserve_format)
                 weight.requires_grad_(True)
             yield self.base.unet
         finally:
             for name, weight in weights.items():
+                if name in copies:
+                    own[name].copy_(copies[name])
                 weight.data, weight.grad = own[name], None
                 weight.requires_grad_(False)
 
@@ -87,7 +97,7 @@ class DreamBooth(Personalizer):
     paper = "arXiv 2208.12242"
     Settings = DreamBoothSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # Its scripts, arXiv 2303.15433.
+        # arXiv 2303.15433: the options of train_dreambooth.py in its scripts/attack_with_aspl.sh and the others there.
         "anti-dreambooth": {
             "steps": 1000,
             "batch_size": 2,
@@ -97,7 +107,8 @@ class DreamBooth(Personalizer):
             "class_images": 200,
             "train_text_encoder": True,
         },
-        # The defaults of train_dreambooth.py, without prior preservation; the steps are those of its guide.
+        # The defaults of diffusers' examples/dreambooth/train_dreambooth.py, which uses no prior preservation. max_train_steps
+        # has none: 400 is that of the first command of the README beside it.
         "diffusers": {
             "steps": 400,
             "batch_size": 4,
@@ -105,6 +116,16 @@ class DreamBooth(Personalizer):
             "prior_weight": 0.0,
             "prior_batch": 4,
             "class_images": 100,
+            "train_text_encoder": False,
+        },
+        # The command under "Training with prior-preservation loss" of that README. APDM's gen_arguments.py has the same.
+        "diffusers-guide": {
+            "steps": 800,
+            "batch_size": 1,
+            "learning_rate": 5e-6,
+            "prior_weight": 1.0,
+            "prior_batch": 1,
+            "class_images": 200,
             "train_text_encoder": False,
         },
     }

@@ -79,7 +79,10 @@ class TextualInversion(Personalizer):
     paper = "arXiv 2208.01618"
     Settings = TextualInversionSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "diffusers": {"steps": 5000, "batch_size": 16, "learning_rate": 1e-4, "vectors": 1}
+        # The defaults of diffusers' examples/textual_inversion/textual_inversion.py.
+        "diffusers": {"steps": 5000, "batch_size": 16, "learning_rate": 1e-4, "vectors": 1},
+        # The command of the README beside it: four batches of 1 per step, and --scale_lr, which multiplies its 5e-4 by 4.
+        "diffusers-guide": {"steps": 3000, "batch_size": 4, "learning_rate": 2e-3, "vectors": 1},
     }
 
     def defaults(self, recipe: Recipe) -> TextualInversionSettings:

@@ -102,6 +102,8 @@ class Trainer:
 
     clip: ClassVar[float | None] = 1.0
     """The largest norm of the gradient; None: it is not clipped."""
+    offloads: ClassVar[bool] = False
+    """Whether the optimizer's moments are worth moving to CPU memory, where the base is told to save the GPU's."""
 
     def __init__(self, base: BaseModel, settings: Any, class_latents: Tensor, seeds: Seeds):
         self.base, self.settings, self.seeds = base, settings, seeds
@@ -127,7 +129,8 @@ class Trainer:
     def __enter__(self) -> "Trainer":
         self._attached = self.attached()
         self.unet = self._attached.__enter__()
-        self.optimizer = adamw(self.settings.optimizer, self.trained(), self.settings.learning_rate)
+        settings, offload = self.settings, self.offloads and "offload" in self.base.memory
+        self.optimizer = adamw(settings.optimizer, self.trained(), settings.learning_rate, offload)
         # fp16 has too few exponents for small gradients; elsewhere this does nothing.
         self.scaler = torch.amp.GradScaler(self.base.device.type, enabled=self.base.precision == "fp16")
         return self
@@ -144,6 +147,7 @@ class Trainer:
         """
         self._check_text(condition)
         s, total = self.settings, 0.0
+        self.base.put_away("vae", *(() if s.trains_text else ("text_encoder",)))
         latents = latents.detach()
         for _ in range(steps):
             for group in self.optimizer.param_groups:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -28,6 +29,12 @@ LONGEST = 1024
 """Longest side kept in pixels; larger photos are reduced, which bounds memory and costs the linker nothing."""
 DEEP = 257
 """65535 / 255: what a 16-bit level is divided by, whatever the photo's own brightest one is."""
+
+
+class Encoded(Protocol):
+    """An encoded photo: a file, or what opens like one."""
+
+    def open(self, mode: str = "rb") -> BinaryIO: ...
 
 
 class Unreadable(ValueError):
@@ -120,7 +127,7 @@ def no_photo(path: Path) -> str:
     return f"no photo that can be read: {readable(path.suffix.lower()) or 'no suffix'}"
 
 
-def usable_photo(path: Path, name: str, detector: Detector) -> Photo | Skipped:
+def usable_photo(path: Path | Encoded, name: str, detector: Detector) -> Photo | Skipped:
     """The photo, if it can be read and at least one face is on it; else why it is left out. Its pixels are not kept."""
     try:
         image = read_photo(path)
@@ -138,7 +145,7 @@ def why_unreadable(error: OSError | ValueError) -> str:
     return f"unreadable: {text}"
 
 
-def read_photo(path: Path) -> np.ndarray:
+def read_photo(path: Path | Encoded) -> np.ndarray:
     """uint8 [H, W, 3] RGB, upright by EXIF, at most LONGEST pixels a side; gray, palette, alpha and 16 bit are converted.
 
     Of a file with several pictures the first is read. Raises OSError for a file that can't be opened, Unreadable for all else.
@@ -154,7 +161,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _refusing(path: Path | Encoded) -> Iterator[None]:
     """Whatever a decoder raises is an Unreadable: they meet damage with errors of any kind."""
     with path.open("rb") as file:
         head = file.read(16)
@@ -188,8 +195,9 @@ def _unidentified(head: bytes) -> str:
     return "not a known image format"
 
 
-def _read(path: Path) -> np.ndarray:
-    with Image.open(path, formats=_open_formats()) as opened:
+def _read(path: Path | Encoded) -> np.ndarray:
+    source = path if isinstance(path, Path) else path.open("rb")
+    with Image.open(source, formats=_open_formats()) as opened:
         upright = ImageOps.exif_transpose(opened)
         if upright.mode == "F":
             raise Unreadable("floating-point pixels have no fixed scale: save it with 8 or 16 bits per channel")

@@ -6,7 +6,7 @@ import numpy as np
 from iddmbench.errors import UserError
 from iddmbench.faces.detect import Detector
 from iddmbench.models.base import BaseModel
-from iddmbench.types import Subject
+from iddmbench.types import Photo, Subject
 
 
 def crop_references(subject: Subject, base: BaseModel, detector: Detector) -> np.ndarray:
@@ -17,16 +17,23 @@ def crop_references(subject: Subject, base: BaseModel, detector: Detector) -> np
     """
     squares = []
     for photo in subject.references:
-        image = photo.image
-        faces = detector.detect([image])
-        if not faces.found[0]:
+        square = crop_photo(photo, base, detector)
+        if square is None:
             raise UserError(f"no face found in reference photo {photo.name}: replace it or leave it out")
-        squares.append(resize(face_square(image, faces.boxes[0], base.recipe.frame), base.side))
-    images = np.stack(squares)
-    if base.recipe.grayscale:
-        gray = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images])
-        images = np.repeat(gray[..., None], 3, axis=3)
-    return images
+        squares.append(square)
+    return np.stack(squares)
+
+
+def crop_photo(photo: Photo, base: BaseModel, detector: Detector) -> np.ndarray | None:
+    """One photo as `crop_references` gives it, uint8 [S, S, 3]; None where no face is found."""
+    image = photo.image
+    faces = detector.detect([image])
+    if not faces.found[0]:
+        return None
+    square = resize(face_square(image, faces.boxes[0], base.recipe.frame), base.side)
+    if not base.recipe.grayscale:
+        return square
+    return np.repeat(cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
 
 
 def face_square(image: np.ndarray, box: np.ndarray, frame: float) -> np.ndarray:

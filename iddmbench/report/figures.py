@@ -21,7 +21,7 @@ from matplotlib.ticker import FixedLocator, PercentFormatter
 from iddmbench.report.place_labels import place
 from iddmbench.report.widths import pt, scaled, width_of
 from iddmbench.results import selection
-from iddmbench.results.metric_info import metric
+from iddmbench.results.metric_info import INDEX, metric
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
 from iddmbench.results.summary import GENERIC, UNDEFENDED, Condition, Summary, Value
 
@@ -36,11 +36,19 @@ KNOWN = (
     *("iddm", "aspl", "simac", "metacloak", "random-noise", "iddm-direct"),
     *("mist", "fsmg", "advdm", "caat", "photoguard", "cloak"),
     *("blur", "pixelate"),
+    *("anti-diffusion", "apl", "apdm", "lowkey", "iddm-keyed"),
 )
 """Defenses by place, which gives colour and marker: the first thirty pairs differ."""
 SHAPES = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "star": "*", "triangle-down": "v"}
 """Markers, as plotly and as matplotlib name them. Two that are four apart share a colour among KNOWN: they look different."""
 SYMBOLS = tuple(SHAPES)
+SHAPES |= {"pentagon": "p", "triangle-right": ">"}
+OWN = {
+    **{"blur": "pentagon", "pixelate": "star", "apl": "square"},
+    **{"apdm": "triangle-right", "iddm-keyed": "triangle-right"},
+}
+"""Known defenses with another marker than their place gives: in gray, or to a colour-blind reader, they would look like one
+that has it. The cross and the x are the undefended and the un-personalized model's."""
 INK, GRAY = "#222222", "#767676"
 PRIVACY = ("r1u", "psr@1e-2")
 TITLES = {"r1u": "Images not linked at rank 1 (R1-U)", "psr@1e-2": "Images not matched at FAR 1 % (PSR)"}
@@ -73,7 +81,7 @@ def color(defense: str) -> str:
 
 def symbol(defense: str) -> str:
     """The defense's marker, as plotly names it: colours alone do not last for all defenses, nor for all readers."""
-    return SYMBOLS[_place(defense) % len(SYMBOLS)]
+    return OWN.get(defense) or SYMBOLS[_place(defense) % len(SYMBOLS)]
 
 
 def lap(defense: str) -> int:
@@ -90,19 +98,21 @@ def _place(defense: str) -> int:
 
 @dataclass(frozen=True)
 class View:
-    """One row of panels: whose worst case, and the part of it that is shown (x0, x1, y0, y1)."""
+    """One row of panels: whose worst case, the part of it that is shown (x0, x1, y0, y1), and the metric across."""
 
     judge: str
     window: tuple[float, float, float, float] = WHOLE
     zoom: bool = False
+    across: str = INDEX
 
     def shows(self, x: float, y: float) -> bool:
         x0, x1, y0, y1 = self.window
         return x0 <= x <= x1 and y0 <= y <= y1
 
 
-def tradeoff(*runs: RunFolder, width: str = "screen") -> Figure:
-    """Privacy against utility: R1-U and PSR at FAR 1e-2 over the utility index, one line per defense over its strengths.
+def tradeoff(*runs: RunFolder, width: str = "screen", across: str = INDEX) -> Figure:
+    """Privacy against utility: R1-U and PSR at FAR 1e-2 over the utility index, or over another metric of UNIT that `across`
+    names, one line per defense over its strengths.
 
     Thick: the strongest single attacker of each condition; thin: each attacker, dashed where it is white-box, as long as they
     are few. Where adaptive attackers were run, they have a row of panels of their own, and where
@@ -117,7 +127,7 @@ def tradeoff(*runs: RunFolder, width: str = "screen") -> Figure:
     with matplotlib.rc_context(scaled(STYLE, k)):
         panels = [m for m in PRIVACY if any(m in s.metrics("privacy") for s in summaries)] or [PRIVACY[0]]
         curves = [(i, s, d) for i, s in enumerate(summaries) for d in s.defenses]
-        views = _views(summaries, panels)
+        views = _views(summaries, panels) if across == INDEX else _views_across(summaries, across)
         columns = min(len(panels), size.panels)
         rows = len(views) * len(panels) // columns
         high = 0.7 + 4.5 * rows if columns > 1 else 1.3 + 3.9 * rows
@@ -186,7 +196,8 @@ def histograms(run: RunFolder, width: str = "screen") -> Figure:
                 if column == 0:
                     axes[row, 0].set_ylabel(short(condition.title), rotation=0, ha="right", va="center")
             axes[0, column].set_title(short(attacker, 24), fontsize=pt(11), loc="left")
-            cosine = attacker in ("", *selection.plain(summary))
+            plain = attacker in ("", *selection.plain(summary))
+            cosine = plain and (not len(scores) or np.abs(scores).max() <= 1 + 1e-6)  # some have a score of their own
             axes[-1, column].set_xlabel("cosine similarity" if cosine else "its own score")
         handles = [
             Line2D([], [], color=PALETTE[1], lw=pt(6), alpha=0.6, label="to the person's own template"),
@@ -232,7 +243,9 @@ def _dress(ax: Axes, name: str, view: View) -> None:
         axis.set_major_locator(FixedLocator([round(step * i, 2) for i in range(int(1 / step) + 1)]))
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     cut = "" if x0 < 0 else f", from {x0:.1f}"
-    ax.set_xlabel(f"utility index (1 = undefended{cut}) →")
+    ax.set_xlabel(
+        f"utility index (1 = undefended{cut}) →" if view.across == INDEX else f"{metric(view.across).title} →"
+    )
     ax.grid(color="#e6e6e6", lw=pt(0.7))
     ax.set_axisbelow(True)
 
@@ -248,7 +261,7 @@ def _views(summaries: Sequence[Summary], panels: Sequence[str]) -> list[View]:
         for s in summaries
         for judge in selection.judges(s)
         for c in s.conditions
-        if c.strength is not None and (u := s.get(c, "utility_index"))
+        if c.strength is not None and (u := s.get(c, INDEX))
         for name in panels
         if (p := s.get(c, name, judge))
     ]
@@ -269,10 +282,20 @@ def _views(summaries: Sequence[Summary], panels: Sequence[str]) -> list[View]:
     return views
 
 
+def _views_across(summaries: Sequence[Summary], across: str) -> list[View]:
+    """The rows where another metric is across: all of it that has a value, intervals included."""
+    found = [u for s in summaries for c in s.conditions if (u := s.get(c, across))]
+    ends = [end for u in found for end in ((u.low, u.high) if u.bounded else (u.value,))] or [0.0, 1.0]
+    room = 0.06 * (max(ends) - min(ends)) + 0.01
+    window = (min(ends) - room, max(ends) + room, *WHOLE[2:])
+    judges = list(dict.fromkeys(judge for s in summaries for judge in selection.judges(s)))
+    return [View(judge, window, across=across) for judge in judges]
+
+
 def _utilities(summary: Summary) -> list[Value]:
     """Utility indices of the defended conditions and of the undefended one."""
     kept = [c for c in summary.conditions if c.strength is not None or c.defense == UNDEFENDED]
-    return [u for c in kept if (u := summary.get(c, "utility_index"))]
+    return [u for c in kept if (u := summary.get(c, INDEX))]
 
 
 def _thin(summary: Summary, view: View, curves: int) -> list[str]:
@@ -293,12 +316,12 @@ def _without_line(summaries: Sequence[Summary], views: Sequence[View], curves: i
 
 
 def _points(
-    summary: Summary, conditions: Sequence[Condition], name: str, attacker: str
+    summary: Summary, conditions: Sequence[Condition], name: str, attacker: str, across: str
 ) -> list[tuple[Condition, Value, Value]]:
     """(condition, utility, privacy) where both are known."""
     found = []
     for condition in conditions:
-        x, y = summary.get(condition, "utility_index"), summary.get(condition, name, attacker)
+        x, y = summary.get(condition, across), summary.get(condition, name, attacker)
         if x is not None and y is not None:
             found.append((condition, x, y))
     return found
@@ -314,7 +337,7 @@ def _curve(
     thin = _thin(summary, view, curves)
     for attacker in thin:
         # Where one attacker is the strongest throughout, the thick line is its own.
-        points = _points(summary, conditions, name, attacker)
+        points = _points(summary, conditions, name, attacker, view.across)
         if points and {attacker} != only:
             known = all(summary.white_box(c, attacker) for c, _, _ in points)
             x, y = [p[1].value for p in points], [p[2].value for p in points]
@@ -323,11 +346,11 @@ def _curve(
             drawn.append(attacker)
             if len(thin) > 2:
                 _label(ax, (x[-1], y[-1]), short(attacker, 24), INK, small=True)
-    points = _points(summary, conditions, name, view.judge)
+    points = _points(summary, conditions, name, view.judge, view.across)
     if not points:
         return drawn
     x, y = [p[1].value for p in points], [p[2].value for p in points]
-    start = _points(summary, undefended, name, view.judge)
+    start = _points(summary, undefended, name, view.judge, view.across)
     if start:
         ax.plot([start[0][1].value, x[0]], [start[0][2].value, y[0]], color=tint, lw=pt(1.2), ls=":", zorder=2)
     crowded = curves > CROWD
@@ -346,7 +369,7 @@ def _anchors(ax: Axes, summary: Summary, name: str, first: bool, view: View) -> 
     styles = {UNDEFENDED: ("P", INK), GENERIC: ("X", GRAY)}
     anchors = [c for c in summary.conditions if c.strength is None]
     drawn = []
-    for condition, u, p in _points(summary, anchors, name, view.judge):
+    for condition, u, p in _points(summary, anchors, name, view.judge, view.across):
         marker, tint = styles.get(condition.defense, ("d", GRAY))
         x, far = u.value, _far(u, view)
         ax.plot([x], [p.value], marker=marker, color=tint, ms=pt(10), mec="white", mew=pt(0.8), ls="", zorder=5)
@@ -444,7 +467,7 @@ def _legend(curves: Sequence[tuple[int, Summary, str]], several: bool, views: Se
     handles.append(Line2D([], [], color=INK, marker="P", label="undefended", **mark))
     # The sign that the panels show: a cross, or an arrow where the model lies left of them.
     generic = [
-        u for s in {id(s): s for _, s, _ in curves}.values() if (u := s.get(Condition(GENERIC, None), "utility_index"))
+        u for s in {id(s): s for _, s, _ in curves}.values() if (u := s.get(Condition(GENERIC, None), views[0].across))
     ]
     far = {_far(u, view) for u in generic for view in views if not view.zoom} or {False}
     for out in sorted(far):

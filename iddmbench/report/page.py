@@ -10,6 +10,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from iddmbench.results import selection
+from iddmbench.results.by_prompt import prompt_table
+from iddmbench.results.comparable import old_index
 from iddmbench.results.findings import from_rows, in_order
 from iddmbench.results.headline import FEW, headlines
 from iddmbench.results.metric_info import KEPT, metric
@@ -27,6 +29,7 @@ from iddmbench.results.run_folder import (
 )
 from iddmbench.results.setting import followed
 from iddmbench.results.summary import Condition, Summary, figure_text, per_cent, threshold_text, written
+from iddmbench.results.variance import strongest_rows, variance_table
 
 SHOWN = ("r1u", "psr@1e-2", "psr@1e-3")
 """Privacy figures of the main table; all others are in the full one."""
@@ -89,11 +92,14 @@ def report(run: RunFolder, drawings: Drawings) -> str:
         many=MANY,
         most_doubts=MOST_DOUBTS,
         utility=utility_table(summary),
+        old_index=old_index(run),
         compared=compared_table(summary),
         policies=policy_table(summary),
         subjects=subject_table(summary),
         demographics=demographic_table(summary),
+        variance=variance_rows(summary),
         calibration=calibration_table(run),
+        prompts=Table(*prompt_table(run)),
         published=Table(HEADER, published_rows(run)),
         everything=full_table(summary) if len(run.summary) <= MOST else None,
         glossary=[metric(name) for kind in ("privacy", "utility") for name in summary.metrics(kind)],
@@ -259,6 +265,23 @@ def demographic_table(summary: Summary) -> Table:
             people = str(part["subjects"].max())
             rows.append([condition.title, str(trait), str(group), people, by or "–", *cells])
     return Table(["Condition", "By", "Group", "People", "Strongest attacker", *map(_arrow, names)], rows)
+
+
+def variance_rows(summary: Summary) -> Table:
+    """Standard deviations by people, seeds and images, of the strongest attackers and of utility; none with one seed."""
+    rows = []
+    found = variance_table([summary]) if summary.run.cells["seed"].nunique() > 1 else pd.DataFrame()
+    for row in strongest_rows(summary, found).to_dict("records") if len(found) else []:
+        strength = float(row["strength"])
+        condition = Condition(row["defense"], None if math.isnan(strength) else strength)
+        name, parts = row["metric"], []
+        for part in ("people", "seeds", "images"):
+            share = row[f"share_{part}"]
+            text = "–" if math.isnan(row[part]) else figure_text(name, row[part])
+            parts.append(text if math.isnan(share) else f"{text} ({per_cent(share)} %)")
+        figure = metric(name).title + (f", {row['attacker']}" if row["attacker"] else "")
+        rows.append([condition.title, figure, figure_text(name, row["mean"]), *parts, str(row["models"])])
+    return Table(["Condition", "Figure", "Mean", "People", "Seeds", "Images", "Models"], rows)
 
 
 def calibration_table(run: RunFolder) -> Table:

@@ -13,9 +13,11 @@ from rich.text import Text
 
 from iddmbench.errors import printable
 from iddmbench.results import selection
+from iddmbench.results.by_prompt import prompt_lines
+from iddmbench.results.comparable import old_index
 from iddmbench.results.headline import headlines
 from iddmbench.results.left_out import left_out
-from iddmbench.results.metric_info import CLOSENESS, KEPT_UNMEASURED, UNMEASURED, metric
+from iddmbench.results.metric_info import KEPT_UNMEASURED, REALISM, UNMEASURED, metric
 from iddmbench.results.plain_words import plain_words
 from iddmbench.results.published import published_lines
 from iddmbench.results.run_folder import FIGURES, LEFT_OUT, REPORT, WORST_CASE, WORST_CASE_ADAPTIVE, RunFolder
@@ -79,7 +81,7 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
         _as_lines(console, blocks, thresholds)
     for text in _legend(summary, thresholds):
         _say(console, text, "dim")
-    for sentence in [*headlines(summary), *group_lines(summary), *published_lines(run)]:
+    for sentence in [*headlines(summary), *group_lines(summary), *published_lines(run), *prompt_lines(run)]:
         _say(console, sentence)
     for note in run.config.get("notes", []):
         if str(note).startswith((KEPT_UNMEASURED, UNMEASURED)):
@@ -112,12 +114,14 @@ def _legend(summary: Summary, thresholds: bool) -> list[str]:
     """What signs and abbreviations of the table mean."""
     judges = _judges(summary)
     found = list(MEANINGS)
+    if version := old_index(summary.run):
+        found.append(version)
     if summary.attackers and not set(summary.attackers) & set(judges):
         found.append(f"Single attackers ({', '.join(summary.attackers)}): see the report")
     if any(summary.white_box(c, summary.strongest(c, a) or a) for c in summary.conditions for a in judges):
         found.append("* white-box: the defense optimized against this attacker")
-    if any(summary.knows_judge(c, CLOSENESS) for c in summary.conditions):
-        found.append("utility index: excludes closeness if the defense optimized its judge")
+    if any(summary.knows_judge(c, REALISM) for c in summary.conditions):
+        found.append("utility index: excludes realism if the defense optimized its judge")
     if any(a in summary.attackers and a not in summary.able for a in judges):
         found.append("? uninformative: it does not link the undefended model")
     if WORST_CASE in judges:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from iddmbench.errors import UserError
+from iddmbench.results.metric_info import INDEX_VERSION
 from iddmbench.results.run_folder import RunFolder
 
 
@@ -24,6 +25,26 @@ def check_comparable(runs: Sequence[RunFolder]) -> list[str]:
         if len({tuple(map(str, run.config.get(key, []))) for run in runs}) > 1:
             warnings.append(f"the runs differ in {key}, which may explain differences between curves")
     return warnings
+
+
+def check_same_index(runs: Sequence[RunFolder]) -> None:
+    """Raises UserError where the runs' utility indices are of different versions: they are made of different things."""
+    for first, second in pairwise(sorted(runs, key=lambda run: run.index_version)):
+        if first.index_version != second.index_version:
+            raise UserError(
+                f"the utility indices of runs {first.name} and {second.name} are of versions {first.index_version} and "
+                f"{second.index_version}: repeat the older run (what was trained is in the cache)"
+            )
+
+
+def old_index(run: RunFolder) -> str:
+    """One line on the utility index of a run of an older version; empty for today's."""
+    if run.index_version == INDEX_VERSION:
+        return ""
+    return (
+        f"utility index: of version {run.index_version}, which this one ({INDEX_VERSION}) can't be compared with; repeat the "
+        "run for today's"
+    )
 
 
 def _protocol(run: RunFolder) -> str:

@@ -19,6 +19,7 @@ from iddmbench.results.summary import (
     per_cent,
     written,
 )
+from iddmbench.results.variance import columns_of, image_values, split_of
 
 FEW = 4
 """Most defenses that have sentences of their own."""
@@ -49,6 +50,7 @@ def headlines(summary: Summary) -> list[str]:
         sentences += _resimulated(summary, undefended)
         for defense in summary.defenses:
             sentences += _utility(summary, summary.curve(defense)[-1])
+        sentences += _seeds(summary)
     sentences += [f"{finding.text}." for finding in read_findings(summary.run.path) if finding.kind == "absent"]
     sentences += _unable(summary, undefended)
     sentences += _wide(summary)
@@ -276,6 +278,21 @@ def _utility(summary: Summary, condition: Condition) -> list[str]:
     if faces:
         text += f", and a face is found in {written('face_detection_rate', faces, interval=False)} of its images"
     return [text + "."]
+
+
+def _seeds(summary: Summary) -> list[str]:
+    """Where a run has several seeds, what they have of the variance of the mean, beside people and images."""
+    if summary.run.cells["seed"].nunique() < 2:
+        return []
+    sentences = []
+    for condition in (summary.curve(defense)[-1] for defense in summary.defenses):
+        by = summary.strongest(condition, WORST_CASE)
+        split = split_of(image_values([summary], condition, "r1u", by)) if by else None
+        shares = {what: columns_of(split)[f"share_{what}"] for what in ("people", "seeds", "images")} if split else {}
+        if shares and all(map(math.isfinite, shares.values())):
+            parts = ", ".join(f"{what} {per_cent(share)} %" for what, share in shares.items())
+            sentences.append(f"Shares of the variance of R1-U with {condition.title} ({by}): {parts}.")
+    return sentences
 
 
 def _share(value: Value) -> str:

@@ -4,15 +4,31 @@ from dataclasses import dataclass
 from typing import Literal
 
 JUDGE = "efficientnet_lite2"
-"""The network whose features closeness, FID and KID are measured in. Held out: no shipped defense or base optimizes it."""
+"""The network in whose features realism, closeness, FID and KID are measured. Held out: no shipped defense or base
+optimizes it."""
 FID, KID, CLOSENESS = f"fid_{JUDGE}", f"kid_{JUDGE}", f"closeness_{JUDGE}"
-JUDGED = (FID, KID, CLOSENESS)
+REALISM, ERASED = f"realism_{JUDGE}", f"closeness_erased_{JUDGE}"
+JUDGED = (FID, KID, CLOSENESS, REALISM, ERASED)
+USABLE, KEPT_LOOK = "usable", "kept_look"
 KEPT = ("kept_age", "kept_sex")
 KEPT_UNMEASURED = "kept age and sex are not measured"
 """How the note of a run begins that says why."""
 UNMEASURED = "not measured: "
 """How the note begins that names the metrics of optional judges whose weights are absent (iddmbench/judges/)."""
-INDEX_WITH_KEPT = "utility_index_with_age_sex"
+INDEX, INDEX_WITH_KEPT = "utility_index", "utility_index_with_age_sex"
+INDEX_VERSION = 2
+"""Of what the utility index is made of. 1: geometric mean of faces found, SER-FIQ, raw closeness (floor: un-personalized) and
+adherence. Raised when the same images get another index; indices of two versions are never compared."""
+COMPONENTS = (USABLE, REALISM, KEPT_LOOK, "adherence")
+"""What the utility index is made of."""
+
+
+UNIT = (INDEX, INDEX_WITH_KEPT, *COMPONENTS, "face_detection_rate", "ser_fiq", CLOSENESS, ERASED, *KEPT)
+"""Utility figures on a scale up to 1, higher being better: what the trade-off may have across."""
+
+
+AXES = {"realism": REALISM, "closeness": CLOSENESS, "closeness_erased": ERASED}
+"""Short names of them, without the network."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,30 @@ METRICS = (
     Metric("d_sys", "D_sys", "privacy", "lower", False, "linkability of the scores, 0 (none) to 1 (total)"),
     Metric("fta", "FTA", "privacy", "lower", True, "images in which the attacker finds no face"),
     Metric("face_detection_rate", "Faces found", "utility", "higher", True, "images in which a face is found"),
+    Metric(
+        USABLE,
+        "Usable images",
+        "utility",
+        "higher",
+        True,
+        "images with a face and a realism of at least 1/2",
+    ),
+    Metric(
+        REALISM,
+        "Realism (EfficientNet-Lite2)",
+        "utility",
+        "higher",
+        False,
+        "nearness to real photos of other people; 1: as near as these are to each other",
+    ),
+    Metric(
+        KEPT_LOOK,
+        "Kept look",
+        "utility",
+        "higher",
+        False,
+        "likeness in light, hair, glasses, beard and backdrop; 0 is a stranger's, 1 the references' own",
+    ),
     Metric("ser_fiq", "SER-FIQ", "utility", "higher", False, "face image quality, by the stability of embeddings"),
     Metric("brisque", "BRISQUE", "utility", "lower", False, "distortion without a reference image"),
     Metric(FID, "FID (EfficientNet-Lite2)", "utility", "lower", False, "distance to the photos"),
@@ -85,6 +125,14 @@ METRICS = (
         "higher",
         False,
         "mean cosine of features of outputs and references",
+    ),
+    Metric(
+        ERASED,
+        "Closeness, LEACE (EfficientNet-Lite2)",
+        "utility",
+        "higher",
+        False,
+        "cosine with the references after what tells the public people apart was erased linearly",
     ),
     Metric("adherence", "Prompt adherence", "utility", "higher", True, "images that show what the prompt asks for"),
     Metric(
@@ -124,7 +172,7 @@ METRICS = (
         "utility",
         "higher",
         False,
-        "geometric mean of the components, from a floor (0) to undefended (1)",
+        "harmonic mean of the components, from a floor (0) to undefended (1)",
     ),
     Metric(
         INDEX_WITH_KEPT,

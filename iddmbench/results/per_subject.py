@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from iddmbench.results.metric_info import CLOSENESS
+from iddmbench.results.metric_info import CLOSENESS, ERASED, KEPT_LOOK, REALISM, USABLE
 from iddmbench.results.summary import Condition, Summary
 
 Rows = pd.DataFrame
@@ -27,9 +27,13 @@ HITS: dict[str, Callable[[Rows], pd.Series]] = {
 COMPLEMENTS = {"r1u": "rank1_hit", "r5u": "rank5_hit", "psr@1e-2": "match_rate@1e-2", "psr@1e-3": "match_rate@1e-3"}
 IMAGES = {
     "face_detection_rate": "detected",
+    USABLE: "usable",
+    REALISM: "realism",
+    KEPT_LOOK: "kept_look",
     "ser_fiq": "ser_fiq",
     "brisque": "brisque",
     CLOSENESS: "closeness",
+    ERASED: "closeness_erased",
     "adherence": "adherence",
     "kept_age": "kept_age",
     "kept_sex": "kept_sex",

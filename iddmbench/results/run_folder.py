@@ -9,6 +9,8 @@ probes.parquet                     one row per generated image x attacker
 images.parquet                     one row per generated image
 calibration.parquet                one row per attacker x false accept rate
 demographics.parquet               protection by sex, age and skin tone: one row per condition x group x figure
+prompts.parquet                    figures by prompt, where the run's protocol gives them so
+nearest.parquet                    of an evaluation: the people that each attacker finds most alike each image
 published.parquet                  impersonation by published thresholds, where the run's protocol has them
 summary.parquet                    every figure with its interval; written last, so its presence means "finished"
 images/, references/, enrolment/, extras/    PNG files
@@ -97,6 +99,7 @@ TABLES: dict[str, dict[str, type]] = {
     },
     "images": IMAGE_COLUMNS
     | {"detected": bool, "ser_fiq": float, "brisque": float, "closeness": float, "adherence": float}
+    | {"usable": float, "realism": float, "kept_look": float, "closeness_erased": float}
     | {"kept_age": float, "kept_sex": float},
     "calibration": {
         "attacker": str,
@@ -178,8 +181,10 @@ def make_table(name: str, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame({c: pd.Series([row[c] for row in full], dtype=kind) for c, kind in columns.items()})
 
 
-PUBLISHED = "published"
-"""A table that only runs under a published protocol have."""
+PUBLISHED, PROMPTS = "published", "prompts"
+"""Tables that only runs under some published protocols have."""
+NEAREST = "nearest"
+"""A table that only evaluations have."""
 EXTRA_TABLES: dict[str, dict[str, type]] = {
     PUBLISHED: {
         "defense": str,
@@ -194,11 +199,37 @@ EXTRA_TABLES: dict[str, dict[str, type]] = {
         "high": float,
         "images": int,
         "subjects": int,
-    }
+    },
+    PROMPTS: {
+        "defense": str,
+        "strength": float,
+        "prompt": str,
+        "metric": str,
+        "value": float,
+        "low": float,
+        "high": float,
+        "images": int,
+        "subjects": int,
+    },
+    NEAREST: {
+        "subject": str,
+        "defense": str,
+        "strength": float,
+        "image": str,
+        "attacker": str,
+        "place": int,
+        "person": str,
+        "source": str,
+        "score": float,
+    },
 }
-"""Tables that a finished run need not have. `published`: the share of images that an attacker takes for the target person."""
+"""Tables that a finished run need not have. `published`: the share of images that an attacker takes for the target person.
+`prompts`: each person's mean over the images of one prompt that have a value, then the mean over people; `images`: all.
+`nearest`: the first people of the gallery, by `place` from 1, with scores; `source` is their dataset, or "own photos"."""
 LATER = ("premise", "demographics")
 """Tables that finished runs of older versions lack."""
+LATER_COLUMNS = {"images": ("usable", "realism", "kept_look", "closeness_erased")}
+"""Columns, of numbers, that they lack: unknown there."""
 
 
 def label(defense: str, strength: float | None, seed: int | None = None) -> str:
@@ -248,6 +279,12 @@ class RunFolder:
     def config(self) -> dict[str, Any]:
         return self._json(CONFIG)
 
+    @property
+    def index_version(self) -> int:
+        """Which utility index it holds (`iddmbench.results.metric_info.INDEX_VERSION`)."""
+        found = self.config.get("utility_index", 1)
+        return found if isinstance(found, int) else 1
+
     @cached_property
     def environment(self) -> dict[str, Any]:
         return self._json(ENVIRONMENT)
@@ -279,8 +316,21 @@ class RunFolder:
     @cached_property
     def published(self) -> pd.DataFrame:
         """Empty where the run's protocol has no thresholds of its own."""
-        there = (self.path / table_file(PUBLISHED)).is_file()
-        return self._table(PUBLISHED) if there else make_table(PUBLISHED, [])
+        return self._extra(PUBLISHED)
+
+    @cached_property
+    def prompts(self) -> pd.DataFrame:
+        """Empty where the run's protocol gives no figures by prompt."""
+        return self._extra(PROMPTS)
+
+    def _extra(self, name: str) -> pd.DataFrame:
+        there = (self.path / table_file(name)).is_file()
+        return self._table(name) if there else make_table(name, [])
+
+    @cached_property
+    def nearest(self) -> pd.DataFrame:
+        """Empty but for evaluations."""
+        return self._extra(NEAREST)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -348,13 +398,14 @@ class RunFolder:
             found = pq.read_schema(self.path / table_file(name)).names
         except (OSError, pa.ArrowException) as error:
             raise self._damaged(table_file(name), error) from error
-        if missing := [c for c in columns if c not in found]:
+        if missing := [c for c in columns if c not in (*found, *LATER_COLUMNS.get(name, ()))]:
             raise UserError(f"run {self.path} is damaged: {table_file(name)} lacks the columns {', '.join(missing)}")
 
     def _table(self, name: str) -> pd.DataFrame:
         try:
             frame = pd.read_parquet(self.path / table_file(name))
             columns = {**TABLES, **EXTRA_TABLES}[name]
+            frame = frame.assign(**{c: math.nan for c in LATER_COLUMNS.get(name, ()) if c not in frame})
             return frame.astype({column: kind for column, kind in columns.items() if kind is not str})
         except (OSError, ValueError, TypeError, pa.ArrowException) as error:
             raise self._damaged(table_file(name), error) from error

@@ -171,6 +171,10 @@ class Summary:
         order = [m.name for m in METRICS]
         return sorted(names, key=lambda n: (order.index(n) if n in order else len(order), n))
 
+    def has(self, name: str) -> bool:
+        """Whether some condition has a value of that utility figure."""
+        return any(self.get(condition, name) for condition in self.conditions)
+
     def failed(self, condition: Condition) -> int:
         """Cells of the condition that did not finish."""
         return len(condition.rows(self.run.failed))

@@ -28,6 +28,7 @@ from iddmbench.paths import user_path
 from iddmbench.personalize.personalizer import PERSONALIZERS, Personalizer
 from iddmbench.perturb.purifier import purifier
 from iddmbench.photos.dataset import DATASETS, check_options
+from iddmbench.photos.hub_data import address, on_hub
 from iddmbench.protocols import OURS, PublishedProtocol, load_protocol
 from iddmbench.results.run_folder import label
 from iddmbench.store.cache import digest
@@ -40,6 +41,8 @@ MICRO = "micro"
 """The preset for the embedded bases."""
 LATER = ("personalizer", "personalizer_options", "protocol", "target")
 """Newer settings: at their defaults they don't affect the name of a run's folder, so older runs resume."""
+WITHOUT_EFFECT = ("memory",)
+"""Settings that change no result and name no folder."""
 PAPER = "paper"
 """The preset that every defense has: its default options."""
 
@@ -59,7 +62,8 @@ class RunConfig(BaseModel):
     )
     base: str = Field(
         "",
-        description="base model: micro, micro-rgb, sd15, sd21, a folder or a hub id; by default the one that suits the dataset",
+        description="base model: micro, micro-rgb, sd15, sd21, a folder, a .safetensors file or a hub id; by default the "
+        "one that suits the dataset",
     )
     defenses: tuple[str, ...] = Field(("iddm",), description="defense plugins")
     defense_options: dict[str, Any] = Field(default_factory=dict, description="options of the defenses (--set)")
@@ -84,6 +88,11 @@ class RunConfig(BaseModel):
     prompts: tuple[str, ...] = Field((), description="evaluation prompts; empty = the base's own")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="precision of the base model's networks (autocast); adapters and gradients stay fp32"
+    )
+    memory: tuple[Literal["checkpoint", "offload"], ...] = Field(
+        (),
+        description="ways to need less GPU memory for more time; no result changes. checkpoint: activations are computed "
+        "twice; offload: what a step does not use lies in CPU memory",
     )
     personalizer: str = Field(LORA, description="personalizer plugin: how the base model is personalized")
     personalizer_options: dict[str, Any] = Field(default_factory=dict, description="changes to its settings")
@@ -293,7 +302,7 @@ def identity(config: RunConfig) -> dict[str, Any]:
     """A configuration as it names a folder."""
     fields = type(config).model_fields
     usual = [key for key in LATER if getattr(config, key) == fields[key].get_default(call_default_factory=True)]
-    return config.model_dump(mode="json", exclude={*usual})
+    return config.model_dump(mode="json", exclude={*usual, *WITHOUT_EFFECT})
 
 
 def default_folder(config: RunConfig) -> Path:
@@ -319,6 +328,9 @@ def _check_surrogate(name: str, differentiates: bool) -> None:
 
 
 def dataset_options(root: Path | None, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Options of a dataset as the command line gives them: a root, and KEY=VALUE whose numbers are numbers."""
+    """Options of a dataset as the command line gives them: a root, a path or hf://OWNER/NAME, and KEY=VALUE whose numbers are
+    numbers."""
     given = {key: read_value(value, f"--data {key}={value}") for key, value in (options or {}).items()}
-    return given if root is None else {**given, "root": str(user_path(root).resolve())}
+    if root is None:
+        return given
+    return {**given, "root": address(root) if on_hub(root) else str(user_path(root).resolve())}

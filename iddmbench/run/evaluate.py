@@ -22,16 +22,19 @@ from iddmbench.options import changed_settings
 from iddmbench.personalize.read_model import Adapters, models_by_person
 from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given, People, read_people
-from iddmbench.results.run_folder import EVALUATION, SCHEMA
+from iddmbench.results.metric_info import INDEX_VERSION
+from iddmbench.results.run_folder import EVALUATION, NEAREST, SCHEMA, make_table, table_file
 from iddmbench.run.given_models import Models, models_left_out, notes_of, read_models
 from iddmbench.run.outcome import CellResult
 from iddmbench.run.pipeline import Progress, measure
 from iddmbench.run.plan import protocol
-from iddmbench.run.write import opened
+from iddmbench.run.write import opened, write_table
 from iddmbench.store.cache import Store, digest
 from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
 
 OWN = "own photos"
+SHOWN_PEOPLE = 3
+"""People of the gallery that are named for an image."""
 """Name of the dataset where the photos are the caller's."""
 ROLES = ("adapter", "gallery", "dataset", "public", "references", "baseline", "baseline_adapter", "generic")
 FEWEST_PUBLIC = 3
@@ -154,6 +157,7 @@ class Evaluation:
         names = dict.fromkeys(cell.defense.name for cell in self.cells)
         return {
             "schema": SCHEMA,
+            "utility_index": INDEX_VERSION,
             "iddmbench": __version__,
             "kind": EVALUATION,
             "given": [role for role in ROLES if getattr(request, role) is not None],
@@ -189,9 +193,11 @@ class Evaluation:
     def measure(self, out: Path, progress: Progress | None = None) -> list[CellResult]:
         """Write the run folder `out`. Raises UserError if it holds something else."""
         with opened(out, self.config()):
-            _, outcomes = measure(
+            scoring, outcomes = measure(
                 self.cells, self.stages, self.request.attackers, out, progress or Progress(), own=self.request.own
             )
+            rows = [row for one in outcomes if one.ok for row in scoring.nearest(one.cell, SHOWN_PEOPLE)]
+            write_table(out / table_file(NEAREST), make_table(NEAREST, rows))
         return outcomes
 
 

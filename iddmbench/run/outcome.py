@@ -41,6 +41,7 @@ class Measured:
         tables: folders with the tables of each scored condition; calibration: folder with the attackers' thresholds.
         lost: condition -> attacker without figures there -> why.
         published: rows of the table `published`; empty where the protocol has no thresholds of its own.
+        prompts: rows of the table `prompts`; empty where the protocol gives nothing by prompt.
         pictures: place in the run folder -> folder of the images that belong there.
     """
 
@@ -52,6 +53,7 @@ class Measured:
     lost: Mapping[str, Mapping[str, str]]
     pictures: Mapping[tuple[str, ...], Path]
     published: list[dict[str, Any]]
+    prompts: list[dict[str, Any]]
 
 
 def score_cells(
@@ -83,6 +85,7 @@ def score_cells(
         failed_conditions.add(condition.label)
         failed |= {cell.name: CellResult(cell, False, f"scoring: {reason[0]}", reason[1]) for cell in condition.cells}
     cells = [failed.get(outcome.cell.name, outcome) for outcome in outcomes]
+    scored = [condition for condition in done.conditions if condition.label not in failed_conditions]
     return Measured(
         done,
         cells,
@@ -91,7 +94,8 @@ def score_cells(
         done.calibration(),
         {condition.label: done.lost(condition) for condition in done.conditions if condition.cells},
         _pictures(done, [outcome.cell for outcome in cells if outcome.ok]),
-        [row for c in done.conditions if c.label not in failed_conditions for row in done.published_rows(c)],
+        [row for condition in scored for row in done.published_rows(condition)],
+        [row for condition in scored for row in done.prompt_rows(condition)],
     )
 
 

@@ -88,6 +88,7 @@ def run(
             watched,
             strict,
             published=study.published,
+            by_prompt=study.by_prompt,
             beside=beside,
         )
         failed = sum(not outcome.ok for outcome in outcomes)
@@ -104,14 +105,15 @@ def measure(
     strict: bool = False,
     own: Mapping[str, Attacker] | None = None,
     published: PublishedTarget | None = None,
+    by_prompt: tuple[str, ...] = (),
     beside: Beside | None = None,
 ) -> tuple[Scoring, list[CellResult]]:
     """Check the photos, compute every cell, and write `out` with its images and all tables.
 
-    strict: see `run`. own: attackers by name that are not plugins. published: see `Scoring`. beside: what computes the cells in
-    other processes.
+    strict: see `run`. own: attackers by name that are not plugins. published, by_prompt: see `Scoring`. beside: what computes
+    the cells in other processes.
     """
-    scoring = Scoring.of(stages, attackers, cells, own, published)
+    scoring = Scoring.of(stages, attackers, cells, own, published, by_prompt)
     _ = scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
     findings = write_premise(out, scoring.premise())
     if strict:

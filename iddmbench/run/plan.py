@@ -17,6 +17,7 @@ from iddmbench.models.check import check_targets
 from iddmbench.models.recipe import LoraSettings
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.protocols import PublishedProtocol
+from iddmbench.results.metric_info import INDEX_VERSION
 from iddmbench.results.run_folder import SCHEMA
 from iddmbench.run.config import ATTACKERS, RunConfig, identity
 from iddmbench.store.cache import Store, digest
@@ -87,6 +88,7 @@ class RunPlan:
         plan = config.plan()
         return {
             "schema": SCHEMA,
+            "utility_index": INDEX_VERSION,
             "iddmbench": __version__,
             **identity(config),
             "protocol": protocol(stages, config.protocol_plugin()),
@@ -108,6 +110,11 @@ class RunPlan:
             ],
         }
 
+    @property
+    def by_prompt(self) -> tuple[str, ...]:
+        """Metrics that the protocol gives for each prompt."""
+        return self.config.protocol_plugin().by_prompt
+
     def _by_protocol(self) -> dict[str, Any]:
         """What a run under a published protocol says about it; nothing under ours."""
         if self.config.protocol_plugin().ranks:
@@ -121,7 +128,7 @@ class ResourceCache:
 
     def __init__(self) -> None:
         self._data: dict[str, FaceData] = {}
-        self._bases: dict[tuple[str, str, str], BaseModel] = {}
+        self._bases: dict[tuple[str, str, str, tuple[str, ...]], BaseModel] = {}
 
     def data(self, config: RunConfig) -> FaceData:
         key = digest([config.dataset, config.dataset_options])
@@ -131,7 +138,7 @@ class ResourceCache:
 
     def base(self, config: RunConfig, device: str) -> BaseModel:
         """One at a time: the previous one's weights are freed."""
-        key = (config.base, device, config.precision)
+        key = (config.base, device, config.precision, config.memory)
         if key not in self._bases:
             self._bases = {key: open_base(*key)}
         return self._bases[key]

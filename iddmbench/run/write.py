@@ -20,6 +20,7 @@ from iddmbench.results.run_folder import (
     ENVIRONMENT,
     FAILURES,
     LEFT_OUT,
+    PROMPTS,
     PUBLISHED,
     SCHEMA,
     make_table,
@@ -130,8 +131,9 @@ def write_run(out: Path, run: Measured) -> None:
         copy_images(source, out.joinpath(*place))
     write_table(out / table_file("cells"), _cells(run))
     write_table(out / table_file("calibration"), read_rows(run.calibration, "calibration"))
-    if run.published:
-        write_table(out / table_file(PUBLISHED), make_table(PUBLISHED, run.published))
+    for name, rows in ((PUBLISHED, run.published), (PROMPTS, run.prompts)):
+        if rows:
+            write_table(out / table_file(name), make_table(name, rows))
     # The summary last: its presence says that the run is finished.
     for name in ("probes", "images", "demographics", "summary"):
         _join(out / table_file(name), [folder / table_file(name) for folder in run.tables], name)

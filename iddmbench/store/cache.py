@@ -29,7 +29,8 @@ from typing import Any
 from filelock import FileLock
 
 from iddmbench.errors import UserError
-from iddmbench.paths import check_utf8, user_folder
+from iddmbench.paths import check_utf8
+from iddmbench.paths import default_cache as default_cache  # most import it from here
 
 LAYOUT = 1
 RECORD, FILES, MARK, LOCKS, TMP, DAMAGED = "key.json", "files.json", "cache.json", "locks", "tmp", "damaged"
@@ -56,12 +57,6 @@ def stops(error: BaseException) -> bool:
 def digest(value: Any) -> str:
     """SHA-256 of a JSON-able value, in a form that does not depend on the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def default_cache() -> Path:
-    """IDDMBENCH_CACHE, else iddmbench/ below XDG_CACHE_HOME or ~/.cache."""
-    chosen = user_folder("IDDMBENCH_CACHE")
-    return chosen or (user_folder("XDG_CACHE_HOME") or Path.home() / ".cache") / "iddmbench"
 
 
 def checksums(entry: Path) -> dict[str, str]:

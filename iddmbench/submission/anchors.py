@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from iddmbench.errors import UserError
-from iddmbench.results.metric_info import JUDGE
+from iddmbench.results.metric_info import INDEX_VERSION, JUDGE
 from iddmbench.store.cache import digest
 from iddmbench.submission.read import Bundle, open_bundle
 from iddmbench.submission.schema import Submission
@@ -24,9 +24,10 @@ def setting_of(meta: Submission) -> str:
 
 def track_of(meta: Submission) -> str:
     """What must agree for two submissions to be compared: protocol (photos, prompts, sampling, base), personalization, who
-    personalizes, subjects, seeds, and the network that judges utility."""
+    personalizes, subjects, seeds, the network that judges utility, and the version of the utility index."""
     parts = {
         "judge": JUDGE,
+        "utility index": INDEX_VERSION,
         "setting": setting_of(meta),
         "subjects": sorted(meta.run.subjects),
         "seeds": sorted(meta.run.seeds),

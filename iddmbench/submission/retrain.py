@@ -33,8 +33,8 @@ SCORE = 0.5
 """What the mean score of a cell's images to their subject's template may differ by, in units of `score_unit`."""
 RATE = 0.45
 """What a rate over a cell's images may: linked at rank 1, faces found."""
-QUALITY = {"SER-FIQ": 0.1, "closeness": 0.1, "adherence": 0.55}
-"""What the means of the utility components may."""
+QUALITY = {"SER-FIQ": 0.1, "closeness": 0.1, "realism": 0.1, "kept look": 0.25, "adherence": 0.55}
+"""What the means of these utility figures may."""
 IMAGES = 16
 """Images of a cell on which these were measured (docs/protocol.md). A mean over fewer varies more, by the square root."""
 MOST_THREADS = 64
@@ -165,7 +165,13 @@ def observed(stages: CellStages, cell: Any, outputs: Outputs, linkers: dict[str,
         found[f"{name}: linked at rank 1"] = float(np.mean(linked.acquired & (linked.rank == 1)))
         found[f"{name}: faces found"] = float(np.mean(linked.acquired))
     quality = stages.utility(cell.subject, outputs)
-    means = {"SER-FIQ": quality.ser_fiq, "closeness": quality.closeness, "adherence": quality.adherence}
+    means = {
+        "SER-FIQ": quality.ser_fiq,
+        "closeness": quality.closeness,
+        "realism": quality.realism,
+        "kept look": quality.kept_look,
+        "adherence": quality.adherence,
+    }
     return found | {name: _known_mean(values) for name, values in means.items()}
 
 

@@ -24,6 +24,7 @@ from iddmbench.linking.aggregate import Group
 from iddmbench.linking.linker import Linker
 from iddmbench.linking.ranking import Standing, standings, why_unranked
 from iddmbench.results.findings import WARNING, lines, read_findings
+from iddmbench.results.metric_info import INDEX_VERSION
 from iddmbench.results.run_folder import SCHEMA, UNION, WORST_CASE, WORST_CASE_TRANSFER, WORST_CASES, RunFolder
 from iddmbench.run.config import LORA
 from iddmbench.run.environment import environment
@@ -246,6 +247,7 @@ def _config(meta: Submission, stages: CellStages, attackers: tuple[str, ...], ce
     anchors = sorted({c.defense.name for c in cells if c.defense.anchor})
     return facts | {
         "schema": SCHEMA,
+        "utility_index": INDEX_VERSION,
         "iddmbench": __version__,
         "protocol": protocol(stages),
         "dataset_options": {},

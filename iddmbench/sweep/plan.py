@@ -29,7 +29,9 @@ class Run:
             study = RunPlan.of(config, cache, parts=parts)
         except UserError as error:
             raise UserError(f"run '{name}': {error}") from error
-        scoring = Scoring.of(study.stages, study.config.attackers, study.cells, published=study.published)
+        scoring = Scoring.of(
+            study.stages, study.config.attackers, study.cells, published=study.published, by_prompt=study.by_prompt
+        )
         return cls(name, study, scoring, [None] * len(study.cells))
 
     def look_up(self) -> None:

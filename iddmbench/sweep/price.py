@@ -14,17 +14,13 @@ from iddmbench.run.config import RunConfig
 from iddmbench.run.plan import SOME
 from iddmbench.store.cache import digest
 from iddmbench.sweep.config import Sweep
+from iddmbench.sweep.gpu_memory import SMALL, TEXT_GB, UNET_GB, VAE_GB, WORKSPACE_GB, activations_gb, states_gb
 
 BASES = ("sd15", "sd21")
 UNET, ENCODE, DECODE = 0.804, 1.117, 2.515
 """TFLOP of a forward pass for one 512-pixel image, by torch's FlopCounterMode on diffusers' classes (tests/test_price.py)."""
 BACK_TO_INPUT, BACK_TO_WEIGHTS = 2, 3
 """Forward and backward pass in forward passes: gradients of inputs and adapters alone, or of all weights too."""
-UNET_GB, TEXT_GB, VAE_GB = 3.44, {"sd15": 0.49, "sd21": 1.36}, 0.33
-"""Weights in float32."""
-UNET_ACTIVATIONS_GB, VAE_ACTIVATIONS_GB, WORKSPACE_GB = 2.5, 4.0, 2.0
-"""What a backward pass keeps per 512-pixel image in bf16 without checkpointing, and what else a process takes: assumed, to
-within a third. Twice the activations in fp32."""
 MODEL_GB = {"lora": 0.0008, "dreambooth": UNET_GB}
 """A stored model, float32: LoRA of the attention projections per rank, DreamBooth whole."""
 PICTURE_GB = 0.45e-3
@@ -84,14 +80,14 @@ def _price(name: str, config: RunConfig, tflops: float, seen: set[Hashable]) -> 
         secret = (defense.name, own)
         stages: list[tuple[Hashable, _Work]] = []
         if defense.acts_on("protect"):
-            stages.append((("protect", *trained, secret), _protect(defense)))
+            stages.append((("protect", *trained, secret), _protect(defense, config)))
         owner = config.threat == "authorized" or defense.anchor
         inside = owner and defense.acts_on("personalize")
         key = secret if inside or defense.acts_on("protect") or defense.acts_on("prepare") else ""
         model = ("model", *trained, key, config.purify if not owner else "")
-        stages.append((model, _personalize(config.personalizer, training, defense, inside)))
+        stages.append((model, _personalize(config, training, defense, inside)))
         drawn = (model, config.prompts, config.images_per_prompt, digest(sampling.model_dump()))
-        stages.append((drawn, _Work(images * picture, UNET_ACTIVATIONS_GB, images * PICTURE_GB)))
+        stages.append((drawn, _Work(images * picture, activations_gb(1, config.precision, ()), images * PICTURE_GB)))
         for stage, work in stages:
             memory = max(memory, work.memory)
             count = sum(_new(seen, (stage, seed, subjects)) for seed in config.seeds) * subjects
@@ -100,7 +96,7 @@ def _price(name: str, config: RunConfig, tflops: float, seen: set[Hashable]) -> 
     full = config.precision == "fp32"
     uncounted = {d.name for d in plan if not d.anchor and d.name not in KNOWN}
     hours = tflop / (tflops / 2 if full else tflops) / 3600
-    return Price(name, cells, hours, weights + memory * (1.5 if full else 1), disk, tuple(sorted(uncounted)))
+    return Price(name, cells, hours, weights + memory, disk, tuple(sorted(uncounted)))
 
 
 def people(config: RunConfig) -> int:
@@ -122,19 +118,20 @@ def _new(seen: set[Hashable], key: Hashable) -> bool:
     return new
 
 
-def _personalize(personalizer: str, training: TrainingSettings, defense: Defense, inside: bool) -> _Work:
+def _personalize(config: RunConfig, training: TrainingSettings, defense: Defense, inside: bool) -> _Work:
     if defense.name == "generic":
         return _Work(0, 0, 0)
     batch = training.batch_size + (training.prior_batch if training.prior_weight else 0)
-    whole = personalizer != "lora"
+    whole = config.personalizer not in SMALL
     step = batch * UNET * (BACK_TO_WEIGHTS if whole else BACK_TO_INPUT)
-    memory = batch * UNET_ACTIVATIONS_GB + (4 * UNET_GB if whole else 0.1)
+    states = states_gb(config.personalizer, training, config.memory, config.base)
+    memory = states + activations_gb(batch, config.precision, config.memory)
     disk = MODEL_GB["dreambooth"] if whole else MODEL_GB["lora"] * getattr(training, "rank", 16)
     tflop = training.steps * step
     if inside and defense.name in DECOUPLING:
         data = _number(defense, "rounds") * _number(defense, "data_steps")
         tflop += data * PHOTOS * BACK_TO_INPUT * (UNET + DECODE)
-        memory = max(memory, PHOTOS * (UNET_ACTIVATIONS_GB + VAE_ACTIVATIONS_GB) + (4 * UNET_GB if whole else 0))
+        memory = max(memory, states + activations_gb(PHOTOS, config.precision, config.memory, decoded=True))
     return _Work(tflop, memory, disk)
 
 
@@ -185,15 +182,16 @@ PROTECT: dict[str, Callable[[Defense], float]] = {
 """TFLOP of protecting a person's photos."""
 VICTIMS = {"aspl": 2, "fsmg": 1, "simac": 2, "metacloak": 7, "anti-diffusion": 1}
 """Copies of UNet and text encoder that are there at once; one of them also has gradients and AdamW's two moments."""
+CONTROLS = ("control-person", "control-alike", "control-noise", "control-class")
 DECOUPLING = ("iddm", "iddm-keyed")
-KNOWN = {*PROTECT, *DECOUPLING, "cloak", "lowkey", "blur", "pixelate", "protected-photos"}
+KNOWN = {*PROTECT, *DECOUPLING, "cloak", "lowkey", "blur", "pixelate", "protected-photos", *CONTROLS}
 """Those that act on outputs take no pass through the base."""
 
 
-def _protect(defense: Defense) -> _Work:
+def _protect(defense: Defense, config: RunConfig) -> _Work:
     if defense.name not in PROTECT:
         return _Work(0, 0, 0)
     copies = VICTIMS.get(defense.name, 0)
     states = (copies + 3) * (UNET_GB + max(TEXT_GB.values())) if copies else 0
-    memory = states + PHOTOS * (UNET_ACTIVATIONS_GB + VAE_ACTIVATIONS_GB)
+    memory = states + activations_gb(PHOTOS, config.precision, config.memory, decoded=True)
     return _Work(PROTECT[defense.name](defense), memory, PHOTOS * PICTURE_GB)

@@ -123,7 +123,11 @@ class _Opened:
         config = make_config(run.config)
         self.study = RunPlan.of(config, Path(run.cache), own_device(run.devices, Path(run.locks)), _parts())
         self.scoring = Scoring.of(
-            self.study.stages, self.study.config.attackers, self.study.cells, published=self.study.published
+            self.study.stages,
+            self.study.config.attackers,
+            self.study.cells,
+            published=self.study.published,
+            by_prompt=self.study.by_prompt,
         )
         _ = self.scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
 

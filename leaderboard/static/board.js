@@ -143,7 +143,7 @@
     const value = (name) => style.getPropertyValue(name).trim();
     const narrow = window.innerWidth < 736;
     const axis = { zeroline: false, gridcolor: value("--line"), tickfont: { color: value("--soft") }, linecolor: value("--line"), nticks: narrow ? 6 : 9 };
-    const [x, y] = range || [[-0.03, 1.06], [-0.03, 1.06]];
+    const [x, y] = range || [[-0.03, narrow ? 1.12 : 1.06], [-0.03, 1.06]];  // on a phone a strength beside a point at 1 needs more
     return {
       paper_bgcolor: value("--page"), plot_bgcolor: value("--page"), font: { color: value("--ink"), family: "system-ui, sans-serif", size: 13 },
       margin: narrow ? { l: 52, r: 12, t: 16, b: 52 } : { l: 64, r: 24, t: 24, b: 56 },
@@ -161,6 +161,7 @@
   const SHAPES = {
     circle: "M6 1a5 5 0 1 0 .01 0z", square: "M1.5 1.5h9v9h-9z", diamond: "M6 .5 11.5 6 6 11.5.5 6z", "triangle-up": "M6 1 11.5 10.5H.5z",
     "triangle-down": "M6 11 .5 1.5h11z", star: "M6 .3 7.5 4.3l4.2.2-3.3 2.6 1.1 4.1L6 8.9 2.5 11.2l1.1-4.1L.3 4.5l4.2-.2z",
+    pentagon: "M6 .6 11.4 4.5 9.3 10.9H2.7L.6 4.5z", "triangle-right": "M11 6 1.5.5v11z",
     cross: "M4.5.8h3v3.7h3.7v3H7.5v3.7h-3V7.5H.8v-3h3.7z", x: "M2.6.8 6 4.2 9.4.8l1.8 1.8L7.8 6l3.4 3.4-1.8 1.8L6 7.8l-3.4 3.4L.8 9.4 4.2 6 .8 2.6z",
   };
   // The marker of a curve, drawn: the same sign in the key and in the table.

@@ -1,0 +1,424 @@
+"""docs/study.md from the tables of benchmarks/study_tables.py: `python benchmarks/study_page.py` (`--check` only compares).
+
+The words are in benchmarks/study.md.jinja; every figure comes from docs/data/study. What did not run is said to be "not run".
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from iddmbench.results.metric_info import CLOSENESS
+from iddmbench.results.metric_info import metric as info
+from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE
+from iddmbench.results.summary import decimal, figure_text, per_cent
+
+ROOT = Path(__file__).parents[1]
+DATA, PAGE, TEMPLATE = ROOT / "docs" / "data" / "study", ROOT / "docs" / "study.md", "study.md.jinja"
+TABLES = ("figures", "pairs", "variance", "power", "missing", "runs")
+NOT_RUN = "not run"
+HIT, FACES, INDEX = "rank1_hit", "face_detection_rate", "utility_index"
+RESIMULATION, APPEARANCE = "re-simulation", "hog"
+WHERE = ["dataset", "base", "setting", "defense", "variant", "strength"]
+AUTHORIZED, DEFAULT = "authorized", "iddm (sface-overshoot)"
+BASES = {"synthetic": "micro-rgb", "orl": "micro"}
+"""Of the datasets, in the page's order."""
+COLUMNS = {
+    WORST_CASE: "strongest plain",
+    WORST_CASE_ADAPTIVE: "strongest, prepared ones too",
+    APPEARANCE: "appearance (`hog`)",
+}
+JUDGED = ((WORST_CASE, HIT), (WORST_CASE_ADAPTIVE, HIT))
+COMPARED = (*JUDGED, (RESIMULATION, HIT), (APPEARANCE, HIT), ("", FACES), ("", "ser_fiq"), ("", CLOSENESS))
+ABLATED = (*JUDGED, (APPEARANCE, HIT), ("", FACES), ("", "ser_fiq"), ("", CLOSENESS))
+"""Attacker or family, and figure."""
+TEXTS = (*WHERE[:5], "attacker", "family", "by", "by_other", "judge", "lacking", "plan", "run", "defenses", "protocol")
+TITLES = {"none": "undefended", "generic": "not personalized", "iddm": "IDDM", "iddm-keyed": "IDDM-keyed"}
+FAMILIES = ("plain", "prepared", RESIMULATION, "appearance", "cross-post")
+GOAL_FACES, GOAL_INDEX, GOAL_LINKED, GOAL_ABOVE_CHANCE = 0.97, 0.9, 0.1, 0.05
+"""As set before anything was measured: faces, utility index, links at rank 1 by any face attacker, and by re-simulation above
+chance."""
+
+Row = dict[str, Any]
+
+
+def same(a: float, b: float) -> bool:
+    """Equal strengths; NaN, of a condition without one, equals itself."""
+    return (math.isnan(a) and math.isnan(b)) or abs(a - b) < 1e-6
+
+
+def title(row: Row) -> str:
+    """ "IDDM, two-surrogates, 0.5"."""
+    parts = [TITLES.get(row["defense"], f"`{row['defense']}`"), *filter(None, [row["variant"]])]
+    return ", ".join(parts if math.isnan(row["strength"]) else [*parts, f"strength {row['strength']:g}"])
+
+
+def points(low: float) -> str:
+    """A difference of shares in points."""
+    return f"{100 * low:+.0f}".replace("-", "\u2212") if math.isfinite(low) else ("\u2212∞" if low < 0 else "+∞")
+
+
+def p_text(p: float) -> str:
+    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def markdown(heads: Iterable[str], rows: Iterable[Iterable[str]], names: int = 1) -> str:
+    """A table whose rows begin with `names` cells that say what they are. Rows without any figure are a list below it."""
+    heads, all_rows = list(heads), [list(row) for row in rows]
+    empty = [row for row in all_rows if set(row[names:]) <= {NOT_RUN}]
+    kept = [row for row in all_rows if row not in empty]
+    lines = [" | ".join(line) for line in ([heads, ["---"] * len(heads), *kept] if kept else [])]
+    parts = ["\n".join(f"| {line} |" for line in lines)] if kept else []
+    if empty:
+        what = [", ".join(filter(None, row[:names])) for row in empty]
+        parts.append(f"{NOT_RUN.capitalize()}: {'; '.join(what)}.")
+    return "\n\n".join(parts)
+
+
+class Study:
+    """The tables as rows, and the parts of the page that are made of them."""
+
+    def __init__(self, folder: Path = DATA):
+        self.figures, self.pairs, self.variance, self.power, self.missing, self.runs = (
+            read(folder / f"{name}.csv") for name in TABLES
+        )
+
+    # ---- single figures ----------------------------------------------------------------------------------------------
+
+    def find(self, key: Row, attacker: str, metric: str = HIT) -> Row | None:
+        """A figure of a condition; key: WHERE -> value."""
+        rows = (r for r in self.figures if (r["attacker"], r["metric"]) == (attacker, metric) and matches(r, key))
+        return next(rows, None)
+
+    def resimulated(self, key: Row) -> Row | None:
+        """The re-simulating attacker that links most."""
+        found = [r for r in self.figures if (r["family"], r["metric"]) == (RESIMULATION, HIT) and matches(r, key)]
+        return max(found, key=lambda r: r["value"], default=None)
+
+    def strongest(self, key: Row, judge: str) -> str:
+        """ "35 % [14–64] `eigenfaces` of 4": the figure, who attains it, and of how many attackers in its run."""
+        row = self.find(key, judge)
+        if row is None:
+            return NOT_RUN
+        families = ("plain",) if judge == WORST_CASE else ("plain", "prepared")
+        own = [r for r in self.figures if r["metric"] == HIT and r["run"] == row["run"] and matches(r, key)]
+        count = sum(r["family"] in families and r["able"] for r in own)
+        return f"{text(row)} `{row['by']}` of {max(count, 1)}"
+
+    def images(self) -> str:
+        """Images of one model, of the conditions that ran."""
+        rows = [r for r in self.figures if r["metric"] == FACES]
+        counts = sorted({round(r["images"] / (r["people"] * r["seeds"])) for r in rows})
+        return " or ".join(map(str, counts)) or NOT_RUN
+
+    def key(self, dataset: str, defense: str, variant: str = "", strength: float = math.nan) -> Row:
+        """Of a condition of the headline: the authorized setting on the dataset's own base."""
+        parts = (dataset, BASES[dataset.split("/")[0]], AUTHORIZED, defense, variant, strength)
+        return dict(zip(WHERE, parts, strict=True))
+
+    def value(self, dataset: str, defense: str, attacker: str, variant: str = "", strength: float = math.nan) -> str:
+        """For the text: "12 % [3–30, n = 12]", or that it was not run."""
+        return with_people(self.find(self.key(dataset, defense, variant, strength), attacker))
+
+    def resimulation(self, dataset: str, defense: str, variant: str = "", strength: float = math.nan) -> str:
+        return resimulation_text(self.resimulated(self.key(dataset, defense, variant, strength)))
+
+    def people(self, dataset: str) -> str:
+        """ "up to 12 people, up to 2 seeds": most of any condition of the dataset."""
+        rows = [r for r in self.figures if r["dataset"] == dataset and r["attacker"] == WORST_CASE]
+        if not rows:
+            return "nobody yet"
+        most = [max(r[what] for r in rows) for what in ("people", "seeds")]
+        return f"up to {counted(most[0], 'person', 'people')}, up to {counted(most[1], 'seed')}"
+
+    def planned(self, suite: str, dataset: str = "") -> list[Row]:
+        """The conditions that a suite plans, each once and in the page's order, as rows of `missing`."""
+        return in_order(r for r in self.missing if r["suite"] == suite and dataset in ("", r["dataset"]))
+
+    def full(self, dataset: str) -> list[Row]:
+        """The study's conditions at full strength, and its controls."""
+        return [k for k in self.planned("study", dataset) if math.isnan(k["strength"]) or k["strength"] == 1]
+
+    # ---- tables ------------------------------------------------------------------------------------------------------
+
+    def headline(self, dataset: str) -> str:
+        heads = ["condition", "people × seeds", "strongest plain", "strongest, prepared ones too"]
+        heads += ["strongest re-simulation", "**appearance** (`hog`)", "faces", "utility index"]
+        rows = []
+        for key in self.planned("study", dataset):
+            plain = self.find(key, WORST_CASE)
+            size = f"{plain['people']} × {plain['seeds']}" if plain else NOT_RUN
+            cells = [self.strongest(key, judge) for judge in (WORST_CASE, WORST_CASE_ADAPTIVE)]
+            cells += [resimulation_text(self.resimulated(key)), text(self.find(key, APPEARANCE))]
+            ends = [text(self.find(key, "", FACES), interval=False), text(self.find(key, "", INDEX))]
+            rows.append([title(key), size, *cells, *ends])
+        return markdown(heads, rows)
+
+    def attackers(self, dataset: str) -> str:
+        """Attacker x condition at full strength."""
+        keys = self.full(dataset)
+        planned = {a for r in self.missing if r["suite"] == "study" for a in r["lacking"].split()}
+        rows = [r for r in self.figures if r["dataset"] == dataset and r["setting"] == AUTHORIZED]
+        kinds = {r["attacker"]: r["family"] for r in rows if r["family"] in FAMILIES}
+        names = sorted(kinds, key=lambda a: (FAMILIES.index(kinds[a]), a))
+        table = [[f"`{a}`", kinds[a], *(text(self.find(k, a), marks=True) for k in keys)] for a in names]
+        table += [[f"`{a}`", "", *[NOT_RUN] * len(keys)] for a in sorted(planned - {*names})]
+        return markdown(["attacker", "kind", *map(title, keys)], table, names=2)
+
+    def utility(self, dataset: str) -> str:
+        """Utility figure x condition at full strength, the index first."""
+        keys = self.full(dataset)
+        rows = [r for r in self.figures if r["dataset"] == dataset and r["family"] == "utility"]
+        names = sorted(dict.fromkeys(r["metric"] for r in rows), key=lambda n: n != INDEX)
+        if not names:
+            return f"Utility on `{dataset}`: {NOT_RUN}."
+        table = [[info(n).title, *(text(self.find(k, "", n)) for k in keys)] for n in names]
+        version = ", ".join(sorted({str(r.get("utility_index", 1)) for r in self.runs}))
+        return (
+            markdown(["figure", *map(title, keys)], table)
+            + f"\n\nThe utility index is of version {version} ([utility.md](utility.md))."
+        )
+
+    def compared(self, reference: str) -> str:
+        """Paired differences of IDDM's presets and the keyed defense, at full strength, from a reference."""
+        own = [r for r in self.pairs if r["reference"] == reference and r["defense"].startswith("iddm")]
+        own = [r for r in own if r["strength"] == 1 and "=" not in r["variant"]]
+        rows = []
+        for key in in_order(own):
+            cells = [difference(self.difference_of(key, reference, who, m), m) for who, m in COMPARED]
+            rows.append([key["dataset"], title(key), *cells])
+        heads = [f"{COLUMNS.get(who, who) if who else info(m).title}" for who, m in COMPARED]
+        if not rows:
+            return f"No pair of finished conditions yet: {NOT_RUN}."
+        return markdown(["dataset", "condition", *heads], rows, names=2)
+
+    def difference_of(self, key: Row, reference: str, who: str, metric: str) -> Row | None:
+        """who: an attacker, or a family: then its attacker with the largest difference."""
+        rows = [r for r in self.pairs if r["reference"] == reference and r["metric"] == metric and matches(r, key)]
+        return max((r for r in rows if who in (r["attacker"], r["family"])), key=lambda r: r["value"], default=None)
+
+    def ablations(self, dataset: str) -> str:
+        """One part changed, less the default: run of the suite x figure."""
+        plans = [r for r in self.missing if r["suite"] == "ablations" and r["defense"] == "iddm"]
+        rows = []
+        for plan in plans:
+            key = self.key(dataset, "iddm", plan["variant"], 1.0)
+            cells = []
+            for who, metric in ABLATED:
+                if plan["plan"] == "default":
+                    cells.append(text(self.find(key, who, metric)))
+                else:
+                    cells.append(difference(self.difference_of(key, DEFAULT, who, metric), metric))
+            rows.append([f"`{plan['plan']}`", plan["variant"], *cells])
+        heads = [COLUMNS.get(who, who) if who else info(m).title for who, m in ABLATED]
+        return markdown(["run", "changed", *heads], rows, names=2)
+
+    def core(self, suite: str) -> str:
+        """Every defense at full strength, each setting."""
+        rows = []
+        for key in self.planned(suite):
+            if math.isnan(key["strength"]) or key["strength"] == 1:
+                cells = [self.strongest(key, judge) for judge in (WORST_CASE, WORST_CASE_ADAPTIVE)]
+                ends = [text(self.find(key, "", FACES), interval=False), text(self.find(key, "", INDEX))]
+                rows.append([title(key), key["setting"], *cells, text(self.find(key, APPEARANCE)), *ends])
+        heads = [
+            "condition",
+            "setting",
+            "strongest plain",
+            "strongest, prepared ones too",
+            "appearance (`hog`)",
+            "faces",
+        ]
+        return markdown([*heads, "utility index"], rows, names=2)
+
+    def goals(self) -> str:
+        """Whether the goal was reached, by the point values."""
+        rows = []
+        for key in (k for dataset in BASES for k in self.planned("study", dataset) if k["strength"] == 1):
+            again = self.resimulated(key)
+            cells = [
+                reached(self.find(key, "", FACES), lambda r: r["value"] >= GOAL_FACES),
+                reached(self.find(key, "", INDEX), lambda r: r["value"] >= GOAL_INDEX),
+                reached(self.find(key, WORST_CASE_ADAPTIVE), lambda r: r["value"] <= GOAL_LINKED),
+                reached(again, lambda r: r["value"] <= r["chance"] + GOAL_ABOVE_CHANCE),
+            ]
+            rows.append([key["dataset"], title(key), *cells])
+        heads = [f"faces ≥ {per_cent(GOAL_FACES)} %", f"utility index ≥ {GOAL_INDEX:g}"]
+        heads += [
+            f"linked ≤ {per_cent(GOAL_LINKED)} %",
+            f"re-simulation ≤ chance + {100 * GOAL_ABOVE_CHANCE:.0f} points",
+        ]
+        return markdown(["dataset", "condition", *heads], rows, names=2)
+
+    def split(self) -> str:
+        """Standard deviations by people, seeds and images."""
+        rows = []
+        for row in self.variance:
+            name, parts = row["metric"], []
+            for part in ("people", "seeds", "images"):
+                share = row[f"share_{part}"]
+                shown = "–" if math.isnan(row[part]) else figure_text(name, row[part])
+                parts.append(shown if math.isnan(share) else f"{shown} ({per_cent(share)} %)")
+            figure = info(name).title + (f", `{row['attacker']}`" if row["attacker"] else "")
+            size = f"{row['subjects']} × {row['models'] / row['subjects']:.3g}"
+            rows.append([row["dataset"], title(row), figure, figure_text(name, row["mean"]), *parts, size])
+        if not rows:
+            return f"No condition has two seeds yet: {NOT_RUN}."
+        return markdown(["dataset", "condition", "figure", "mean", "people", "seeds", "images", "people × seeds"], rows)
+
+    def widths(self) -> str:
+        """Half-widths of paired intervals: a table of people x seeds for each pair of conditions."""
+        if not self.power:
+            return f"No pair of conditions has two seeds yet: {NOT_RUN}."
+        groups: dict[tuple[str, ...], list[Row]] = {}
+        for row in self.power:
+            groups.setdefault((row["dataset"], title(row), row["judge"]), []).append(row)
+        parts = []
+        for (dataset, name, judge), rows in groups.items():
+            seeds, people = sorted({r["seeds"] for r in rows}), sorted({r["people"] for r in rows})
+            wide = {(r["people"], r["seeds"]): f"{100 * r['half_width']:.0f}" for r in rows}
+            who = ", ".join(dict.fromkeys(f"`{rows[0][c]}`" for c in ("by", "by_other")))
+            parts.append(
+                f"{name} less undefended on `{dataset}`, R1-U, {COLUMNS[judge]} ({who}): half-width in points, foretold "
+                f"from {counted(rows[0]['from_people'], 'person', 'people')}."
+            )
+            table = [[str(k), *(wide[k, s] for s in seeds)] for k in people]
+            parts.append(markdown(["people", *(counted(s, "seed") for s in seeds)], table))
+        return "\n\n".join(parts)
+
+    def gaps(self) -> str:
+        """By run of a suite: conditions planned, complete, in part, absent."""
+        rows = []
+        for suite, plan in dict.fromkeys((r["suite"], r["plan"]) for r in self.missing):
+            own = [r for r in self.missing if (r["suite"], r["plan"]) == (suite, plan)]
+            whole, absent = sum(map(complete, own)), sum(not r["people"] for r in own)
+            rows.append([f"`{suite}`", f"`{plan}`", *map(str, (len(own), whole, len(own) - whole - absent, absent))])
+        heads = ["suite", "run", "conditions planned", "complete", "with fewer people, seeds or attackers", NOT_RUN]
+        return markdown(heads, rows, names=2)
+
+    def machines(self) -> str:
+        rows = []
+        for r in self.runs:
+            counts = [str(r[c]) for c in ("people", "seeds", "cells", "failed")]
+            made = [f"{r['hours']:.2g}", r["protocol"], f"torch {r['torch']}, {r['processor']}"]
+            rows.append([f"`{r['run']}`", f"{r['dataset']}, {r['base']}", r["defenses"], *counts, *made])
+        heads = [
+            "run",
+            "data, base",
+            "defenses",
+            "people",
+            "seeds",
+            "cells",
+            "failed",
+            "hours of computing",
+            "protocol",
+        ]
+        return markdown([*heads, "with"], rows) if rows else f"No run: {NOT_RUN}."
+
+    def total(self, what: str) -> int:
+        """Conditions of all plans: "planned", "complete" or "absent"."""
+        counts = {"planned": len(self.missing), "complete": sum(map(complete, self.missing))}
+        return (counts | {"absent": sum(not r["people"] for r in self.missing)})[what]
+
+
+def read(path: Path) -> list[Row]:
+    """A table's rows; a text that is not there is "", a number NaN."""
+    table = pd.read_csv(path)
+    for column in table.columns.intersection([*TEXTS]):
+        table[column] = table[column].astype(object).where(table[column].notna(), "").astype(str)
+    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+
+
+def complete(row: Row) -> bool:
+    """Whether a planned condition is there with all its people, seeds and attackers."""
+    return all(row[what] >= row[f"planned_{what}"] for what in ("people", "seeds", "attackers"))
+
+
+def matches(row: Row, key: Row) -> bool:
+    return same(row["strength"], key["strength"]) and all(row[c] == key[c] for c in WHERE[:5])
+
+
+def in_order(rows: Iterable[Row]) -> list[Row]:
+    """Each condition once: undefended first, not personalized last, the others as they come."""
+    kept: list[Row] = []
+    for row in rows:
+        if not any(matches(row, other) for other in kept):
+            kept.append(row)
+    places = {"none": 0, "generic": 2}
+    return sorted(kept, key=lambda r: (places.get(r["defense"], 1), r["setting"]))
+
+
+def counted(count: float, one: str, many: str = "") -> str:
+    return f"{int(count)} {one if int(count) == 1 else many or one + 's'}"
+
+
+def text(row: Row | None, interval: bool = True, marks: bool = False) -> str:
+    """A figure with its interval; marks: * white-box, ? an attacker that links nobody undefended."""
+    if row is None:
+        return NOT_RUN
+    name = row["metric"]
+    shown = figure_text(name, row["value"], *((row["low"], row["high"]) if interval else ())).replace(", ", "–")
+    if marks:
+        shown += ("*" if row["white_box"] else "") + ("" if row["able"] else "?")
+    return shown
+
+
+def with_people(row: Row | None) -> str:
+    """A figure with its interval and the number of people behind it."""
+    return NOT_RUN if row is None else text(row).replace("]", f", n = {row['people']}]")
+
+
+def resimulation_text(row: Row | None) -> str:
+    if row is None:
+        return NOT_RUN
+    who = row["attacker"].rsplit(":", 1)[-1]
+    return f"{with_people(row)} (`{who}`; chance {per_cent(row['chance'])} %)"
+
+
+def difference(row: Row | None, metric: str) -> str:
+    """ "−40 [−60, −20], p 0.01": shares in points, else as they are; p after Holm."""
+    if row is None:
+        return NOT_RUN
+    if info(metric).share:
+        shown = f"{points(row['value'])} [{points(row['low'])}, {points(row['high'])}]"
+    else:
+        low, high = (decimal(x) if math.isfinite(x) else points(x) for x in (row["low"], row["high"]))
+        shown = f"{decimal(row['value'])} [{low}, {high}]"
+    return f"{shown}, p {p_text(row['p_holm'])}"
+
+
+def reached(row: Row | None, holds: Callable[[Row], bool]) -> str:
+    return NOT_RUN if row is None else f"{'yes' if holds(row) else '**no**'}: {text(row)}"
+
+
+def page(folder: Path = DATA) -> str:
+    """The whole page as Markdown."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    study = Study(folder)
+    return environment.get_template(TEMPLATE).render(study=study, default=DEFAULT).rstrip() + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--out", type=Path, default=PAGE)
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail where the page is not what the data say"
+    )
+    options = parser.parse_args()
+    made = page(options.data)
+    if not options.check:
+        options.out.write_text(made, encoding="utf-8")
+    elif not options.out.is_file() or options.out.read_text(encoding="utf-8") != made:
+        sys.exit(f"{options.out} is not what its data say: run python benchmarks/study_page.py")
+
+
+if __name__ == "__main__":
+    main()

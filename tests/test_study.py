@@ -1,0 +1,190 @@
+"""The study: its tables are the runs', its page is its tables', and what did not run is said to be missing."""
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from synthetic_run import write_run
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import study_page  # noqa: E402
+import study_tables  # noqa: E402
+
+from iddmbench.metrics.paired import holm  # noqa: E402
+from iddmbench.results.paired import compare  # noqa: E402
+from iddmbench.results.run_folder import RunFolder  # noqa: E402
+from iddmbench.results.summary import Condition, Summary  # noqa: E402
+
+ATTACKERS = ("dlib", "sface", "hog", "finetune:sface", "resimulate:candidates=2,keys=1:sface", "cross-post:sface")
+SUBJECTS = tuple(f"s{n}" for n in range(29, 36))
+IDDM, NONE = Condition("iddm", 1.0), Condition("none", None)
+
+
+def planned_as(path: Path, options: dict[str, dict]) -> RunFolder:
+    """The run with the plan that a real one has. options: settings by defense."""
+    old = json.loads((path / "config.json").read_text())
+    plan = [{"name": d, "strength": s, **options.get(d, {})} for d in old["defenses"] for s in old["strengths"]]
+    (path / "config.json").write_text(json.dumps({**old, "plan": plan, "people": 12, "lora": {}, "sampling": {}}))
+    return RunFolder.open(path)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
+    """IDDM and the keyed defense in one run; a preset in another, with fewer attackers; a smaller copy of the first."""
+    root = tmp_path_factory.mktemp("study")
+    common = {"strengths": (1.0,), "subjects": SUBJECTS, "per_prompt": 3, "prompts": ("a photo",)}
+    first = write_run(root / "first", defenses=("iddm", "iddm-keyed"), attackers=ATTACKERS, vary=True, **common)
+    second = write_run(root / "second", attackers=ATTACKERS[:2], seed=1, **common)
+    small = write_run(root / "small", strengths=(1.0,), attackers=("eigenfaces",), seed=2, per_prompt=1)
+    preset = {"iddm": {"surrogate": ["sface", "dlib"], "margin": -0.1}}
+    return [planned_as(first, {}), planned_as(second, preset), planned_as(small, {})]
+
+
+@pytest.fixture(scope="module")
+def folder(runs: list[RunFolder], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tables")
+    study_tables.write(runs, out, ("study", "orl-core"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def study(folder: Path) -> study_page.Study:
+    return study_page.Study(folder)
+
+
+def test_the_committed_page_is_what_its_data_say() -> None:
+    """Nobody typed a figure into it, and nobody forgot to write it again."""
+    assert (ROOT / "docs" / "study.md").read_text(encoding="utf-8") == study_page.page()
+    assert sum(file.stat().st_size for file in study_page.DATA.iterdir()) < 5_000_000
+
+
+def test_the_words_hold_no_figure() -> None:
+    """Shares, intervals and p values come out of expressions; what is left is the interval's level."""
+    text = (ROOT / "benchmarks" / study_page.TEMPLATE).read_text(encoding="utf-8")
+    plain = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", text, flags=re.DOTALL)
+    assert set(re.findall(r"[\d.]+ ?%", plain)) <= {"95 %"}
+    assert not re.findall(r"\bp ?[=<]|\[\d(?!5 %\])", plain)
+
+
+@pytest.mark.parametrize(
+    ("defense", "settings", "name"),
+    [
+        ("iddm", {}, "sface-overshoot"),
+        ("iddm", {"surrogate": ["sface", "dlib"], "margin": -0.1, "jitter": 0.06}, "two-surrogates"),
+        ("iddm", {"surrogate": ["sface", "dlib"], "aim": "strangers"}, "strangers"),
+        ("iddm", {"eps": 0.5, "surrogate": ["dlib"]}, "surrogate=dlib, eps=0.5"),
+        ("iddm-keyed", {}, ""),
+        ("mist", {}, ""),
+        ("my-own", {"x": 1}, ""),
+    ],
+)
+def test_variants_are_named_by_preset_or_options(defense: str, settings: dict, name: str) -> None:
+    found = study_tables.variant_of(defense, {"name": defense, "strength": 1.0, **settings})
+    assert found == name
+
+
+def test_attackers_have_families() -> None:
+    families = ["plain", "plain", "appearance", "prepared", "re-simulation", "cross-post"]
+    assert [study_tables.family(name) for name in ATTACKERS] == families
+    assert [study_tables.family(name) for name in ("", "worst-case", "hog:part=edge")] == [
+        "utility",
+        "worst-case",
+        "appearance",
+    ]
+
+
+def test_settings_that_differ_are_told_apart() -> None:
+    usual = {"dataset": "synthetic", "threat": "authorized", "lora": {}}
+    assert (study_tables.dataset_of(usual), study_tables.setting_of(usual)) == ("synthetic", "authorized")
+    assert study_tables.dataset_of({**usual, "dataset_options": {"part": "tuning"}}) == "synthetic/tuning"
+    other = {**usual, "threat": "unauthorized", "purify": "jpeg-75", "lora": {"steps": 10}}
+    assert study_tables.setting_of(other) == "unauthorized, jpeg-75, steps=10"
+
+
+def test_figures_are_the_runs(runs: list[RunFolder], study: study_page.Study) -> None:
+    """The fullest run's value; an attacker that only the smaller run has keeps its own."""
+    summary = Summary(runs[0])
+    key = study.key("orl", "iddm", "sface-overshoot", 1.0)
+    for attacker in ("sface", "finetune:sface", "worst-case", "hog"):
+        row, value = study.find(key, attacker), summary.get(IDDM, "rank1_hit", attacker)
+        assert row and value and row["run"] == "first"
+        assert (row["value"], row["low"], row["images"]) == pytest.approx(
+            (value.value, value.low, value.images), rel=1e-4
+        )
+    only = study.find(key, "eigenfaces")
+    assert only is not None and only["run"] == "small"
+    again = study.resimulated(key)
+    assert again is not None and again["chance"] == pytest.approx(1 / 2)
+    assert study.find(study.key("orl", "iddm", "two-surrogates", 1.0), "dlib") is not None
+
+
+def test_pairs_are_paired_and_adjusted(runs: list[RunFolder], folder: Path) -> None:
+    table = pd.read_csv(folder / "pairs.csv")
+    summary = Summary(runs[0])
+    own = table[(table["reference"] == "undefended") & (table["metric"] == "rank1_hit") & (table["attacker"] == "dlib")]
+    row = own[(own["defense"] == "iddm") & (own["variant"] == "sface-overshoot")].iloc[0]
+    expected = compare((summary, IDDM), (summary, NONE), "dlib")
+    assert expected is not None
+    d = expected.difference
+    assert (row["value"], row["low"], row["high"], row["p"]) == pytest.approx(
+        (d.value, d.low, d.high, d.p_value), rel=1e-4
+    )
+    assert len(own) == 3 and list(own["p_holm"]) == pytest.approx(holm(list(own["p"])), rel=1e-4)
+    keyed = table[(table["defense"] == "iddm-keyed") & (table["reference"] != "undefended")]
+    assert set(keyed["reference"]) == {"iddm (sface-overshoot)"} and {"hog", "worst-case"} <= set(keyed["attacker"])
+
+
+def test_the_strongest_are_compared_among_shared_attackers(folder: Path) -> None:
+    """A run with two attackers beside one with more: the others' attackers count for neither."""
+    table = pd.read_csv(folder / "pairs.csv")
+    row = table[
+        (table["variant"] == "two-surrogates")
+        & (table["reference"] != "undefended")
+        & (table["attacker"] == "worst-case-adaptive")
+    ]
+    assert len(row) == 1 and {*row["by"], *row["by_other"]} <= {"dlib", "sface"}
+
+
+def test_what_did_not_run_is_missing(folder: Path, study: study_page.Study) -> None:
+    table = pd.read_csv(folder / "missing.csv").fillna({"variant": "", "lacking": ""})
+    own = table[table["plan"] == "orl-overshoot"]
+    full = own[own["strength"] == 1].iloc[0]
+    assert (full["people"], full["planned_people"], full["planned_seeds"]) == (
+        4,
+        12,
+        3,
+    )  # as synthetic_run counts people
+    assert "faceres" in full["lacking"].split() and "dlib" not in full["lacking"].split()
+    assert (own[own["strength"] == 0.5]["people"] == 0).all()
+    assert study.value("orl", "iddm", "sface", "sface-overshoot", 0.5) == "not run"
+    assert study.headline("synthetic").startswith("Not run: undefended; ") and "|" not in study.headline("synthetic")
+    text = study_page.page(folder)
+    assert (
+        "not run" in text
+        and "IDDM, strangers, strength 0.25" in text
+        and "nan" not in text.lower().replace("nanmean", "")
+    )
+    assert study.total("planned") == len(table) and study.total("complete") == 0
+
+
+def test_seeds_are_split_once_there_are_two(runs: list[RunFolder], study: study_page.Study, tmp_path: Path) -> None:
+    assert "not run" in study.split() and "not run" in study.widths()
+    path = write_run(tmp_path / "seeds", strengths=(1.0,), subjects=SUBJECTS, attackers=ATTACKERS[:2], per_prompt=2)
+    for name in ("probes", "images", "cells"):
+        table = pd.read_parquet(path / f"{name}.parquet")
+        pd.concat([table, table.assign(seed=1)]).to_parquet(path / f"{name}.parquet", index=False)
+    study_tables.write([planned_as(path, {})], tmp_path / "out", ("study",))
+    both = study_page.Study(tmp_path / "out")
+    assert "7 × 2" in both.split() and "| 12 |" in both.widths() and "3 seeds" in both.widths()
+
+
+def test_differences_are_written_in_points() -> None:
+    row = {"value": -0.4, "low": -0.6, "high": math.inf, "p_holm": 0.0004}
+    assert study_page.difference(row, "rank1_hit") == "\u221240 [\u221260, +∞], p < 0.001"
+    assert study_page.difference(None, "rank1_hit") == "not run"
