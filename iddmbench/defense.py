@@ -212,7 +212,7 @@ class Defense(Options, ABC):
         if settings.trains_text and self.acts_on("personalize") and not (self.anchor or self.text_training):
             raise UserError(
                 f"defense '{self.name}' can't be used with personalizer '{name}' as set: it trains the text encoder, and the "
-                "defense's own training is not made for that; use --personalizer lora, or dreambooth with "
+                "defense's own training is not made for that; use --personalizer lora or dreambooth, with "
                 "train_text_encoder=false"
             )
 

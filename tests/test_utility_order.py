@@ -49,7 +49,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float
     groups = {}
     for name, images in controls.items():
         cells = {}
-        stages = GivenStages(lambda c, i=images: i[c.subject.name], base, data, store, LoraSettings(), Sampling(), (PROMPT,), 2)
+        stages = GivenStages(
+            lambda c, i=images: i[c.subject.name], base, data, store, LoraSettings(), Sampling(), (PROMPT,), 2
+        )
         for s in subjects:
             cell = Cell(s, configure(DEFENSES.get("none"), {}), 0)
             outputs = Outputs(images[s.name], [PROMPT] * 2, {**stages.image_key(cell), "control": name}, {}, {})
