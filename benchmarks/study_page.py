@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from iddmbench.results.metric_info import CLOSENESS
+from iddmbench.results.metric_info import CLOSENESS, INDEX, KEPT_LOOK, REALISM, USABLE
 from iddmbench.results.metric_info import metric as info
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE
 from iddmbench.results.summary import decimal, figure_text, per_cent
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 DATA, PAGE, TEMPLATE = ROOT / "docs" / "data" / "study", ROOT / "docs" / "study.md", "study.md.jinja"
 TABLES = ("figures", "pairs", "variance", "power", "missing", "runs")
 NOT_RUN = "not run"
-HIT, FACES, INDEX = "rank1_hit", "face_detection_rate", "utility_index"
+HIT, FACES = "rank1_hit", "face_detection_rate"
 RESIMULATION, APPEARANCE = "re-simulation", "hog"
 WHERE = ["dataset", "base", "setting", "defense", "variant", "strength"]
 AUTHORIZED, DEFAULT = "authorized", "iddm (sface-overshoot)"
@@ -34,8 +34,8 @@ COLUMNS = {
     APPEARANCE: "appearance (`hog`)",
 }
 JUDGED = ((WORST_CASE, HIT), (WORST_CASE_ADAPTIVE, HIT))
-COMPARED = (*JUDGED, (RESIMULATION, HIT), (APPEARANCE, HIT), ("", FACES), ("", "ser_fiq"), ("", CLOSENESS))
-ABLATED = (*JUDGED, (APPEARANCE, HIT), ("", FACES), ("", "ser_fiq"), ("", CLOSENESS))
+KEPT = tuple(("", metric) for metric in (USABLE, REALISM, KEPT_LOOK, CLOSENESS))
+COMPARED, ABLATED = (*JUDGED, (RESIMULATION, HIT), (APPEARANCE, HIT), *KEPT), (*JUDGED, (APPEARANCE, HIT), *KEPT)
 """Attacker or family, and figure."""
 TEXTS = (*WHERE[:5], "attacker", "family", "by", "by_other", "judge", "lacking", "plan", "run", "defenses", "protocol")
 TITLES = {"none": "undefended", "generic": "not personalized", "iddm": "IDDM", "iddm-keyed": "IDDM-keyed"}
