@@ -136,6 +136,10 @@ class Study:
         most = [max(r[what] for r in rows) for what in ("people", "seeds")]
         return f"up to {counted(most[0], 'person', 'people')}, up to {counted(most[1], 'seed')}"
 
+    def most(self, dataset: str) -> int:
+        """People behind the figures that rest on most of them."""
+        return max((r["people"] for r in self.figures if r["dataset"] == dataset), default=0)
+
     def planned(self, suite: str, dataset: str = "") -> list[Row]:
         """The conditions that a suite plans, each once and in the page's order, as rows of `missing`."""
         return in_order(r for r in self.missing if r["suite"] == suite and dataset in ("", r["dataset"]))
@@ -166,7 +170,8 @@ class Study:
         rows = [r for r in self.figures if r["dataset"] == dataset and r["setting"] == AUTHORIZED]
         kinds = {r["attacker"]: r["family"] for r in rows if r["family"] in FAMILIES}
         names = sorted(kinds, key=lambda a: (FAMILIES.index(kinds[a]), a))
-        table = [[f"`{a}`", kinds[a], *(text(self.find(k, a), marks=True) for k in keys)] for a in names]
+        most = self.most(dataset)
+        table = [[f"`{a}`", kinds[a], *(text(self.find(k, a), marks=True, most=most) for k in keys)] for a in names]
         table += [[f"`{a}`", "", *[NOT_RUN] * len(keys)] for a in sorted(planned - {*names})]
         return markdown(["attacker", "kind", *map(title, keys)], table, names=2)
 
@@ -177,7 +182,8 @@ class Study:
         names = sorted(dict.fromkeys(r["metric"] for r in rows), key=lambda n: n != INDEX)
         if not names:
             return f"Utility on `{dataset}`: {NOT_RUN}."
-        table = [[info(n).title, *(text(self.find(k, "", n)) for k in keys)] for n in names]
+        most = self.most(dataset)
+        table = [[info(n).title, *(text(self.find(k, "", n), most=most) for k in keys)] for n in names]
         return markdown(["figure", *map(title, keys)], table)
 
     def compared(self, reference: str) -> str:
@@ -353,14 +359,17 @@ def counted(count: float, one: str, many: str = "") -> str:
     return f"{int(count)} {one if int(count) == 1 else many or one + 's'}"
 
 
-def text(row: Row | None, interval: bool = True, marks: bool = False) -> str:
-    """A figure with its interval; marks: * white-box, ? an attacker that links nobody undefended."""
+def text(row: Row | None, interval: bool = True, marks: bool = False, most: int = 0) -> str:
+    """A figure with its interval; marks: * white-box, ? an attacker that links nobody undefended; and the number of people
+    where that is below `most`."""
     if row is None:
         return NOT_RUN
     name = row["metric"]
     shown = figure_text(name, row["value"], *((row["low"], row["high"]) if interval else ())).replace(", ", "–")
     if marks:
         shown += ("*" if row["white_box"] else "") + ("" if row["able"] else "?")
+    if row["people"] < most:
+        shown += f" (n = {row['people']})"
     return shown
 
 
