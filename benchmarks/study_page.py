@@ -184,7 +184,9 @@ class Study:
             return f"Utility on `{dataset}`: {NOT_RUN}."
         most = self.most(dataset)
         table = [[info(n).title, *(text(self.find(k, "", n), most=most) for k in keys)] for n in names]
-        return markdown(["figure", *map(title, keys)], table)
+        version = max((r["utility_index"] for r in self.runs), default=1)
+        told = f"The utility index is of version {version}; older ones are left out ([utility.md](utility.md))."
+        return markdown(["figure", *map(title, keys)], table) + f"\n\n{told}"
 
     def compared(self, reference: str) -> str:
         """Paired differences of IDDM's presets and the keyed defense, at full strength, from a reference."""
