@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -95,8 +96,31 @@ def test_enough_impostor_pairs_for_a_far_of_1e_3(data) -> None:
     assert pairs >= 10_000
 
 
+RAI_FIELDS = {
+    *(
+        "dataCollection",
+        "dataCollectionType",
+        "dataCollectionRawData",
+        "dataCollectionMissingData",
+        "dataManipulationProtocol",
+    ),
+    *("dataImputationProtocol", "dataPreprocessingProtocol", "dataAnnotationProtocol", "machineAnnotationTools"),
+    *("annotationsPerItem", "dataAnnotationAnalysis", "dataUseCases", "dataLimitations", "dataBiases"),
+    *("personalSensitiveInformation", "dataSocialImpact", "dataReleaseMaintenancePlan"),
+}
+"""Of the vocabulary's twenty all but the annotators' demographics and platform, as no person annotated, and the time frame."""
+
+
+def test_the_shipped_croissant_file_is_what_the_builder_writes(tmp_path: Path) -> None:
+    shutil.copytree(Synthetic().root, tmp_path / "data")
+    shipped = (tmp_path / "data" / "croissant.json").read_text()
+    write_croissant(tmp_path / "data", json.loads(shipped)["version"])
+    assert (tmp_path / "data" / "croissant.json").read_text() == shipped
+
+
 def test_the_croissant_file_states_responsible_use() -> None:
     text = json.loads((Synthetic().root / "croissant.json").read_text())
+    assert {name.removeprefix("rai:") for name in text if name.startswith("rai:")} == RAI_FIELDS
     assert text["rai:personalSensitiveInformation"] and text["rai:dataBiases"] and text["@context"]["rai"]
     assert "http://mlcommons.org/croissant/RAI/1.0" in text["conformsTo"]
 

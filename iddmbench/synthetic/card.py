@@ -141,9 +141,23 @@ def write_croissant(folder: Path, version: str) -> None:
         "conformsTo": "dct:conformsTo",
         **{
             word: f"cr:{word}"
-            for word in ("containedIn", "extract", "field", "fileObject", "fileSet", "includes", "recordSet", "source")
+            for word in (
+                *(
+                    "citeAs",
+                    "column",
+                    "containedIn",
+                    "equivalentProperty",
+                    "extract",
+                    "field",
+                    "fileObject",
+                    "fileProperty",
+                ),
+                *("fileSet", "format", "includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path"),
+                *("recordSet", "references", "regex", "repeated", "replace", "samplingRate", "separator", "source"),
+                *("subField", "transform"),
+            )
         },
-        "column": "cr:column",
+        **{word: {"@id": f"cr:{word}", "@type": "@json"} for word in ("data", "examples")},
         "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     }
     text = {
@@ -153,6 +167,10 @@ def write_croissant(folder: Path, version: str) -> None:
         "name": "iddmbench-synthetic",
         "description": "Generated people in colour for measuring identity linkability; no person depicted is real.",
         "license": LICENCE,
+        "creator": {"@type": "sc:Organization", "name": "IDDM-Bench developers"},
+        "citeAs": "IDDM-Bench developers: the dataset `synthetic` of IDDM-Bench, version " + version,
+        "keywords": ["face recognition", "generated faces", "privacy", "identity linkability"],
+        "isLiveDataset": False,
         "version": version,
         "url": "README.md",
         **statements(),

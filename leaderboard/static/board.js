@@ -143,7 +143,7 @@
     const value = (name) => style.getPropertyValue(name).trim();
     const narrow = window.innerWidth < 736;
     const axis = { zeroline: false, gridcolor: value("--line"), tickfont: { color: value("--soft") }, linecolor: value("--line"), nticks: narrow ? 6 : 9 };
-    const [x, y] = range || [[-0.03, 1.06], [-0.03, 1.06]];
+    const [x, y] = range || [[-0.03, narrow ? 1.12 : 1.06], [-0.03, 1.06]];  // on a phone a strength beside a point at 1 needs more
     return {
       paper_bgcolor: value("--page"), plot_bgcolor: value("--page"), font: { color: value("--ink"), family: "system-ui, sans-serif", size: 13 },
       margin: narrow ? { l: 52, r: 12, t: 16, b: 52 } : { l: 64, r: 24, t: 24, b: 56 },
