@@ -178,7 +178,11 @@ class Study:
         if not names:
             return f"Utility on `{dataset}`: {NOT_RUN}."
         table = [[info(n).title, *(text(self.find(k, "", n)) for k in keys)] for n in names]
-        return markdown(["figure", *map(title, keys)], table)
+        version = ", ".join(sorted({str(r.get("utility_index", 1)) for r in self.runs}))
+        return (
+            markdown(["figure", *map(title, keys)], table)
+            + f"\n\nThe utility index is of version {version} ([utility.md](utility.md))."
+        )
 
     def compared(self, reference: str) -> str:
         """Paired differences of IDDM's presets and the keyed defense, at full strength, from a reference."""

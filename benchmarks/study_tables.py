@@ -24,6 +24,7 @@ from iddmbench.adaptive import about_faces, links_people, parse, simulation_of
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.metrics.paired import holm, paired_difference
+from iddmbench.results.comparable import check_same_index
 from iddmbench.results.per_subject import UTILITY, subject_values
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASES, RunFolder, runs_of
 from iddmbench.results.summary import GENERIC, UNDEFENDED, Condition, Summary
@@ -399,12 +400,14 @@ def runs_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
             | {"cells": len(run.cells), "failed": len(run.failed), "hours": round(run.cells["seconds"].sum() / 3600, 2)}
             | {"protocol": str(config.get("protocol", {}).get("hash", ""))[:12], "iddmbench": config.get("iddmbench")}
             | {"torch": packages.get("torch", ""), "processor": environment.get("processor", "")}
+            | {"utility_index": run.index_version}
         )
     return pd.DataFrame(rows)
 
 
 def write(runs: Sequence[RunFolder], out: Path, suites: Sequence[str] = SUITES) -> None:
-    """All tables into `out`."""
+    """All tables into `out`. Raises UserError where the runs have utility indices of two versions."""
+    check_same_index(runs)
     conditions = by_key(one for run in runs for one in found_in(run))
     table = figures(conditions)
     tables = {

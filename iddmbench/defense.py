@@ -195,8 +195,8 @@ class Defense(Options, ABC):
     def judges(self) -> tuple[str, ...]:
         """Networks in whose features this configuration minimizes a distance ("efficientnet_lite0").
 
-        Where the judge of closeness, FID and KID is among them, these are marked white-box, and closeness does not count in
-        the utility index."""
+        Where the judge of realism, closeness, FID and KID is among them, these are marked white-box, and realism does not count
+        in the utility index."""
         return ()
 
     def check(self, subjects: Sequence[Subject]) -> None:
@@ -212,7 +212,7 @@ class Defense(Options, ABC):
         if settings.trains_text and self.acts_on("personalize") and not (self.anchor or self.text_training):
             raise UserError(
                 f"defense '{self.name}' can't be used with personalizer '{name}' as set: it trains the text encoder, and the "
-                "defense's own training is not made for that; use --personalizer lora, or dreambooth with "
+                "defense's own training is not made for that; use --personalizer lora or dreambooth, with "
                 "train_text_encoder=false"
             )
 

@@ -1,12 +1,19 @@
 """Published protocols: data files, what they fix and know, the target person, and what a run under one of them says."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from command_line import refused
 from PIL import Image
 from pth_files import Numbers, mobilefacenet, write
@@ -16,12 +23,17 @@ from typer.testing import CliRunner, Result
 from iddmbench.cli import app
 from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
+from iddmbench.judges.deepface import FdfrAndIsm
 from iddmbench.linking.published import taken_for
 from iddmbench.protocols import OURS, load_protocol, protocols
+from iddmbench.report.page import Drawings, report
+from iddmbench.results.by_prompt import prompt_lines
 from iddmbench.results.comparable import check_comparable
 from iddmbench.results.reproduce import command
 from iddmbench.results.run_folder import RunFolder
+from iddmbench.run import pipeline
 from iddmbench.run.config import RunConfig, default_folder, identity, make_config
+from iddmbench.run.plan import RunPlan
 from iddmbench.submission.bundle import About, write_bundle
 from iddmbench.sweep.config import load_sweep
 
@@ -70,12 +82,19 @@ def test_ours_is_the_default_and_changes_nothing() -> None:
 
 def test_what_is_given_goes_before_what_a_protocol_fixes_and_is_told() -> None:
     config = make_config(
-        {"protocol": "anti-dreambooth", "images_per_prompt": 2, "sampling": {"steps": "50"}, "subject": "n1"}
+        {
+            "protocol": "anti-dreambooth",
+            "prompts": ["a photo of sks person", "sks"],
+            "images_per_prompt": 2,
+            "sampling": {"steps": "50"},
+            "subject": "n1",
+        }
     )
     assert config.sampling == {"steps": "50", "guidance": 7.5} and config.subjects == ("n1",)
     assert config.departures() == [
         "subjects n1 (published: all)",
         "images_per_prompt 2 (published: 16)",
+        "prompts 2 (1 of the 5 published)",
         "sampling.steps 50 (published: 100)",
     ]
     # Spelled out, as a worker or a command that makes the run again has it.
@@ -196,6 +215,120 @@ def test_impersonation_by_published_thresholds(world: Path, tmp_path: Path, monk
     with pytest.raises(UserError, match="follow different protocols"):
         check_comparable([finished, ours_run])
     assert (finished.cells["cell"] == ours_run.cells["cell"]).all(), "the images are the same; they are not made again"
+
+
+PROMPTS = ("a photo of sks person", "a dslr portrait of sks person")
+
+
+def table(world: Path) -> dict[str, Any]:
+    """Settings of a small table of Anti-DreamBooth's: two people, two prompts, a base of random weights."""
+    return {
+        "protocol": "anti-dreambooth",
+        "base": str(world / "base"),
+        "dataset_options": {"root": str(world / "photos"), "public": 0, "fewest": 2},
+        "subjects": 2,
+        "prompts": [*PROMPTS],
+        "images_per_prompt": 2,
+        "sampling": {"steps": 2},
+        "personalizer_options": {"steps": 2, "class_images": 2},
+        "defenses": ["aspl"],
+        "defense_options": {"rounds": 1, "steps": 1, "train_steps": 1},
+        "anchors": False,
+    }
+
+
+@pytest.fixture
+def arcface(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """deepface's ArcFace with random weights, which is the protocol's attacker."""
+    module = pytest.importorskip("deepface.models.facial_recognition.pytorch.ArcFace")
+    monkeypatch.setenv("IDDMBENCH_WEIGHTS", str(world / "weights"))
+    if not (path := world / "weights" / "arcface_weights.pth").exists():
+        torch.manual_seed(0)
+        torch.save(module.base_model().state_dict(), path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("arcface")
+def test_a_table_of_anti_dreambooth_is_killed_and_ends(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`iddmbench run` under it, killed once the first model is there; a sweep of the same then makes the other model alone, and
+    with a judge that came later FDFR and ISM are measured of the images that are there."""
+    cache, file = tmp_path / "cache", tmp_path / "table.yaml"
+    file.write_text(yaml.safe_dump(table(world)))
+    small = ["--set", "rounds=1", "--set", "steps=1", "--set", "train_steps=1", "--sampling", "steps=2"]
+    small += ["--personalizer-set", "steps=2", "--personalizer-set", "class_images=2", "--images-per-prompt", "2"]
+    small += ["--root", str(world / "photos"), "--data", "public=0", "--data", "fewest=2", "--subjects", "2"]
+    small += ["--base", str(world / "base"), "--no-anchors", *(f"--prompt={prompt}" for prompt in PROMPTS)]
+    command = [sys.executable, "-c", "from iddmbench.cli import main; main()", "run", "--protocol", "anti-dreambooth"]
+    command += [*small, "--out", str(tmp_path / "killed"), "--cache", str(cache), "--threads", "1"]
+
+    def models() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in cache.glob("personalize/**/key.json")}
+
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    while killed.poll() is None and not models():
+        time.sleep(0.05)
+    os.killpg(killed.pid, signal.SIGKILL)
+    told = killed.communicate()[0].decode()
+    before = models()
+    assert len(before) == 1 and not (tmp_path / "killed" / "summary.parquet").exists(), told
+    where = ["--out", str(tmp_path / "out"), "--cache", str(cache), "--workers", "1", "--threads", "1", "--no-report"]
+    done = runner.invoke(app, ["sweep", str(file), *where])
+    assert done.exit_code == 0, done.output
+    assert len(models()) == 2 and before.items() < models().items()
+    finished = RunFolder.open(tmp_path / "out" / "runs" / "table")
+    assert len(finished.cells) == 2 and finished.failed.empty and finished.config["threat"] == "unauthorized"
+    rows = finished.prompts.set_index(["prompt", "metric"])["value"]
+    assert set(rows.index) == {(prompt, metric) for prompt in PROMPTS for metric in ("ser_fiq", "brisque")}
+    for prompt in PROMPTS:
+        own = finished.images[finished.images["prompt"] == prompt]
+        assert rows[prompt, "brisque"] == pytest.approx(own.groupby("subject")["brisque"].mean().mean())
+    judged_by_prompt(table(world), tmp_path / "judged", cache, monkeypatch)
+    assert len(models()) == 2
+
+
+def judged_by_prompt(settings: dict[str, Any], out: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the table, the report and on the terminal: as the released script computes them of what deepface sees, here stood in
+    for by a function of the pixels, as its weights can't be had."""
+
+    def faces(judge: FdfrAndIsm, image: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        vector = np.asarray(image, float)[::16, ::16].mean(2).ravel() - 90
+        return [(1, vector)] if vector.sum() % 3 > 1 else []
+
+    monkeypatch.setattr(FdfrAndIsm, "files", ())
+    monkeypatch.setattr(FdfrAndIsm, "faces", faces)
+    config = make_config(settings)
+    pipeline.run(config, out, cache)
+    finished = RunFolder.open(out)
+
+    def seen(path: Path) -> torch.Tensor | None:
+        found = faces(FdfrAndIsm(), np.array(Image.open(path).convert("RGB")))
+        return torch.Tensor(found[0][1]) if found else None
+
+    rows = finished.prompts.set_index(["prompt", "metric"])["value"]
+    plan = RunPlan.of(config, cache)
+    clean = {}
+    for subject in plan.subjects:
+        photos = [*plan.stages.references(subject), *plan.stages._surrogate_photos(subject)]
+        vectors = [found[0][1] for photo in photos if (found := faces(FdfrAndIsm(), photo))]
+        clean[subject.name] = torch.Tensor(np.sum(vectors, 0) / len(photos))
+    for prompt in PROMPTS:
+        ism, fdfr = [], []
+        own = finished.images[finished.images["prompt"] == prompt]
+        for name, images in own.groupby("subject"):
+            vectors = [seen(out / image) for image in images["image"]]
+            scores = [F.cosine_similarity(v, clean[name], dim=0).item() for v in vectors if v is not None]
+            ism += [np.mean(scores)] if scores else []
+            fdfr.append((len(vectors) - len(scores)) / len(vectors))
+        assert rows[prompt, "fdfr_anti_dreambooth"] == pytest.approx(np.mean(fdfr))
+        assert rows[prompt, "ism_anti_dreambooth"] == pytest.approx(np.mean(ism), abs=1e-5)
+    assert 0 < rows.xs("fdfr_anti_dreambooth", level="metric").mean() < 1, "some images have a face, and some have none"
+    page = report(finished, Drawings(b"", b"", b"", b""))
+    assert '<a href="#prompts">By prompt</a>' in page and "a dslr portrait of sks person" in page
+    assert "This run has none: nobody in it is public" in page
+    told = prompt_lines(finished)
+    assert told[0] == 'By prompt, "a photo of sks person":' and told[1].startswith("aspl 1.00: FDFR ")
 
 
 @pytest.mark.parametrize(

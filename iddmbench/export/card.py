@@ -6,11 +6,11 @@ from iddmbench import __version__
 from iddmbench.export.find import FoundModel
 from iddmbench.models.base import EMBEDDED
 from iddmbench.models.recipe import LoraSettings, trigger_words
-from iddmbench.results.metric_info import CLOSENESS, metric
+from iddmbench.results.metric_info import COMPONENTS, INDEX, metric
 from iddmbench.results.summary import UNDEFENDED, Condition, Summary, Value, written
 
 PRIVACY = ("rank1_hit", "match_rate@1e-3", "ism")
-UTILITY = ("utility_index", "face_detection_rate", CLOSENESS, "adherence")
+UTILITY = (INDEX, "face_detection_rate", *COMPONENTS)
 WORST = {"worst-case": "worst case over attackers that no defense in the run knows"}
 
 DIFFUSERS = """from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline

@@ -9,9 +9,11 @@ from iddmbench.metrics.anti_dreambooth import by_prompt
 from iddmbench.metrics.bootstrap import mean_interval
 from iddmbench.metrics.distribution import frechet_distance, kernel_distance
 from iddmbench.metrics.estimate import Estimate, unknown
+from iddmbench.metrics.rates import rate_interval
 
 Judged = Mapping[str, np.ndarray]
 MEANS = ("photo_lpips", "clip_score", "clip_i", "dino")
+SHARES = ("fdfr_anti_dreambooth",)
 BY_PROMPT = ("fdfr_anti_dreambooth", "ism_anti_dreambooth")
 DISTANCES = {"fid_inception": frechet_distance, "kid_inception": kernel_distance}
 
@@ -30,11 +32,12 @@ def judged_figures(cells: Mapping[str, Sequence[tuple[Judged, Sequence[str]]]]) 
         found[metric] = _mean([np.concatenate([judged[metric] for judged, _ in several]) for several in cells.values()])
     for metric in (m for m in BY_PROMPT if m in known):
         # Each prompt of each person counts once, as in the paper's tables.
-        found[metric] = _mean(
+        found[metric] = _figure(
+            metric,
             [
                 np.concatenate([[*by_prompt(judged[metric], prompts).values()] for judged, prompts in several])
                 for several in cells.values()
-            ]
+            ],
         )
     if "inception" in known:
         outputs = np.concatenate([judged["inception"] for judged in every])
@@ -67,8 +70,12 @@ def figures_by_prompt(
                 np.array([by_prompt(values[metric], prompts).get(prompt, np.nan) for values, prompts in several])
                 for several in cells.values()
             ]
-            found.append((prompt, metric, replace(_mean(means), n=images)))
+            found.append((prompt, metric, replace(_figure(metric, means), n=images)))
     return found
+
+
+def _figure(metric: str, groups: Sequence[np.ndarray]) -> Estimate:
+    return rate_interval(groups) if metric in SHARES else _mean(groups)
 
 
 def _mean(groups: Sequence[np.ndarray]) -> Estimate:

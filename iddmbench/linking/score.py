@@ -319,8 +319,10 @@ class Scoring:
         for cell in condition.cells if self.by_prompt else ():
             outputs = self.stages.outputs(cell)
             utility = self.stages.utility(cell.subject, outputs)
-            own = {name: getattr(utility, name) for name in self.by_prompt if hasattr(utility, name)}
-            cells.setdefault(cell.subject.name, []).append(({**utility.judged, **own}, outputs.prompts))
+            # As in Anti-DreamBooth's script, which skips images without a face; the summary counts them as 0.
+            quality = np.where(utility.detected, utility.ser_fiq, np.nan)
+            own = {**utility.judged, "ser_fiq": quality, "brisque": utility.brisque}
+            cells.setdefault(cell.subject.name, []).append((own, outputs.prompts))
         context = {"defense": condition.defense.name, "strength": condition.strength}
         return [
             {

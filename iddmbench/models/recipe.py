@@ -90,7 +90,7 @@ class TrainingSettings(BaseModel):
 class LoraSettings(TrainingSettings):
     """How `lora` personalizes (Hu et al. 2021, arXiv 2106.09685)."""
 
-    later: ClassVar[tuple[str, ...]] = ("schedule",)
+    later: ClassVar[tuple[str, ...]] = ("schedule", "train_text_encoder")
 
     rank: int = Field(16, ge=1, description="LoRA rank")
     alpha: float = Field(16.0, gt=0, description="LoRA alpha: updates are scaled by alpha / rank")
@@ -100,6 +100,13 @@ class LoraSettings(TrainingSettings):
     schedule: Literal["linear", "constant"] = Field(
         "linear", description="of the learning rate: linear falls to a tenth of it, constant stays"
     )
+    train_text_encoder: bool = Field(
+        False, description="also put an adapter of that rank and alpha on the text encoder's attention"
+    )
+
+    @property
+    def trains_text(self) -> bool:
+        return self.train_text_encoder
 
 
 class Sampling(BaseModel):

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
 
 NAME = "subject"
+TEXT = "text_encoder."
+"""How names of the text encoder's adapter begin; those of the UNet's are the UNet's own."""
+TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+"""Modules of the text encoder that get an adapter, as in diffusers' example script."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +62,41 @@ def adapter(
         unet._hf_peft_config_loaded = hasattr(unet, "peft_config")
         raise UserError(f"LoRA does not fit base '{base.name}': {first_line(error)}") from error
     try:
-        with torch.no_grad():
-            for key, weight in unet.named_parameters():
-                if f"lora_A.{NAME}" in key:
-                    bound = weight[0].numel() ** -0.5  # kaiming_uniform with a = sqrt(5), nn.Linear's own
-                    weight.copy_((torch.rand(weight.shape, generator=generator) * 2 - 1) * bound)
+        _draw_weights(unet, generator)
         yield unet
     finally:
         unet.delete_adapters(NAME)
+
+
+@contextmanager
+def text_adapter(base: BaseModel, settings: Any, generator: torch.Generator) -> Iterator[None]:
+    """A fresh adapter on the base's text encoder, as `adapter` puts one on the UNet; it requires gradients.
+
+    Args:
+        settings: `LoraSettings`; rank and alpha are the UNet's.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    encoder: Any = base.text_encoder
+    config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=list(TEXT_TARGETS))
+    inject_adapter_in_model(config, encoder, adapter_name=NAME)  # transformers' own method wants the newest peft
+    try:
+        _draw_weights(encoder, generator)
+        yield
+    finally:
+        for module in encoder.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.delete_adapter(NAME)
+        del encoder.peft_config  # no other adapter is there
+
+
+def _draw_weights(network: nn.Module, generator: torch.Generator) -> None:
+    with torch.no_grad():
+        for key, weight in network.named_parameters():
+            if f"lora_A.{NAME}" in key:
+                bound = weight[0].numel() ** -0.5  # kaiming_uniform with a = sqrt(5), nn.Linear's own
+                weight.copy_((torch.rand(weight.shape, generator=generator) * 2 - 1) * bound)
 
 
 def own_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -85,11 +116,11 @@ def trainable(unet: nn.Module) -> list[nn.Parameter]:
     return [p for p in unet.parameters() if p.requires_grad]
 
 
-def read_weights(unet: "UNet2DConditionModel") -> dict[str, Tensor]:
+def read_weights(network: nn.Module) -> dict[str, Tensor]:
     """The adapter's weights by name, float32 on the CPU."""
     from peft import get_peft_model_state_dict
 
-    state = get_peft_model_state_dict(unet, adapter_name=NAME)
+    state = get_peft_model_state_dict(network, adapter_name=NAME)
     return {key: value.detach().float().cpu().contiguous().clone() for key, value in state.items()}
 
 
@@ -103,3 +134,28 @@ def write_weights(unet: "UNet2DConditionModel", weights: dict[str, Tensor]) -> N
         raise UserError(f"adapter does not fit this base model: {first_line(error)}") from error
     if result.unexpected_keys:
         raise UserError(f"adapter does not fit this base model: unexpected tensor {result.unexpected_keys[0]}")
+
+
+def merged_text(base: BaseModel, weights: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """The text encoder's weights with those of an adapter added, by part and name; none where `weights` has none of it.
+
+    Args:
+        weights: `text_encoder.MODULE.lora_A.weight` and `.lora_B.weight`; others are left alone. scale: alpha / rank.
+
+    Raises UserError when the base has no such module.
+    """
+    end = ".lora_A.weight"
+    downs = {n.removesuffix(end): w for n, w in weights.items() if n.startswith(TEXT) and n.endswith(end)}
+    own = {TEXT + name: w for name, w in own_parameters(base.text_encoder).items()} if downs else {}
+    found = {}
+    for module, down in downs.items():
+        name, up = f"{module}.weight", weights[f"{module}.lora_B.weight"]
+        if name not in own or own[name].shape != (len(up), down.shape[1]):
+            raise UserError(f"adapter does not fit this base model: it has no {module} of {len(up)} by {down.shape[1]}")
+        found[name] = merged(own[name], down, up, scale)
+    return found
+
+
+def merged(weight: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+    """W + scale * up @ down (Hu et al. 2021, arXiv 2106.09685), [out, in] on the CPU: a text encoder has linear layers only."""
+    return weight.detach().cpu() + scale * (up @ down)

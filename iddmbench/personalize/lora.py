@@ -1,12 +1,14 @@
 """`lora`: an adapter beside the UNet's attention weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from iddmbench.models.base import BaseModel
 from iddmbench.models.recipe import LoraSettings, Recipe
+from iddmbench.personalize.adapter import TEXT, read_weights, text_adapter, trainable
 from iddmbench.personalize.personalizer import Personalizer
 from iddmbench.personalize.trainer import PersonalizedModel, Trainer
 from iddmbench.seeds import Seeds
@@ -22,11 +24,28 @@ SCRIPT = {
 """What both presets share."""
 
 
+class TextTrainer(Trainer):
+    """Trains a second adapter too, on the text encoder's attention, at the same rate."""
+
+    @contextmanager
+    def attached(self) -> Iterator[nn.Module]:
+        draws = self.seeds.child("init", "text encoder").torch()
+        with super().attached() as unet, text_adapter(self.base, self.settings, draws):
+            yield unet
+
+    def trained(self) -> list[nn.Parameter]:
+        return super().trained() + trainable(self.base.text_encoder)
+
+    def model(self) -> PersonalizedModel:
+        text = {TEXT + name: weight for name, weight in read_weights(self.base.text_encoder).items()}
+        return PersonalizedModel({**read_weights(self.unet), **text}, self.settings)
+
+
 class Lora(Personalizer):
     """Hu et al., arXiv 2106.09685, with DreamBooth's loss and prior preservation; the base's recipe says its settings."""
 
     name = "lora"
-    title = "LoRA adapter on the UNet's attention"
+    title = "LoRA adapter on the UNet's attention, and on the text encoder's if asked for"
     paper = "arXiv 2106.09685"
     Settings = LoraSettings
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -41,7 +60,8 @@ class Lora(Personalizer):
         return recipe.lora
 
     def trainer(self, base: BaseModel, settings: Any, class_latents: Tensor, seeds: Seeds) -> Trainer:
-        return Trainer(base, settings, class_latents, seeds)
+        kind = TextTrainer if settings.train_text_encoder else Trainer
+        return kind(base, settings, class_latents, seeds)
 
     def tensors(self, model: PersonalizedModel) -> dict[str, Tensor]:
         return dict(model.weights or {})

@@ -39,8 +39,9 @@ class TensorPlace:
 
 
 def kohya_name(module: str) -> str:
-    """ "mid_block.attentions.0.proj_in" -> "lora_unet_mid_block_attentions_0_proj_in"."""
-    return KOHYA[UNET][0] + module.replace(".", "_")
+    """ "unet.mid_block.attentions.0.proj_in" -> "lora_unet_mid_block_attentions_0_proj_in"."""
+    part, _, name = module.partition(".")
+    return KOHYA[part][0] + name.replace(".", "_")
 
 
 def split_key(key: str) -> tuple[str, Role] | None:

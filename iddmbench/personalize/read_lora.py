@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from iddmbench.errors import UserError, first_line
 from iddmbench.models.base import BaseModel
-from iddmbench.personalize.adapter import LoraLayer
+from iddmbench.personalize.adapter import LoraLayer, merged
 from iddmbench.personalize.imported import ImportedModel, check_finite, listed
 from iddmbench.personalize.lora_names import TEXT, UNET, Places, TensorPlace, split_key
 from iddmbench.personalize.tensor_file import PICKLED, read_tensor_file
@@ -246,9 +246,7 @@ def _commonest(layers: Iterable[LoraLayer]) -> LoraLayer | None:
 
 
 def _merged(pair: _Pair, layer: LoraLayer) -> Tensor:
-    """W + alpha / rank * up @ down (Hu et al. 2021, arXiv 2106.09685), [out, in]: a text encoder has linear layers only."""
-    weight = pair.place.module.weight.detach().cpu()
-    return weight + layer.alpha / layer.rank * (pair.tensors["up"] @ pair.tensors["down"])
+    return merged(pair.place.module.weight, pair.tensors["down"], pair.tensors["up"], layer.alpha / layer.rank)
 
 
 def _warnings(file: Path, pairs: list[_Pair], ignored: list[str], base: BaseModel) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from iddmbench.models.base import BaseModel
 from iddmbench.models.placeholder import reading
 from iddmbench.models.prefix import embed_prompts
 from iddmbench.models.recipe import Sampling
-from iddmbench.personalize.adapter import adapter, own_parameters, write_weights
+from iddmbench.personalize.adapter import TEXT, adapter, merged_text, own_parameters, write_weights
 from iddmbench.personalize.trainer import PersonalizedModel
 from iddmbench.seeds import Seeds
 
@@ -92,12 +93,16 @@ def class_latents(base: BaseModel, count: int, sampling: Sampling, seeds: Seeds)
 def applied(base: BaseModel, model: PersonalizedModel) -> Iterator[nn.Module]:
     """The base's UNet with the model's adapter on it, the base's weights replaced that the model replaces, and prompts read
     with its placeholder."""
-    with replaced(base, model.replaced), reading(base, model.placeholder):
+    weights = model.weights or {}
+    of_unet = {name: weight for name, weight in weights.items() if not name.startswith(TEXT)}
+    settings: Any = model.settings
+    text = merged_text(base, weights, settings.alpha / settings.rank) if len(of_unet) < len(weights) else {}
+    with replaced(base, {**model.replaced, **text}), reading(base, model.placeholder):
         if model.weights is None:
             yield base.unet
             return
-        with adapter(base, model.settings, torch.Generator().manual_seed(0), model.layers) as unet:
-            write_weights(unet, model.weights)
+        with adapter(base, settings, torch.Generator().manual_seed(0), model.layers) as unet:
+            write_weights(unet, of_unet)
             yield unet
 
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from iddmbench.models.recipe import LoraSettings
-from iddmbench.personalize.lora_names import UNET, kohya_name
+from iddmbench.personalize.lora_names import TEXT, UNET, kohya_name
 
 Format = Literal["diffusers", "kohya"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -20,22 +20,37 @@ FILES: dict[str, str] = {"diffusers": "pytorch_lora_weights.safetensors", "kohya
 def write_lora(
     path: Path, weights: dict[str, Tensor], settings: LoraSettings, form: Format, metadata: dict[str, str]
 ) -> None:
-    """Write weights that `adapter.read_weights` gave, tensors unchanged.
+    """Write weights that the `lora` personalizer stores, tensors unchanged.
 
     Args:
+        weights: the UNet's under its own names, the text encoder's behind `text_encoder.`.
         metadata: what the file says of itself beside rank and alpha.
     """
+    weights = {_with_part(key): value for key, value in weights.items()}
     modules = sorted({key.rsplit(".lora_", 1)[0] for key in weights})
     if form == "diffusers":
-        tensors = {f"{UNET}.{key}": value for key, value in weights.items()}
-        config = {"r": settings.rank, "lora_alpha": settings.alpha, "target_modules": modules}
-        own = {"lora_adapter_metadata": json.dumps({f"{UNET}.{k}": v for k, v in config.items()}, sort_keys=True)}
+        tensors, configs = weights, dict[str, object]()
+        for part in dict.fromkeys(module.partition(".")[0] for module in modules):
+            inside = [module.partition(".")[2] for module in modules if module.startswith(f"{part}.")]
+            if part == TEXT:  # all of these names in it, whether they are below `text_model` there or not
+                inside = sorted({module.rpartition(".")[2] for module in inside})
+            config = {"r": settings.rank, "lora_alpha": settings.alpha, "target_modules": inside}
+            configs |= {f"{part}.{k}": v for k, v in config.items()}
+        own = {"lora_adapter_metadata": json.dumps(configs, sort_keys=True)}
     else:
         tensors = {_kohya_key(key): value for key, value in weights.items()}
         tensors |= {f"{kohya_name(module)}.alpha": torch.tensor(float(settings.alpha)) for module in modules}
         own = _kohya_metadata(weights, settings)
     contiguous = {key: value.contiguous() for key, value in tensors.items()}
     save_file(contiguous, path, metadata={"format": "pt", **own, **metadata})
+
+
+def _with_part(key: str) -> str:
+    """A tensor's name behind its part's. Other programs know the text encoder's modules as transformers called them before
+    version 5, below `text_model`."""
+    if not key.startswith(f"{TEXT}."):
+        return f"{UNET}.{key}"
+    return f"{TEXT}.text_model.{key.removeprefix(f'{TEXT}.').removeprefix('text_model.')}"
 
 
 def _kohya_key(key: str) -> str:

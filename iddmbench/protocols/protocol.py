@@ -75,7 +75,12 @@ class PublishedProtocol(BaseModel):
             pairs = value.items() if isinstance(value, dict) else [("", value)]
             for part, published in pairs:
                 own = settings[key].get(part) if part else settings[key]
-                if not _same(own, published):
+                if _same(own, published):
+                    continue
+                if _texts(own) and _texts(published):
+                    known = sum(text in published for text in own)
+                    found.append(f"{key} {len(own)} ({known} of the {len(published)} published)")
+                else:
                     told = _told(own) if own is not None else "the default"
                     found.append(f"{key}{part and f'.{part}'} {told} (published: {_told(published)})")
         return found
@@ -101,6 +106,11 @@ def _same(own: Any, published: Any) -> bool:
     if isinstance(own, list | tuple) and isinstance(published, list | tuple):
         return [*own] == [*published]
     return own == published or str(own) == str(published)  # the command line gives text: 7.5 and "7.5"
+
+
+def _texts(value: Any) -> bool:
+    """Whether it is a list of sentences, which would be too long to tell."""
+    return isinstance(value, list | tuple) and any(" " in str(text) for text in value)
 
 
 def _told(value: Any) -> str:

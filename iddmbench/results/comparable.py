@@ -33,7 +33,7 @@ def check_same_index(runs: Sequence[RunFolder]) -> None:
         if first.index_version != second.index_version:
             raise UserError(
                 f"the utility indices of runs {first.name} and {second.name} are of versions {first.index_version} and "
-                f"{second.index_version}: repeat the older run (what was trained is in the cache), or choose another --x"
+                f"{second.index_version}: repeat the older run (what was trained is in the cache)"
             )
 
 
