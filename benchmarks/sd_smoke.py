@@ -57,7 +57,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "cloak": {"steps": 2},
 }
 """Options with which a defense takes a moment."""
-NO_PHOTOS = ("none", "generic", "protected-photos")
+NO_PHOTOS = ("none", "generic", "protected-photos", "control-alike")
 GRAY_LEVELS = 3.0
 """Mean difference up to which images of the CPU and the GPU count as the same."""
 PURIFIERS = ("sdedit-0.2", "diffpure-0.05", "upscale-2")
