@@ -32,6 +32,7 @@ from iddmbench.seeds import Seeds
 
 TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("lora", {}),
+    "lora with text encoder": ("lora", {"train_text_encoder": True}),
     "dreambooth": ("dreambooth", {"steps": 4, "learning_rate": 1e-4, "prior_batch": 1, "class_images": 2}),
     "dreambooth with text encoder": (
         "dreambooth",
