@@ -32,6 +32,7 @@ from iddmbench.seeds import Seeds
 
 TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("lora", {}),
+    "lora with text encoder": ("lora", {"train_text_encoder": True}),
     "dreambooth": ("dreambooth", {"steps": 4, "learning_rate": 1e-4, "prior_batch": 1, "class_images": 2}),
     "dreambooth with text encoder": (
         "dreambooth",
@@ -57,7 +58,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "cloak": {"steps": 2},
 }
 """Options with which a defense takes a moment."""
-NO_PHOTOS = ("none", "generic", "protected-photos")
+NO_PHOTOS = ("none", "generic", "protected-photos", "control-alike")
 GRAY_LEVELS = 3.0
 """Mean difference up to which images of the CPU and the GPU count as the same."""
 PURIFIERS = ("sdedit-0.2", "diffpure-0.05", "upscale-2")

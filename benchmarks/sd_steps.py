@@ -75,6 +75,7 @@ TEXT = Row(
     settings={"preset": "anti-dreambooth"},
 )
 BATCH4 = Row("dreambooth, preset diffusers", personalizer="dreambooth", settings={"preset": "diffusers"})
+LORA_TEXT = Row("lora, text encoder too", settings={"train_text_encoder": True})
 LORA4 = Row("lora, preset diffusers", settings={"preset": "diffusers"})
 WORD = Row("textual-inversion", personalizer="textual-inversion", settings={"preset": "diffusers"})
 DATA = Row("IDDM, data step on four photos", "data")
@@ -93,7 +94,7 @@ def rows() -> list[Row]:
     made += changed([TEXT, DATA_FULL], memory=("checkpoint", "offload"))
     made += changed([LORA, UNET, WORD], what="script")
     made += changed([UNET], settings={"optimizer": "adamw-8bit"})
-    made += [IMAGES, LORA4, BATCH4, DATA_FULL]
+    made += [IMAGES, LORA_TEXT, LORA4, BATCH4, DATA_FULL]
     made += changed([LORA, UNET, TEXT, DATA], precision="fp16")
     made += changed([WORD, PGD, IMAGES], precision="fp32")
     made += changed([TEXT, DATA_FULL], precision="fp32", memory=("checkpoint", "offload"))

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from iddmbench.results.metric_info import CLOSENESS
+from iddmbench.results.metric_info import CLOSENESS, INDEX, KEPT_LOOK, REALISM, USABLE
 from iddmbench.results.metric_info import metric as info
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE
 from iddmbench.results.summary import decimal, figure_text, per_cent
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 DATA, PAGE, TEMPLATE = ROOT / "docs" / "data" / "study", ROOT / "docs" / "study.md", "study.md.jinja"
 TABLES = ("figures", "pairs", "variance", "power", "missing", "runs")
 NOT_RUN = "not run"
-HIT, FACES, INDEX = "rank1_hit", "face_detection_rate", "utility_index"
+HIT, FACES = "rank1_hit", "face_detection_rate"
 RESIMULATION, APPEARANCE = "re-simulation", "hog"
 WHERE = ["dataset", "base", "setting", "defense", "variant", "strength"]
 AUTHORIZED, DEFAULT = "authorized", "iddm (sface-overshoot)"
@@ -34,8 +34,8 @@ COLUMNS = {
     APPEARANCE: "appearance (`hog`)",
 }
 JUDGED = ((WORST_CASE, HIT), (WORST_CASE_ADAPTIVE, HIT))
-COMPARED = (*JUDGED, (RESIMULATION, HIT), (APPEARANCE, HIT), ("", FACES), ("", "ser_fiq"), ("", CLOSENESS))
-ABLATED = (*JUDGED, (APPEARANCE, HIT), ("", FACES), ("", "ser_fiq"), ("", CLOSENESS))
+KEPT = tuple(("", metric) for metric in (USABLE, REALISM, KEPT_LOOK, CLOSENESS))
+COMPARED, ABLATED = (*JUDGED, (RESIMULATION, HIT), (APPEARANCE, HIT), *KEPT), (*JUDGED, (APPEARANCE, HIT), *KEPT)
 """Attacker or family, and figure."""
 TEXTS = (*WHERE[:5], "attacker", "family", "by", "by_other", "judge", "lacking", "plan", "run", "defenses", "protocol")
 TITLES = {"none": "undefended", "generic": "not personalized", "iddm": "IDDM", "iddm-keyed": "IDDM-keyed"}
@@ -136,6 +136,10 @@ class Study:
         most = [max(r[what] for r in rows) for what in ("people", "seeds")]
         return f"up to {counted(most[0], 'person', 'people')}, up to {counted(most[1], 'seed')}"
 
+    def most(self, dataset: str) -> int:
+        """People behind the figures that rest on most of them."""
+        return max((r["people"] for r in self.figures if r["dataset"] == dataset), default=0)
+
     def planned(self, suite: str, dataset: str = "") -> list[Row]:
         """The conditions that a suite plans, each once and in the page's order, as rows of `missing`."""
         return in_order(r for r in self.missing if r["suite"] == suite and dataset in ("", r["dataset"]))
@@ -166,7 +170,8 @@ class Study:
         rows = [r for r in self.figures if r["dataset"] == dataset and r["setting"] == AUTHORIZED]
         kinds = {r["attacker"]: r["family"] for r in rows if r["family"] in FAMILIES}
         names = sorted(kinds, key=lambda a: (FAMILIES.index(kinds[a]), a))
-        table = [[f"`{a}`", kinds[a], *(text(self.find(k, a), marks=True) for k in keys)] for a in names]
+        most = self.most(dataset)
+        table = [[f"`{a}`", kinds[a], *(text(self.find(k, a), marks=True, most=most) for k in keys)] for a in names]
         table += [[f"`{a}`", "", *[NOT_RUN] * len(keys)] for a in sorted(planned - {*names})]
         return markdown(["attacker", "kind", *map(title, keys)], table, names=2)
 
@@ -177,12 +182,11 @@ class Study:
         names = sorted(dict.fromkeys(r["metric"] for r in rows), key=lambda n: n != INDEX)
         if not names:
             return f"Utility on `{dataset}`: {NOT_RUN}."
-        table = [[info(n).title, *(text(self.find(k, "", n)) for k in keys)] for n in names]
-        version = ", ".join(sorted({str(r.get("utility_index", 1)) for r in self.runs}))
-        return (
-            markdown(["figure", *map(title, keys)], table)
-            + f"\n\nThe utility index is of version {version} ([utility.md](utility.md))."
-        )
+        most = self.most(dataset)
+        table = [[info(n).title, *(text(self.find(k, "", n), most=most) for k in keys)] for n in names]
+        version = max((r["utility_index"] for r in self.runs), default=1)
+        told = f"The utility index is of version {version}; older ones are left out ([utility.md](utility.md))."
+        return markdown(["figure", *map(title, keys)], table) + f"\n\n{told}"
 
     def compared(self, reference: str) -> str:
         """Paired differences of IDDM's presets and the keyed defense, at full strength, from a reference."""
@@ -357,14 +361,17 @@ def counted(count: float, one: str, many: str = "") -> str:
     return f"{int(count)} {one if int(count) == 1 else many or one + 's'}"
 
 
-def text(row: Row | None, interval: bool = True, marks: bool = False) -> str:
-    """A figure with its interval; marks: * white-box, ? an attacker that links nobody undefended."""
+def text(row: Row | None, interval: bool = True, marks: bool = False, most: int = 0) -> str:
+    """A figure with its interval; marks: * white-box, ? an attacker that links nobody undefended; and the number of people
+    where that is below `most`."""
     if row is None:
         return NOT_RUN
     name = row["metric"]
     shown = figure_text(name, row["value"], *((row["low"], row["high"]) if interval else ())).replace(", ", "–")
     if marks:
         shown += ("*" if row["white_box"] else "") + ("" if row["able"] else "?")
+    if row["people"] < most:
+        shown += f" (n = {row['people']})"
     return shown
 
 

@@ -24,7 +24,7 @@ from iddmbench.adaptive import about_faces, links_people, parse, simulation_of
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.metrics.paired import holm, paired_difference
-from iddmbench.results.comparable import check_same_index
+from iddmbench.results.metric_info import INDEX, INDEX_VERSION, INDEX_WITH_KEPT
 from iddmbench.results.per_subject import UTILITY, subject_values
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASES, RunFolder, runs_of
 from iddmbench.results.summary import GENERIC, UNDEFENDED, Condition, Summary
@@ -41,6 +41,7 @@ REFERENCE = ("iddm", "sface-overshoot")
 """What IDDM's other settings are compared with: its default."""
 AGAINST_UNDEFENDED, AGAINST_DEFAULT = "undefended", "iddm (sface-overshoot)"
 CONTROLS = (UNDEFENDED, GENERIC)
+INDICES = (INDEX, INDEX_WITH_KEPT)
 WHERE = ["dataset", "base", "setting", "defense", "variant", "strength"]
 PAIR_COLUMNS = [
     *WHERE,
@@ -176,8 +177,8 @@ def _size(one: Found) -> tuple[int, int]:
 
 
 def with_attacker(several: Sequence[Found], attacker: str) -> Found | None:
-    """The first in which an attacker has a figure; for worst cases and utility the first of all."""
-    if not attacker or attacker in WORST_CASES:
+    """The first in which an attacker has a figure; for worst cases the first of all."""
+    if attacker in WORST_CASES:
         return several[0] if several else None
     return next((one for one in several if one.summary.get(one.condition, "rank1_hit", attacker)), None)
 
@@ -212,14 +213,20 @@ def where(key: Key) -> dict[str, Any]:
     return {**vars(key), "strength": strength}
 
 
+def with_utility(several: Sequence[Found], metric: str) -> Found | None:
+    """The first that has a utility figure; an index of another version is none."""
+    known = (one for one in several if one.summary.get(one.condition, metric) is not None)
+    return next((o for o in known if metric not in INDICES or o.summary.run.index_version == INDEX_VERSION), None)
+
+
 def figures(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
     rows = []
     for key, several in conditions.items():
         attackers = dict.fromkeys(a for one in several for a in one.summary.attackers)
         wanted = [(m, a) for a in (WORST_CASE, WORST_CASE_ADAPTIVE, *attackers) for m in PRIVACY]
-        wanted += [(m, "") for m in several[0].summary.metrics("utility")]
+        wanted += [(m, "") for m in dict.fromkeys(m for one in several for m in one.summary.metrics("utility"))]
         for metric, attacker in wanted:
-            one = with_attacker(several, attacker)
+            one = with_attacker(several, attacker) if attacker else with_utility(several, metric)
             value = one.summary.get(one.condition, metric, attacker) if one else None
             if one is None or value is None:
                 continue
@@ -266,7 +273,9 @@ def differences(ones: Sequence[Found], others: Sequence[Found]) -> Iterator[dict
         if (one := with_attacker(ones, attacker)) is not None:
             yield from _difference((one, partner(others, one, attacker)), HIT, attacker, (attacker, attacker))
     for metric in UTILITY:
-        yield from _difference(first, metric, "", ("", ""))
+        if (one := with_utility(ones, metric)) is not None:
+            known = [other for other in others if with_utility([other], metric)]
+            yield from _difference((one, partner(known, one, "")), metric, "", ("", ""))
 
 
 def partner(others: Sequence[Found], one: Found, attacker: str) -> Found | None:
@@ -305,11 +314,16 @@ def _difference(
     yield who | {"value": found.value, "low": found.low, "high": found.high, "p": p, "people": found.subjects}
 
 
+def most_seeds(several: Sequence[Found]) -> Found:
+    """The one with most seeds; of these, with most images."""
+    return max(several, key=lambda one: (one.seeds, one.images))
+
+
 def variances(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
     """Of conditions with two seeds or more: `variance_table` of the strongest attackers and of utility."""
     rows = []
     for key, several in conditions.items():
-        if (one := several[0]).seeds > 1:
+        if (one := most_seeds(several)).seeds > 1:
             table = strongest_rows(one.summary, variance_table([one.summary]))
             rows += [row | where(key) for row in one.condition.rows(table).to_dict("records")]
     return pd.DataFrame(rows, columns=VARIANCE_COLUMNS)
@@ -320,16 +334,16 @@ def powers(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
     rows = []
     for key, several in conditions.items():
         others = conditions.get(replace(key, defense=UNDEFENDED, variant="", strength=None))
-        one = several[0]
-        if not key.defense.startswith(REFERENCE[0]) or key.strength != 1 or one.seeds < 2 or not others:
-            continue
-        if others[0].protocol != one.protocol:
+        one = most_seeds(several)
+        wanted = key.defense.startswith(REFERENCE[0]) and key.strength == 1 and one.seeds > 1
+        other = partner(others or [], one, "")
+        if not wanted or other is None:
             continue
         for judge in (WORST_CASE, WORST_CASE_ADAPTIVE):
-            by = [attacker_of(side.summary, side.condition, judge) for side in (one, others[0])]
+            by = [attacker_of(side.summary, side.condition, judge) for side in (one, other)]
             if not all(by):
                 continue
-            sides = ([one.summary], one.condition), ([others[0].summary], others[0].condition)
+            sides = ([one.summary], one.condition), ([other.summary], other.condition)
             try:
                 split = paired_split(*sides, attackers=(by[0], by[1]))
             except UserError:  # other seeds or prompts: no image in common
@@ -406,8 +420,7 @@ def runs_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
 
 
 def write(runs: Sequence[RunFolder], out: Path, suites: Sequence[str] = SUITES) -> None:
-    """All tables into `out`. Raises UserError where the runs have utility indices of two versions."""
-    check_same_index(runs)
+    """All tables into `out`."""
     conditions = by_key(one for run in runs for one in found_in(run))
     table = figures(conditions)
     tables = {

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from huggingface_hub import hf_api
 from tiny_base import write_base
 
 from iddmbench.errors import UserError
@@ -141,6 +143,20 @@ def test_a_hub_id_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StableDiffusionPipeline, "download", offline)
     with pytest.raises(UserError, match="'someone/sd-15' could not be downloaded"):
         open_base("someone/sd-15")
+
+
+def test_without_a_way_to_the_hub_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By the hub's own client, which finds nobody behind the address; it prints nothing of its own."""
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(hf_api.api, "endpoint", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(UserError) as raised:
+            open_base("someone/sd-15")
+    told = "'someone/sd-15' could not be downloaded (the Hugging Face hub can't be reached: "
+    assert told in str(raised.value) and "give its folder with --base" in str(raised.value)
+    assert "\n" not in str(raised.value) and capfd.readouterr() == ("", "")
 
 
 def test_targets(whole: Path) -> None:

@@ -122,6 +122,8 @@ def test_a_folder_that_datasets_saved_is_a_root(tmp_path: Path) -> None:
 def test_what_datasets_itself_saves(tmp_path: Path) -> None:
     """With the package; CI does not install it."""
     hf = pytest.importorskip("datasets", reason="Hugging Face's datasets is not installed")
+    if not hasattr(hf, "Dataset"):  # the checkout's folder of that name
+        pytest.skip("Hugging Face's datasets is not installed")
     features = hf.Features({"image": hf.Image(), "label": hf.ClassLabel(names=list(PEOPLE))})
     rows = [(i, n, k) for i, n in enumerate(PEOPLE.values()) for k in range(1, COUNT + 1)]
     made = hf.Dataset.from_dict(

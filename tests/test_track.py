@@ -51,10 +51,12 @@ def test_a_record_holds_each_headline_figure_once(run: RunFolder) -> None:
 def test_no_path_is_told_and_photos_of_ones_own_stay_here(run: RunFolder) -> None:
     config = json.loads((run.path / CONFIG).read_text())
     config |= {"dataset": "folder", "dataset_options": {"root": "/home/ann/photos", "references": 3}}
+    config |= {"base": "/home/ann/my-sd", "attackers": ["onnx:/home/ann/net.onnx", "dlib"], "personalizer": "own/name"}
     (run.path / CONFIG).write_text(json.dumps(config))
     record = Record.of(RunFolder.open(run.path))
     assert record.private and "/home" not in repr(record.settings)
-    assert record.settings["dataset_options.references"] == 3
+    assert record.settings["dataset_options.references"] == 3 and record.settings["personalizer"] == "own/name"
+    assert (record.settings["base"], record.settings["attackers"]) == ("my-sd", "onnx:net.onnx, dlib")
     sent = record.without_people()
     assert set(sent.pictures) == {"tradeoff"} and "s29" not in repr(sent.settings) and sent.figures == record.figures
 

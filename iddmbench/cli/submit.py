@@ -27,7 +27,9 @@ def submit(
     push: Annotated[
         str | None, typer.Option(help="Also push bundle, card and tables to this dataset of Hugging Face: OWNER/NAME.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --push: only show what would be pushed.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --push: bundle, and show what would be pushed.")
+    ] = False,
 ) -> None:
     """Bundle a run for others to verify: images, settings, hashes; no photos from the dataset."""
     from iddmbench.results.run_folder import RunFolder

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 from collections import Counter
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
@@ -259,10 +260,13 @@ def base_folder(name: str) -> Path:
 def _downloaded(hub: str, revision: str) -> Path:
     """A model of the hub, where all its parts are there in half precision only, these."""
     from diffusers import StableDiffusionPipeline
+    from diffusers.utils import logging
 
     wanted: dict[str, Any] = {"use_safetensors": True, "safety_checker": None}
     if revision:
         wanted["revision"] = revision
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns of what the error below says
     try:
         try:
             return Path(StableDiffusionPipeline.download(hub, **wanted))
@@ -272,10 +276,25 @@ def _downloaded(hub: str, revision: str) -> Path:
             return Path(StableDiffusionPipeline.download(hub, variant="fp16", **wanted))
     except Exception as error:  # the hub client raises many kinds; all mean that the weights are not here
         whole = f"{hub}@{revision}" if revision else hub
+        why = _unreachable(error) or first_line(error)
         raise UserError(
-            f"base model '{whole}' could not be downloaded ({first_line(error)}); download it elsewhere and give its folder "
-            "with --base"
+            f"base model '{whole}' could not be downloaded ({why}); download it elsewhere and give its folder with --base"
         ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _unreachable(error: BaseException | None) -> str:
+    """That there is no way to the hub, where that is behind an error; else nothing."""
+    while error is not None:
+        # Of the standard library, and of the hub client's httpx, whose kinds share no base with it.
+        if isinstance(error, ConnectionError | socket.gaierror) or type(error).__name__ in (
+            "ConnectError",
+            "ConnectTimeout",
+        ):
+            return f"the Hugging Face hub can't be reached: {first_line(error)}"
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 @lru_cache

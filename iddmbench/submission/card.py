@@ -24,7 +24,7 @@ CARD = """---
 
 A submission to IDDM-Bench, which measures how well face recognition links the images of personalized diffusion models to the
 people they show. `{bundle}` holds {images} generated images of {people} on `{dataset}` under {conditions}, with settings, seeds
-and hashes. It holds no photo of the dataset. **The images are meant to resemble real people: the dataset's terms apply.**
+and hashes. It holds no photo of the dataset. **The images are made to resemble the dataset's people: its terms apply.**
 
 {about}
 

@@ -1,6 +1,7 @@
 """What a tracker is told of a finished run: its settings, its figures, and its two pictures."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ PRIVATE = ("folder",)
 """Datasets whose photos are the user's own."""
 LOCAL = ("root", "folder")
 """Options that hold a path on this machine, which says nothing to others and may say too much."""
+PATH = re.compile(r"(?<![\w/])/(?:[^\s,:;/]+/)*([^\s,:;/]+)")
+"""A path from the root on, in a setting or in the name of an attacker that is a file."""
 SHEET = "contact_sheet"
 PICTURES = ("tradeoff", SHEET)
 CHOSEN = ((WORST_CASE, "r1u"), (WORST_CASE, "psr@1e-2"), ("", "utility_index"))
@@ -141,7 +144,7 @@ def _figures(run: RunFolder) -> Iterator[TrackedFigure]:
         yield TrackedFigure(
             str(row["defense"]),
             None if math.isnan(strength) else strength,
-            str(row["attacker"]),
+            _public(str(row["attacker"])),
             str(row["metric"]),
             float(row["value"]),
             float(row["low"]),
@@ -165,7 +168,14 @@ def _flat(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Set
             continue
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name}.")
-        elif isinstance(value, bool | int | float | str):
+        elif isinstance(value, str):
+            yield name, _public(value)
+        elif isinstance(value, bool | int | float):
             yield name, value
         elif isinstance(value, list | tuple):
-            yield name, ", ".join(map(str, value))
+            yield name, _public(", ".join(map(str, value)))
+
+
+def _public(text: str) -> str:
+    """Files by their names alone: "onnx:/home/ann/net.onnx" is "onnx:net.onnx"."""
+    return PATH.sub(r"\1", text)
