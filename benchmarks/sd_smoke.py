@@ -189,12 +189,16 @@ def defended(folder: Path, name: str, device: str) -> str:
             model = defense.personalize(protected, bench).model
             posted = generate(base, model, list(base.recipe.prompts.evaluation), 1, base.recipe.sampling, Seeds(5))
             images.append(np.concatenate([protected, posted, defense.release(posted, bench)]))
-    return compared(*images)
+    on_cpu, there = images
+    return compared(on_cpu, there)
 
 
 def purified(folder: Path, name: str, device: str) -> str:
-    bases = (load_base(str(folder), where) for where in ("cpu", device))
-    return compared(*(purifier(name)(photos(2, base.side, Seeds(3)), Seeds(0), base) for base in bases))
+    def clean(where: str) -> np.ndarray:
+        base = load_base(str(folder), where)
+        return purifier(name)(photos(2, base.side, Seeds(3)), Seeds(0), base)
+
+    return compared(clean("cpu"), clean(device))
 
 
 def embedded(name: str, device: str) -> str:

@@ -303,7 +303,7 @@ def aspl_parts(base: RandomBase, row: Row, tiny: bool) -> tuple[Any, Workbench, 
 
 
 def images(base: RandomBase, row: Row, stack: ExitStack, tiny: bool) -> Step:
-    bench, sampling = workbench(base, row, tiny), Sampling(steps=2 if tiny else 25)
+    bench, sampling = workbench(base, row, tiny), Sampling(steps=2 if tiny else 25, guidance=7.5)
     prompts = [base.recipe.prompts.instance]
     plain = PersonalizedModel(None, bench.lora)
     return lambda: generate(base, plain, prompts, PHOTOS, sampling, Seeds(5)), PHOTOS

@@ -56,6 +56,9 @@ class Control:
     title: str
     images: Mapping[str, np.ndarray]
 
+    def of(self, cell: Cell) -> np.ndarray:
+        return self.images[cell.subject.name]
+
 
 def degraded(undefended: Mapping[str, np.ndarray]) -> Iterable[Control]:
     """What is done to outputs, weak to strong."""
@@ -158,7 +161,7 @@ def main() -> None:
     groups = {}
     for control in controls:
         parts = (base, data, study.stages.store, study.stages.lora, study.stages.sampling, tuple(prompts), 1)
-        stages = GivenStages(lambda cell, c=control: c.images[cell.subject.name], *parts)
+        stages = GivenStages(control.of, *parts)
         groups[control.title] = measured(control, stages, study.subjects, prompts)
         print(control.title, file=sys.stderr)
     anchors = {
