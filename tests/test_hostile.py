@@ -90,7 +90,7 @@ RUN = {
     ),
     "a data option that is no YAML": (["--dataset", "folder", "--data", "references=["], ["--data references=["]),
     "a base that is mistyped": (["--base", "models/sd15"], ["no folder 'models/sd15'"]),
-    "a base that is one file": (["--base", "weights.safetensors"], ["one .safetensors file"]),
+    "a base that is no file": (["--base", "weights.safetensors"], ["no file 'weights.safetensors'"]),
     "an out that is a file": (["--out", "/etc/passwd"], ["/etc/passwd is not a folder"]),
     "an out below a file": (["--out", "/etc/passwd/x"], ["/etc/passwd/x", "not a directory"]),
     "an out in /proc": (["--out", "/proc/x"], ["/proc/x"]),

@@ -11,7 +11,8 @@ set -euo pipefail
 
 folder="${SLURM_LOCAL:-/tmp/slurm-local-$(id -u)}"
 port="${SLURM_LOCAL_PORT:-26817}"
-cpus="${SLURM_LOCAL_CPUS:-$(nproc)}"
+# nproc heeds OMP_NUM_THREADS, which says nothing of how many jobs the node may run
+cpus="${SLURM_LOCAL_CPUS:-$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)}"
 host="$(hostname -s)"
 export PATH="$PATH:/usr/sbin:/sbin"
 export SLURM_CONF="$folder/slurm.conf"
