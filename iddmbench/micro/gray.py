@@ -1,6 +1,7 @@
 """The gray base `micro`: the 28 public people of ORL."""
 
 from pathlib import Path
+from typing import Any
 
 from iddmbench.faces.attributes import FRAMINGS, LIGHTS, POSES, attributes
 from iddmbench.faces.detect import YuNet
@@ -13,7 +14,7 @@ FRAME = 1.2
 
 # No prior preservation by default: at this size "sks person" and "person" are hardly told apart, and even a weight of 0.03
 # kept the model from taking on the subject (benchmark users can turn it on with --lora prior_weight=1).
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "grayscale": True,
     "trained_on": {"orl": [f"s{person}" for person in range(1, 29)]},
     "judges": ["efficientnet_lite0"],
