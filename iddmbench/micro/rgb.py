@@ -59,8 +59,8 @@ benchmark offline, end to end, through the code that runs Stable Diffusion. It i
 - **Text**: captions name the head pose, a smile, light and backdrop (computed from the pixels), age group and sex (as
   faceres reads them).
 - **Training**: `{command}`;
-  autoencoder {vae_steps:,} steps, UNet and text encoder {unet_steps:,} steps. Seed {seed}. No face-recognition system was used as
-  a loss.{note}
+  autoencoder {vae_steps:,} steps, UNet and text encoder {unet_steps:,} steps. Seed {seed}. No face-recognition system was used
+  as a loss.{note}
 - **Licence**: non-commercial research, as the faces it was trained on.
 - **Limits**: 64 x 64, faces in the middle of the picture, the generator's own biases (mostly light skin, smiling, 25 to
   40 years). Un-personalized pictures are often blotched, and the autoencoder loses some of who a person is
