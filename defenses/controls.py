@@ -76,6 +76,7 @@ class ControlClass(Defense):
 
     name = "control-class"
     title = "cheating control: the class's image"
+    text_training = True  # it trains nothing
 
     def personalize(self, references: np.ndarray, bench: Workbench) -> Personalization:
         return Personalization(PersonalizedModel(None, bench.lora)) if self.strength else bench.personalize(references)
