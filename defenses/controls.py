@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from pydantic import Field
 
@@ -12,7 +11,7 @@ from iddmbench.errors import UserError
 from iddmbench.nets.age_sex import AgeSex, age_and_sex
 from iddmbench.nets.faceres import FaceRes
 from iddmbench.personalize.trainer import PersonalizedModel
-from iddmbench.photos.references import face_square, resize
+from iddmbench.photos.references import crop_image
 from iddmbench.types import Subject
 
 READER = "faceres"
@@ -96,12 +95,9 @@ def nearest(own: AgeSex, others: AgeSex) -> int:
 
 def portrait(photo: np.ndarray, bench: Workbench) -> np.ndarray:
     """uint8 [S, S, 3]: a photo cropped as references are. Raises UserError where it shows no face."""
-    faces = bench.detector.detect([photo])
-    if not faces.found[0]:
+    square = crop_image(photo, bench.base, bench.detector)
+    if square is None:
         raise UserError("no face was found in the stranger's photo")
-    square = resize(face_square(photo, faces.boxes[0], bench.base.recipe.frame), bench.base.side)
-    if bench.base.recipe.grayscale:
-        square = np.repeat(cv2.cvtColor(square, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     return square
 
 

@@ -26,7 +26,11 @@ def crop_references(subject: Subject, base: BaseModel, detector: Detector) -> np
 
 def crop_photo(photo: Photo, base: BaseModel, detector: Detector) -> np.ndarray | None:
     """One photo as `crop_references` gives it, uint8 [S, S, 3]; None where no face is found."""
-    image = photo.image
+    return crop_image(photo.image, base, detector)
+
+
+def crop_image(image: np.ndarray, base: BaseModel, detector: Detector) -> np.ndarray | None:
+    """`crop_photo` of pixels, uint8 [H, W, 3]."""
     faces = detector.detect([image])
     if not faces.found[0]:
         return None

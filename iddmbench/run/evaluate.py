@@ -33,9 +33,9 @@ from iddmbench.store.cache import Store, digest
 from iddmbench.types import FaceData, Person, Photo, Skipped, Subject
 
 OWN = "own photos"
+"""Name of the dataset where the photos are the caller's."""
 SHOWN_PEOPLE = 3
 """People of the gallery that are named for an image."""
-"""Name of the dataset where the photos are the caller's."""
 ROLES = ("adapter", "gallery", "dataset", "public", "references", "baseline", "baseline_adapter", "generic")
 FEWEST_PUBLIC = 3
 """As a decoy identity takes."""
