@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from iddmbench.defense import Workbench
 from iddmbench.errors import UserError
 from iddmbench.faces.align import ARCFACE_112
 from iddmbench.faces.detect import Detector, Faces
@@ -21,6 +22,8 @@ from iddmbench.models.base import BaseModel
 from iddmbench.nets.efficientnet import EfficientNetLite
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.nets.ir_resnet import UNITS, IRResNet
+from iddmbench.nets.surrogate import Surrogate
+from iddmbench.personalize.personalizer import PERSONALIZERS
 from iddmbench.seeds import Seeds
 
 UNET = {
@@ -136,6 +139,34 @@ def photos(count: int, side: int, seeds: Seeds) -> np.ndarray:
     coarse = torch.rand((count, 3, 8, 8), generator=seeds.torch())
     large = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic").clamp(0, 1)
     return (large * 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def workbench(
+    base: BaseModel, personalizer: str, settings: dict[str, Any], tiny: bool, side: int, class_images: int = 0
+) -> Workbench:
+    """What a defense works with: random networks and photos, public people's of `side` pixels.
+
+    class_images: latents of so many; 0: as many as a step of prior preservation takes.
+    """
+    plugin = PERSONALIZERS.get(personalizer)()
+    wanted = plugin.settings(base.recipe, settings, "settings")
+    plugin.check(base, wanted)
+    unet = base.unet.config
+    shape = (class_images or wanted.prior_batch, unet.in_channels, unet.sample_size, unet.sample_size)
+    face = Surrogate(RandomFace(tiny), KnownFace()).to(base.device)
+    public = list(photos(5, side, Seeds(2)))
+    return Workbench(
+        base=base,
+        lora=wanted,
+        class_latents=torch.randn(shape, generator=Seeds(1).torch()),
+        seeds=Seeds(0),
+        detector=KnownFace(),
+        surrogate=lambda name: face,
+        decoys=public,
+        strangers=public,
+        personalizer=plugin,
+        subject="somebody",
+    )
 
 
 def allow_random_features() -> bool:

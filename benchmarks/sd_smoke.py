@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sd_base import KnownFace, RandomFace, allow_random_features, photos
+from sd_base import RandomFace, allow_random_features, photos, workbench
 
 from iddmbench.conformance.tiny_base import write_base
 from iddmbench.defense import DEFENSES, Workbench, configure
@@ -22,8 +22,6 @@ from iddmbench.models.base import BaseModel, load_base
 from iddmbench.nets.dlib_resnet import DlibResNet
 from iddmbench.nets.face_net import FaceNet
 from iddmbench.nets.sface import SFaceNet
-from iddmbench.nets.surrogate import Surrogate
-from iddmbench.personalize.personalizer import PERSONALIZERS
 from iddmbench.personalize.prepared import PreparedBase, prepared
 from iddmbench.personalize.sample import generate
 from iddmbench.personalize.trainer import PersonalizedModel
@@ -131,30 +129,13 @@ def compared(one: np.ndarray, other: np.ndarray, limit: float = GRAY_LEVELS) -> 
     return f"images differ by {found:.2f} gray levels"
 
 
-def workbench(base: BaseModel, personalizer: str = "lora", settings: dict[str, Any] | None = None) -> Workbench:
-    plugin = PERSONALIZERS.get(personalizer)()
-    wanted = plugin.settings(base.recipe, settings or {}, "settings")
-    plugin.check(base, wanted)
-    face = Surrogate(RandomFace(tiny=True), KnownFace()).to(base.device)
-    public = list(photos(5, base.side, Seeds(2)))
-    side, channels = base.unet.config.sample_size, base.unet.config.in_channels
-    return Workbench(
-        base=base,
-        lora=wanted,
-        class_latents=torch.randn((2, channels, side, side), generator=Seeds(1).torch()),
-        seeds=Seeds(0),
-        detector=KnownFace(),
-        surrogate=lambda name: face,
-        decoys=public,
-        strangers=public,
-        personalizer=plugin,
-        subject="somebody",
-    )
+def bench_of(base: BaseModel, personalizer: str = "lora", settings: dict[str, Any] | None = None) -> Workbench:
+    return workbench(base, personalizer, settings or {}, tiny=True, side=base.side, class_images=2)
 
 
 def personalized(base: BaseModel, personalizer: str, settings: dict[str, Any]) -> tuple[PersonalizedModel, np.ndarray]:
     """The model, and four images of it."""
-    bench = workbench(base, personalizer, settings)
+    bench = bench_of(base, personalizer, settings)
     model = bench.personalize(photos(3, base.side, Seeds(3))).model
     images = generate(base, model, list(base.recipe.prompts.evaluation), 2, base.recipe.sampling, Seeds(5))
     plain = generate(
@@ -180,7 +161,7 @@ def defended(folder: Path, name: str, device: str) -> str:
     images = []
     for where in ("cpu", device):
         base = load_base(str(folder), where)
-        bench, defense = workbench(base), configure(DEFENSES.get(name), SHORT.get(name, {}))
+        bench, defense = bench_of(base), configure(DEFENSES.get(name), SHORT.get(name, {}))
         references = photos(3, base.side, Seeds(3))
         acts = defense.acts_on("prepare")
         made = defense.prepare(references[:0] if defense.once else references, bench) if acts else PreparedBase()

@@ -28,13 +28,12 @@ STARTED = time.perf_counter()  # before the imports that take long
 
 import diffusers  # noqa: E402
 import torch  # noqa: E402
-from sd_base import KnownFace, RandomBase, RandomFace, allow_random_features, photos  # noqa: E402
+from sd_base import RandomBase, allow_random_features, photos, workbench  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from iddmbench.defense import DEFENSES, Workbench, configure  # noqa: E402
 from iddmbench.models.recipe import Recipe, Sampling  # noqa: E402
-from iddmbench.nets.surrogate import Surrogate  # noqa: E402
 from iddmbench.personalize.personalizer import PERSONALIZERS  # noqa: E402
 from iddmbench.personalize.sample import generate  # noqa: E402
 from iddmbench.personalize.trainer import PersonalizedModel  # noqa: E402
@@ -235,33 +234,12 @@ Step = tuple[Callable[[], object], int]
 """What one step does, and how many images go through the UNet in it."""
 
 
-def workbench(base: RandomBase, row: Row, tiny: bool) -> Workbench:
-    plugin = PERSONALIZERS.get(row.personalizer)()
-    settings = plugin.settings(base.recipe, row.settings, "settings")
-    plugin.check(base, settings)
-    shape = (
-        settings.prior_batch,
-        base.unet.config.in_channels,
-        base.unet.config.sample_size,
-        base.unet.config.sample_size,
-    )
-    face = Surrogate(RandomFace(tiny), KnownFace()).to(base.device)
-    public = list(photos(5, 128, Seeds(2)))
-    return Workbench(
-        base=base,
-        lora=settings,
-        class_latents=torch.randn(shape, generator=Seeds(1).torch()),
-        seeds=Seeds(0),
-        detector=KnownFace(),
-        surrogate=lambda name: face,
-        decoys=public,
-        strangers=public,
-        personalizer=plugin,
-    )
+def bench_of(base: RandomBase, row: Row, tiny: bool) -> Workbench:
+    return workbench(base, row.personalizer, row.settings, tiny, side=128)
 
 
 def train(base: RandomBase, row: Row, stack: ExitStack, tiny: bool) -> Step:
-    bench, pictures = workbench(base, row, tiny), photos(PHOTOS, base.side, Seeds(3))
+    bench, pictures = bench_of(base, row, tiny), photos(PHOTOS, base.side, Seeds(3))
     latents, text, s = bench.encode(pictures), bench.text(pictures), bench.lora
     trainer = stack.enter_context(bench.trainer())
     return lambda: trainer.train(latents, text, 1), s.batch_size + (s.prior_batch if s.prior_weight else 0)
@@ -269,7 +247,7 @@ def train(base: RandomBase, row: Row, stack: ExitStack, tiny: bool) -> Step:
 
 def data(base: RandomBase, row: Row, stack: ExitStack, tiny: bool) -> Step:
     """IDDM's step on the references, while the model is being trained."""
-    bench, pictures = workbench(base, row, tiny), photos(PHOTOS, base.side, Seeds(3))
+    bench, pictures = bench_of(base, row, tiny), photos(PHOTOS, base.side, Seeds(3))
     iddm = configure(DEFENSES.get("iddm"), {"data_steps": 1})
     clean, text = bench.encode(pictures), bench.text(pictures)
     decoupling = iddm.decoupling(iddm, pictures, clean, text, bench)  # type: ignore[attr-defined]
@@ -297,13 +275,13 @@ def pgd(base: RandomBase, row: Row, stack: ExitStack, tiny: bool) -> Step:
 
 
 def aspl_parts(base: RandomBase, row: Row, tiny: bool) -> tuple[Any, Workbench, Tensor, list[Any]]:
-    bench, pictures = workbench(base, row, tiny), photos(PHOTOS, base.side, Seeds(3))
+    bench, pictures = bench_of(base, row, tiny), photos(PHOTOS, base.side, Seeds(3))
     aspl: Any = configure(DEFENSES.get("aspl"), {})
     return aspl, bench, to_signed(pictures, False, base.device), aspl.victims(pictures, bench)
 
 
 def images(base: RandomBase, row: Row, stack: ExitStack, tiny: bool) -> Step:
-    bench, sampling = workbench(base, row, tiny), Sampling(steps=2 if tiny else 25, guidance=7.5)
+    bench, sampling = bench_of(base, row, tiny), Sampling(steps=2 if tiny else 25, guidance=7.5)
     prompts = [base.recipe.prompts.instance]
     plain = PersonalizedModel(None, bench.lora)
     return lambda: generate(base, plain, prompts, PHOTOS, sampling, Seeds(5)), PHOTOS
@@ -311,7 +289,7 @@ def images(base: RandomBase, row: Row, stack: ExitStack, tiny: bool) -> Step:
 
 def script(base: RandomBase, row: Row, stack: ExitStack, tiny: bool) -> Step:
     """The personalizer's weights and optimizer, in a loop as diffusers' example scripts have it."""
-    bench, pictures = workbench(base, row, tiny), photos(PHOTOS, base.side, Seeds(3))
+    bench, pictures = bench_of(base, row, tiny), photos(PHOTOS, base.side, Seeds(3))
     s, prior = bench.lora, bench.lora.prior_batch if bench.lora.prior_weight else 0
     trainer, pixels = stack.enter_context(bench.trainer()), bench.pixels(pictures)
     names = base.recipe.prompts
