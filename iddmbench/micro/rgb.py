@@ -22,9 +22,8 @@ SUBJECT_TOO_CLOSE = 0.6
 RECIPE = {
     **GRAY_RECIPE,
     "grayscale": False,
-    # the cheapest of three that were tried on three people for choosing settings; 250 steps at 5e-3 and 400 at 3e-3 showed no
-    # difference
-    "lora": {**GRAY_RECIPE["lora"], "learning_rate": 7e-3},
+    # of five settings tried on six people for choosing settings (docs/protocol.md), the cheapest that lost nothing
+    "lora": {**GRAY_RECIPE["lora"], "steps": 100, "learning_rate": 8e-3},
     "frame": FACE_FRAME,  # of generated portraits that is the whole picture
     "prompts": {
         "instance": "a photo of sks person",
@@ -63,7 +62,7 @@ benchmark offline, end to end, through the code that runs Stable Diffusion. It i
   as a loss.{note}
 - **Licence**: non-commercial research, as the faces it was trained on.
 - **Limits**: 64 x 64, faces in the middle of the picture, the generator's own biases (mostly light skin, smiling, 25 to
-  40 years). Un-personalized pictures are often blotched, and the autoencoder loses some of who a person is
+  40 years). Some un-personalized pictures are blotched, and the autoencoder loses some of who a person is
   (docs/protocol.md). Absolute figures on this base do not carry over to Stable Diffusion.
 """
 
