@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from iddmbench.adaptive.base import Adaptive
-from iddmbench.adaptive.posts import Simulation
+from iddmbench.adaptive.posts import Restoration, Simulation
 from iddmbench.attacker import ATTACKERS, attacker_with, looks_past_the_face, options_of, split_detector
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.options import read_options
@@ -27,6 +27,8 @@ ADAPTIVE: Registry[Adaptive] = Registry(
         "cross-post": "iddmbench.adaptive.cross_post:CrossPost",
         "enrol-generated": "iddmbench.adaptive.enrol_generated:EnrolGenerated",
         "resimulate": "iddmbench.adaptive.resimulate:Resimulate",
+        "probe": "iddmbench.adaptive.probe:Probe",
+        "inverse": "iddmbench.adaptive.inverse:Inverse",
     },
     "iddmbench.adaptive",
     texts=("name", "title"),
@@ -67,16 +69,28 @@ def build_adaptive(how: AdaptiveName) -> Adaptive:
 
 def links_people(name: str) -> bool:
     """Whether it is an adaptive attacker that links posts to the people of the gallery, rather than to other posts or to
-    candidates of its own."""
+    candidates of its own, and without known posts of theirs."""
     adaptive = parse(name)
     cls = ADAPTIVE.get(adaptive.kind) if adaptive else None
-    return cls is not None and cls.links_person and not cls.among_candidates
+    return cls is not None and cls.links_person and not cls.among_candidates and not cls.knows_posts
+
+
+def knows_posts(name: str) -> bool:
+    """Whether an attacker is given posts that are known to be the target's (`Adaptive.knows_posts`)."""
+    adaptive = parse(name)
+    return adaptive is not None and ADAPTIVE.get(adaptive.kind).knows_posts
 
 
 def simulation_of(name: str) -> Simulation | None:
     """What an attacker runs itself before it attacks; None for those that run nothing, and for plain ones."""
     how = parse(name)
     return build_adaptive(how).simulation() if how else None
+
+
+def restoration_of(name: str) -> Restoration | None:
+    """How an attacker restores images before it embeds them; None for those that don't, and for plain ones."""
+    how = parse(name)
+    return build_adaptive(how).restoration() if how else None
 
 
 def about_faces(name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from iddmbench.adaptive.posts import Fitted, Others, Posts, Scores, Simulation
+from iddmbench.adaptive.posts import Fitted, Others, Posts, Restoration, Scores, Simulation
 from iddmbench.attacker import Attacker
 from iddmbench.errors import UserError
 from iddmbench.guards import errors_of
@@ -63,6 +63,7 @@ class Adaptive(ABC):
             system. links_person: whether it links a post to a person, rather than to other posts.
         among_candidates: whether it ranks candidates of its own, not the gallery: with another chance level, it is in no worst
             case.
+        knows_posts: whether it is given posts that are known to be the target's: more than any attacker of a worst case has.
         version: raised when the algorithm changes, so that stale scores are not reused.
     """
 
@@ -71,6 +72,7 @@ class Adaptive(ABC):
     several: ClassVar[bool] = False
     links_person: ClassVar[bool] = True
     among_candidates: ClassVar[bool] = False
+    knows_posts: ClassVar[bool] = False
     version: ClassVar[int] = 1
     Options: ClassVar[type[AdaptiveOptions]] = AdaptiveOptions
 
@@ -107,6 +109,13 @@ class Adaptive(ABC):
     def simulation(self) -> Simulation | None:
         """What it runs itself before it attacks (`Others.simulated`); None: nothing."""
         return None
+
+    def restoration(self) -> Restoration | None:
+        """How it restores images before they are embedded (`Posts.restored`); None: not at all."""
+        return None
+
+    def check_posts(self, prompts: Sequence[str]) -> None:
+        """Raises UserError when a model that posts an image for each of these prompts posts too few."""
 
     def fit(self, others: Others) -> Fitted:
         """Learn from what the same defense made of other people. Deterministic."""

@@ -4,8 +4,8 @@
 subject that it was fitted on. A run holds several seeds of one subject: they share its name, and so are left out together.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,14 +19,21 @@ class Posts:
     Attributes:
         subject: label of whose model it is, as in the gallery.
         views: embeddings of the same N images, one per view (`Adaptive.views`): by several systems, or purified first.
+        prompts: of the images, N; empty where they are not known.
+        restored: embeddings of the same images after a network restored them, by the people that it was trained on; empty
+            unless the attacker asks for them (`Adaptive.restoration`).
     """
 
     subject: str
     views: tuple[Embeddings, ...]
+    prompts: tuple[str, ...] = ()
+    restored: Mapping[frozenset[str], Embeddings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not self.views or len({len(view) for view in self.views}) != 1:
+        if not self.views or len({len(view) for view in (*self.views, *self.restored.values())}) != 1:
             raise ValueError(f"views of {self.subject} must be of the same images: {[len(v) for v in self.views]}")
+        if self.prompts and len(self.prompts) != len(self.views[0]):
+            raise ValueError(f"{self.subject}: {len(self.prompts)} prompts of {len(self.views[0])} images")
 
     def __len__(self) -> int:
         return len(self.views[0])
@@ -45,6 +52,23 @@ class Simulation:
     candidates: int | None
     keys: int
     leaked: bool = False
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """What an attacker that restores images first asks for (`Adaptive.restoration`): networks that learn to undo the defense,
+    from the defended to the undefended images of other people.
+
+    Attributes:
+        steps: of training. width: channels of the first level. side: pixels a side at which the correction is computed.
+        folds: of people; each network is trained without those of one or two folds. seed: of its random numbers.
+    """
+
+    steps: int
+    width: int
+    side: int
+    folds: int
+    seed: int
 
 
 class Others:

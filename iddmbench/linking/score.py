@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from iddmbench.adaptive import parse, simulation_of
+from iddmbench.adaptive import FEWEST_SUBJECTS, build_adaptive, parse, restoration_of, simulation_of
 from iddmbench.adaptive.posts import Posts
 from iddmbench.attacker import Attacker
 from iddmbench.cells.condition import PlannedCondition, conditions
@@ -27,6 +27,7 @@ from iddmbench.linking.judged import figures_by_prompt
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.linking.panel import AttackerPanel
 from iddmbench.linking.published import PublishedTarget, taken_for
+from iddmbench.linking.restore import restored_views, training_findings, undefended_cells
 from iddmbench.linking.simulate import candidates, check_simulation, cost_findings, simulated_cells
 from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.results.findings import in_order
@@ -100,6 +101,8 @@ class Scoring:
                 raise UserError(
                     f"attacker '{name}' runs the defense itself, which can't be done for images made elsewhere"
                 )
+            if (how := parse(name)) and stages.prompts:
+                build_adaptive(how).check_posts([p for p in stages.prompts for _ in range(stages.per_prompt)])
         check_simulation(present, planned)
         return cls(
             stages,
@@ -375,6 +378,7 @@ class Scoring:
                 self.stages.base,
             )
             found += cost_findings(self._simulating, self.conditions, self.subjects, self.stages.data.subjects)
+            found += training_findings(self._restoring, self.conditions)
             found = in_order([*found, *absent_findings(self.absent, self.attackers)])
             write_table(out / table_file("premise"), make_table("premise", [finding.row for finding in found]))
 
@@ -398,12 +402,22 @@ class Scoring:
             "detector": self.stages.detector.fingerprint(),
             "absent": dict(self.absent),
             **({"simulated": self._simulating_key} if self._simulating else {}),
+            **({"restoring": self._restoring_key} if self._restoring else {}),
             "code": [PREMISE_CODE, STAGES["embed"]],
         }
 
     @property
     def _simulating_key(self) -> list[Any]:
         return [self._simulating, [[c.label, c.seeds] for c in self.conditions]]
+
+    @property
+    def _restoring(self) -> list[str]:
+        return [name for name in self.attackers if restoration_of(name)]
+
+    @property
+    def _restoring_key(self) -> list[Any]:
+        cells = [[c.label, [[cell.subject.name, cell.seed] for cell in c.cells]] for c in self.conditions]
+        return [self._restoring, cells]
 
     def _simulated_key(self, condition: PlannedCondition, lost: Collection[str]) -> dict[str, list[str]]:
         """Identifies the images that attackers made themselves, by attacker."""
@@ -522,7 +536,8 @@ class Scoring:
         try:
             for seed, part in by_seed.items():
                 own = [self._posts(linker, cell) for cell in self._simulated_of(linker, condition, seed)]
-                found += zip(part, linker.attack([self._posts(linker, one.cell) for one in part], own), strict=True)
+                posts = self._everyone(linker, [one.cell for one in part])
+                found += zip(part, linker.attack(posts, own), strict=True)
         except UserError as error:
             log.error("%s has no figures for %s: %s", linker.name, group.label, error)
             return
@@ -541,9 +556,20 @@ class Scoring:
                 raise UserError(f"its own model of {cell.name} failed: {one_line(error)}") from error
         return cells
 
+    def _everyone(self, linker: AdaptiveLinker, cells: Sequence[Cell]) -> list[Posts]:
+        """What the cells of one condition and seed posted, restored too for an attacker that does that."""
+        posts = [self._posts(linker, cell) for cell in cells]
+        how = linker.adaptive.restoration()
+        if how is None or len(cells) < FEWEST_SUBJECTS:
+            return posts
+        clean = undefended_cells(self.conditions, cells[0].seed)
+        views = restored_views(self.stages, how, linker.attackers[0], cells, clean)
+        return [replace(part, restored=seen) for part, seen in zip(posts, views, strict=True)]
+
     def _posts(self, linker: AdaptiveLinker, cell: Cell) -> Posts:
         outputs = self.stages.outputs(cell)
-        return Posts(cell.subject.label, tuple(self.stages.embed(view, outputs)[0] for view in linker.views))
+        views = tuple(self.stages.embed(view, outputs)[0] for view in linker.views)
+        return Posts(cell.subject.label, views, tuple(outputs.prompts))
 
     # ---- rows -------------------------------------------------------------------------------------------------------
 
