@@ -39,7 +39,7 @@ COMPARED, ABLATED = (*JUDGED, (RESIMULATION, HIT), (APPEARANCE, HIT), *KEPT), (*
 """Attacker or family, and figure."""
 TEXTS = (*WHERE[:5], "attacker", "family", "by", "by_other", "judge", "lacking", "plan", "run", "defenses", "protocol")
 TITLES = {"none": "undefended", "generic": "not personalized", "iddm": "IDDM", "iddm-keyed": "IDDM-keyed"}
-FAMILIES = ("plain", "prepared", RESIMULATION, "appearance", "cross-post")
+FAMILIES = ("plain", "prepared", RESIMULATION, "appearance", "known posts", "cross-post")
 GOAL_FACES, GOAL_INDEX, GOAL_LINKED, GOAL_ABOVE_CHANCE = 0.97, 0.9, 0.1, 0.05
 """As set before anything was measured: faces, utility index, links at rank 1 by any face attacker, and by re-simulation above
 chance."""

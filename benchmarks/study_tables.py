@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from iddmbench.adaptive import about_faces, links_people, parse, simulation_of
+from iddmbench.adaptive import about_faces, knows_posts, links_people, parse, simulation_of
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.metrics.paired import holm, paired_difference
@@ -195,6 +195,8 @@ def family(attacker: str) -> str:
         return "appearance"
     if parse(attacker) is None:
         return "plain"
+    if knows_posts(attacker):
+        return "known posts"
     return "prepared" if links_people(attacker) else "cross-post"
 
 

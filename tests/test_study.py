@@ -22,6 +22,7 @@ from iddmbench.results.run_folder import RunFolder  # noqa: E402
 from iddmbench.results.summary import Condition, Summary  # noqa: E402
 
 ATTACKERS = ("dlib", "sface", "hog", "finetune:sface", "resimulate:candidates=2,keys=1:sface", "cross-post:sface")
+KNOWN = ("inverse:sface", "probe:sface", "probe:known=2:sface")
 SUBJECTS = tuple(f"s{n}" for n in range(29, 36))
 IDDM, NONE = Condition("iddm", 1.0), Condition("none", None)
 
@@ -92,6 +93,8 @@ def test_variants_are_named_by_preset_or_options(defense: str, settings: dict, n
 def test_attackers_have_families() -> None:
     families = ["plain", "plain", "appearance", "prepared", "re-simulation", "cross-post"]
     assert [study_tables.family(name) for name in ATTACKERS] == families
+    assert [study_tables.family(name) for name in KNOWN] == ["prepared", "known posts", "known posts"]
+    assert {*families, "known posts"} == {*study_page.FAMILIES}
     assert [study_tables.family(name) for name in ("", "worst-case", "hog:part=edge")] == [
         "utility",
         "worst-case",

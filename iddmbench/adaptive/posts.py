@@ -32,6 +32,8 @@ class Posts:
     def __post_init__(self) -> None:
         if not self.views or len({len(view) for view in (*self.views, *self.restored.values())}) != 1:
             raise ValueError(f"views of {self.subject} must be of the same images: {[len(v) for v in self.views]}")
+        if any(self.subject in people for people in self.restored):
+            raise ValueError(f"a network that was trained on {self.subject} can't restore their posts")
         if self.prompts and len(self.prompts) != len(self.views[0]):
             raise ValueError(f"{self.subject}: {len(self.prompts)} prompts of {len(self.views[0])} images")
 

@@ -57,11 +57,19 @@ class AdaptiveSubject:
         rng = Seeds(0).child(draw, index).numpy()
         acquired = np.arange(POSTS) < POSTS - lost
         template = self.gallery.templates[index]
-        views = []
-        for _ in self.views:
+
+        def seen() -> Embeddings:
             vectors = unit(template + NOISE * rng.normal(size=(POSTS, WIDTH)) / np.sqrt(WIDTH)) * acquired[:, None]
-            views.append(Embeddings(vectors.astype(np.float32), acquired))
-        return Posts(str(self.names[index]), tuple(views))
+            return Embeddings(vectors.astype(np.float32), acquired)
+
+        views = tuple(seen() for _ in self.views)
+        networks = self.networks(str(self.names[index])) if self.made().restoration() else []
+        return Posts(str(self.names[index]), views, restored={people: seen() for people in networks})
+
+    def networks(self, target: str) -> list[frozenset[str]]:
+        """On whom networks are trained that may restore the target's posts: all others, and those but one."""
+        others = {str(name) for name in self.names[:SUBJECTS]} - {target}
+        return [frozenset(others), *(frozenset(others - {name}) for name in sorted(others))]
 
     def scores(self, everyone: list[Posts], index: int = 0) -> Scores:
         target = everyone[index]
