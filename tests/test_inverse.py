@@ -35,14 +35,14 @@ from iddmbench.seeds import Seeds
 from iddmbench.store.cache import Store
 
 pytestmark = pytest.mark.usefixtures("plugins")
-STEPS, WIDTH, SIDE = 120, 8, 64
+STEPS, WIDTH, SIDE = 100, 16, 32
 
 
 def distorted(images: np.ndarray) -> np.ndarray:
     """Fainter, and under a grating that is stronger than the face: uint8 [N, H, W, 3]."""
     y, x = np.mgrid[: images.shape[1], : images.shape[2]]
-    grating = 128 + 90 * np.sin(2 * np.pi * (x + y) / 8)
-    return (0.3 * images + 0.7 * grating[None, :, :, None]).round().clip(0, 255).astype(np.uint8)
+    grating = 128 + 90 * np.sin(2 * np.pi * (x + y) / 16)
+    return (0.45 * images + 0.55 * grating[None, :, :, None]).round().clip(0, 255).astype(np.uint8)
 
 
 def photos(person: int) -> np.ndarray:
@@ -106,7 +106,9 @@ def test_every_pair_of_people_has_a_network_that_saw_neither() -> None:
         assert max(len(s) for s in sets.values() if target not in s) >= 7
         for other in people:
             assert any(not {target, other} & s for s in sets.values())
-    assert len(training_sets(people[:3], 4)) == 6 and all(len(s) in (1, 2) for s in training_sets(people[:3], 4).values())
+    assert len(training_sets(people[:3], 4)) == 6 and all(
+        len(s) in (1, 2) for s in training_sets(people[:3], 4).values()
+    )
 
 
 def test_it_takes_the_network_that_saw_none_but_others() -> None:
@@ -185,7 +187,11 @@ def test_it_links_what_the_plain_system_does_not(base: Path, tmp_path: Path) -> 
     networks = sorted((tmp_path / "restorer").rglob("*.safetensors"))
     assert len(networks) == 6
     again = restored_views(stages, how, attacker.attackers[0], cells, by_label)
-    assert all(np.array_equal(a.vectors, b.vectors) for p, q in zip(views, again, strict=True) for a, b in zip(p.values(), q.values(), strict=True))
+    assert all(
+        np.array_equal(a.vectors, b.vectors)
+        for p, q in zip(views, again, strict=True)
+        for a, b in zip(p.values(), q.values(), strict=True)
+    )
     assert sorted((tmp_path / "restorer").rglob("*.safetensors")) == networks
 
 
@@ -202,7 +208,7 @@ def test_without_undefended_images_it_learns_from_references_or_says_so(base: Pa
     views = restored_views(stages, how, attacker, cells, {})
     assert [len(seen) for seen in views] == [3, 3, 3]
     bare = [replace(cell, subject=replace(cell.subject, references=())) for cell in cells]
-    with pytest.raises(UserError, match="neither undefended images nor references of s29$"):
+    with pytest.raises(UserError, match="neither undefended images nor references of s"):
         restored_views(stages, how, attacker, bare, {})
 
 
@@ -214,7 +220,9 @@ def test_a_run(base: Path, tmp_path: Path) -> None:
     run = RunFolder.open(tmp_path / "out")
     for name in names:
         own = run.summary[(run.summary["attacker"] == name) & (run.summary["metric"] == "r1u")]
-        assert {*own["defense"]} == {"none", "generic", "echo"} and len(run.probes[run.probes["attacker"] == name]), name
+        assert {*own["defense"]} == {"none", "generic", "echo"} and len(run.probes[run.probes["attacker"] == name]), (
+            name
+        )
     (told,) = [f.text for f in read_findings(tmp_path / "out") if "undo the defense" in f.text]
     assert told.startswith(f"{names[1]} trains 12 small networks"), "none of them for the undefended model"
     few = make_config({**options, "attackers": ("coarse", "probe:known=99:coarse")})
@@ -225,7 +233,12 @@ def test_a_run(base: Path, tmp_path: Path) -> None:
 def test_names_and_options() -> None:
     assert restoration_of("sface") is None and restoration_of("finetune:sface") is None
     assert restoration_of("inverse:steps=5,seed=3:sface") == Restoration(5, 16, 64, 4, 3)
-    wrong = {"side=60": "multiple of 8", "steps=0": "greater than", "depth=2": "no option 'depth'", "folds=2": "greater than"}
+    wrong = {
+        "side=60": "multiple of 8",
+        "steps=0": "greater than",
+        "depth=2": "no option 'depth'",
+        "folds=2": "greater than",
+    }
     for option, why in wrong.items():
         with pytest.raises(UserError, match=why):
             check_name(f"inverse:{option}:sface")

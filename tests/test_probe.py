@@ -109,12 +109,11 @@ def test_the_linear_probe_is_the_same_from_either_side() -> None:
 
 def test_too_few_images_are_one_line() -> None:
     probe = Probe([], ProbeOptions(known=4))
-    probe.check_posts(PROMPTS)
-    probe.check_posts([""] * 8)
+    assert probe.too_few(PROMPTS) is None and probe.too_few([""] * 8) is None
     for prompts, left in ((["a"] * 6, 3), (["a", "a", "b", "b"], 2), (["a"], 0)):
-        with pytest.raises(UserError, match=f"of {len(prompts)} images only {left} are.*known={max(1, left)}$") as error:
-            probe.check_posts(prompts)
-        assert "\n" not in str(error.value)
+        problem = probe.too_few(prompts)
+        assert problem and f"of {len(prompts)} images only {left} are" in problem and "\n" not in problem
+        assert problem.endswith(f"known={max(1, left)}")
     world = World()
     everyone = [Posts(p.subject, (embeddings(p.views[0].vectors[:6]),)) for p in world.posts(lambda t, view: t)]
     with pytest.raises(UserError, match="give more --images-per-prompt"):

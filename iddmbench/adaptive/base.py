@@ -114,8 +114,9 @@ class Adaptive(ABC):
         """How it restores images before they are embedded (`Posts.restored`); None: not at all."""
         return None
 
-    def check_posts(self, prompts: Sequence[str]) -> None:
-        """Raises UserError when a model that posts an image for each of these prompts posts too few."""
+    def too_few(self, prompts: Sequence[str]) -> str | None:
+        """Why a model that posts an image for each of these prompts posts too few, in one line; None where it does not."""
+        return None
 
     def fit(self, others: Others) -> Fitted:
         """Learn from what the same defense made of other people. Deterministic."""

@@ -42,7 +42,9 @@ class Restored(Attacker):
 class InverseOptions(AdaptiveOptions):
     steps: int = Field(300, ge=1, le=100_000, description="training steps of each network")
     width: int = Field(16, ge=4, le=256, description="channels of the network's first level")
-    side: int = Field(64, ge=32, le=512, description="pixels a side at which the correction is computed, a multiple of 8")
+    side: int = Field(
+        64, ge=32, le=512, description="pixels a side at which the correction is computed, a multiple of 8"
+    )
     folds: int = Field(4, ge=3, le=16, description="of people; a network is trained without those of one or two folds")
     seed: int = Field(0, ge=0, description="of the network's weights and batches")
 

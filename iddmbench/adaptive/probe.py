@@ -49,8 +49,8 @@ class Probe(Adaptive):
     knows_posts = True
     Options = ProbeOptions
 
-    def check_posts(self, prompts: Sequence[str]) -> None:
-        _check(np.array(prompts) if len(set(prompts)) > 1 else _parity(len(prompts)), self.options.known)
+    def too_few(self, prompts: Sequence[str]) -> str | None:
+        return _too_few(np.array(prompts) if len(set(prompts)) > 1 else _parity(len(prompts)), self.options.known)
 
     def fit(self, others: Others) -> Fitted:
         trials: list[list[tuple[Scorer, Posts]]] = [[] for _ in SETTINGS]
@@ -78,7 +78,8 @@ class Probe(Adaptive):
             x, acquired = posts.views[0].vectors.astype(float), posts.views[0].acquired
             by_prompt = len(set(posts.prompts)) > 1
             labels = _labels(posts, by_prompt)
-            _check(labels, known)
+            if problem := _too_few(labels, known):
+                raise UserError(problem)
             values = np.zeros((len(posts), len(gallery.identities)))
             for asked in np.unique(labels):
                 enrolled = {name: t[None] for name, t in zip(gallery.identities, gallery.templates, strict=True)}
@@ -105,14 +106,15 @@ def _parity(count: int) -> np.ndarray:
     return np.array([("even", "odd")[i % 2] for i in range(count)])
 
 
-def _check(labels: np.ndarray, known: int) -> None:
-    """Raises UserError where there are posts with fewer than `known` others."""
+def _too_few(labels: np.ndarray, known: int) -> str | None:
+    """Says so where there are posts with fewer than `known` others."""
     least = min((int((labels != asked).sum()) for asked in np.unique(labels)), default=0)
     if least < known:
-        raise UserError(
+        return (
             f"attacker 'probe' knows {known} posts of other prompts than those it is asked about, but of {len(labels)} images "
             f"only {least} are: give more --images-per-prompt, or known={max(1, least)}"
         )
+    return None
 
 
 def _known(account: Posts, labels: np.ndarray, asked: str, known: int) -> np.ndarray:
@@ -155,7 +157,9 @@ class _Spread:
 
     def __init__(self, others: Others):
         accounts = [p.views[0].vectors[p.views[0].acquired].astype(float) for p in others]
-        accounts = [vectors for vectors in accounts if len(vectors)] or [np.zeros((1, next(iter(others)).views[0].vectors.shape[1]))]
+        accounts = [vectors for vectors in accounts if len(vectors)] or [
+            np.zeros((1, next(iter(others)).views[0].vectors.shape[1]))
+        ]
         self.mean = np.mean([vectors.mean(0) for vectors in accounts], axis=0)
         rest = np.concatenate([vectors - vectors.mean(0) for vectors in accounts])
         values, self.axes = np.linalg.eigh(rest.T @ rest / len(rest))

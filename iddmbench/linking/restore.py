@@ -16,7 +16,7 @@ from iddmbench.attacker import Attacker
 from iddmbench.cells.condition import PlannedCondition
 from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.errors import UserError
-from iddmbench.nets.restorer import CODE, Restorer, shrunk, train_restorer
+from iddmbench.nets.restorer import BATCH, CODE, Restorer, shrunk, train_restorer
 from iddmbench.results.findings import FACT, Finding
 from iddmbench.results.summary import UNDEFENDED
 from iddmbench.seeds import Seeds
@@ -66,10 +66,8 @@ def restored_views(
         return pairs[label]
 
     views = {}
-    for trained_on in training_sets(people, how.folds).values():
+    for trained_on in filter(None, training_sets(people, how.folds).values()):
         chosen = sorted(trained_on)
-        if not chosen:
-            continue
         key = _key(stages, how, [(by_label[label], undefended.get(label)) for label in chosen])
 
         def train(out: Path, chosen: Sequence[str] = chosen) -> None:
@@ -93,7 +91,7 @@ def _key(stages: CellStages, how: Restoration, pairs: Sequence[tuple[Cell, Cell 
     """What a network depends on; people in order."""
     return {
         "pairs": [[digest(stages.image_key(cell)), _truth_digest(stages, cell, clean)] for cell, clean in pairs],
-        **{"steps": how.steps, "width": how.width, "side": how.side, "seed": how.seed},
+        **{"steps": how.steps, "width": how.width, "side": how.side, "seed": how.seed, "batch": BATCH},
         "code": CODE,
         "versions": {"torch": stages.versions["torch"]},
     }
@@ -148,7 +146,7 @@ def training_findings(attackers: Sequence[str], conditions: Sequence[PlannedCond
             if condition.defense.name != UNDEFENDED  # there is nothing to undo
         )
         text = (
-            f"{name} trains {count} small networks to undo the defense ({how.steps} steps at {how.side} x {how.side} pixels each), "
-            "when a condition is scored, and stores them"
+            f"{name} trains {count} small networks to undo the defense ({how.steps} steps at {how.side} x {how.side} pixels "
+            "each), when a condition is scored, and stores them"
         )
         yield Finding("simulated", FACT, "", "", name, text)

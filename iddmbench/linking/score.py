@@ -101,8 +101,9 @@ class Scoring:
                 raise UserError(
                     f"attacker '{name}' runs the defense itself, which can't be done for images made elsewhere"
                 )
-            if (how := parse(name)) and stages.prompts:
-                build_adaptive(how).check_posts([p for p in stages.prompts for _ in range(stages.per_prompt)])
+            how, posted = parse(name), [p for p in stages.prompts for _ in range(stages.per_prompt)]
+            if how and posted and (problem := build_adaptive(how).too_few(posted)):
+                raise UserError(problem)
         check_simulation(present, planned)
         return cls(
             stages,

@@ -11,7 +11,7 @@ from iddmbench.seeds import Seeds
 
 CODE = 1
 """Raised when the same pairs would give other weights."""
-BATCH, RATE = 16, 3e-3
+BATCH, RATE = 8, 3e-3
 
 
 class Restorer(nn.Module):
