@@ -13,7 +13,7 @@ UNET_GB, TEXT_GB, VAE_GB = 3.44, {"sd15": 0.49, "sd21": 1.36}, 0.33
 """Weights in float32."""
 UNET_ACTIVATIONS_GB = {"fp32": 1.7, "bf16": 1.1, "fp16": 1.1}
 VAE_ACTIVATIONS_GB = {"fp32": 6.6, "bf16": 5.3, "fp16": 5.3}
-"""What a backward pass keeps per 512-pixel image, without checkpointing: fitted to steps measured on an H200 (docs/scale.md)."""
+"""What a backward pass keeps per 512-pixel image, without checkpointing; fitted to steps on an H200 (docs/scale.md)."""
 UNET_CHECKPOINTED, VAE_CHECKPOINTED = 0.2, 0.43
 """Share of it that is there at once with gradient checkpointing; fitted likewise."""
 CAST_GB = UNET_GB / 2
