@@ -37,9 +37,9 @@ from iddmbench.sweep.price import people
 SUITES = ("study", "orl-core", "synthetic-core", "ablations")
 HIT = "rank1_hit"
 PRIVACY = (HIT, "match_rate@1e-2", "fta")
-REFERENCE = ("iddm", "sface-overshoot")
+REFERENCE = ("iddm", "two-surrogates")
 """What IDDM's other settings are compared with: its default."""
-AGAINST_UNDEFENDED, AGAINST_DEFAULT = "undefended", "iddm (sface-overshoot)"
+AGAINST_UNDEFENDED, AGAINST_DEFAULT = "undefended", "iddm (two-surrogates)"
 CONTROLS = (UNDEFENDED, GENERIC)
 INDICES = (INDEX, INDEX_WITH_KEPT)
 WHERE = ["dataset", "base", "setting", "defense", "variant", "strength"]
