@@ -15,6 +15,7 @@ from iddmbench.errors import UserError, did_you_mean
 from iddmbench.guards import errors_of
 from iddmbench.paths import user_path
 from iddmbench.personalize.read_model import Adapters
+from iddmbench.photos import DEFAULT_DATASET
 from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given
 from iddmbench.plugins import Kind, kind_of, kinds_with, taken
@@ -328,7 +329,7 @@ def register(cls: type[Any]) -> type[Any]:
         raise UserError(f"register: {error}") from error
 
 
-def load_dataset(name: str = "orl", **options: Any) -> FaceData:
+def load_dataset(name: str = DEFAULT_DATASET, **options: Any) -> FaceData:
     """Load a dataset's people and photos (`iddmbench list dataset NAME` shows its options). Raises UserError as it does."""
     return make_dataset(DATASETS.get(name), options).load()
 
