@@ -35,7 +35,7 @@ def run(
         str,
         typer.Option(
             help="Base model: micro, micro-rgb, sd15, sd21, a folder, a .safetensors file, or a hub id (owner/name@revision); "
-            "by default micro; micro-rgb for synthetic.",
+            "by default the dataset's: micro-rgb for synthetic, micro for the others.",
             show_default=False,
         ),
     ] = "",

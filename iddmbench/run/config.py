@@ -59,7 +59,8 @@ class RunConfig(BaseModel):
     dataset_options: dict[str, Any] = Field(default_factory=dict, description="its options")
     subjects: tuple[str, ...] | PositiveInt | Literal["all", "some"] = Field(
         "some",
-        description="number of subjects (the first ones), 'all', 'some' (four, or all of fewer), or a list of names",
+        description="number of subjects (the first ones), 'all', 'some' (four, or all of fewer), or a list of names; people "
+        "on whom settings are chosen are taken by name alone",
     )
     base: str = Field(
         "",
