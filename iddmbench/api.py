@@ -330,7 +330,7 @@ def register(cls: type[Any]) -> type[Any]:
 
 
 def load_dataset(name: str = DEFAULT_DATASET, **options: Any) -> FaceData:
-    """Load a dataset's people and photos, by default those of `iddmbench run` (`iddmbench list dataset NAME` shows its options).
+    """Load a dataset's people and photos, by default those of `iddmbench run`; its options: `iddmbench list dataset NAME`.
 
     Raises UserError as it does.
     """

@@ -171,7 +171,9 @@ def choose(data: FaceData, wanted: tuple[str, ...] | int | str) -> list[Subject]
             there = f"{most} subject{'s' if most > 1 else ''}"
             held = len(data.subjects) - most
             but = f" ({held} more by name, on whom settings are chosen)" if held else ""
-            raise UserError(f"dataset '{data.name}' has {there}{but}, {wanted} asked for: give at most {most}, or 'all'")
+            raise UserError(
+                f"dataset '{data.name}' has {there}{but}, {wanted} asked for: give at most {most}, or 'all'"
+            )
         return list(data.offered[:wanted])
     known = {subject.name: subject for subject in data.subjects}
     public = {person.name for person in data.public if person.source == data.name}
