@@ -136,8 +136,8 @@ def _text(value: Any) -> str:
 
 def dataset_of(config: Mapping[str, Any]) -> str:
     """ "synthetic", "synthetic/tuning": a part of a dataset is another set of people."""
-    part = config.get("dataset_options", {}).get("part", "all")
-    return str(config["dataset"]) + ("" if part == "all" else f"/{part}")
+    part = config.get("dataset_options", {}).get("part", "")
+    return str(config["dataset"]) + ("" if part in ("", "all") else f"/{part}")
 
 
 def setting_of(config: Mapping[str, Any]) -> str:
