@@ -95,7 +95,16 @@ def train(setting: Setting, work: Path, subjects: str) -> None:
 
 
 def run(what: list[str], out: Path, cache: Path, setting: Setting) -> None:
-    command = [sys.executable, "-c", "from iddmbench.cli import main; main()", "run", "--no-anchors", *what]
+    command = [
+        sys.executable,
+        "-c",
+        "from iddmbench.cli import main; main()",
+        "run",
+        "--no-anchors",
+        "--dataset",
+        "orl",
+        *what,
+    ]
     command += [x for name in ATTACKERS for x in ("--attacker", name)]
     command += [
         "--seed",

@@ -82,7 +82,7 @@ def schedule_child(folder: Path) -> dict[str, Any]:
     start = time.perf_counter()
     strengths = [round(i / 80, 2) for i in range(81)]
     changes = {"defenses": ["iddm"], "strengths": strengths, "subjects": "all", "seeds": list(range(101))}
-    config = make_config({"attackers": ["dlib", "sface"], **changes})
+    config = make_config({"dataset": "orl", "attackers": ["dlib", "sface"], **changes})
     plan = make_plan(Sweep("schedule", "", {"all": config}), folder / "cache")
     planned = time.perf_counter() - start
     resources = Resources(WorkerSetting({}, "", 1), 2, folder, function=nothing)
@@ -99,7 +99,7 @@ def schedule_child(folder: Path) -> dict[str, Any]:
 def grid(conditions: int, seeds: int) -> Any:
     strengths = [round((i + 1) / conditions, 2) for i in range(conditions)]
     changes = {"defenses": ["iddm"], "strengths": strengths, "subjects": "all", "seeds": list(range(seeds))}
-    return make_config({"attackers": ["dlib", "sface"], **changes})
+    return make_config({"dataset": "orl", "attackers": ["dlib", "sface"], **changes})
 
 
 def cached() -> list[tuple[str, str]]:
@@ -205,7 +205,7 @@ def workers() -> list[tuple[str, str]]:
 
 def real_config() -> Any:
     changes = {"defenses": ["random-noise"], "strengths": [0.3, 0.6, 1.0], "subjects": 2, "anchors": True}
-    return make_config({"attackers": ["dlib", "sface"], "lora": {"steps": 40}, **changes})
+    return make_config({"dataset": "orl", "attackers": ["dlib", "sface"], "lora": {"steps": 40}, **changes})
 
 
 def gallery_child(folder: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ NOT_RUN = "not run"
 HIT, FACES = "rank1_hit", "face_detection_rate"
 RESIMULATION, APPEARANCE = "re-simulation", "hog"
 WHERE = ["dataset", "base", "setting", "defense", "variant", "strength"]
-AUTHORIZED, DEFAULT = "authorized", "iddm (sface-overshoot)"
+AUTHORIZED, DEFAULT = "authorized", "iddm (two-surrogates)"
 BASES = {"synthetic": "micro-rgb", "orl": "micro"}
 """Of the datasets, in the page's order."""
 COLUMNS = {

@@ -37,9 +37,9 @@ from iddmbench.sweep.price import people
 SUITES = ("study", "orl-core", "synthetic-core", "ablations")
 HIT = "rank1_hit"
 PRIVACY = (HIT, "match_rate@1e-2", "fta")
-REFERENCE = ("iddm", "sface-overshoot")
+REFERENCE = ("iddm", "two-surrogates")
 """What IDDM's other settings are compared with: its default."""
-AGAINST_UNDEFENDED, AGAINST_DEFAULT = "undefended", "iddm (sface-overshoot)"
+AGAINST_UNDEFENDED, AGAINST_DEFAULT = "undefended", "iddm (two-surrogates)"
 CONTROLS = (UNDEFENDED, GENERIC)
 INDICES = (INDEX, INDEX_WITH_KEPT)
 WHERE = ["dataset", "base", "setting", "defense", "variant", "strength"]
@@ -136,8 +136,8 @@ def _text(value: Any) -> str:
 
 def dataset_of(config: Mapping[str, Any]) -> str:
     """ "synthetic", "synthetic/tuning": a part of a dataset is another set of people."""
-    part = config.get("dataset_options", {}).get("part", "all")
-    return str(config["dataset"]) + ("" if part == "all" else f"/{part}")
+    part = config.get("dataset_options", {}).get("part", "")
+    return str(config["dataset"]) + ("" if part in ("", "all") else f"/{part}")
 
 
 def setting_of(config: Mapping[str, Any]) -> str:

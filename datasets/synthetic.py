@@ -20,15 +20,16 @@ from iddmbench.synthetic.pack import ARCHIVES, CHECKSUMS, TABLE, decode
 from iddmbench.types import FaceData, Person, Photo, Subject
 from iddmbench.wheel_files import sha256
 
-Part = Literal["all", "tuning", "report"]
+Part = Literal["", "all", "tuning", "report"]
 
 
 class Synthetic(FaceDataset):
     """Subjects s01-s60 (references, enrolment and surrogate photos, 4 each) and public people p001-p240.
 
     Args:
-        part: which subjects: the 12 for choosing settings ("tuning"), the other 48 ("report"), or all. The subjects
-            left out become public people with their enrolment photos, so every gallery has 300 people.
+        part: which subjects: by default all 60, of whom a run takes the 12 for choosing settings by name alone; with
+            "all" it takes these by number too. "tuning" (the 12) and "report" (the other 48) make the subjects left out
+            public people, with their enrolment photos. Every gallery has 300 people.
         root: folder with the dataset's files; by default the one in the package.
     """
 
@@ -42,8 +43,8 @@ class Synthetic(FaceDataset):
         )
     }
 
-    def __init__(self, part: Part = "all", root: str | Path = ""):
-        if part not in ("all", "tuning", "report"):
+    def __init__(self, part: Part = "", root: str | Path = ""):
+        if part not in ("", "all", "tuning", "report"):
             raise UserError(f"dataset 'synthetic': part is all, tuning or report, not '{part}'")
         self.part = part
         self.root = Path(root) if root else Path(str(files("iddmbench.synthetic") / "data"))
@@ -54,11 +55,14 @@ class Synthetic(FaceDataset):
         public: dict[str, list[Photo]] = defaultdict(list)
         subjects: dict[str, dict[str, list[Photo]]] = defaultdict(lambda: defaultdict(list))
         traits: dict[str, dict[str, str]] = {}
+        named_only: set[str] = set()
         for row in self.table():
             traits.setdefault(row["person"], _traits(row))  # of the first photo, as the card's table has them
             if row["role"] == "public":
                 public[row["person"]].append(self._photo(row))
-            elif self.part == "all" or (self.part == "tuning") == (row["tuning"] == "1"):
+            elif self.part in ("", "all") or (self.part == "tuning") == (row["tuning"] == "1"):
+                if not self.part and row["tuning"] == "1":
+                    named_only.add(row["person"])
                 subjects[row["person"]][row["split"]].append(self._photo(row))
             elif row["split"] == "enrolment":
                 public[row["person"]].append(self._photo(row))
@@ -69,6 +73,7 @@ class Synthetic(FaceDataset):
                 tuple(split["enrolment"]),
                 tuple(split["surrogate"]),
                 traits=traits[name],
+                named_only=name in named_only,
             )
             for name, split in subjects.items()
         )

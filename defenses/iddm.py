@@ -70,10 +70,11 @@ class IDDM(Defense):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "sface-overshoot": {"surrogate": ("sface",), "margin": -0.6},
         "two-surrogates": {"surrogate": ("sface", "dlib"), "margin": -0.1},
-        "strangers": {"surrogate": ("sface", "dlib"), "aim": "strangers"},
+        # which does not use the margin: it stands here because the keys of finished cells hold it
+        "strangers": {"surrogate": ("sface", "dlib"), "margin": -0.6, "aim": "strangers"},
     }
 
-    surrogate: Names = Field(("sface",), min_length=1, description="face-recognition systems to decouple from")
+    surrogate: Names = Field(("sface", "dlib"), min_length=1, description="face-recognition systems to decouple from")
     mode: Literal["untargeted", "targeted"] = Field("untargeted", description="move away, or toward a decoy identity")
     rounds: int = Field(8, ge=1, description="alternations R")
     suppress: float = Field(0.6, gt=0, le=1, description="share of the rounds that suppress; the rest recover")
@@ -81,7 +82,7 @@ class IDDM(Defense):
     data_rate: float = Field(0.05, gt=0, description="Adam's rate on the latents; a fifth of it in the recovery stage")
     eps: float = Field(1.0, gt=0, description="l_inf bound on unit-variance latents at strength 1")
     margin: float = Field(
-        -0.6, le=1, description="hinge margin m at strength 1; 0 = impostors' mean, 1 = clean references"
+        -0.1, le=1, description="hinge margin m at strength 1; 0 = impostors' mean, 1 = clean references"
     )
     lambda_id: float = Field(4.0, ge=0, description="weight of the identity loss at strength 1, suppression stage")
     lambda_util: float = Field(0.3, ge=0, description="weight of the utility distance D, suppression stage")

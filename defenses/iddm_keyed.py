@@ -45,6 +45,7 @@ class IDDMKeyed(IDDM):
     surrogate: Names = Field(("sface", "dlib"), min_length=1, description="face-recognition systems to decouple from")
     mode: Literal["targeted"] = Field("targeted", description="always toward a decoy identity")
     aim: Literal["strangers"] = Field("strangers", description="always within the distribution of strangers' scores")
+    margin: float = Field(-0.6, le=1, description="not used (the keys of finished cells hold it)")
     decoy: Literal["direction", "person"] = Field(
         "direction", description="a random mixture of public people away from the subject, or one of them"
     )

@@ -15,6 +15,7 @@ from iddmbench.errors import UserError, did_you_mean
 from iddmbench.guards import errors_of
 from iddmbench.paths import user_path
 from iddmbench.personalize.read_model import Adapters
+from iddmbench.photos import DEFAULT_DATASET
 from iddmbench.photos.dataset import DATASETS, make_dataset
 from iddmbench.photos.given import Given
 from iddmbench.plugins import Kind, kind_of, kinds_with, taken
@@ -179,7 +180,7 @@ def run(
 
     Args:
         defense: "iddm" by default, at strengths 0.5 and 1. attackers: by default those of `iddmbench run`. seeds: 0 by default.
-        subjects: a number (4 by default), "all", or names.
+        subjects: a number (4 by default), "all", or names. `settings` name the dataset, `synthetic` by default.
         out: run folder; by default runs/DATASET-DEFENSE-HASH, as on the command line. The same call resumes.
         workers, threads: processes that compute cells, and the CPU threads of each. With more than one worker, a script needs
             `if __name__ == "__main__":` around what it does, as for any use of multiprocessing.
@@ -328,8 +329,11 @@ def register(cls: type[Any]) -> type[Any]:
         raise UserError(f"register: {error}") from error
 
 
-def load_dataset(name: str = "orl", **options: Any) -> FaceData:
-    """Load a dataset's people and photos (`iddmbench list dataset NAME` shows its options). Raises UserError as it does."""
+def load_dataset(name: str = DEFAULT_DATASET, **options: Any) -> FaceData:
+    """Load a dataset's people and photos, by default those of `iddmbench run`; its options: `iddmbench list dataset NAME`.
+
+    Raises UserError as it does.
+    """
     return make_dataset(DATASETS.get(name), options).load()
 
 

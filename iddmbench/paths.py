@@ -5,6 +5,9 @@ from pathlib import Path
 
 from iddmbench.errors import UserError, escaped
 
+BASES = "bases"
+"""The cache's folder of base models that were made from one file; the folder's time is that of its last use."""
+
 
 def user_path(given: str | Path) -> Path:
     """A path that a user gave: `~` and `~NAME` are home folders. Every option, variable and setting goes through here.

@@ -89,6 +89,7 @@ class Subject:
         source: as of `Person`.
         traits: for demographic tables, by trait, where the dataset tells: {"sex": "female", "age": "20-29"}
             (iddmbench.photos.demographics). No key holds them, but those of tables.
+        named_only: a run takes this person by name alone, not by number or with "all": settings are chosen on these people.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Subject:
     surrogate: tuple[Photo, ...] = ()
     source: str = ""
     traits: Mapping[str, str] = field(default_factory=dict, compare=False)
+    named_only: bool = field(default=False, compare=False)
 
     @property
     def label(self) -> str:
@@ -160,6 +162,11 @@ class FaceData:
             raise UserError(
                 f"dataset '{self.name}' has two people {twice}: nobody can be both a subject and a public person"
             )
+
+    @property
+    def offered(self) -> tuple[Subject, ...]:
+        """The subjects that a run takes which names none: the first few, or "all"."""
+        return tuple(subject for subject in self.subjects if not subject.named_only)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -67,6 +67,8 @@ def test_the_page_by_keyboard(address: str) -> None:
         # Nothing was given: a sentence says so.
         press(page, "measure")
         page.wait_for_function("document.querySelector('#answer').innerText.includes('at least one photo')")
+        page.get_by_label("28 people, gray (quick)").focus()
+        page.keyboard.press("Space")
         press(page, "example")
         page.wait_for_function("document.body.innerText.includes('picture-same-1')", timeout=20_000)
         page.get_by_label("dlib").focus()

@@ -134,7 +134,7 @@ def test_a_defense_that_uses_a_utility_network_declares_it(name: str) -> None:
 
 
 def test_iddm_declares_its_surrogates() -> None:
-    assert build("iddm").surrogates() == ("sface",)
+    assert build("iddm").surrogates() == ("sface", "dlib")
     assert build("iddm", surrogate="sface,dlib").surrogates() == ("sface", "dlib")
     assert build("iddm", surrogate=["dlib"]).surrogates() == ("dlib",)
 

@@ -122,6 +122,27 @@ def test_gc_by_age_size_and_version(tmp_path: Path) -> None:
     assert [entry.is_dir() for entry in entries[:2]] == [True, False]
 
 
+def test_base_models_made_from_one_file(tmp_path: Path) -> None:
+    """They are seen by ls, are no damaged entries, and go by age and size like the rest."""
+    store = Store(tmp_path)
+    kept = plant(store, "kept", age=2 * DAY)
+    old, new, part = (tmp_path / "bases" / name for name in ("old-12", "new-34", ".new-34.x1"))
+    for folder, age in ((old, 40 * DAY), (new, 3 * DAY), (part, DAY)):
+        (folder / "unet").mkdir(parents=True)
+        (folder / "unet" / "weights").write_bytes(bytes(2_000_000))
+        then = time.time() - age
+        os.utime(folder, (then, then))
+    assert "bases" in (listed := invoke("ls", "--cache", str(tmp_path))) and "4.0" in listed
+    assert "1 entries intact, 0 damaged" in invoke("verify", "--cache", str(tmp_path), "--remove")
+    assert (new / "unet" / "weights").is_file()
+    rows = maintenance.overview(store, maintenance.Current(current_versions(), CODE))
+    assert [(row.stage, row.entries, row.stale) for row in rows] == [("bases", 2, 0), ("stage", 1, 0)]
+    assert "1 entries and 1 leftovers removed, 2.0 MB" in invoke("gc", "--cache", str(tmp_path), "--older-than", "30d")
+    assert not old.exists() and not part.exists() and new.is_dir() and kept.is_dir()
+    invoke("gc", "--cache", str(tmp_path), "--max-size", "1M")
+    assert not new.exists() and kept.is_dir()
+
+
 def upkeep_size(entry: Path) -> int:
     return sum(path.stat().st_size for path in entry.iterdir())
 

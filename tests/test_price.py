@@ -87,6 +87,11 @@ def test_people_of_a_protocol() -> None:
     assert price.people(make_config({"protocol": "anti-dreambooth"})) == 50
     assert price.people(make_config({"dataset": "vggface2", "subjects": "all"})) == 30
     assert price.people(make_config({"subject": ["a", "b"]})) == 2
+    parts = {"": 48, "report": 48, "tuning": 12, "all": 60}
+    for part, count in parts.items():
+        options = {"part": part} if part else {}
+        assert price.people(make_config({"dataset_options": options, "subjects": "all"})) == count, part
+    assert price.people(make_config({})) == 4
 
 
 def test_a_dry_run_of_the_papers_suite(tmp_path: Path) -> None:

@@ -180,6 +180,13 @@ def test_no_state_dict_at_all(content: object, complaint: str, folder: Path) -> 
         build_attacker("mobileface").network()
 
 
+def test_check_says_once_what_is_wrong_with_a_file(folder: Path) -> None:
+    (folder / "mobile_face.pth").write_bytes(b"PK\x03\x04 cut off")
+    done = CliRunner().invoke(app, ["check", "attacker", "mobileface"])
+    refused(done, "error: attacker 'mobileface' can't run here: ", "mobile_face.pth is no file of PyTorch weights")
+    assert done.stdout == ""
+
+
 def test_weights_of_another_network(folder: Path) -> None:
     write("mobileface", folder)
     (folder / "mobile_face.pth").rename(folder / "irse50.pth")

@@ -63,7 +63,7 @@ def test_numbers_of_workers_that_make_no_sense() -> None:
 
 
 def test_by_default_four_people_and_of_fewer_all() -> None:
-    config = RunConfig()
+    config = RunConfig(dataset="orl")
     data = ORL().load()
     assert [s.name for s in choose(data, config.subjects)] == ["s29", "s30", "s31", "s32"]
     two = replace(data, subjects=data.subjects[:2])
@@ -75,6 +75,6 @@ def test_by_default_four_people_and_of_fewer_all() -> None:
 
 
 def test_the_base_follows_the_dataset() -> None:
-    assert RunConfig().base == RunConfig(dataset="orl", base="").base == "micro"
+    assert RunConfig(dataset="orl").base == RunConfig(dataset="orl", base="").base == "micro"
     assert RunConfig(dataset="synthetic").base == "micro-rgb"
     assert RunConfig(dataset="synthetic", base="sd15").base == "sd15"

@@ -43,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[RunFolder]:
     first = write_run(root / "first", defenses=("iddm", "iddm-keyed"), attackers=ATTACKERS, vary=True, **common)
     second = write_run(root / "second", attackers=ATTACKERS[:2], seed=1, **common)
     small = write_run(root / "small", strengths=(1.0,), attackers=("eigenfaces",), seed=2, per_prompt=1)
-    preset = {"iddm": {"surrogate": ["sface", "dlib"], "margin": -0.1}}
+    preset = {"iddm": {"surrogate": ["sface"], "margin": -0.6}}
     return [planned_as(first, {}), planned_as(second, preset), planned_as(small, {})]
 
 
@@ -76,9 +76,10 @@ def test_the_words_hold_no_figure() -> None:
 @pytest.mark.parametrize(
     ("defense", "settings", "name"),
     [
-        ("iddm", {}, "sface-overshoot"),
+        ("iddm", {}, "two-surrogates"),
+        ("iddm", {"surrogate": ["sface"], "margin": -0.6}, "sface-overshoot"),
         ("iddm", {"surrogate": ["sface", "dlib"], "margin": -0.1, "jitter": 0.06}, "two-surrogates"),
-        ("iddm", {"surrogate": ["sface", "dlib"], "aim": "strangers"}, "strangers"),
+        ("iddm", {"surrogate": ["sface", "dlib"], "margin": -0.6, "aim": "strangers"}, "strangers"),
         ("iddm", {"eps": 0.5, "surrogate": ["dlib"]}, "surrogate=dlib, eps=0.5"),
         ("iddm-keyed", {}, ""),
         ("mist", {}, ""),
@@ -113,7 +114,7 @@ def test_settings_that_differ_are_told_apart() -> None:
 def test_figures_are_the_runs(runs: list[RunFolder], study: study_page.Study) -> None:
     """The fullest run's value; an attacker that only the smaller run has keeps its own."""
     summary = Summary(runs[0])
-    key = study.key("orl", "iddm", "sface-overshoot", 1.0)
+    key = study.key("orl", "iddm", "two-surrogates", 1.0)
     for attacker in ("sface", "finetune:sface", "worst-case", "hog"):
         row, value = study.find(key, attacker), summary.get(IDDM, "rank1_hit", attacker)
         assert row and value and row["run"] == "first"
@@ -124,14 +125,14 @@ def test_figures_are_the_runs(runs: list[RunFolder], study: study_page.Study) ->
     assert only is not None and only["run"] == "small"
     again = study.resimulated(key)
     assert again is not None and again["chance"] == pytest.approx(1 / 2)
-    assert study.find(study.key("orl", "iddm", "two-surrogates", 1.0), "dlib") is not None
+    assert study.find(study.key("orl", "iddm", "sface-overshoot", 1.0), "dlib") is not None
 
 
 def test_pairs_are_paired_and_adjusted(runs: list[RunFolder], folder: Path) -> None:
     table = pd.read_csv(folder / "pairs.csv")
     summary = Summary(runs[0])
     own = table[(table["reference"] == "undefended") & (table["metric"] == "rank1_hit") & (table["attacker"] == "dlib")]
-    row = own[(own["defense"] == "iddm") & (own["variant"] == "sface-overshoot")].iloc[0]
+    row = own[(own["defense"] == "iddm") & (own["variant"] == "two-surrogates")].iloc[0]
     expected = compare((summary, IDDM), (summary, NONE), "dlib")
     assert expected is not None
     d = expected.difference
@@ -140,14 +141,14 @@ def test_pairs_are_paired_and_adjusted(runs: list[RunFolder], folder: Path) -> N
     )
     assert len(own) == 3 and list(own["p_holm"]) == pytest.approx(holm(list(own["p"])), rel=1e-4)
     keyed = table[(table["defense"] == "iddm-keyed") & (table["reference"] != "undefended")]
-    assert set(keyed["reference"]) == {"iddm (sface-overshoot)"} and {"hog", "worst-case"} <= set(keyed["attacker"])
+    assert set(keyed["reference"]) == {"iddm (two-surrogates)"} and {"hog", "worst-case"} <= set(keyed["attacker"])
 
 
 def test_the_strongest_are_compared_among_shared_attackers(folder: Path) -> None:
     """A run with two attackers beside one with more: the others' attackers count for neither."""
     table = pd.read_csv(folder / "pairs.csv")
     row = table[
-        (table["variant"] == "two-surrogates")
+        (table["variant"] == "sface-overshoot")
         & (table["reference"] != "undefended")
         & (table["attacker"] == "worst-case-adaptive")
     ]
@@ -156,7 +157,7 @@ def test_the_strongest_are_compared_among_shared_attackers(folder: Path) -> None
 
 def test_what_did_not_run_is_missing(folder: Path, study: study_page.Study) -> None:
     table = pd.read_csv(folder / "missing.csv").fillna({"variant": "", "lacking": ""})
-    own = table[table["plan"] == "orl-overshoot"]
+    own = table[table["plan"] == "orl-two-surrogates"]
     full = own[own["strength"] == 1].iloc[0]
     assert (full["people"], full["planned_people"], full["planned_seeds"]) == (
         4,
@@ -165,7 +166,7 @@ def test_what_did_not_run_is_missing(folder: Path, study: study_page.Study) -> N
     )  # as synthetic_run counts people
     assert "faceres" in full["lacking"].split() and "dlib" not in full["lacking"].split()
     assert (own[own["strength"] == 0.5]["people"] == 0).all()
-    assert study.value("orl", "iddm", "sface", "sface-overshoot", 0.5) == "not run"
+    assert study.value("orl", "iddm", "sface", "two-surrogates", 0.5) == "not run"
     assert study.headline("synthetic").startswith("Not run: undefended; ") and "|" not in study.headline("synthetic")
     text = study_page.page(folder)
     assert (

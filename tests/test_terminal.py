@@ -139,6 +139,8 @@ def test_a_hint_at_the_other_people(long_names: Path, finished_run: Path, tmp_pa
     path = changed(shutil.copytree(long_names, tmp_path / "run"), people=12)
     assert "2 of 12 people were tested: use --subjects all for all of them." in shown(path, 160)
     assert "--subjects all" not in shown(changed(path, people=2), 160)
+    assert "2 of 8 people were tested" in shown(changed(path, people=12, offered=8), 160), "not those by name alone"
+    assert "--subjects all" not in shown(changed(path, people=12, offered=2), 160)
     assert "--subjects all" not in shown(finished_run, 160)
 
 

@@ -316,7 +316,17 @@ def test_a_constant_rate(tiny: BaseModel) -> None:
 )
 def test_bad_input(options: tuple[str, str], message: str, tiny: BaseModel, tmp_path: Any) -> None:
     """One line and status 2, before anything is computed."""
-    words = ["run", "--personalizer", options[0], "--personalizer-set", options[1], "--base", str(tiny.folder)]
+    words = [
+        "run",
+        "--dataset",
+        "orl",
+        "--personalizer",
+        options[0],
+        "--personalizer-set",
+        options[1],
+        "--base",
+        str(tiny.folder),
+    ]
     result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out"), "--cache", str(tmp_path / "cache")])
     said = " ".join(result.stderr.split())
     assert result.exit_code == 2 and message in said, said

@@ -6,6 +6,7 @@ from typing import Any
 
 from iddmbench.app.measure import COLUMNS, answer, example
 from iddmbench.errors import UserError
+from iddmbench.photos import DEFAULT_DATASET
 
 HOST = "127.0.0.1"
 POLICY = (
@@ -63,8 +64,8 @@ def build(folder: Path, cache: Path | None = None) -> Any:
         with gr.Row():
             attackers = gr.CheckboxGroup(["dlib", "sface"], value=["dlib", "sface"], label="Face-recognition systems")
             dataset = gr.Radio(
-                [("40 people, gray (quick)", "orl"), ("240 generated people, colour", "synthetic")],
-                value="orl",
+                [("240 generated people, colour", "synthetic"), ("28 people, gray (quick)", "orl")],
+                value=DEFAULT_DATASET,
                 label="Strangers in the gallery",
             )
         with gr.Row():

@@ -33,7 +33,7 @@ def evaluate(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Dataset whose public people set thresholds (orl); without --gallery its subjects are enrolled."
+            help="Dataset whose public people set thresholds (synthetic, orl); without --gallery its subjects are enrolled."
         ),
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Photos of the dataset, if it needs them.")] = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from iddmbench.errors import UserError
+from iddmbench.photos import DEFAULT_DATASET
 
 if TYPE_CHECKING:
     from iddmbench.run.pipeline import Progress
@@ -21,8 +22,8 @@ def run(
     ] = "iddmbench",
     target: Annotated[str, typer.Option(help="Whom images should be taken for (protocol amt-gan).")] = "",
     dataset: Annotated[
-        str, typer.Option(help="orl and synthetic (embedded), folder (your photos), lfw, vggface2 or celebahq.")
-    ] = "orl",
+        str, typer.Option(help="synthetic and orl (embedded), folder (your photos), lfw, vggface2 or celebahq.")
+    ] = DEFAULT_DATASET,
     root: Annotated[
         Path | None,
         typer.Option(help="Photos of a folder dataset: ROOT/PERSON/*.jpg|png, parquet files, or hf://OWNER/NAME."),
@@ -34,7 +35,7 @@ def run(
         str,
         typer.Option(
             help="Base model: micro, micro-rgb, sd15, sd21, a folder, a .safetensors file, or a hub id (owner/name@revision); "
-            "by default micro; micro-rgb for synthetic.",
+            "by default the dataset's: micro-rgb for synthetic, micro for the others.",
             show_default=False,
         ),
     ] = "",

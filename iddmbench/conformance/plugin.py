@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from iddmbench.conformance import Outcome, adaptive, attacker, dataset, defense, personalizer, purifier, run_checks
-from iddmbench.errors import one_line
+from iddmbench.errors import UserError, one_line
 from iddmbench.plugins import Kind
 
 Checks = list[Callable[[Any], None]]
@@ -30,6 +30,12 @@ class Suite:
 def _attacker(cls: Any, name: str, options: Mapping[str, Any]) -> attacker.AttackerSubject:
     subject = attacker.AttackerSubject(partial(cls.configured, options), name)
     _ = subject.attacker
+    try:
+        _ = subject.embeddings  # computed once
+    except UserError as error:  # a file that can't be read: every check would say so
+        raise UserError(f"attacker '{name}' can't run here: {error}") from error
+    except Exception:
+        return subject  # a check says which, and that it raised
     return subject
 
 

@@ -22,7 +22,7 @@ SUBJECT_TOO_CLOSE = 0.6
 RECIPE = {
     **GRAY_RECIPE,
     "grayscale": False,
-    # of five settings tried on six people for choosing settings (docs/protocol.md), the cheapest that lost nothing
+    # of four settings tried on six people for choosing settings (docs/protocol.md), the cheapest that lost nothing
     "lora": {**GRAY_RECIPE["lora"], "steps": 100, "learning_rate": 8e-3},
     "frame": FACE_FRAME,  # of generated portraits that is the whole picture
     "prompts": {

@@ -8,11 +8,13 @@ says (Stable Diffusion 1, with OpenAI's text encoder, or 2, with OpenCLIP's).
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 
 from iddmbench.errors import UserError, first_line
 from iddmbench.models.clip_tokenizer import END, tokenizer_source, write_tokenizer
-from iddmbench.paths import default_cache
+from iddmbench.paths import BASES, default_cache
 from iddmbench.wheel_files import sha256
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -91,8 +93,10 @@ def folder_of(path: Path) -> Path:
     header = read_header(path)
     configs, source = configurations(header), tokenizer_source(path)
     key = hashlib.sha256(f"{VERSION} {sha256(path)} {json.dumps(configs, sort_keys=True)} {_digest(source)}".encode())
-    folder = default_cache() / "bases" / f"{path.stem[:80]}-{key.hexdigest()[:16]}"
+    folder = default_cache() / BASES / f"{path.stem[:80]}-{key.hexdigest()[:16]}"
     if folder.is_dir():
+        with suppress(OSError):  # a cache that can't be written serves what it holds
+            os.utime(folder)
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

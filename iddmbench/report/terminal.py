@@ -100,7 +100,7 @@ def print_summary(run: RunFolder, console: Console, paths: bool = True) -> None:
 
 def more_people(run: RunFolder) -> str:
     """A hint where the dataset has more people than the run looked at; empty where it has not, or does not say."""
-    there, taken = run.config.get("people"), len(run.config.get("subjects", []))
+    there, taken = run.config.get("offered", run.config.get("people")), len(run.config.get("subjects", []))
     if not isinstance(there, int) or there <= taken:
         return ""
     return f"{taken} of {there} people were tested: use --subjects all for all of them."

@@ -27,6 +27,7 @@ from iddmbench.options import changed_settings
 from iddmbench.paths import user_path
 from iddmbench.personalize.personalizer import PERSONALIZERS, Personalizer
 from iddmbench.perturb.purifier import purifier
+from iddmbench.photos import DEFAULT_DATASET
 from iddmbench.photos.dataset import DATASETS, check_options
 from iddmbench.photos.hub_data import address, on_hub
 from iddmbench.protocols import OURS, PublishedProtocol, load_protocol
@@ -54,11 +55,12 @@ class RunConfig(BaseModel):
 
     protocol: str = Field(OURS, description="published protocol; its settings apply where no others are given")
     target: str = Field("", description="person whom images should be taken for, where the protocol has one")
-    dataset: str = Field("orl", description="dataset plugin")
+    dataset: str = Field(DEFAULT_DATASET, description=f"dataset plugin; by default {DEFAULT_DATASET}")
     dataset_options: dict[str, Any] = Field(default_factory=dict, description="its options")
     subjects: tuple[str, ...] | PositiveInt | Literal["all", "some"] = Field(
         "some",
-        description="number of subjects (the first ones), 'all', 'some' (four, or all of fewer), or a list of names",
+        description="number of subjects (the first ones), 'all', 'some' (four, or all of fewer), or a list of names; people "
+        "on whom settings are chosen are taken by name alone",
     )
     base: str = Field(
         "",
@@ -267,7 +269,7 @@ def by_protocol(values: dict[Any, Any]) -> dict[Any, Any]:
 
 def with_defaults(values: dict[Any, Any]) -> dict[Any, Any]:
     """Settings with the base that suits the dataset, where none is given. Raises UserError for an unknown dataset."""
-    dataset = values.get("dataset", RunConfig.model_fields["dataset"].default)
+    dataset = values.get("dataset", DEFAULT_DATASET)
     if values.get("base") or not isinstance(dataset, str):
         return values
     return {**values, "base": DATASETS.get(dataset).base}

@@ -285,7 +285,9 @@ def _data(request: Request) -> tuple[FaceData, list[Skipped]]:
             f"public: {len(public)} people are too few to set a threshold: give {FEWEST_PUBLIC} or more, or none"
         )
     if len(subjects) + len(public) < 2:
-        raise UserError("only one person is enrolled, so a rank means nothing: add people, or a dataset (orl)")
+        raise UserError(
+            "only one person is enrolled, so a rank means nothing: add people, or a dataset (synthetic, orl)"
+        )
     name = loaded.name if loaded is not None and request.gallery is None else OWN
     left = loaded.skipped if loaded is not None and request.gallery is None else ()
     return FaceData(name, subjects, public, left, complete=False), skipped

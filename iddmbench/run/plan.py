@@ -96,6 +96,7 @@ class RunPlan:
             "personalizer": config.personalizer,
             "subjects": [s.name for s in self.subjects],
             "people": len(stages.data.subjects),
+            "offered": len(stages.data.offered),
             "defense": ", ".join(config.defenses),
             "plan": [{"name": d.name, **d.settings()} for d in plan],
             "prompts": stages.prompts,
@@ -158,17 +159,22 @@ def with_enough_people(config: RunConfig, subjects: int) -> RunConfig:
 def choose(data: FaceData, wanted: tuple[str, ...] | int | str) -> list[Subject]:
     """The first `wanted` subjects, "all", "some" (the first four), or those of the given names.
 
+    Only a name takes one of the people on whom settings are chosen (`Subject.named_only`).
+
     Raises UserError for too many, or an unknown name.
     """
     if isinstance(wanted, str):
-        return list(data.subjects[: None if wanted == "all" else SOME])
+        return list(data.offered[: None if wanted == "all" else SOME])
     if isinstance(wanted, int):
-        if wanted > len(data.subjects):
-            there = f"{len(data.subjects)} subject{'s' if len(data.subjects) > 1 else ''}"
+        most = len(data.offered)
+        if wanted > most:
+            there = f"{most} subject{'s' if most > 1 else ''}"
+            held = len(data.subjects) - most
+            but = f" ({held} more by name, on whom settings are chosen)" if held else ""
             raise UserError(
-                f"dataset '{data.name}' has {there}, {wanted} asked for: give at most {len(data.subjects)}, or 'all'"
+                f"dataset '{data.name}' has {there}{but}, {wanted} asked for: give at most {most}, or 'all'"
             )
-        return list(data.subjects[:wanted])
+        return list(data.offered[:wanted])
     known = {subject.name: subject for subject in data.subjects}
     public = {person.name for person in data.public if person.source == data.name}
     for name in wanted:

@@ -34,7 +34,7 @@ from iddmbench.store.files import copy_images, replacing, write_table, write_tex
 from iddmbench.types import Skipped
 
 WAYS_OUT = "give another --out, or remove that folder"
-TOLD = {"iddmbench", "notes", "people"}
+TOLD = {"iddmbench", "notes", "people", "offered"}
 """Parts of a configuration that change no figure by themselves."""
 
 

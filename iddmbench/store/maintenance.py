@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from iddmbench.paths import BASES
 from iddmbench.store.cache import DAMAGED, LOCKS, RECORD, TMP, Store, problem_of
 
 IN_USE = 3600.0
@@ -35,15 +36,25 @@ class Gone:
 
 @dataclass(frozen=True)
 class CacheEntry:
+    """stage: BASES for a base model made from one file."""
+
     path: Path
     bytes: int
     used: float
+    stage: str
 
 
 def entries(store: Store) -> Iterator[CacheEntry]:
     for path in sorted(store.root.glob(f"*/*/*/{RECORD}")):
-        size = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
-        yield CacheEntry(path.parent, size, path.stat().st_mtime)
+        if path.parents[2].name != BASES:
+            yield CacheEntry(path.parent, _size(path.parent), path.stat().st_mtime, path.parents[2].name)
+    for folder in sorted((store.root / BASES).glob("[!.]*")):
+        if folder.is_dir():
+            yield CacheEntry(folder, _size(folder), folder.stat().st_mtime, BASES)
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 @dataclass(frozen=True)
@@ -59,16 +70,16 @@ def overview(store: Store, current: Current) -> list[Stage]:
     """By stage, in alphabetical order."""
     found: dict[str, list[CacheEntry]] = {}
     for entry in entries(store):
-        found.setdefault(entry.path.parents[1].name, []).append(entry)
+        found.setdefault(entry.stage, []).append(entry)
     return [
         Stage(
             stage,
             len(own),
             sum(entry.bytes for entry in own),
-            sum(is_stale(entry.path, current) for entry in own),
+            sum(_is_stale(entry, current) for entry in own),
             datetime.fromtimestamp(max(entry.used for entry in own)).strftime("%Y-%m-%d"),
         )
-        for stage, own in found.items()
+        for stage, own in sorted(found.items())
     ]
 
 
@@ -76,14 +87,21 @@ def leftovers(store: Store) -> list[Path]:
     """What killed processes left, parts of entries that nobody is computing; and damaged entries that were set aside."""
     parts = (store.root / TMP).glob("*")
     left = [path for path in parts if not store.is_computing(path.name.partition(".")[0])]
+    bases = [path for path in sorted((store.root / BASES).glob(".*")) if path.is_dir()]
+    left += [path for path in bases if time.time() - path.stat().st_mtime > IN_USE]
     return left + sorted((store.root / DAMAGED).glob("*"))
 
 
 def check(store: Store) -> Iterator[tuple[Path, str | None]]:
-    """Every entry, and what is wrong with it: its name against its key, its files against their checksums."""
+    """Every stage's entries, and what is wrong with each: its name against its key, its files against their checksums."""
     for path in sorted(store.root.glob("*/*/*")):
-        if path.parents[1].name not in (LOCKS, TMP, DAMAGED) and path.is_dir():
+        if path.parents[1].name not in (LOCKS, TMP, DAMAGED, BASES) and path.is_dir():
             yield path, problem_of(path)
+
+
+def _is_stale(entry: CacheEntry, current: Current) -> bool:
+    """A base model has no key here: the name of its folder has the version of the code that made it."""
+    return entry.stage != BASES and is_stale(entry.path, current)
 
 
 def is_stale(entry: Path, current: Current) -> bool:
@@ -127,7 +145,7 @@ def collect(
             continue
         too_old = days is not None and now - entry.used > days * 86400
         too_much = size is not None and total > size
-        if too_old or too_much or (stale and is_stale(entry.path, stale)):
+        if too_old or too_much or (stale and _is_stale(entry, stale)):
             gone.append(entry)
             total -= entry.bytes
     parts = leftovers(store)

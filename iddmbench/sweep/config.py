@@ -1,7 +1,7 @@
 """A sweep: several runs from one file, checked before anything starts.
 
     name: my-table
-    subjects: all                # any setting of a run (RunConfig), for all runs; people by name: subject: [s29, s30]
+    subjects: all                # any setting of a run (RunConfig), for all runs; people by name: subject: [s01, s02]
     strengths: [0.5, 1]
     matrix:                      # every combination of these, for every run
       base: [sd15, sd21]

@@ -11,11 +11,15 @@ from iddmbench.personalize.optimizer import EIGHT_BIT
 
 UNET_GB, TEXT_GB, VAE_GB = 3.44, {"sd15": 0.49, "sd21": 1.36}, 0.33
 """Weights in float32."""
-UNET_ACTIVATIONS_GB, VAE_ACTIVATIONS_GB, WORKSPACE_GB = 2.5, 4.0, 2.0
-"""What a backward pass keeps per 512-pixel image in bf16 without checkpointing, and what else a process takes: assumed, to
-within a third. Twice the activations in fp32."""
-CHECKPOINTED = 0.25
-"""Share of the activations that is there at once with gradient checkpointing: assumed."""
+UNET_ACTIVATIONS_GB = {"fp32": 1.7, "bf16": 1.1, "fp16": 1.1}
+VAE_ACTIVATIONS_GB = {"fp32": 6.6, "bf16": 5.3, "fp16": 5.3}
+"""What a backward pass keeps per 512-pixel image, without checkpointing; fitted to steps on an H200 (docs/scale.md)."""
+UNET_CHECKPOINTED, VAE_CHECKPOINTED = 0.2, 0.43
+"""Share of it that is there at once with gradient checkpointing; fitted likewise."""
+CAST_GB = UNET_GB / 2
+"""Autocast's copy of the UNet's weights, in the half precisions."""
+WORKSPACE_GB = 2.0
+"""What a process takes beside its tensors: assumed."""
 FULL_STATES, HALF_STATES, OFFLOADED_STATES = 4.0, 2.5, 1.0
 """Copies of the trained weights beside the base's own, where all of them are trained: copy, gradient and AdamW's two moments,
 these in 8 bits, and the gradient alone, where the rest lies in CPU memory."""
@@ -25,9 +29,11 @@ SMALL, SMALL_GB = ("lora", "textual-inversion"), 0.1
 
 def activations_gb(images: float, precision: str, memory: Collection[str], decoded: bool = False) -> float:
     """GB of a backward pass through the UNet, and with `decoded` through half of the VAE too, for so many images at once."""
-    each = UNET_ACTIVATIONS_GB + (VAE_ACTIVATIONS_GB if decoded else 0)
-    share = CHECKPOINTED if "checkpoint" in memory else 1.0
-    return images * each * share * (2 if precision == "fp32" else 1)
+    checkpointed = "checkpoint" in memory
+    each = UNET_ACTIVATIONS_GB[precision] * (UNET_CHECKPOINTED if checkpointed else 1)
+    if decoded:
+        each += VAE_ACTIVATIONS_GB[precision] * (VAE_CHECKPOINTED if checkpointed else 1)
+    return images * each + (0 if precision == "fp32" else CAST_GB)
 
 
 def states_gb(personalizer: str, settings: TrainingSettings, memory: Collection[str], base: str = "sd15") -> float:

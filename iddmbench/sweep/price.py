@@ -24,8 +24,10 @@ BACK_TO_INPUT, BACK_TO_WEIGHTS = 2, 3
 MODEL_GB = {"lora": 0.0008, "dreambooth": UNET_GB}
 """A stored model, float32: LoRA of the attention projections per rank, DreamBooth whole."""
 PICTURE_GB = 0.45e-3
-PEOPLE = {"vggface2": 50, "celebahq": 50, "lfw": 50, "orl": 12, "synthetic": 60}
-"""Of the complete datasets; where the option `public` holds some back, these are left out."""
+PEOPLE = {"vggface2": 50, "celebahq": 50, "lfw": 50, "orl": 12, "synthetic": 48}
+"""Whom "all" takes of the complete datasets; where the option `public` holds some back, these are left out."""
+PARTS = {"tuning": 12, "all": 60}
+"""Of `synthetic`, by its option `part`."""
 PHOTOS = 4
 TFLOPS = 100.0
 """What one GPU is taken to sustain in bf16: a third of an A100's peak; in fp32 half of it."""
@@ -106,6 +108,8 @@ def people(config: RunConfig) -> int:
     if not isinstance(config.subjects, str):
         return len(config.subjects)
     there = PEOPLE.get(config.dataset, 1)
+    if config.dataset == "synthetic":
+        there = PARTS.get(str(config.dataset_options.get("part", "")), there)
     usual = 20 if config.dataset in ("vggface2", "celebahq") else 0
     held = config.dataset_options.get("public", usual) if usual else 0
     everybody = max(1, there - int(held))
