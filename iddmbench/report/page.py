@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from iddmbench.adaptive import knows_posts
 from iddmbench.results import selection
 from iddmbench.results.by_prompt import prompt_table
 from iddmbench.results.comparable import old_index
@@ -375,7 +374,7 @@ def _attacker(summary: Summary, condition: Condition, attacker: str) -> str:
     notes = ["white-box"] if summary.white_box(condition, attacker) else []
     notes += [] if attacker in summary.able else ["uninformative: does not link the undefended model"]
     notes += [] if selection.about_faces(attacker) else ["looks beyond the face: not in worst cases"]
-    notes += ["given known posts: not in worst cases"] if knows_posts(attacker) else []
+    notes += ["given known posts: not in worst cases"] if selection.knows_posts(attacker) else []
     return f"{attacker} ({', '.join(notes)})" if notes else attacker
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from iddmbench.adaptive import about_faces as about_faces
+from iddmbench.adaptive import knows_posts as knows_posts
 from iddmbench.adaptive import links_people, parse
 from iddmbench.results.run_folder import UNION, UNION_ADAPTIVE, WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASE_TRANSFER
 from iddmbench.results.summary import Condition, Summary
