@@ -17,13 +17,13 @@ from iddmbench.adaptive.inverse import Inverse, Restored
 from iddmbench.adaptive.posts import Others, Posts, Restoration
 from iddmbench.attacker import build_attacker
 from iddmbench.cells.given import GivenStages
+from iddmbench.cells.restore import restored_views, training_sets
 from iddmbench.cells.stages import Cell
 from iddmbench.defense import Defense
 from iddmbench.errors import UserError
 from iddmbench.linking.adaptive import AdaptiveLinker
 from iddmbench.linking.enrolment import enrol
 from iddmbench.linking.linker import Linker
-from iddmbench.linking.restore import restored_views, training_sets
 from iddmbench.models.base import open_base
 from iddmbench.nets.restorer import Restorer, shrunk, train_restorer
 from iddmbench.photos.dataset import DATASETS

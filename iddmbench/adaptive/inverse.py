@@ -59,7 +59,7 @@ class InverseOptions(AdaptiveOptions):
 class Inverse(Adaptive):
     """A reversibility attack by image translation: a small U-Net, trained from other people's defended images to the
     undefended ones of the same prompt and noise, or to their nearest reference where the run has none
-    (`iddmbench.linking.restore`). The restored image is compared with photos as by the plain system.
+    (`iddmbench.cells.restore`). The restored image is compared with photos as by the plain system.
 
     A post is restored by the network that was trained on the most people among those whom the attacker may learn from, so never
     on the person under attack. Whether restoring helps at all is chosen on other people, as `purify` does.

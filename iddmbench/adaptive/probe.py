@@ -18,14 +18,14 @@ Enrolled = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Setting:
+class ProbeSetting:
     """ridge: of a linear probe; None: nearest mean, after whitening with that shrinkage, or as it is where that is None too."""
 
     shrinkage: float | None = None
     ridge: float | None = None
 
 
-SETTINGS = (Setting(), *(Setting(shrinkage=s) for s in SHRINKAGE), *(Setting(ridge=r) for r in RIDGE))
+SETTINGS = (ProbeSetting(), *(ProbeSetting(shrinkage=s) for s in SHRINKAGE), *(ProbeSetting(ridge=r) for r in RIDGE))
 
 
 class ProbeOptions(AdaptiveOptions):
@@ -64,7 +64,7 @@ class Probe(Adaptive):
     def learn(self, others: Others) -> Scorer:
         return self.fit(others).score
 
-    def _scorers(self, others: Others, settings: Sequence[Setting]) -> list[Scorer]:
+    def _scorers(self, others: Others, settings: Sequence[ProbeSetting]) -> list[Scorer]:
         """One per setting; the first alone where there is nobody to learn the others on."""
         if not len(others):
             return [self._scorer(others, _nearest_mean)]
@@ -137,7 +137,7 @@ def _with_absent(compare: Compare, x: np.ndarray, enrolled: Enrolled) -> np.ndar
     return values
 
 
-def _way(setting: Setting, spread: "_Spread | None") -> Compare:
+def _way(setting: ProbeSetting, spread: "_Spread | None") -> Compare:
     if setting.ridge is not None:
         return _linear_probe(setting.ridge)
     return _nearest_mean if setting.shrinkage is None or spread is None else spread.whitened(setting.shrinkage)

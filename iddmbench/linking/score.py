@@ -14,6 +14,7 @@ from iddmbench.adaptive import FEWEST_SUBJECTS, build_adaptive, parse, restorati
 from iddmbench.adaptive.posts import Posts
 from iddmbench.attacker import Attacker
 from iddmbench.cells.condition import PlannedCondition, conditions
+from iddmbench.cells.restore import restored_views, training_findings, undefended_cells
 from iddmbench.cells.stages import CODE as STAGES
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError, one_line
@@ -27,7 +28,6 @@ from iddmbench.linking.judged import figures_by_prompt
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.linking.panel import AttackerPanel
 from iddmbench.linking.published import PublishedTarget, taken_for
-from iddmbench.linking.restore import restored_views, training_findings, undefended_cells
 from iddmbench.linking.simulate import candidates, check_simulation, cost_findings, simulated_cells
 from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.results.findings import in_order
