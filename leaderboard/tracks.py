@@ -1,7 +1,7 @@
 """The tracks that the project keeps: data, base model and people that a submission is asked to use.
 
 A submission's track follows from its settings (`iddmbench.submission.anchors.track_of`); any setting makes one. These are the
-ones with trusted anchors, or that will have them.
+ones with trusted anchors.
 """
 
 from collections.abc import Sequence
