@@ -7,33 +7,22 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from iddmbench.adaptive.base import Adaptive, AdaptiveOptions, Scorer, best
+from iddmbench.adaptive.changed import Changed
 from iddmbench.adaptive.posts import Fitted, Others, Posts, Restoration, Scores
 from iddmbench.attacker import Attacker
-from iddmbench.faces.detect import Faces
 from iddmbench.nets.restorer import CODE, Restorer
-from iddmbench.types import Embeddings, Image
+from iddmbench.types import Image
 
 
-class Restored(Attacker):
+class Restored(Changed):
     """An attacker that restores what it is shown. key: identifies the network by what it was trained on, and how."""
 
-    similarity = "cosine"
-
     def __init__(self, attacker: Attacker, network: Restorer, key: str):
-        self.attacker, self.network_, self.key = attacker, network, key
-        self.name = f"restored:{attacker.name}"  # type: ignore[misc]
-        self.title = f"{attacker.title} after restoration"  # type: ignore[misc]
-        self.licence, self.source = attacker.licence, attacker.source  # type: ignore[misc]
+        super().__init__(attacker, f"restored:{attacker.name}", f"{attacker.title} after restoration")
+        self.network_, self.key = network, key
 
-    def available(self) -> str | None:
-        return self.attacker.available()
-
-    @property
-    def dim(self) -> int:  # type: ignore[override]
-        return self.attacker.dim
-
-    def _embed(self, images: list[Image], faces: Faces | None) -> Embeddings:
-        return self.attacker.embed([self.network_.restore(image) for image in images])
+    def changed(self, images: list[Image]) -> list[Image]:
+        return [self.network_.restore(image) for image in images]
 
     def fingerprint(self) -> str:
         return hashlib.sha256(json.dumps([self.attacker.fingerprint(), "restored", self.key]).encode()).hexdigest()

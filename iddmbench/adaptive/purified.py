@@ -9,39 +9,28 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from iddmbench.adaptive.base import Adaptive, AdaptiveOptions, Scorer, best
+from iddmbench.adaptive.changed import Changed
 from iddmbench.adaptive.posts import Others
 from iddmbench.attacker import Attacker
-from iddmbench.faces.detect import Faces
 from iddmbench.models.base import BaseModel
 from iddmbench.options import Names, is_options, parts
 from iddmbench.perturb.purifier import TRIED, Purifier, is_purifier, purifier
 from iddmbench.seeds import Seeds
-from iddmbench.types import Embeddings, Image
+from iddmbench.types import Image
 
 CODE = 1
 """Raised when a purifier's result changes."""
 
 
-class Purified(Attacker):
+class Purified(Changed):
     """An attacker that purifies what it is shown; images of one size only, as a model's outputs are."""
 
-    similarity = "cosine"
-
     def __init__(self, attacker: Attacker, change: Purifier, base: BaseModel):
-        self.attacker, self.change, self.base = attacker, change, base
-        self.name = f"{change.label}:{attacker.name}"  # type: ignore[misc]
-        self.title = f"{attacker.title} after {change.description}"  # type: ignore[misc]
-        self.licence, self.source = attacker.licence, attacker.source  # type: ignore[misc]
+        super().__init__(attacker, f"{change.label}:{attacker.name}", f"{attacker.title} after {change.description}")
+        self.change, self.base = change, base
 
-    def available(self) -> str | None:
-        return self.attacker.available()
-
-    @property
-    def dim(self) -> int:  # type: ignore[override]
-        return self.attacker.dim
-
-    def _embed(self, images: list[Image], faces: Faces | None) -> Embeddings:
-        return self.attacker.embed(list(self.change(np.stack(images), Seeds(0).child("attacker"), self.base)))
+    def changed(self, images: list[Image]) -> list[Image]:
+        return list(self.change(np.stack(images), Seeds(0).child("attacker"), self.base))
 
     def fingerprint(self) -> str:
         parts = [self.attacker.fingerprint(), self.change.key, CODE]
