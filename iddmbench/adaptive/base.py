@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from iddmbench.types import Embeddings
 Scorer = Callable[[Posts], Scores]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gallery:
     """Enrolled people as one system sees them.
 
@@ -40,8 +41,14 @@ class Gallery:
         return self.templates[int(np.flatnonzero(self.identities == identity)[0])]
 
     def scores(self, view: Embeddings) -> Scores:
-        """Cosines with all templates."""
-        return Scores(self.identities, view.vectors.astype(float) @ self.templates.T, view.acquired)
+        """Cosines with all templates. Kept while the view is: whoever learns without each two people asks again and again."""
+        if view not in self._known:
+            self._known[view] = Scores(self.identities, view.vectors.astype(float) @ self.templates.T, view.acquired)
+        return self._known[view]
+
+    @cached_property
+    def _known(self) -> WeakKeyDictionary[Embeddings, Scores]:
+        return WeakKeyDictionary()
 
 
 class AdaptiveOptions(Options):

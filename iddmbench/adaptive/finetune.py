@@ -77,12 +77,13 @@ def _scorer(gallery: Gallery, model: "_Displacement", setting: Setting) -> Score
 
 
 class _Displacement:
-    """Whitens d, once it is asked to. The view that was scored last is known, as several shrinkages are tried on it."""
+    """Whitens d, once it is asked to. What it makes of a view is kept, as several settings ask for it."""
 
     def __init__(self, gallery: Gallery, others: Others, fitted: bool):
         self.gallery, self.center = gallery, gallery.templates.mean(0)
         self.others, self.fitted = others, fitted
-        self.last: tuple[Embeddings, Seen] | None = None
+        self.seen: dict[Embeddings, Seen] = {}
+        self.known: dict[tuple[Embeddings, float], Scores] = {}
 
     @cached_property
     def _learned(self) -> tuple[np.ndarray, Whitening, Seen]:
@@ -102,8 +103,10 @@ class _Displacement:
         return mean, whitening, whitening.seen(self.gallery.templates - self.center)
 
     def scores(self, view: Embeddings, shrinkage: float) -> Scores:
-        mean, whitening, people = self._learned
-        if self.last is None or self.last[0] is not view:
-            self.last = view, whitening.seen(view.vectors.astype(float) - mean)
-        moved = whitening.cosines(self.last[1], people, shrinkage)
-        return Scores(self.gallery.identities, moved * view.acquired[:, None], view.acquired)
+        if (view, shrinkage) not in self.known:
+            mean, whitening, people = self._learned
+            if view not in self.seen:
+                self.seen[view] = whitening.seen(view.vectors.astype(float) - mean)
+            moved = whitening.cosines(self.seen[view], people, shrinkage)
+            self.known[view, shrinkage] = Scores(self.gallery.identities, moved * view.acquired[:, None], view.acquired)
+        return self.known[view, shrinkage]

@@ -1,6 +1,7 @@
 """Whitening with a shrunk covariance: what `finetune` and `probe` compare vectors after."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -13,6 +14,11 @@ class Seen:
 
     vectors: np.ndarray
     along: np.ndarray
+
+    @cached_property
+    def squares(self) -> tuple[np.ndarray, np.ndarray]:
+        """Squared lengths [N] of the vectors, and squares [N, M] along the axes."""
+        return (self.vectors**2).sum(1), self.along**2
 
 
 class Whitening:
@@ -27,21 +33,20 @@ class Whitening:
 
     def __init__(self, rows: np.ndarray):
         n, width = max(len(rows), 1), rows.shape[1]
-        self._few = len(rows) < width
-        values, axes = np.linalg.eigh((rows @ rows.T if self._few else rows.T @ rows) / n)
+        self._rows = rows / np.sqrt(n) if len(rows) < width else None
+        values, self._axes = np.linalg.eigh(rows.T @ rows / n if self._rows is None else self._rows @ self._rows.T)
         self._values = np.maximum(values, 0)
-        self._axes = rows.T @ axes / np.sqrt(n) if self._few else axes
-        self._mean = self._values.sum() / width if self._few else self._values.mean()
+        self._mean = self._values.mean() if self._rows is None else self._values.sum() / width
 
     def seen(self, vectors: np.ndarray) -> Seen:
-        return Seen(vectors, vectors @ self._axes)
+        return Seen(vectors, (vectors if self._rows is None else vectors @ self._rows.T) @ self._axes)
 
     def cosines(self, x: Seen, y: Seen, shrinkage: float) -> np.ndarray:
         """float [N, I] between N and I vectors, each as `seen` gives it."""
         level = shrinkage * max(self._mean, 1e-9)
-        scale = np.sqrt(self._values + level)
-        if not self._few:
+        if self._rows is None:
+            scale = np.sqrt(self._values + level)
             return unit(x.along / scale) @ unit(y.along / scale).T  # less P's last rotation, which no cosine sees
-        a, b = x.along / scale, y.along / scale
-        lengths = [np.sqrt(np.maximum((s.vectors**2).sum(1) - (w**2).sum(1), 1e-24)) for s, w in ((x, a), (y, b))]
-        return (x.vectors @ y.vectors.T - a @ b.T) / np.outer(*lengths)
+        share = 1 / (self._values + level)
+        lengths = [np.sqrt(np.maximum(whole - along @ share, 1e-24)) for whole, along in (x.squares, y.squares)]
+        return (x.vectors @ y.vectors.T - (x.along * share) @ y.along.T) / np.outer(*lengths)
