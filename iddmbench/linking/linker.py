@@ -9,7 +9,15 @@ import numpy as np
 from iddmbench.attacker import Attacker
 from iddmbench.linking.enrolment import Enrolment
 from iddmbench.metrics.feed import pooled_scores, pooled_templates
-from iddmbench.metrics.identification import IdentityScores, identity_scores, own_scores, ranks_of, true_scores
+from iddmbench.metrics.identification import (
+    IdentityScores,
+    identity_scores,
+    mean_templates,
+    own_scores,
+    ranks_of,
+    template_scores,
+    true_scores,
+)
 from iddmbench.metrics.threshold_error import threshold_interval
 from iddmbench.metrics.verification import Threshold, threshold_at_far
 from iddmbench.seeds import Seeds
@@ -120,7 +128,7 @@ class Linker:
         if seen.any():
             vectors = probes.vectors[seen]
             true = np.repeat(subject, len(vectors))
-            table = self._table(vectors, self.gallery, self.labels)
+            table = self._against_all(vectors)
             mated[seen] = true_scores(table, true)
             nonmated[seen] = table.scores[:, table.identities != subject]
             rank[seen] = ranks_of(table, true)
@@ -148,9 +156,25 @@ class Linker:
             return identity_scores(probes, gallery, labels, "mean")
         return own_scores(probes, gallery, labels, self.attacker.compare)
 
+    @cached_property
+    def _templates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Identities and their templates, for a system that compares by cosine."""
+        return mean_templates(self.gallery, self.labels)
+
+    def _against_all(self, probes: np.ndarray) -> IdentityScores:
+        if self._by_cosine:
+            return template_scores(probes, *self._templates)
+        return self._table(probes, self.gallery, self.labels)
+
     def _with_decoy(self, vectors: np.ndarray, people: list[np.ndarray]) -> IdentityScores:
         """The decoy counts each of its people once; by a score of its own, each of their photos."""
-        decoy = _mean(np.stack(list(map(_mean, people))))[None] if self._by_cosine else np.concatenate(people)
+        if self._by_cosine:
+            _, (decoy,) = mean_templates(_mean(np.stack(list(map(_mean, people))))[None], np.array([DECOY]))
+            identities, templates = self._templates
+            place = int(np.searchsorted(identities, DECOY))
+            known = np.concatenate((identities[:place], [DECOY], identities[place:]))
+            return template_scores(vectors, known, np.insert(templates, place, decoy, axis=0))
+        decoy = np.concatenate(people)
         labels = np.append(self.labels, np.repeat(DECOY, len(decoy)))
         return self._table(vectors, np.concatenate((self.gallery, decoy)), labels)
 
@@ -158,8 +182,8 @@ class Linker:
         """Feeds of that many posts against everybody, by their mean vector; by a score of its own, by its mean."""
         if self._by_cosine:
             templates, acquired = pooled_templates(probes.vectors, probes.acquired, posts)
-            return self._table(templates, self.gallery, self.labels), acquired
-        table = self._table(probes.vectors, self.gallery, self.labels)
+            return self._against_all(templates), acquired
+        table = self._against_all(probes.vectors)
         scores, acquired = pooled_scores(table.scores, probes.acquired, posts)
         return IdentityScores(table.identities, scores), acquired
 
@@ -168,7 +192,7 @@ class Linker:
         found: list[list[tuple[str, float]]] = [[] for _ in range(len(probes))]
         seen = np.flatnonzero(probes.acquired)
         if len(seen):
-            table = self._table(probes.vectors[seen], self.gallery, self.labels)
+            table = self._against_all(probes.vectors[seen])
             best = np.argsort(-table.scores, axis=1, kind="stable")[:, :count]
             for i, row, scores in zip(seen, best, table.scores, strict=True):
                 found[i] = [(str(table.identities[k]), float(scores[k])) for k in row]
@@ -204,7 +228,7 @@ class Linker:
         if not self.unseen:
             return np.zeros(0)
         labels = np.concatenate([np.repeat(name, len(v)) for name, v in self.unseen.items()])
-        table = self._table(np.concatenate(list(self.unseen.values())), self.gallery, self.labels)
+        table = self._against_all(np.concatenate(list(self.unseen.values())))
         return np.where(labels[:, None] == table.identities[None], -np.inf, table.scores).max(1)
 
 

@@ -34,19 +34,32 @@ def identity_scores(probes: np.ndarray, gallery: np.ndarray, labels: np.ndarray,
 
     Raises ValueError for shapes that do not fit, an empty gallery or an unknown rule.
     """
-    probes, gallery, labels = _unit(probes), _unit(gallery), np.asarray(labels)
-    if gallery.shape[0] != labels.shape[0] or probes.shape[1] != gallery.shape[1] or not labels.size:
+    probes, gallery, labels = np.asarray(probes), np.asarray(gallery), np.asarray(labels)
+    flat = probes.ndim == gallery.ndim == 2
+    if not flat or len(gallery) != len(labels) or probes.shape[1] != gallery.shape[1] or not labels.size:
         raise ValueError(f"probes {probes.shape}, gallery {gallery.shape}, labels {labels.shape} don't match")
-    identities, inverse = np.unique(labels, return_inverse=True)
     if rule == "mean":
-        templates = np.zeros((len(identities), gallery.shape[1]))
-        np.add.at(templates, inverse, gallery)
-        return IdentityScores(identities, probes @ _unit(templates).T)
+        return template_scores(probes, *mean_templates(gallery, labels))
     if rule != "max":
         raise ValueError(f"rule must be 'max' or 'mean', got {rule!r}")
+    identities, inverse = np.unique(labels, return_inverse=True)
+    probes, gallery = _unit(probes), _unit(gallery)
     order = np.argsort(inverse, kind="stable")  # each identity's photos side by side
     starts = np.searchsorted(inverse[order], np.arange(len(identities)))
     return IdentityScores(identities, np.maximum.reduceat((probes @ gallery.T)[:, order], starts, axis=1))
+
+
+def mean_templates(gallery: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Identities [I], sorted, and templates float64 [I, D]: the normalized mean of each one's unit vectors."""
+    identities, inverse = np.unique(labels, return_inverse=True)
+    templates = np.zeros((len(identities), gallery.shape[1]))
+    np.add.at(templates, inverse, _unit(gallery))
+    return identities, _unit(templates)
+
+
+def template_scores(probes: np.ndarray, identities: np.ndarray, templates: np.ndarray) -> IdentityScores:
+    """`identity_scores` of probes against what `mean_templates` gives."""
+    return IdentityScores(identities, _unit(probes) @ templates.T)
 
 
 Compare = Callable[[np.ndarray, np.ndarray], np.ndarray]
