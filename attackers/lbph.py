@@ -7,19 +7,24 @@ from pydantic import Field
 from iddmbench.attacker import NetworkAttacker, NetworkOptions
 from iddmbench.nets.lbp import LBPHNet
 
+Part = Literal["all", "inner"]
+
+RADIUS: dict[Part, float] = {"all": 2.0, "inner": 3.0}
+"""Of the patterns' circle, in pixels of the 112 x 112 crop. On undefended images of the 12 tuning people of `synthetic` the
+inner face links 68 % with 2 pixels, 77 % with 3."""
+
 
 class LBPHOptions(NetworkOptions):
-    part: Literal["all", "inner"] = Field(
+    part: Part = Field(
         "all", description="the whole crop, or only from brows to chin and between the outer ends of the eyes"
     )
-    radius: float = Field(2.0, ge=1, le=8, description="of the patterns' circle, in pixels of the 112 x 112 crop")
 
 
 class LBPH(NetworkAttacker):
     """Local binary pattern histograms (Ahonen et al., IEEE TPAMI 28(12), 2006).
 
-    `part=inner` compares the cells of the inner face alone, as the paper's weights of the cells do in a smoother way: it links
-    more of the undefended images, and neither hair nor backdrop has a share in that.
+    `part=inner` compares the cells of the inner face alone, in coarser patterns: it links more of the undefended images, and
+    neither hair nor backdrop has a share in that. (The paper weighs the cells, to the same end.)
     """
 
     name = "lbph"
@@ -38,7 +43,8 @@ class LBPH(NetworkAttacker):
             self.dim = LBPHNet.inner_dim  # type: ignore[misc]
 
     def load(self) -> LBPHNet:
-        return LBPHNet(self.options.radius, inner=self.options.part == "inner")
+        part = self.options.part
+        return LBPHNet(RADIUS[part], inner=part == "inner")
 
     def require(self) -> None:
         _ = self.detector  # no weights

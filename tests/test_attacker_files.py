@@ -216,10 +216,10 @@ def test_lbph_of_the_inner_face() -> None:
     # Codes lie in the pixels 3 to 109; a cell of the 106 of them sees 3 pixels beyond its end.
     elsewhere[:, :, 30:98, 30:82] = noise[:, :, 30:98, 30:82]
     assert torch.equal(inner(elsewhere), inner(noise)) and not torch.equal(LBPHNet(3.0)(elsewhere), LBPHNet(3.0)(noise))
-    attacker = build_attacker("lbph:part=inner,radius=3")
+    attacker = build_attacker("lbph:part=inner")
     found = attacker.embed([photo(1, 1).image])
     assert found.vectors.shape == (1, 12 * 59) and found.acquired.all()
-    assert attacker.fingerprint() != build_attacker("lbph:part=inner").fingerprint() != build_attacker("lbph").fingerprint()
+    assert attacker.fingerprint() != build_attacker("lbph").fingerprint()
     with pytest.raises(UserError, match="part"):
         build_attacker("lbph:part=nose")
 
