@@ -11,6 +11,7 @@ from pathlib import Path
 
 from iddmbench.attacker import Attacker
 from iddmbench.cells.stages import Cell, CellStages
+from iddmbench.environ import give_back_memory
 from iddmbench.errors import one_line
 from iddmbench.linking.published import PublishedTarget
 from iddmbench.linking.score import Scoring
@@ -151,6 +152,7 @@ def measure(
             stages.store.check_writable()
         progress.start(len(cells) + len(scoring.simulated))
         log.info("%d cells, attackers %s, into %s", len(cells), ", ".join(attackers), out)
+        give_back_memory()
         outcomes = attempt_all(scoring, cells, progress, beside)
     simulate(scoring, progress)
     found = score_cells(scoring, outcomes)

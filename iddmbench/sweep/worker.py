@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from iddmbench.environ import give_back_memory
 from iddmbench.errors import UserError, first_line, one_line
 from iddmbench.sweep.task import Task, TaskResult, WorkerSetting
 
@@ -36,6 +37,8 @@ def work(setting: WorkerSetting, task: Task) -> TaskResult:
         status = "stop" if stops(error) else "failed"
         seconds = time.perf_counter() - start
         return TaskResult(task, status, False, one_line(error), traceback.format_exc(), seconds, worker)  # type: ignore[arg-type]
+    finally:
+        give_back_memory()
     return TaskResult(task, "ok", cached, seconds=time.perf_counter() - start, worker=worker, notes=notes)
 
 
