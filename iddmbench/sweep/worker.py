@@ -44,6 +44,11 @@ def _do(setting: WorkerSetting, task: Task) -> tuple[bool, tuple[str, ...]]:
 
     set_threads(setting.threads)
     opened = _open(_Run(setting, task.run))
+    if task.kind == "photos":
+        from iddmbench.run.photos import look
+
+        return look(opened.scoring, task.index), ()
+    _ = opened.scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
     if task.kind == "premise":
         cached = opened.scoring.has_premise()
         opened.scoring.premise()
@@ -129,7 +134,6 @@ class _Opened:
             published=self.study.published,
             by_prompt=self.study.by_prompt,
         )
-        _ = self.scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
 
 
 @lru_cache(maxsize=1)
