@@ -194,7 +194,7 @@ def _twice(names: list[str]) -> str:
     return next((name for name, count in Counter(names).items() if count > 1), "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Embeddings:
     """What a face-recognition system made of N images.
 

@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from iddmbench.types import Embeddings
 Scorer = Callable[[Posts], Scores]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gallery:
     """Enrolled people as one system sees them.
 
@@ -40,8 +41,14 @@ class Gallery:
         return self.templates[int(np.flatnonzero(self.identities == identity)[0])]
 
     def scores(self, view: Embeddings) -> Scores:
-        """Cosines with all templates."""
-        return Scores(self.identities, view.vectors.astype(float) @ self.templates.T, view.acquired)
+        """Cosines with all templates. Kept while the view is: whoever learns without each two people asks again and again."""
+        if view not in self._known:
+            self._known[view] = Scores(self.identities, view.vectors.astype(float) @ self.templates.T, view.acquired)
+        return self._known[view]
+
+    @cached_property
+    def _known(self) -> WeakKeyDictionary[Embeddings, Scores]:
+        return WeakKeyDictionary()
 
 
 class AdaptiveOptions(Options):
@@ -64,6 +71,8 @@ class Adaptive(ABC):
         among_candidates: whether it ranks candidates of its own, not the gallery: with another chance level, it is in no worst
             case.
         knows_posts: whether it is given posts that are known to be the target's: more than any attacker of a worst case has.
+        from_others_alone: whether `learn` uses other people's posts alone, and not who the target is (`Others.target`): what it
+            learns without two people then serves both.
         version: raised when the algorithm changes, so that stale scores are not reused.
     """
 
@@ -73,6 +82,7 @@ class Adaptive(ABC):
     links_person: ClassVar[bool] = True
     among_candidates: ClassVar[bool] = False
     knows_posts: ClassVar[bool] = False
+    from_others_alone: ClassVar[bool] = False
     version: ClassVar[int] = 1
     Options: ClassVar[type[AdaptiveOptions]] = AdaptiveOptions
 
@@ -157,8 +167,15 @@ def _check_fitted(plugin: str, found: object) -> Fitted:
     return replace(found, score=_check_scorer(plugin, found.score))
 
 
+def _check_ways(plugin: str, found: object) -> list[Scorer]:
+    if not isinstance(found, list) or not found:
+        raise UserError(f"{plugin} gives {type(found).__name__}, expected a list of at least one function")
+    return [_check_scorer(plugin, way) for way in found]
+
+
 CHECKS: dict[str, Callable[[str, object], Any]] = {
     "views": _check_views,
+    "ways": _check_ways,
     "learn": _check_scorer,
     "fit": _check_fitted,
 }
@@ -198,27 +215,6 @@ def checked_scores(plugin: str, found: object, posts: Posts) -> Scores:
     if not np.isfinite(values).all():
         raise wrong("NaN or infinite scores")
     return found
-
-
-def best(candidates: Sequence[Sequence[tuple[Scorer, Posts]]]) -> int:
-    """Index of the candidate that links most: each is a list of (scorer, posts that it was not fitted on).
-
-    By rank-1 hits; among equals by the mean lead over the runner-up, in standard deviations; the first of those.
-    """
-    return int(max(range(len(candidates)), key=lambda index: (*_success(candidates[index]), -index)))
-
-
-def _success(pairs: Sequence[tuple[Scorer, Posts]]) -> tuple[float, float]:
-    hits: list[float] = []
-    leads: list[float] = []
-    for scorer, posts in pairs:
-        scores = scorer(posts)
-        if not scores.acquired.any():
-            continue
-        own, rest = scores.own(posts.subject), scores.rest(posts.subject)
-        hits += list(scores.ranks(posts.subject) == 1)
-        leads += list((own - rest.max(1)) / np.maximum(rest.std(1), 1e-12))
-    return (float(np.mean(hits)), round(float(np.mean(leads)), 9)) if hits else (0.0, 0.0)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ class CrossPost(Adaptive):
     name = "cross-post"
     title = "links two posts of one model to each other; no photo enrolled"
     links_person = False
+    from_others_alone = True
 
     def learn(self, others: Others) -> Scorer:
         sums: dict[str, np.ndarray] = {}

@@ -15,6 +15,7 @@ class EnrolGenerated(Adaptive):
 
     name = "enrol-generated"
     title = "half of a model's posts are enrolled with the photos"
+    from_others_alone = True
 
     def learn(self, others: Others) -> Scorer:
         gallery = self.galleries[0]

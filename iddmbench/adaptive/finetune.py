@@ -1,14 +1,18 @@
 """`finetune:FR`: a projection of the embedding, learned on what the defense does to other people."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field, field_validator
 
-from iddmbench.adaptive.base import Adaptive, AdaptiveOptions, Gallery, Scorer, best, unit
-from iddmbench.adaptive.posts import Fitted, Others, Posts, Scores
+from iddmbench.adaptive.base import AdaptiveOptions, Gallery, Scorer
+from iddmbench.adaptive.held_out import Choosing
+from iddmbench.adaptive.posts import Others, Posts, Scores
+from iddmbench.adaptive.whitening import Seen, Whitening
 from iddmbench.options import Numbers
+from iddmbench.types import Embeddings
 
 SHRINKAGE = (0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -40,7 +44,7 @@ class FinetuneOptions(AdaptiveOptions):
         return tuple(Setting(shrinkage, fitted, sign) for sign in (1, -1) for shrinkage, fitted in ways)
 
 
-class Finetune(Adaptive):
+class Finetune(Choosing):
     """Whitens what the defense adds to the identity: within-class covariance normalization (Hatch, Kajarekar, Stolcke,
     Interspeech 2006), a class being a person, its members the template of real photos and the defended posts.
 
@@ -53,37 +57,19 @@ class Finetune(Adaptive):
 
     name = "finetune"
     title = "projection learned on the defense's outputs of other people"
-
+    from_others_alone = True
     Options = FinetuneOptions
 
-    def fit(self, others: Others) -> Fitted:
-        settings = self.options.settings()
-        trials: list[list[tuple[Scorer, Posts]]] = [[] for _ in settings]
-        for subject in others.subjects:
-            rest = others.without(subject)
-            scorers = self._scorers(rest, settings if len(rest) else settings[:1])
-            for pairs, scorer in zip(trials, scorers, strict=False):
-                pairs += [(scorer, posts) for posts in others.of(subject)]
-        chosen = best(trials) if all(trials) else 0
-        held_out = tuple((scorer(posts), posts.subject) for scorer, posts in trials[chosen])
-        return Fitted(frozenset(others.subjects), self._scorers(others, (settings[chosen],))[0], held_out)
-
-    def learn(self, others: Others) -> Scorer:
-        return self.fit(others).score
-
-    def _scorers(self, others: Others, settings: tuple[Setting, ...]) -> list[Scorer]:
-        gallery = self.galleries[0]
-        models = {
-            fitted: _Displacement(gallery, others, fitted) for fitted in {s.fitted for s in settings if s.shrinkage}
-        }
-        return [_scorer(gallery, models.get(s.fitted), s) for s in settings]
+    def ways(self, others: Others) -> list[Scorer]:
+        gallery, settings = self.galleries[0], self.options.settings()
+        models = {fitted: _Displacement(gallery, others, fitted) for fitted in (False, True)}
+        return [_scorer(gallery, models[s.fitted], s) for s in (settings if len(others) else settings[:1])]
 
 
-def _scorer(gallery: Gallery, model: "_Displacement | None", setting: Setting) -> Scorer:
-    projected = None if setting.shrinkage is None or model is None else model.projection(setting.shrinkage)
-
+def _scorer(gallery: Gallery, model: "_Displacement", setting: Setting) -> Scorer:
     def score(posts: Posts) -> Scores:
-        found = gallery.scores(posts.views[0]) if projected is None else projected(posts)
+        view = posts.views[0]
+        found = gallery.scores(view) if setting.shrinkage is None else model.scores(view, setting.shrinkage)
         # Standardized: the threshold is calibrated over fits of several settings, whose scales differ.
         return Scores(found.identities, setting.sign * found.values, found.acquired).standardized()
 
@@ -91,31 +77,36 @@ def _scorer(gallery: Gallery, model: "_Displacement | None", setting: Setting) -
 
 
 class _Displacement:
-    """Mean and covariance (its eigenvalues and vectors) of d."""
+    """Whitens d, once it is asked to. What it makes of a view is kept, as several settings ask for it."""
 
     def __init__(self, gallery: Gallery, others: Others, fitted: bool):
         self.gallery, self.center = gallery, gallery.templates.mean(0)
-        parts = [(p.views[0].vectors[p.views[0].acquired].astype(float), gallery.template(p.subject)) for p in others]
+        self.others, self.fitted = others, fitted
+        self.seen: dict[Embeddings, Seen] = {}
+        self.known: dict[tuple[Embeddings, float], Scores] = {}
+
+    @cached_property
+    def _learned(self) -> tuple[np.ndarray, Whitening, Seen]:
+        """The mean of d, its whitening, and the gallery under that."""
+        parts = [
+            (p.views[0].vectors[p.views[0].acquired].astype(float), self.gallery.template(p.subject))
+            for p in self.others
+        ]
         posts = np.concatenate([vectors for vectors, _ in parts])
         people = np.concatenate([np.tile(t - self.center, (len(vectors), 1)) for vectors, t in parts])
         share = 1.0
-        if fitted and len(posts):
+        if self.fitted and len(posts):
             share = float(((posts - posts.mean(0)) * people).sum() / max((people**2).sum(), 1e-12))
         rest = posts - share * people
-        self.mean = rest.mean(0) if len(rest) else self.center
-        rest = rest - self.mean
-        values, self.axes = np.linalg.eigh(rest.T @ rest / max(len(rest), 1))
-        self.values = np.maximum(values, 0)
-        self.people = (gallery.templates - self.center) @ self.axes
+        mean = rest.mean(0) if len(rest) else self.center
+        whitening = Whitening(rest - mean)
+        return mean, whitening, whitening.seen(self.gallery.templates - self.center)
 
-    def projection(self, shrinkage: float) -> Scorer:
-        # P less its last rotation, which no cosine sees.
-        scale = np.sqrt(self.values + shrinkage * max(self.values.mean(), 1e-9))
-        templates = unit(self.people / scale).T
-
-        def score(posts: Posts) -> Scores:
-            view = posts.views[0]
-            moved = unit((view.vectors.astype(float) - self.mean) @ self.axes / scale) * view.acquired[:, None]
-            return Scores(self.gallery.identities, moved @ templates, view.acquired)
-
-        return score
+    def scores(self, view: Embeddings, shrinkage: float) -> Scores:
+        if (view, shrinkage) not in self.known:
+            mean, whitening, people = self._learned
+            if view not in self.seen:
+                self.seen[view] = whitening.seen(view.vectors.astype(float) - mean)
+            moved = whitening.cosines(self.seen[view], people, shrinkage)
+            self.known[view, shrinkage] = Scores(self.gallery.identities, moved * view.acquired[:, None], view.acquired)
+        return self.known[view, shrinkage]

@@ -28,6 +28,7 @@ class Fuse(Adaptive):
     name = "fuse"
     title = "score fusion of several systems, weighted on the defense's outputs of other people"
     several = True
+    from_others_alone = True
     Options = FuseOptions
 
     def learn(self, others: Others) -> Scorer:

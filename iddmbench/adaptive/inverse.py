@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from iddmbench.adaptive.base import Adaptive, AdaptiveOptions, Scorer, best
+from iddmbench.adaptive.base import AdaptiveOptions, Scorer
 from iddmbench.adaptive.changed import Changed
-from iddmbench.adaptive.posts import Fitted, Others, Posts, Restoration, Scores
+from iddmbench.adaptive.held_out import Choosing
+from iddmbench.adaptive.posts import Others, Posts, Restoration, Scores
 from iddmbench.attacker import Attacker
 from iddmbench.nets.restorer import CODE, Restorer
 from iddmbench.types import Image
@@ -45,7 +46,7 @@ class InverseOptions(AdaptiveOptions):
         return value
 
 
-class Inverse(Adaptive):
+class Inverse(Choosing):
     """A reversibility attack by image translation: a small U-Net, trained from other people's defended images to the
     undefended ones of the same prompt and noise, or to their nearest reference where the run has none
     (`iddmbench.cells.restore`). The restored image is compared with photos as by the plain system.
@@ -56,24 +57,16 @@ class Inverse(Adaptive):
 
     name = "inverse"
     title = "restored first, by a network that learned to undo the defense on other people"
+    from_others_alone = True
     Options = InverseOptions
 
     def restoration(self) -> Restoration:
         o = self.options
         return Restoration(o.steps, o.width, o.side, o.folds, o.seed)
 
-    def fit(self, others: Others) -> Fitted:
-        trials: tuple[list[tuple[Scorer, Posts]], ...] = ([], [])
-        for subject in others.subjects:
-            rest = frozenset(others.without(subject).subjects)
-            for restored, pairs in enumerate(trials):
-                pairs += [(self._scorer(rest, bool(restored)), posts) for posts in others.of(subject)]
-        chosen = best(trials) if all(trials) else 0
-        held_out = tuple((scorer(posts), posts.subject) for scorer, posts in trials[chosen])
-        return Fitted(frozenset(others.subjects), self._scorer(frozenset(others.subjects), chosen == 1), held_out)
-
-    def learn(self, others: Others) -> Scorer:
-        return self.fit(others).score
+    def ways(self, others: Others) -> list[Scorer]:
+        known = frozenset(others.subjects)
+        return [self._scorer(known, restored=False), self._scorer(known, restored=True)]
 
     def key(self) -> dict[str, Any]:
         return {**super().key(), "network": CODE}

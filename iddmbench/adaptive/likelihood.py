@@ -15,6 +15,7 @@ class Likelihood(Adaptive):
 
     name = "likelihood"
     title = "likelihood ratio of scores, learned on the defense's outputs of other people"
+    from_others_alone = True
 
     def learn(self, others: Others) -> Scorer:
         own, rest = [], []

@@ -6,6 +6,7 @@ subject that it was fitted on. A run holds several seeds of one subject: they sh
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -139,6 +140,10 @@ class Scores:
 
     def standardized(self) -> "Scores":
         """Each post's scores over the gallery with mean 0 and deviation 1 (t-norm): on one scale, whatever gave them."""
+        return self._standardized
+
+    @cached_property
+    def _standardized(self) -> "Scores":
         spread = np.maximum(self.values.std(1, keepdims=True), 1e-12)
         values = (self.values - self.values.mean(1, keepdims=True)) / spread
         return Scores(self.identities, values * self.acquired[:, None], self.acquired)

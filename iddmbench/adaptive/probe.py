@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from pydantic import Field
 
-from iddmbench.adaptive.base import Adaptive, AdaptiveOptions, Scorer, best, unit
-from iddmbench.adaptive.posts import Fitted, Others, Posts, Scores
+from iddmbench.adaptive.base import AdaptiveOptions, Scorer, unit
+from iddmbench.adaptive.held_out import Choosing
+from iddmbench.adaptive.posts import Others, Posts, Scores
+from iddmbench.adaptive.whitening import Whitening
 from iddmbench.errors import UserError
 
 SHRINKAGE = (0.1, 1.0, 10.0)
@@ -32,7 +35,7 @@ class ProbeOptions(AdaptiveOptions):
     known: int = Field(4, ge=1, le=256, description="posts of each account that are known to be the person's")
 
 
-class Probe(Adaptive):
+class Probe(Choosing):
     """How consistent the defended identity is: not linkage to photos.
 
     Of every account of the run, `known` posts are known to be the person's; the others of the gallery are enrolled by their
@@ -47,29 +50,15 @@ class Probe(Adaptive):
     name = "probe"
     title = "learns each account from some posts that are known to be the person's"
     knows_posts = True
+    from_others_alone = True
     Options = ProbeOptions
 
     def too_few(self, prompts: Sequence[str]) -> str | None:
         return _too_few(np.array(prompts) if len(set(prompts)) > 1 else _parity(len(prompts)), self.options.known)
 
-    def fit(self, others: Others) -> Fitted:
-        trials: list[list[tuple[Scorer, Posts]]] = [[] for _ in SETTINGS]
-        for subject in others.subjects:
-            for pairs, scorer in zip(trials, self._scorers(others.without(subject), SETTINGS), strict=False):
-                pairs += [(scorer, posts) for posts in others.of(subject)]
-        chosen = best(trials) if all(trials) else 0
-        held_out = tuple((scorer(posts), posts.subject) for scorer, posts in trials[chosen])
-        return Fitted(frozenset(others.subjects), self._scorers(others, (SETTINGS[chosen],))[0], held_out)
-
-    def learn(self, others: Others) -> Scorer:
-        return self.fit(others).score
-
-    def _scorers(self, others: Others, settings: Sequence[ProbeSetting]) -> list[Scorer]:
-        """One per setting; the first alone where there is nobody to learn the others on."""
-        if not len(others):
-            return [self._scorer(others, _nearest_mean)]
-        spread = _Spread(others) if any(setting.shrinkage for setting in settings) else None
-        return [self._scorer(others, _way(setting, spread)) for setting in settings]
+    def ways(self, others: Others) -> list[Scorer]:
+        spread = _Spread(others)
+        return [self._scorer(others, _way(s, spread)) for s in (SETTINGS if len(others) else SETTINGS[:1])]
 
     def _scorer(self, others: Others, compare: "Compare") -> Scorer:
         gallery, known = self.galleries[0], self.options.known
@@ -137,10 +126,10 @@ def _with_absent(compare: Compare, x: np.ndarray, enrolled: Enrolled) -> np.ndar
     return values
 
 
-def _way(setting: ProbeSetting, spread: "_Spread | None") -> Compare:
+def _way(setting: ProbeSetting, spread: "_Spread") -> Compare:
     if setting.ridge is not None:
         return _linear_probe(setting.ridge)
-    return _nearest_mean if setting.shrinkage is None or spread is None else spread.whitened(setting.shrinkage)
+    return _nearest_mean if setting.shrinkage is None else spread.whitened(setting.shrinkage)
 
 
 def _nearest_mean(x: np.ndarray, enrolled: Enrolled) -> np.ndarray:
@@ -153,25 +142,23 @@ def _means(enrolled: Enrolled) -> np.ndarray:
 
 
 class _Spread:
-    """Mean of accounts, and the covariance of posts around their account's mean (its eigenvalues and vectors)."""
+    """The mean of accounts, and the whitening of posts around their account's mean; computed once it is asked for."""
 
     def __init__(self, others: Others):
-        accounts = [p.views[0].vectors[p.views[0].acquired].astype(float) for p in others]
-        accounts = [vectors for vectors in accounts if len(vectors)] or [
-            np.zeros((1, next(iter(others)).views[0].vectors.shape[1]))
-        ]
-        self.mean = np.mean([vectors.mean(0) for vectors in accounts], axis=0)
-        rest = np.concatenate([vectors - vectors.mean(0) for vectors in accounts])
-        values, self.axes = np.linalg.eigh(rest.T @ rest / len(rest))
-        self.values = np.maximum(values, 0)
+        self.others = others
 
-    def whitened(self, shrinkage: float) -> Compare:
-        # Less the last rotation, which no cosine sees.
-        scale = np.sqrt(self.values + shrinkage * max(self.values.mean(), 1e-9))
+    @cached_property
+    def _learned(self) -> tuple[np.ndarray, Whitening]:
+        views = [posts.views[0] for posts in self.others]
+        accounts = [view.vectors[view.acquired].astype(float) for view in views if view.acquired.any()]
+        accounts = accounts or [np.zeros((1, views[0].vectors.shape[1]))]
+        mean = np.mean([vectors.mean(0) for vectors in accounts], axis=0)
+        return mean, Whitening(np.concatenate([vectors - vectors.mean(0) for vectors in accounts]))
 
+    def whitened(self, shrinkage: float) -> "Compare":
         def compare(x: np.ndarray, enrolled: Enrolled) -> np.ndarray:
-            templates = unit((_means(enrolled) - self.mean) @ self.axes / scale)
-            return unit((x - self.mean) @ self.axes / scale) @ templates.T
+            mean, whitening = self._learned
+            return whitening.cosines(whitening.seen(x - mean), whitening.seen(_means(enrolled) - mean), shrinkage)
 
         return compare
 

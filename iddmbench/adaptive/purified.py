@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field, field_validator
 
-from iddmbench.adaptive.base import Adaptive, AdaptiveOptions, Scorer, best
+from iddmbench.adaptive.base import Adaptive, AdaptiveOptions, Scorer
 from iddmbench.adaptive.changed import Changed
+from iddmbench.adaptive.held_out import Trial, best
 from iddmbench.adaptive.posts import Others
 from iddmbench.attacker import Attacker
 from iddmbench.models.base import BaseModel
@@ -57,6 +58,7 @@ class Purify(Adaptive):
 
     name = "purify"
     title = "purified first: JPEG, blur, resize, total variation or SDEdit, chosen on other people"
+    from_others_alone = True
     Options = PurifyOptions
 
     @classmethod
@@ -81,7 +83,7 @@ class Purify(Adaptive):
     def learn(self, others: Others) -> Scorer:
         count = len(next(iter(others)).views)
         scorers = [self._through(index) for index in range(count)]
-        return scorers[best([[(scorer, posts) for posts in others] for scorer in scorers])]
+        return scorers[best([[Trial.of(scorer(posts), posts.subject) for posts in others] for scorer in scorers])]
 
     def _through(self, index: int) -> Scorer:
         return lambda posts: self.galleries[0].scores(posts.views[index])

@@ -10,6 +10,7 @@ class Threshold(Adaptive):
 
     name = "threshold"
     title = "threshold calibrated on the defense's outputs of other people"
+    from_others_alone = True
 
     def learn(self, others: Others) -> Scorer:
         return lambda posts: self.galleries[0].scores(posts.views[0])

@@ -1,7 +1,7 @@
 """Adaptive attackers in a run: they see all finished cells of one condition, and attack each subject in turn."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from iddmbench.adaptive import ADAPTIVE, FEWEST_SUBJECTS, AdaptiveName, build_adaptive, parse
 from iddmbench.adaptive.base import Adaptive, Gallery
-from iddmbench.adaptive.posts import Others, Posts, Scores
+from iddmbench.adaptive.held_out import PairFits, shares_fits
+from iddmbench.adaptive.posts import Fitted, Others, Posts, Scores
 from iddmbench.attacker import Attacker, build_attacker
 from iddmbench.errors import UserError
 from iddmbench.linking.enrolment import Embed, enrol
@@ -47,16 +48,25 @@ class AdaptiveLinker:
         """
         if len({posts.subject for posts in everyone}) < FEWEST_SUBJECTS:
             raise UserError(f"attacker '{self.name}' learns on other people: it needs {FEWEST_SUBJECTS} subjects")
-        return [self._link(posts, Others.than(posts.subject, everyone, simulated)) for posts in everyone]
+        if shares_fits(self.adaptive):
+            fitted = PairFits(self.adaptive, everyone).fitted()
+            return [self._link(posts, fitted[posts.subject]) for posts in everyone]
+        return [self._link(posts, self._fit(Others.than(posts.subject, everyone, simulated))) for posts in everyone]
 
-    def _link(self, posts: Posts, others: Others) -> Linkage:
+    def _fit(self, others: Others) -> Fitted:
+        """With `held_out`."""
         fitted = self.adaptive.fit(others)
-        scores = fitted.scores(posts)
-        strangers = fitted.held_out or [
+        if fitted.held_out:
+            return fitted
+        strangers = [
             (self.adaptive.fit(others.without(name)).scores(part), name)
             for name in others.subjects
             for part in others.of(name)
         ]
+        return replace(fitted, held_out=tuple(strangers))
+
+    def _link(self, posts: Posts, fitted: Fitted) -> Linkage:
+        scores, strangers = fitted.scores(posts), fitted.held_out or ()
         rest = [table.rest(name) for table, name in strangers]
         far = thresholds(np.concatenate([part.ravel() for part in rest]), FARS)
         fpir = thresholds(np.concatenate([part.max(1) for part in rest if part.shape[1]] or [np.zeros(0)]), FPIRS)
