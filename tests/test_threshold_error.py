@@ -51,3 +51,15 @@ def test_pairs_alone_would_say_too_little() -> None:
     rng = np.random.default_rng(6)
     alone = [threshold_at_far(rng.choice(scores, scores.size), 0.05).value for _ in range(300)]
     assert high - low > 2 * np.subtract(*np.quantile(alone, [0.975, 0.025]))
+
+
+@pytest.mark.parametrize("far", [0.05, 0.1, 0.4])
+def test_it_is_the_quantile_of_thresholds_of_repeated_pairs(far: float) -> None:
+    """Against pairs that are repeated as often as they weigh; equal scores included."""
+    rng = np.random.default_rng(3)
+    a, b = np.nonzero(~np.eye(12, dtype=bool))
+    scores = rng.normal(size=len(a)).round(1)
+    drawn = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), size=90)
+    values = [threshold_at_far(np.repeat(scores, w[a] * w[b]), far).value for w in drawn]
+    expected = np.quantile(values, [0.025, 0.975], method="inverted_cdf")
+    assert threshold_interval(scores, a, b, far, np.random.default_rng(0), resamples=90) == tuple(expected)

@@ -6,6 +6,8 @@ from iddmbench.metrics.estimate import LEVEL, check_level
 
 RESAMPLES = 1000
 ROWS = 100
+HEAD = 4
+"""The threshold is first looked for among so many times the share of pairs that lies above it."""
 
 
 def threshold_interval(
@@ -34,12 +36,19 @@ def threshold_interval(
     # Equal scores are refused together: a run of them ends where the next score is lower.
     ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
     count = int(max(a.max(), b.max())) + 1
-    found = []
+    pairs = np.zeros((count, count))
+    np.add.at(pairs, (a, b), 1)
+    size, found = int(np.ceil(HEAD * far * len(ranked))), []
     for first in range(0, resamples, ROWS):
         drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(ROWS, resamples - first)).astype(float)
-        total = np.cumsum(drawn[:, a] * drawn[:, b], axis=1)
-        refused = (total[:, ends] > far * total[:, -1:] * (1 + 1e-9)).argmax(1)
-        found.append(ranked[ends[refused]])
+        most = far * ((drawn @ pairs) * drawn).sum(1, keepdims=True) * (1 + 1e-9)
+        while True:
+            total = np.cumsum(drawn[:, a[:size]] * drawn[:, b[:size]], axis=1)
+            above = total[:, ends[ends < size]] > most
+            if size >= len(ranked) or above.any(1).all():
+                break
+            size *= 2
+        found.append(ranked[ends[above.argmax(1)]])
     values = np.concatenate(found)
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     kind = np.float32 if ranked.dtype == np.float32 else np.float64
