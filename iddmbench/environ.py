@@ -1,5 +1,6 @@
 """Environment variables, set for a while or before torch is loaded; and which cores are idle."""
 
+import ctypes
 import math
 import os
 import sys
@@ -59,6 +60,16 @@ def idle_cores(before: str, after: str, cores: Collection[int]) -> float:
 def _times(text: str) -> dict[int, list[int]]:
     lines = (line.split() for line in text.splitlines() if line.startswith("cpu") and not line.startswith("cpu "))
     return {int(name[3:]): [int(value) for value in values] for name, *values in lines}
+
+
+def give_back_memory() -> None:
+    """Return to the system what this process has freed and its allocator keeps: 0.2 GB after networks were read.
+
+    Does nothing where the allocator is not glibc's.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 @contextmanager

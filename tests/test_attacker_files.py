@@ -206,6 +206,24 @@ def test_lbph_by_hand() -> None:
     torch.testing.assert_close(net(brighter), net(brighter * 0.5 + 0.2), atol=0.02, rtol=0)
 
 
+def test_lbph_of_the_inner_face() -> None:
+    """Cells of the whole crop's vector, and nothing outside them has a say."""
+    noise = torch.rand(1, 3, 112, 112, generator=torch.Generator().manual_seed(1))
+    whole, inner = LBPHNet(3.0).features(noise), LBPHNet(3.0, inner=True)
+    cells = whole.reshape(59, 7, 7)[:, 2:6, 2:5]
+    assert torch.equal(inner.features(noise)[0], cells.flatten())
+    elsewhere = torch.rand(1, 3, 112, 112, generator=torch.Generator().manual_seed(2))
+    # Codes lie in the pixels 3 to 109; a cell of the 106 of them sees 3 pixels beyond its end.
+    elsewhere[:, :, 30:98, 30:82] = noise[:, :, 30:98, 30:82]
+    assert torch.equal(inner(elsewhere), inner(noise)) and not torch.equal(LBPHNet(3.0)(elsewhere), LBPHNet(3.0)(noise))
+    attacker = build_attacker("lbph:part=inner")
+    found = attacker.embed([photo(1, 1).image])
+    assert found.vectors.shape == (1, 12 * 59) and found.acquired.all()
+    assert attacker.fingerprint() != build_attacker("lbph").fingerprint()
+    with pytest.raises(UserError, match="part"):
+        build_attacker("lbph:part=nose")
+
+
 def test_eigenfaces_against_scikit_learn() -> None:
     photos = [photo(person, k).image for person in range(1, 8) for k in range(1, 6)]
     detector = YuNet()

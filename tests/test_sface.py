@@ -1,11 +1,15 @@
+import weakref
+
 import numpy as np
 import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
 from iddmbench.errors import UserError
 from iddmbench.nets.onnx_torch import OnnxGraph
+from iddmbench.nets.prelu import FrozenPReLU
 from iddmbench.nets.sface import FILE, PACKAGE, SFaceNet
 from iddmbench.onnx_file import float_model, fold_constants, read_onnx
 from iddmbench.wheel_files import sha256, wheel_file
@@ -53,6 +57,43 @@ def test_equals_onnxruntime_on_yunet():
     for wanted, torched, onnxed in zip(original, converted, floats, strict=True):
         assert np.abs(torched.numpy() - wanted).max() < 1e-3
         assert np.abs(onnxed - wanted).max() < 1e-3
+
+
+def test_a_layer_is_let_go_once_the_next_ones_have_read_it(net, crops):
+    seen = []
+
+    def alive(module, given, made):
+        seen.append((weakref.ref(made), made.nbytes))
+        held.append(sum(size for tensor, size in seen if tensor() is not None))
+
+    held = []
+    hooks = [module.register_forward_hook(alive) for module in net.trunk.children()]
+    with torch.inference_mode():
+        net(crops)
+    for hook in hooks:
+        hook.remove()
+    largest = max(size for _, size in seen)
+    assert max(held) <= 2 * largest < sum(size for _, size in seen) / 4
+
+
+def test_prelu_of_fixed_weights_has_torchs_bits():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, 7, 6, generator=generator).to(memory_format=torch.channels_last)
+    x[0, 0, 0, 0] = 0
+    wanted = torch.randn(x.shape, generator=generator)
+    for slopes in (torch.randn(5, generator=generator), torch.tensor([0.25])):
+        results = []
+        for layer in (nn.PReLU(len(slopes)), FrozenPReLU(len(slopes))):
+            layer.weight = nn.Parameter(slopes, requires_grad=False)
+            own = x.clone().requires_grad_()
+            made = layer(own)
+            results.append((made.detach(), torch.autograd.grad(made, own, wanted)[0]))
+        assert all(map(torch.equal, *results))
+    flat = torch.randn(3, 5, requires_grad=True)
+    layer = FrozenPReLU(5).requires_grad_(False)
+    assert torch.autograd.gradcheck(layer.double(), flat.double())
+    layer.requires_grad_(True)(flat.double()).sum().backward()
+    assert layer.weight.grad is not None
 
 
 def test_weights_are_the_published_ones(net):

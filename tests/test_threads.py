@@ -97,3 +97,24 @@ def test_a_number_holds_and_the_idle_cores_are_looked_for_once(monkeypatch: pyte
     finally:
         torch_setup._chosen.cache_clear()
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_freed_memory_goes_back() -> None:
+    """In a process of its own: small pieces, every one of them freed but the last, which the allocator would keep."""
+    code = """
+import ctypes
+from iddmbench.environ import give_back_memory
+c = ctypes.CDLL(None)
+c.malloc.restype, c.malloc.argtypes, c.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+pages = lambda: int(open("/proc/self/statm").read().split()[1])
+pieces = [c.malloc(60_000) for _ in range(2_000)]
+for piece in pieces:
+    ctypes.memset(piece, 1, 60_000)
+for piece in pieces[:-1]:
+    c.free(piece)
+before = pages()
+give_back_memory()
+print((before - pages()) * 4096)
+"""
+    assert int(python(code).stdout) > 100_000_000

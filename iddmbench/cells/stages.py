@@ -496,7 +496,7 @@ class CellStages:
         """Embeddings of dataset photos (gallery and calibration), at their own size: one entry for a person's photos."""
         if not photos:
             return Embeddings(np.zeros((0, attacker.dim), np.float32), np.zeros(0, bool))
-        key = {"photos": [p.digest for p in photos], "attacker": attacker.fingerprint(), **code("embed")}
+        key = self._photos_key(attacker, photos)
 
         def compute(out: Path) -> None:
             parts = [attacker.embed([p.image for p in photos[i : i + AT_ONCE]]) for i in range(0, len(photos), AT_ONCE)]
@@ -504,6 +504,14 @@ class CellStages:
             write_embeddings(out / "embeddings.npz", Embeddings(vectors, acquired))
 
         return read_embeddings(self.store.fetch("embed", key, compute) / "embeddings.npz")
+
+    def has_photos(self, attacker: Attacker, photos: tuple[Photo, ...]) -> bool:
+        """Whether `embed_photos` would find them."""
+        return not photos or self.store.has("embed", self._photos_key(attacker, photos))
+
+    @staticmethod
+    def _photos_key(attacker: Attacker, photos: tuple[Photo, ...]) -> dict[str, Any]:
+        return {"photos": [p.digest for p in photos], "attacker": attacker.fingerprint(), **code("embed")}
 
     # ---- utility ----------------------------------------------------------------------------------------------------
 
@@ -640,6 +648,10 @@ class CellStages:
             return PublicPeople.nobody()
         folder = self.store.fetch("public", self._public_key, self._write_public)
         return PublicPeople(**read_arrays(folder / "public.npz"))
+
+    def has_public_people(self) -> bool:
+        """Whether `public_people` would find them."""
+        return not self.data.public or self.store.has("public", self._public_key)
 
     @cached_property
     def _public_key(self) -> dict[str, Any]:

@@ -233,7 +233,7 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.expand is None else _relu6(self.expand(x))
         y = self.project(_relu6(self.depthwise(y)))
-        return x + y if self.residual else y
+        return y.add_(x) if self.residual else y
 
     def load(self, state: dict[str, Tensor], prefix: str) -> None:
         if self.expand is not None:
@@ -243,7 +243,8 @@ class _Block(nn.Module):
 
 
 def _relu6(x: Tensor) -> Tensor:
-    return x.clamp(0, 6)
+    """Of a convolution's output, in its place where nobody needs it for a gradient: new memory takes a quarter of the time."""
+    return x.clamp(0, 6) if x.requires_grad else x.clamp_(0, 6)
 
 
 def _unit(x: Tensor) -> Tensor:

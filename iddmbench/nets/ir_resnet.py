@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from iddmbench.nets.prelu import FrozenPReLU
+
 UNITS = {50: (3, 4, 14, 3), 100: (3, 13, 30, 3), 152: (3, 8, 36, 3)}
 """Residual units of each stage, by the usual name of the depth. The stages have 64, 128, 256 and 512 channels."""
 WIDTHS = (64, 128, 256, 512)
@@ -47,7 +49,7 @@ class _Unit(nn.Module):
             nn.BatchNorm2d(ins),
             nn.Conv2d(ins, outs, 3, 1, 1, bias=False),
             *([nn.BatchNorm2d(outs)] if middle else []),
-            nn.PReLU(outs),
+            FrozenPReLU(outs),
             nn.Conv2d(outs, outs, 3, stride, 1, bias=False),
             nn.BatchNorm2d(outs),
             *([_Excitation(outs)] if excite else []),
@@ -76,7 +78,7 @@ class IRResNet(nn.Module):
         eps: float = 1e-5,
     ):
         super().__init__()
-        self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
+        self.input_layer = nn.Sequential(nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), FrozenPReLU(64))
         body: list[_Unit] = []
         width = WIDTHS[0]
         for count, outs in zip(units, WIDTHS, strict=True):

@@ -13,6 +13,14 @@ from iddmbench.nets.face_net import FaceNet
 POINTS, UNIFORM = 8, 59
 """Neighbours of a pixel; 58 codes with at most two changes between 0 and 1 around the circle, and one bin for the rest."""
 
+GRID = 7
+"""Cells per side of the crop."""
+
+INNER = (slice(2, 6), slice(2, 5))
+"""Rows and columns of the inner face: 32 to 96 of 112 pixels downwards, 32 to 80 across, from brows to chin and between the
+outer ends of the eyes. On undefended images of the 12 tuning people of `synthetic` rank 1 is 68 % with these, 40 % with all."""
+INNER_CELLS = 4 * 3
+
 
 class LBPHNet(FaceNet):
     """Histograms of uniform patterns LBP(8, radius) over a grid of the aligned gray face.
@@ -21,15 +29,19 @@ class LBPHNet(FaceNet):
     the cells (the paper compares by chi square).
 
     Args:
-        radius: of the circle, in pixels of the 112 x 112 crop. grid: cells per side.
+        radius: of the circle, in pixels of the 112 x 112 crop. inner: only the cells of INNER.
     """
 
     name, size, template = "lbph", 112, ARCFACE_112
+    dim, inner_dim = GRID * GRID * UNIFORM, INNER_CELLS * UNIFORM
 
-    def __init__(self, radius: float = 2.0, grid: int = 7):
+    def __init__(self, radius: float = 2.0, inner: bool = False):
         super().__init__()
-        self.radius, self.grid, self.dim = radius, grid, grid * grid * UNIFORM
-        self.weights_sha256 = hashlib.sha256(f"lbph 1 {radius} {grid}".encode()).hexdigest()
+        self.radius, self.inner = radius, inner
+        if inner:
+            self.dim = self.inner_dim
+        part = " inner" if inner else ""
+        self.weights_sha256 = hashlib.sha256(f"lbph 1 {radius} {GRID}{part}".encode()).hexdigest()
         self.register_buffer("bins", torch.from_numpy(uniform_bins()))
         self.freeze()
 
@@ -37,8 +49,8 @@ class LBPHNet(FaceNet):
         gray = crops.mul(crops.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1)
         bins = self.get_buffer("bins")[patterns(gray, self.radius)]  # [N, h, w]
         share = F.one_hot(bins, UNIFORM).float().permute(0, 3, 1, 2)
-        cells = F.adaptive_avg_pool2d(share, self.grid)  # [N, 59, grid, grid]
-        return cells.sqrt().flatten(1)
+        cells = F.adaptive_avg_pool2d(share, GRID)  # [N, 59, rows, columns]
+        return (cells[:, :, INNER[0], INNER[1]] if self.inner else cells).sqrt().flatten(1)
 
 
 def patterns(gray: Tensor, radius: float) -> Tensor:

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from iddmbench.nets.prelu import FrozenPReLU
+
 
 class _Conv(nn.Module):
     """Convolution without bias, batch norm, and a PReLU unless `linear`."""
@@ -11,7 +13,7 @@ class _Conv(nn.Module):
         self.conv = nn.Conv2d(ins, outs, kernel, stride, padding, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(outs)
         if not linear:
-            self.prelu = nn.PReLU(outs)
+            self.prelu = FrozenPReLU(outs)
         self.linear = linear
 
     def forward(self, x: Tensor) -> Tensor:

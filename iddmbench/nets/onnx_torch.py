@@ -4,7 +4,7 @@ Constants are folded by `iddmbench.onnx_file`, and a batch normalization behind 
 Operators: https://onnx.ai/onnx/operators/
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from iddmbench.errors import UserError
+from iddmbench.nets.prelu import FrozenPReLU
 from iddmbench.onnx_file import node_attributes
 
 Step = tuple[str, tuple[str, ...], str]
@@ -59,17 +60,26 @@ class OnnxGraph(nn.Module):
             name = f"{len(self.steps)}_{node.op_type}"
             self.add_module(name, module)
             self.steps.append((name, tuple(i for i in node.input if i and i not in values), output))
+        self._done = _last_reads(self.steps, self.outputs)
         self.eval().requires_grad_(False)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The tensors named `outputs`, from those named `inputs`."""
+        """The tensors named `outputs`, from those named `inputs`. Each of the others is let go after its last use."""
         tensors = dict(zip(self.inputs, inputs, strict=True))
         modules = self._modules
-        for name, sources, target in self.steps:
+        for (name, sources, target), done in zip(self.steps, self._done, strict=True):
             module = modules[name]
             assert module is not None
             tensors[target] = module(*(tensors[source] for source in sources))
+            for source in done:
+                del tensors[source]
         return tuple(tensors[name] for name in self.outputs)
+
+
+def _last_reads(steps: Sequence[Step], outputs: Collection[str]) -> list[list[str]]:
+    """For each step the tensors that nothing reads after it, and that are no outputs."""
+    last = {source: index for index, (_, sources, _) in enumerate(steps) for source in sources}
+    return [[s for s, at in last.items() if at == index and s not in outputs] for index in range(len(steps))]
 
 
 def split_at(
@@ -141,7 +151,7 @@ def _convert(node: onnx.NodeProto, values: Mapping[str, np.ndarray]) -> nn.Modul
         scale, shift = _batch_norm(node, values)
         return _BatchNorm(scale, shift)
     if kind == "PRelu":
-        prelu = nn.PReLU(weight(1).size)
+        prelu = FrozenPReLU(weight(1).size)
         prelu.weight.data = _tensor(weight(1)).flatten()
         return prelu
     if kind in ("Sub", "Mul", "Add") and constants[1] is not None:

@@ -3,13 +3,15 @@
 import logging
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from iddmbench.attacker import Attacker
 from iddmbench.cells.stages import Cell, CellStages
+from iddmbench.environ import give_back_memory
 from iddmbench.errors import one_line
 from iddmbench.linking.published import PublishedTarget
 from iddmbench.linking.score import Scoring
@@ -18,16 +20,38 @@ from iddmbench.results.run_folder import table_file
 from iddmbench.run.config import RunConfig
 from iddmbench.run.journal import Journal
 from iddmbench.run.outcome import CellResult, score_cells
+from iddmbench.run.photos import open_parts
 from iddmbench.run.plan import RunPlan
 from iddmbench.run.write import begin, write_premise, write_run
 from iddmbench.store.cache import stops
 
 log = logging.getLogger(__name__)
 
-Pool = Callable[[RunPlan, Sequence[int]], Iterator[tuple[int, CellResult]]]
-"""Computes a plan's cells, given by index, in other processes, into the cache; yields what became of each, as they end."""
-Beside = Callable[[Sequence[int]], Iterator[tuple[int, CellResult]]]
-"""A `Pool` that knows its plan."""
+
+class Pool(ABC):
+    """Computes what is slow about a run in other processes, into the cache. A context manager: they end on exit."""
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    @abstractmethod
+    def __exit__(self, *exception: object) -> None: ...
+
+    @abstractmethod
+    def photos(self, study: RunPlan, parts: Sequence[int]) -> None:
+        """Parts of what `iddmbench.run.photos` looks at, given by number."""
+
+    @abstractmethod
+    def cells(self, study: RunPlan, cells: Sequence[int]) -> Iterator[tuple[int, CellResult]]:
+        """Cells, given by index; yields what became of each, as they end."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A `Pool` that knows its plan."""
+
+    pool: Pool
+    study: RunPlan
 
 
 @dataclass
@@ -79,7 +103,7 @@ def run(
             progress.lost(attacker, condition, error)
 
         watched = replace(progress, done=done, lost=lost)
-        beside = partial(pool, study) if pool else None
+        beside = Beside(pool, study) if pool else None
         _, outcomes = measure(
             study.cells,
             study.stages,
@@ -114,18 +138,22 @@ def measure(
     the cells in other processes.
     """
     scoring = Scoring.of(stages, attackers, cells, own, published, by_prompt)
-    _ = scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
-    findings = write_premise(out, scoring.premise())
-    if strict:
-        check_strict(findings, str(out / table_file("premise")))
-    progress.premise(findings)
-    if not all(map(stages.is_cached, [*cells, *scoring.simulated])):
-        if beside is None or scoring.simulated:
-            stages.base.load()
-        stages.store.check_writable()
-    progress.start(len(cells) + len(scoring.simulated))
-    log.info("%d cells, attackers %s, into %s", len(cells), ", ".join(attackers), out)
-    outcomes = attempt_all(scoring, cells, progress, beside)
+    with beside.pool if beside else nullcontext():
+        if beside and (parts := open_parts(scoring)):
+            beside.pool.photos(beside.study, parts)
+        _ = scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
+        findings = write_premise(out, scoring.premise())
+        if strict:
+            check_strict(findings, str(out / table_file("premise")))
+        progress.premise(findings)
+        if not all(map(stages.is_cached, [*cells, *scoring.simulated])):
+            if beside is None or scoring.simulated:
+                stages.base.load()
+            stages.store.check_writable()
+        progress.start(len(cells) + len(scoring.simulated))
+        log.info("%d cells, attackers %s, into %s", len(cells), ", ".join(attackers), out)
+        give_back_memory()
+        outcomes = attempt_all(scoring, cells, progress, beside)
     simulate(scoring, progress)
     found = score_cells(scoring, outcomes)
     write_run(out, found)
@@ -149,7 +177,7 @@ def attempt_all(
     found: dict[int, CellResult] = {}
     missing = [i for i, cell in enumerate(cells) if not scoring.is_computed(cell)] if beside else []
     if beside and len(missing) > 1:
-        for i, outcome in beside(missing):
+        for i, outcome in beside.pool.cells(beside.study, missing):
             found[i] = outcome
             progress.cell(cells[i].name, outcome.cached)
             _told(outcome, progress)

@@ -1,6 +1,7 @@
-"""The cells of one run in several processes, for `iddmbench run`."""
+"""The photos and cells of one run in several processes, for `iddmbench run`."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from iddmbench.environ import free_threads
@@ -9,9 +10,9 @@ from iddmbench.run.outcome import CellResult
 from iddmbench.run.pipeline import Pool
 from iddmbench.run.plan import RunPlan
 from iddmbench.sweep.driver import carry_out, outcome_of
-from iddmbench.sweep.executors import make_executor
+from iddmbench.sweep.executors import Executor, make_executor
 from iddmbench.sweep.executors.base import Resources
-from iddmbench.sweep.task import Task, WorkerSetting
+from iddmbench.sweep.task import Task, TaskResult, WorkerSetting
 
 MOST = 8
 """Processes by default: each needs about a gigabyte."""
@@ -38,16 +39,40 @@ def processes(workers: int, threads: int, device: str) -> tuple[int, int]:
 
 
 def beside(workers: int, threads: int, cache: Path, out: Path) -> Pool | None:
-    """What computes a run's open cells in `workers` processes; None where there is nothing to share."""
-    if workers == 1:
-        return None
+    """What computes a run's photos and open cells in `workers` processes; None where there is nothing to share."""
+    return None if workers == 1 else Processes(workers, threads, cache, out)
 
-    def compute(study: RunPlan, cells: Sequence[int]) -> Iterator[tuple[int, CellResult]]:
-        setting = WorkerSetting({out.name: study.config.model_dump(mode="json")}, str(cache.resolve()), threads)
-        tasks = [Task("cell", out.name, study.cells[i].name, i) for i in cells]
-        resources = Resources(setting, min(workers, len(tasks)), out.resolve())
-        with make_executor("local", resources) as executor:
-            for result in carry_out(tasks, lambda: executor):
-                yield result.task.index, outcome_of(result, study)
 
-    return compute
+class Processes(Pool):
+    """They start with the first part or cell, and end when the `with` block does. In between they keep what they have read."""
+
+    def __init__(self, workers: int, threads: int, cache: Path, out: Path):
+        self.workers, self.threads, self.cache, self.out = workers, threads, cache, out
+        self._stack = ExitStack()
+        self._executor: Executor | None = None
+
+    def __exit__(self, *exception: object) -> None:
+        self._executor = None
+        self._stack.__exit__(*exception)  # type: ignore[arg-type]
+
+    def photos(self, study: RunPlan, parts: Sequence[int]) -> None:
+        # A part that fails fails again in this process, which says why.
+        for _ in self._results(study, [Task("photos", self.out.name, f"photos {part}", part) for part in parts]):
+            pass
+
+    def cells(self, study: RunPlan, cells: Sequence[int]) -> Iterator[tuple[int, CellResult]]:
+        for result in self._results(study, [Task("cell", self.out.name, study.cells[i].name, i) for i in cells]):
+            yield result.task.index, outcome_of(result, study)
+
+    def _results(self, study: RunPlan, tasks: Sequence[Task]) -> Iterator[TaskResult]:
+        def executor() -> Executor:
+            if self._executor is None:
+                setting = WorkerSetting(
+                    {self.out.name: study.config.model_dump(mode="json")}, str(self.cache.resolve()), self.threads
+                )
+                workers = min(self.workers, max(len(tasks), len(study.cells)))
+                made = make_executor("local", Resources(setting, workers, self.out.resolve()))
+                self._executor = self._stack.enter_context(made)
+            return self._executor
+
+        return carry_out(tasks, executor)

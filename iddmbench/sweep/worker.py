@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from iddmbench.environ import give_back_memory
 from iddmbench.errors import UserError, first_line, one_line
 from iddmbench.sweep.task import Task, TaskResult, WorkerSetting
 
@@ -36,6 +37,8 @@ def work(setting: WorkerSetting, task: Task) -> TaskResult:
         status = "stop" if stops(error) else "failed"
         seconds = time.perf_counter() - start
         return TaskResult(task, status, False, one_line(error), traceback.format_exc(), seconds, worker)  # type: ignore[arg-type]
+    finally:
+        give_back_memory()
     return TaskResult(task, "ok", cached, seconds=time.perf_counter() - start, worker=worker, notes=notes)
 
 
@@ -44,6 +47,11 @@ def _do(setting: WorkerSetting, task: Task) -> tuple[bool, tuple[str, ...]]:
 
     set_threads(setting.threads)
     opened = _open(_Run(setting, task.run))
+    if task.kind == "photos":
+        from iddmbench.run.photos import look
+
+        return look(opened.scoring, task.index), ()
+    _ = opened.scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
     if task.kind == "premise":
         cached = opened.scoring.has_premise()
         opened.scoring.premise()
@@ -129,7 +137,6 @@ class _Opened:
             published=self.study.published,
             by_prompt=self.study.by_prompt,
         )
-        _ = self.scoring.linkers  # an attacker that can't work on these photos is found before anything is trained
 
 
 @lru_cache(maxsize=1)
