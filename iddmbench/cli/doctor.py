@@ -242,7 +242,7 @@ def check_processor() -> Iterator[Check]:
     import torch
 
     cores, threads = len(own_cores()), torch.get_num_threads()
-    text = f"{cores} cores, {free_threads()} of them idle, torch uses {threads} threads"
+    text = f"{cores} cores, {free_threads()} of them idle, torch uses {threads} thread{'' if threads == 1 else 's'}"
     if threads > cores:
         yield Check("warn", "processor", f"{text}: more threads than cores is slow, use --threads {cores}")
     elif threads < cores // 2:
