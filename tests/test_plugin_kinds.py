@@ -223,6 +223,8 @@ def test_purify_takes_purifiers_by_name() -> None:
     assert how is not None and build_adaptive(how).options.shrinkage == (1.0, 3.0) and how.bases == ("dlib",)
     assert public_name("finetune:shrinkage=1,3:dlib", {}) == "finetune:shrinkage=1,3:dlib"
     assert public_name("purify:jpeg:dlib", {}) == "purify:jpeg-75:dlib"
+    assert public_name("finetune:lbph:part=inner", {}) == "finetune:lbph:part=inner"
+    assert public_name("hog:part=edge", {}) == "hog:part=edge", "options are no file"
 
 
 def test_options_are_written_and_read() -> None:

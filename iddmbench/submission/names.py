@@ -10,10 +10,14 @@ from iddmbench.attacker import ATTACKERS, build_attacker, split_detector
 
 STEM, DIGITS = 20, 8
 
+OPTIONS = re.compile(r"\w+=[\w-]*(\.\d+)?(,\w+=[\w-]*(\.\d+)?)*", re.ASCII)
+"""Options of an attacker ("part=inner"): words and numbers, which can't be a path."""
+
 
 def public_name(name: str, fingerprints: Mapping[str, str]) -> str:
     """ "onnx:/home/me/w600k.onnx,bgr" as "onnx:w600k-1a2b3c4d": the file's own name, cut, and the first digits of the
-    fingerprint, which covers weights and options. Inside an adaptive attacker's name too; all other names stay as they are.
+    fingerprint, which covers weights and options. Inside an adaptive attacker's name too; all other names stay as they are,
+    those with options ("lbph:part=inner") among them.
 
     Args:
         fingerprints: of the run's plain attackers. One that is not there is computed, which needs its file: UserError without.
@@ -25,7 +29,7 @@ def public_name(name: str, fingerprints: Mapping[str, str]) -> str:
         return ":".join(filter(None, [adaptive.kind, options, bases]))
     system, detector = split_detector(name)
     kind, _, argument = system.partition(":")
-    if not argument or kind not in ATTACKERS.names():
+    if not argument or kind not in ATTACKERS.names() or OPTIONS.fullmatch(argument):
         return name
     # Read as a path of any system: a folder's name says nothing to others, and may say too much.
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", PureWindowsPath(argument.partition(",")[0]).stem)[:STEM].strip("-._")

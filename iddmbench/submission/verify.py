@@ -26,6 +26,7 @@ from iddmbench.linking.ranking import Standing, standings, why_unranked
 from iddmbench.results.findings import WARNING, lines, read_findings
 from iddmbench.results.metric_info import INDEX_VERSION
 from iddmbench.results.run_folder import SCHEMA, UNION, WORST_CASE, WORST_CASE_TRANSFER, WORST_CASES, RunFolder
+from iddmbench.run.config import ATTACKERS as USUAL
 from iddmbench.run.config import LORA
 from iddmbench.run.environment import environment
 from iddmbench.run.pipeline import Progress, measure
@@ -213,12 +214,14 @@ def check_attackers(wanted: Sequence[str]) -> None:
 
 
 def choose_attackers(wanted: Sequence[str], subjects: int) -> list[str]:
-    """The named ones, plain or adaptive, which must run; by default all plain ones that can.
+    """The named ones, plain or adaptive, which must run; by default all plain ones that can, and the plain ones of a run's
+    default.
 
     Raises UserError when one can't, none can, or adaptive ones are alone or have too few `subjects` to learn on.
     """
     if not wanted:
-        found = [name for name in ATTACKERS.names() if build_attacker(name).available() is None]
+        plain = dict.fromkeys([*ATTACKERS.names(), *(name for name in USUAL if not parse(name))])
+        found = [name for name in plain if build_attacker(name).available() is None]
         if not found:
             raise UserError("no attacker can run here: see `iddmbench list attackers`")
         return found
