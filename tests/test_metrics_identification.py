@@ -43,6 +43,18 @@ def test_scores_by_hand():
     np.testing.assert_allclose(mean, [1, -np.sqrt(0.5)])
 
 
+def test_templates_against_scikit_learn() -> None:
+    """Kept templates give what a gallery gives: cosines to the mean of each person's unit vectors."""
+    probes, gallery, labels, _ = people(3)
+    identities, templates = m.mean_templates(gallery, labels)
+    unit = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+    means = np.stack([unit[labels == name].mean(0) for name in identities])
+    found = m.template_scores(probes, identities, templates)
+    np.testing.assert_allclose(found.scores, cosine_similarity(probes, means))
+    whole = m.identity_scores(probes, gallery, labels, "mean")
+    assert np.array_equal(found.scores, whole.scores) and np.array_equal(found.identities, whole.identities)
+
+
 def test_order_and_scale_do_not_matter():
     probes, gallery, labels, true = people(2)
     shuffle = np.random.default_rng(0).permutation(len(labels))
