@@ -270,15 +270,20 @@ def kill(child: subprocess.Popen, victim: str) -> bool:
     if victim == "driver":
         os.kill(child.pid, signal.SIGKILL)
         return True
-    listed = subprocess.run(
-        ["ps", "-ww", "-o", "pid=,args=", "-g", str(child.pid)], capture_output=True, text=True
-    ).stdout
-    for line in listed.splitlines():
-        pid, _, command = line.strip().partition(" ")
-        if "spawn_main" in command:
-            os.kill(int(pid), signal.SIGKILL)
-            return True
+    for worker in workers_of(child):
+        os.kill(worker, signal.SIGKILL)
+        return True
     return False
+
+
+def workers_of(driver: subprocess.Popen) -> list[int]:
+    """Processes forked from the one that has read the large packages, and that have the same command line."""
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,ppid=,args=", "-g", str(driver.pid)], capture_output=True, text=True
+    ).stdout
+    found = [line.split(maxsplit=2) for line in listed.splitlines()]
+    servers = {pid for pid, parent, command in found if parent == str(driver.pid) and "forkserver" in command}
+    return [int(pid) for pid, parent, _ in found if parent in servers]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
