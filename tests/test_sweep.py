@@ -18,6 +18,7 @@ import yaml
 from sweep_env import environment, install_package, sweep_of
 from tiny_base import write_base
 
+from iddmbench.cli.sweep import places, share_of_cores
 from iddmbench.models.base import FRUGAL
 from iddmbench.results.run_folder import TABLES, RunFolder
 from iddmbench.sweep.worker import own_device, within_memory
@@ -346,3 +347,22 @@ def test_each_worker_has_a_device_to_itself(tmp_path: Path) -> None:
     assert subprocess.run(command, input="", capture_output=True, text=True).stdout.strip() == got[0]
     children[1].kill()
     children[1].communicate()
+
+
+def test_workers_share_a_device_that_is_named_more_than_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DEVICE.replace("cuda:1", "cuda:0"), str(tmp_path)]
+    children = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [child.stdout.readline().strip() for child in children] == ["cuda:0"] * 2  # type: ignore[union-attr]
+    third = subprocess.run(command, input="", capture_output=True, text=True)
+    assert third.returncode != 0 and "all of cuda:0 are in use" in third.stderr
+    for child in children:
+        child.kill()
+        child.communicate()
+
+
+def test_more_workers_than_gpus_share_them() -> None:
+    assert places(("cuda:0", "cuda:1"), 2, "local") == ("cuda:0", "cuda:1")
+    assert places(("cuda:0", "cuda:1"), 3, "local") == ("cuda:0", "cuda:1", "cuda:0")
+    assert places(("cpu",), 8, "local") == ("cpu",)
+    assert places(("cuda",), 8, "ray") == ("cuda",)
+    assert share_of_cores(4, 1, ("cuda:0",), "local") == (4, 1)

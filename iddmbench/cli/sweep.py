@@ -32,7 +32,9 @@ def sweep(
         float, typer.Option(help="TFLOP/s that one GPU sustains, for the hours that --dry-run shows.")
     ] = 100.0,
     executor: Annotated[str, typer.Option(help="Where to compute: local, ray or slurm.")] = "local",
-    workers: Annotated[int, typer.Option(help="Parallel workers; by default one per device or per two cores.")] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Parallel workers; by default one per GPU or per core. More than GPUs share them.")
+    ] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads of a worker; by default its share of the cores.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda (all of them), or cuda:0,cuda:1.")] = "cpu",
     timeout: Annotated[float, typer.Option(help="Seconds after which a cell counts as hung; 0 for no limit.")] = 0,
@@ -75,6 +77,7 @@ def sweep(
         raise UserError(f"--timeout {timeout:g}: give seconds, or 0 for no limit")
     devices = devices_of(device, executor)
     workers, threads = share_of_cores(workers, threads, devices, executor)
+    devices = places(devices, workers, executor)
     options = pairs(option, "--executor-option")
     if executor == "local" and options:
         raise UserError("--executor-option is for ray and slurm")
@@ -164,10 +167,15 @@ def share_of_cores(workers: int, threads: int, devices: tuple[str, ...], executo
     cores = len(own_cores())
     if devices == ("cpu",):
         workers = workers or max(1, cores // max(threads, 1) if threads else cores)
-    elif workers > len(devices):
-        raise UserError(f"--workers {workers}: one for each device, and there are {len(devices)}")
     workers = workers or len(devices)
     return workers, threads or max(1, cores // workers)
+
+
+def places(devices: tuple[str, ...], workers: int, executor: str) -> tuple[str, ...]:
+    """The devices, each as often as workers of this machine share it: a small base does not fill a GPU alone."""
+    if executor != "local" or devices == ("cpu",) or workers <= len(devices):
+        return devices
+    return tuple(devices[i % len(devices)] for i in range(workers))
 
 
 def _check(plan: "Plan") -> None:

@@ -12,6 +12,7 @@ from iddmbench.results.findings import Finding, check_strict, in_order
 from iddmbench.results.run_folder import SWEEP_RUNS
 from iddmbench.run.journal import Journal
 from iddmbench.run.outcome import CellResult, score_cells
+from iddmbench.run.photos import open_parts
 from iddmbench.run.plan import RunPlan
 from iddmbench.run.write import WAYS_OUT, begin, claimed, write_json, write_premise, write_run, written
 from iddmbench.sweep.config import Sweep
@@ -109,6 +110,8 @@ def look_at_photos(
     Where that fails, so will the run's cells, and say why.
     """
     watch.phase("checking the photos")
+    for _ in carry_out(photo_tasks(plan), engine, watch.flying):
+        pass  # a part that fails fails again in the cells, which say why
     tasks = {run.scoring.premise_digest(): run.premise_task for run in plan.runs if not run.scoring.has_premise()}
     for result in carry_out(list(tasks.values()), engine, watch.flying):
         journal.note("premise", run=result.task.run, seconds=round(result.seconds, 3), error=result.error)
@@ -119,6 +122,15 @@ def look_at_photos(
     if strict:
         check_strict(list(found), f"premise.parquet of each run in {out / SWEEP_RUNS}")
     watch.premise(in_order(found))
+
+
+def photo_tasks(plan: Plan) -> list[Task]:
+    """Parts of the photos at which nobody has looked yet, of runs with open cells: shared out, or one worker would look at all of
+    them while the others wait for it."""
+    runs = {run.scoring.premise_digest(): run for run in plan.runs if run.open_cells}
+    return [
+        Task("photos", run.name, f"photos {part}", part) for run in runs.values() for part in open_parts(run.scoring)
+    ]
 
 
 def carry_out(

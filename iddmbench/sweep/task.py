@@ -33,7 +33,8 @@ class WorkerSetting:
 
     Attributes:
         runs: `RunConfig.model_dump` by run. cache: folder. threads: torch threads of a worker.
-        devices: torch devices; a worker takes one for itself. locks: folder where it says so.
+        devices: torch devices; a worker takes one of them, and as many share one as times it is named. locks: folder where it
+            says so.
     """
 
     runs: dict[str, dict[str, Any]]

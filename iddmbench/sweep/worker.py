@@ -22,7 +22,7 @@ STUDIES = 2
 """Runs whose base model and galleries a worker keeps: tasks come run by run, so more would only fill the memory."""
 
 _held: dict[str, FileLock] = {}
-"""Devices that this process has to itself."""
+"""Devices on which this process has a place."""
 
 
 def work(setting: WorkerSetting, task: Task) -> TaskResult:
@@ -152,20 +152,20 @@ def _open(run: _Run) -> _Opened:
 
 
 def own_device(devices: tuple[str, ...], locks: Path) -> str:
-    """One of the devices, which no other worker on this machine has meanwhile; the CPU is shared.
+    """One of the devices, which no more workers on this machine have meanwhile than the times it is named; the CPU is shared.
 
     The lock is released when the process ends, however it ends. Raises UserError if all are in use.
     """
     if "cpu" in devices:
         return "cpu"
-    for device in devices:
+    for i, device in enumerate(devices):
         if device in _held or ":" not in device:  # without a number: the one that Ray or Slurm shows to this process
             return device
-        lock = FileLock(locks / f"{platform.node()}-{device.replace(':', '-')}.lock")
+        lock = FileLock(locks / f"{platform.node()}-{device.replace(':', '-')}-{devices[:i].count(device)}.lock")
         try:
             lock.acquire(blocking=False)
         except Timeout:
             continue
         _held[device] = lock
         return device
-    raise UserError(f"all of {', '.join(devices)} are in use: give no more --workers than devices")
+    raise UserError(f"all of {', '.join(dict.fromkeys(devices))} are in use by other workers: wait for them, or rerun later")
