@@ -9,6 +9,9 @@ runs.csv       where it was computed
 
 They are written to docs/data/study; then `python benchmarks/study_page.py` writes the page. Of a condition that several runs
 have, each attacker's figures are from the one with most images in which it ran.
+
+With `--add`, figures of runs whose folders are no longer at hand stay: a new figure takes the place of an old one that rests on
+no more images (a difference: people; variance: models; power: people).
 """
 
 import argparse
@@ -257,10 +260,14 @@ def pairs(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
             related = title == AGAINST_UNDEFENDED or key.defense.startswith(REFERENCE[0])
             if other in conditions and other != key and related:
                 rows += [where(key) | {"reference": title} | row for row in differences(several, conditions[other])]
-    table = pd.DataFrame(rows, columns=PAIR_COLUMNS)
+    return adjusted(pd.DataFrame(rows, columns=PAIR_COLUMNS))
+
+
+def adjusted(table: pd.DataFrame) -> pd.DataFrame:
+    """Pairs with `p_holm`."""
     for _, part in table.groupby(["dataset", "base", "setting", "reference", "metric", "attacker"]):
-        adjusted = holm([None if math.isnan(p) else float(p) for p in part["p"]])
-        table.loc[part.index, "p_holm"] = [math.nan if p is None else p for p in adjusted]
+        found = holm([None if math.isnan(p) else float(p) for p in part["p"]])
+        table.loc[part.index, "p_holm"] = [math.nan if p is None else p for p in found]
     return table
 
 
@@ -421,18 +428,64 @@ def runs_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write(runs: Sequence[RunFolder], out: Path, suites: Sequence[str] = SUITES) -> None:
-    """All tables into `out`."""
+def added(old: Mapping[str, pd.DataFrame], new: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Old tables, as read from files, and new ones as one; runs of which no figure is left are dropped.
+
+    Raises UserError where an old run has a new one's name.
+    """
+    if both := sorted({*old["runs"]["run"]} & {*new["runs"]["run"]}):
+        raise UserError(f"the tables already hold runs of these names: {', '.join(both)}: rename the folders")
+    size = {"figures": "images", "pairs": "people", "variance": "models", "power": "from_people"}
+    same = {
+        "figures": ["attacker", "metric"],
+        "pairs": ["reference", "attacker", "metric"],
+        "variance": [],
+        "power": [],
+    }
+    tables = {}
+    for name, column in size.items():
+        sized = [table.assign(size=table[column]) for table in (old[name], new[name])]
+        if name == "figures":  # of equal ones, the run with more attackers: the strongest is of all of them
+            sized = [table.assign(size=table["size"] + attackers_beside(table) / 1000) for table in sized]
+        tables[name] = larger(*sized, [*WHERE, *same[name]]).drop(columns="size")
+    runs = pd.concat([old["runs"], new["runs"]], ignore_index=True)
+    kept = runs["run"].isin(tables["figures"]["run"])
+    return {**tables, "pairs": adjusted(tables["pairs"]), "runs": runs[kept]}
+
+
+def attackers_beside(figures: pd.DataFrame) -> pd.Series:
+    """How many attackers the condition has in the run that a figure is from."""
+    return figures.groupby([*WHERE, "run"], dropna=False)["attacker"].transform("nunique")
+
+
+def larger(old: pd.DataFrame, new: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """All rows, but where both tables have rows with equal `by`, only those of the table with the larger `size` (a column); of
+    equal ones the new."""
+    both = pd.concat([old.assign(new=False), new.assign(new=True)], ignore_index=True)
+    text = both.select_dtypes(exclude=["number", "bool"]).columns
+    both[text] = both[text].fillna("")  # an empty text is NaN in a file
+    groups = both.groupby(by, sort=False, dropna=False)
+    most = both["size"] == groups["size"].transform("max")
+    newest = (both["new"] & most).groupby([both[column] for column in by], sort=False, dropna=False).transform("any")
+    return both[most & (both["new"] == newest)].drop(columns="new")
+
+
+def write(runs: Sequence[RunFolder], out: Path, suites: Sequence[str] = SUITES, add: bool = False) -> None:
+    """All tables into `out`.
+
+    add: keep what its tables hold of other runs. Raises UserError where one of those has a new run's name.
+    """
     conditions = by_key(one for run in runs for one in found_in(run))
-    table = figures(conditions)
     tables = {
-        "figures": table,
+        "figures": figures(conditions),
         "pairs": pairs(conditions),
         "variance": variances(conditions),
         "power": powers(conditions),
-        "missing": missing(table, suites),
         "runs": runs_table(runs),
     }
+    if add:
+        tables = added({name: pd.read_csv(out / f"{name}.csv") for name in tables}, tables)
+    tables["missing"] = missing(tables["figures"], suites)
     out.mkdir(parents=True, exist_ok=True)
     for name, frame in tables.items():
         frame.to_csv(out / f"{name}.csv", index=False, float_format="%.5g", lineterminator="\n")
@@ -441,9 +494,10 @@ def write(runs: Sequence[RunFolder], out: Path, suites: Sequence[str] = SUITES) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, or folders of sweeps")
+    parser.add_argument("--add", action="store_true", help="keep the figures of other runs that the tables hold")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "data" / "study")
     options = parser.parse_args()
-    write([RunFolder.open(run) for path in options.runs for run in runs_of(path)], options.out)
+    write([RunFolder.open(run) for path in options.runs for run in runs_of(path)], options.out, add=options.add)
 
 
 if __name__ == "__main__":

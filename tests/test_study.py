@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import study_page  # noqa: E402
 import study_tables  # noqa: E402
 
+from iddmbench.errors import UserError  # noqa: E402
 from iddmbench.metrics.paired import holm  # noqa: E402
 from iddmbench.results.paired import compare  # noqa: E402
 from iddmbench.results.run_folder import RunFolder  # noqa: E402
@@ -192,3 +193,26 @@ def test_differences_are_written_in_points() -> None:
     row = {"value": -0.4, "low": -0.6, "high": math.inf, "p_holm": 0.0004}
     assert study_page.difference(row, "rank1_hit") == "\u221240 [\u221260, +∞], p < 0.001"
     assert study_page.difference(None, "rank1_hit") == "not run"
+
+
+def test_figures_of_other_runs_stay(runs: list[RunFolder], folder: Path, tmp_path: Path) -> None:
+    """`--add`: adding the runs one after the other gives the figures of all of them at once."""
+    for i, run in enumerate((runs[2], runs[0], runs[1])):
+        study_tables.write([run], tmp_path, ("study", "orl-core"), add=i > 0)
+    for name in ("figures", "missing", "runs"):
+        one, other = (pd.read_csv(path / f"{name}.csv") for path in (folder, tmp_path))
+        names = list(one.columns)
+        one, other = (table.sort_values(names).reset_index(drop=True) for table in (one, other))
+        pd.testing.assert_frame_equal(one, other, check_dtype=False, rtol=1e-4)
+    again = pd.read_csv(tmp_path / "pairs.csv")
+    own = again[(again["reference"] == "undefended") & (again["metric"] == "rank1_hit") & (again["attacker"] == "dlib")]
+    assert len(own) == 3 and list(own["p_holm"]) == pytest.approx(holm(list(own["p"])), rel=1e-4)
+    with pytest.raises(UserError, match="runs of these names: first"):
+        study_tables.write([runs[0]], tmp_path, ("study",), add=True)
+
+
+def test_a_figure_of_fewer_images_takes_nobodys_place() -> None:
+    old = pd.DataFrame({"variant": [math.nan, "x"], "size": [8, 4], "value": [1.0, 2.0]})
+    new = pd.DataFrame({"variant": ["", "x", "y"], "size": [4, 4, 1], "value": [3.0, 4.0, 5.0]})
+    found = study_tables.larger(old, new, ["variant"])
+    assert dict(zip(found["variant"], found["value"], strict=True)) == {"": 1.0, "x": 4.0, "y": 5.0}

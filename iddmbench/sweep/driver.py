@@ -125,8 +125,8 @@ def look_at_photos(
 
 
 def photo_tasks(plan: Plan) -> list[Task]:
-    """Parts of the photos at which nobody has looked yet, of runs with open cells: shared out, or one worker would look at all of
-    them while the others wait for it."""
+    """Parts of the photos at which nobody has looked yet, of runs with open cells. Otherwise one worker would look at all of
+    them, and the others would wait for it."""
     runs = {run.scoring.premise_digest(): run for run in plan.runs if run.open_cells}
     return [
         Task("photos", run.name, f"photos {part}", part) for run in runs.values() for part in open_parts(run.scoring)

@@ -168,4 +168,6 @@ def own_device(devices: tuple[str, ...], locks: Path) -> str:
             continue
         _held[device] = lock
         return device
-    raise UserError(f"all of {', '.join(dict.fromkeys(devices))} are in use by other workers: wait for them, or rerun later")
+    raise UserError(
+        f"all of {', '.join(dict.fromkeys(devices))} are in use by other workers: wait for them, or rerun later"
+    )
