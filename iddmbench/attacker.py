@@ -346,6 +346,7 @@ ATTACKERS: Registry[Attacker] = Registry(
         "dlib": "iddmbench.attackers.dlib:Dlib",
         "sface": "iddmbench.attackers.sface:SFace",
         "lbph": "iddmbench.attackers.lbph:LBPH",
+        "gabor": "iddmbench.attackers.gabor:Gabor",
         "hog": "iddmbench.attackers.hog:Hog",
         "eigenfaces": "iddmbench.attackers.eigenfaces:Eigenfaces",
         "faceres": "iddmbench.attackers.faceres:FaceResAttacker",

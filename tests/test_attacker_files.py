@@ -17,6 +17,7 @@ from iddmbench.faces.align import crop, similarity
 from iddmbench.faces.detect import YuNet
 from iddmbench.nets import sface as sface_net
 from iddmbench.nets.eigenfaces import EigenfacesNet
+from iddmbench.nets.gabor import GaborNet, magnitudes, wavelets
 from iddmbench.nets.lbp import LBPHNet, patterns, uniform_bins
 from iddmbench.nets.onnx_face import OnnxFace
 from iddmbench.wheel_files import wheel_file
@@ -222,6 +223,35 @@ def test_lbph_of_the_inner_face() -> None:
     assert attacker.fingerprint() != build_attacker("lbph").fingerprint()
     with pytest.raises(UserError, match="part"):
         build_attacker("lbph:part=nose")
+
+
+def test_gabor_jets_by_the_papers_formula() -> None:
+    """The transform's way gives what a sum over pixels does, with wavelets as the papers write them."""
+    image = torch.rand(112, 112, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = magnitudes(image, wavelets(112).double())
+    assert found.shape == (40, 8, 6)
+    y, x = np.mgrid[-112:224, -112:224]  # periodic
+    for v, mu, row, column in ((0, 0, 0, 0), (2, 3, 4, 5), (4, 6, 7, 2)):
+        dx, dy = x - (36 + 8 * column), y - (36 + 8 * row)
+        k = 2 ** (-(v + 2) / 2) * np.pi
+        envelope = k**2 / (2 * np.pi) ** 2 * np.exp(-(k**2) * (dx**2 + dy**2) / (2 * (2 * np.pi) ** 2))
+        wave = np.exp(1j * k * (dx * np.cos(mu * np.pi / 8) + dy * np.sin(mu * np.pi / 8)))
+        wavelet = envelope * (wave - np.exp(-((2 * np.pi) ** 2) / 2))
+        expected = abs((np.tile(image.numpy(), (3, 3)) * wavelet).sum()) / (2 * np.pi)
+        assert float(found[8 * v + mu, row, column]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_gabor_jets_see_the_inner_face_alone() -> None:
+    """Neither what is around it, nor light and contrast."""
+    net = GaborNet()
+    noise, elsewhere = torch.rand(2, 1, 3, 112, 112, generator=torch.Generator().manual_seed(1))
+    elsewhere[:, :, 32:96, 32:80] = noise[:, :, 32:96, 32:80]
+    assert torch.equal(net(elsewhere), net(noise))
+    torch.testing.assert_close(net(noise * 0.5 + 0.2), net(noise), atol=1e-5, rtol=0)
+    attacker = build_attacker("gabor")
+    found = attacker.embed([photo(1, 1).image, photo(1, 2).image, photo(2, 1).image])
+    assert found.vectors.shape == (3, 1920) and found.acquired.all()
+    assert found.vectors[0] @ found.vectors[1] > found.vectors[0] @ found.vectors[2]
 
 
 def test_eigenfaces_against_scikit_learn() -> None:

@@ -351,7 +351,14 @@ def test_attacker_on_its_own_training_data() -> None:
 
 
 def test_every_system_with_weights_declares_its_data() -> None:
-    unknown = {"lbph", "hog", "eigenfaces", "onnx", "fr_feature"}  # untrained, declared by photo, the user's, not said
+    unknown = {
+        "lbph",
+        "gabor",
+        "hog",
+        "eigenfaces",
+        "onnx",
+        "fr_feature",
+    }  # untrained, declared by photo, the user's, not said
     for name in ATTACKERS.names():
         declared = ATTACKERS.get(name).trained_on_datasets
         assert all(data == data.lower() for data in declared)
