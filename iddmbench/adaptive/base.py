@@ -13,6 +13,7 @@ from iddmbench.adaptive.posts import Fitted, Others, Posts, Restoration, Scores,
 from iddmbench.attacker import Attacker
 from iddmbench.errors import UserError
 from iddmbench.guards import errors_of
+from iddmbench.metrics.identification import mean_templates
 from iddmbench.models.base import BaseModel
 from iddmbench.options import Options, is_options, split_options, write_options
 from iddmbench.types import Embeddings
@@ -34,8 +35,7 @@ class Gallery:
     @classmethod
     def of(cls, vectors: np.ndarray, labels: np.ndarray) -> "Gallery":
         """vectors: float [G, D], one per enrolled photo; labels: [G]."""
-        identities = np.unique(labels)
-        return cls(identities, np.stack([unit(vectors[labels == name].astype(float).mean(0)) for name in identities]))
+        return cls(*mean_templates(vectors, labels))
 
     def template(self, identity: str) -> np.ndarray:
         return self.templates[int(np.flatnonzero(self.identities == identity)[0])]

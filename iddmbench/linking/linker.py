@@ -169,7 +169,7 @@ class Linker:
     def _with_decoy(self, vectors: np.ndarray, people: list[np.ndarray]) -> IdentityScores:
         """The decoy counts each of its people once; by a score of its own, each of their photos."""
         if self._by_cosine:
-            _, (decoy,) = mean_templates(_mean(np.stack(list(map(_mean, people))))[None], np.array([DECOY]))
+            decoy = _mean(np.stack(list(map(_mean, people))).astype(float))
             identities, templates = self._templates
             place = int(np.searchsorted(identities, DECOY))
             known = np.concatenate((identities[:place], [DECOY], identities[place:]))
