@@ -146,6 +146,7 @@ class Decoupling:
 
     def __init__(self, config: IDDM, references: np.ndarray, clean: Tensor, condition: Tensor, bench: Workbench):
         self.config, self.bench, self.clean, self.condition = config, bench, clean, condition
+        self.references, self._templates = references, dict[str, Tensor]()
         self.features = EfficientNetLite0(map_size=64).to(bench.base.device)
         self.pixels = pixels = bench.pixels(references)
         with torch.no_grad():
@@ -252,8 +253,7 @@ class Decoupling:
         with torch.no_grad():
             clean = surrogate.embed(pixels, matrices)
             template = F.normalize(clean.mean(0), dim=0)
-            public = self.bench.decoys if self.config.aim == "margin" else self.bench.strangers
-            people = torch.stack([surrogate.template([photo]) for photo in public])
+            people = self._people(surrogate)
             impostor = (people @ template).mean().item()
             span = (clean @ template).mean().item() - impostor
             spread = (people @ template).std().item() / span
@@ -261,6 +261,14 @@ class Decoupling:
         if self.config.mode == "targeted":
             decoy = self._decoy(surrogate, template, people)
         return Target(surrogate, matrices, template, impostor, span, decoy, spread)
+
+    def _people(self, surrogate: Surrogate) -> Tensor:
+        """Unit vectors [M, D] of public people, one photo each."""
+        if surrogate.name not in self._templates:
+            public = self.bench.decoys if self.config.aim == "margin" else self.bench.strangers
+            with torch.no_grad():
+                self._templates[surrogate.name] = torch.stack([surrogate.template([photo]) for photo in public])
+        return self._templates[surrogate.name]
 
     def _decoy(self, surrogate: Surrogate, template: Tensor, people: Tensor) -> Tensor:
         """Mean of several public people's templates: an identity that nobody has."""

@@ -4,16 +4,20 @@ IDDM maps a person to a reproducible other face: whoever runs it on other photos
 it. Here a key decides which face, so that another run leads elsewhere. The attacker is assumed to know everything but the key.
 """
 
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
 from iddmbench.defense import ExtraPhotos, Names
 from iddmbench.defenses.iddm import IDDM, Decoupling, Target
 from iddmbench.nets.surrogate import Surrogate
+
+FEWEST = 4
+"""People that a decoy is mixed from at least."""
 
 
 class IDDMKeyed(IDDM):
@@ -28,7 +32,8 @@ class IDDMKeyed(IDDM):
         u = sum_i w_i (p_i - p), less its component along e - p;   d = (p + rho u / |u|) / |p + rho u / |u||
 
     with rho the root mean square of |p_i - p|: a face that nobody has, as far from the average as people are. `decoy=person`
-    takes one public person whom the key draws.
+    takes one public person whom the key draws. `alike` takes only so many people for either, those who resemble the subject
+    most: the same for every key, and mostly of the subject's sex and age, which then stay what they are.
 
     **What is secret**: the key, 64 bits drawn for each model, from the stream "key" of the cell's random numbers. No
     attacker gets it, nothing stores it, and it is in no table or picture of what is posted. In this suite it follows from the
@@ -39,7 +44,7 @@ class IDDMKeyed(IDDM):
     name = "iddm-keyed"
     title = "IDDM toward a face that a secret key draws (ours)"
     paper = ""
-    newer: ClassVar[frozenset[str]] = frozenset({"diversity"})
+    newer: ClassVar[frozenset[str]] = frozenset({"diversity", "alike"})
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     surrogate: Names = Field(("sface", "dlib"), min_length=1, description="face-recognition systems to decouple from")
@@ -53,6 +58,16 @@ class IDDMKeyed(IDDM):
         "model", description="one decoy for all reference photos, or one for each, against links between posts"
     )
     pull: float = Field(1.0, ge=0, description="weight of the pull toward the decoy")
+    alike: int = Field(
+        0, ge=0, description="make decoys of so many public people who resemble the subject most; 0: of all"
+    )
+
+    @field_validator("alike")
+    @classmethod
+    def _several(cls, count: int) -> int:
+        if 0 < count < FEWEST:
+            raise ValueError(f"at least {FEWEST}, or a decoy is one of them")
+        return count
 
     def extra_photos(self) -> tuple[ExtraPhotos, ...]:
         return ("strangers",)
@@ -63,8 +78,22 @@ class KeyedDecoupling(Decoupling):
 
     config: IDDMKeyed
 
+    @cached_property
+    def _alike(self) -> Tensor:
+        """Indices of the public people to make decoys of: the sum over surrogates of their standardized cosines decides."""
+        likeness = torch.zeros(len(self.bench.strangers))
+        for name in self.config.surrogate:
+            surrogate = self.bench.surrogate(name)
+            with torch.no_grad():
+                clean = surrogate.embed(self.pixels, surrogate.prepare(self.references)).mean(0)
+            cosines = (self._people(surrogate) @ F.normalize(clean, dim=0)).cpu()
+            likeness += (cosines - cosines.mean()) / cosines.std()
+        return likeness.argsort(descending=True)[: self.config.alike or None].sort().values
+
     def _decoy(self, surrogate: Surrogate, template: Tensor, people: Tensor) -> Tensor:
         """float [N, D], or [1, D] for one decoy."""
+        if self.config.alike:
+            people = people[self._alike.to(people.device)]
         generator = self.bench.seeds.child("key").torch()  # the same weights for every surrogate
         count = len(self.clean) if self.config.per == "photo" else 1
         if self.config.decoy == "person":

@@ -113,6 +113,32 @@ def test_the_key_decides_and_nothing_else(references: np.ndarray, bench: Workben
     assert any(torch.allclose(person[0], bench.surrogate("sface").template([photo])) for photo in bench.strangers)
 
 
+def test_decoys_of_those_who_resemble_the_subject(references: np.ndarray, bench: Workbench) -> None:
+    """By all surrogates together, the same people for every key; the others have no part in the decoy."""
+    part = decoupling(references, bench, IDDMKeyed(surrogate=("sface", "dlib"), alike=6))
+    chosen = part._alike.tolist()
+    sums = torch.zeros(len(bench.strangers))
+    for name in ("sface", "dlib"):
+        surrogate = bench.surrogate(name)
+        crowd = torch.stack([surrogate.template([photo]) for photo in bench.strangers])
+        likeness = crowd @ surrogate.template(references)
+        sums += (likeness - likeness.mean()) / likeness.std()
+    assert len(chosen) == 6 and set(chosen) == set(sums.topk(6).indices.tolist())
+    other = workbench(bench.base, declared=None, seeds=Seeds(1).child("defense", "s29"))
+    again = decoupling(references, other, IDDMKeyed(surrogate=("sface", "dlib"), alike=6))
+    assert again._alike.tolist() == chosen
+    assert float((again.targets[0].decoy * part.targets[0].decoy).sum()) < 0.95
+    span = torch.linalg.qr(part._people(bench.surrogate("sface"))[chosen].T).Q
+    template = part.targets[0].template
+    span = torch.linalg.qr(torch.cat((span, template[:, None]), 1)).Q
+    assert float((span.T @ part.targets[0].decoy[0]).norm()) == pytest.approx(1, abs=1e-4)
+    person = decoupling(references, bench, IDDMKeyed(surrogate=("sface",), alike=6, decoy="person"))
+    crowd = person._people(bench.surrogate("sface"))[person._alike]
+    assert float((crowd @ person.targets[0].decoy[0]).max()) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(UserError, match="at least 4"):
+        configure(IDDMKeyed, {"alike": 2})
+
+
 def test_it_moves_toward_its_decoy_and_no_further(references: np.ndarray, bench: Workbench) -> None:
     part = decoupling(references, bench, IDDMKeyed(surrogate=("sface",), data_steps=6, lambda_dm=0.0))
     (target,) = part.targets
