@@ -310,6 +310,33 @@ def test_a_cache_that_can_not_be_written(place: Place, tmp_path: Path) -> None:
     assert "can't be written" in text and "IDDMBENCH_CACHE" in text and "Traceback" not in text
 
 
+# ---- attackers with models of their own -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_models_of_attackers_are_shared_out_before_scoring(place: Place, processes: int) -> None:
+    """Each of them once, whatever runs ask for it, in a sweep and in a run of several processes."""
+    attacker, prompt = "resimulate:candidates=3,keys=1:coarse", ["a photo of sks person"]
+    runs = {name: {"defenses": ["echo"], "strengths": [1], "anchors": False} for name in ("one", "two")}
+    common = {"attackers": ["coarse", attacker], "prompts": prompt, "runs": runs, "subjects": 3}
+    if processes == 1:
+        place.sweep(**common)
+        events = since_last_begin(place.events(), "simulation")
+        assert len(events) == 3 and not any(event["error"] for event in events)
+        order = [event["event"] for event in place.events()]
+        assert order.index("score") > len(order) - 1 - order[::-1].index("simulation")
+        seen = set(place.run("two").probes["attacker"])
+        place.sweep(**common)
+        assert not since_last_begin(place.events(), "simulation")
+    else:
+        command = ["run", "--dataset", "tiny-orl", "--base", str(place.base), "--subjects", "3", "--defense", "echo"]
+        command += ["--strength", "1", "--no-anchors", "--images-per-prompt", "1", "--prompt", *prompt]
+        command += ["--attacker", "coarse", "--attacker", attacker, "--workers", "2", "--out", str(place.root / "run")]
+        place.command(*command)
+        seen = set(RunFolder.open(place.root / "run").probes["attacker"])
+    assert attacker in seen and place.entries("release") == 6
+
+
 # ---- memory and devices -----------------------------------------------------------------------------------------------
 
 

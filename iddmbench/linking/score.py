@@ -153,6 +153,11 @@ class Scoring:
         }
         return list(found.values())
 
+    @property
+    def open_simulated(self) -> list[int]:
+        """Which of `simulated` have no images yet, by index."""
+        return [i for i, cell in enumerate(self.simulated) if not self.stages.is_cached(cell)]
+
     @cached_property
     def _simulating(self) -> list[str]:
         return [name for name in self.attackers if simulation_of(name)]

@@ -42,6 +42,10 @@ class Pool(ABC):
         """Parts of what `iddmbench.run.photos` looks at, given by number."""
 
     @abstractmethod
+    def simulated(self, study: RunPlan, cells: Sequence[int]) -> None:
+        """Models of attackers that run the defense themselves, given by index in `Scoring.simulated`."""
+
+    @abstractmethod
     def cells(self, study: RunPlan, cells: Sequence[int]) -> Iterator[tuple[int, CellResult]]:
         """Cells, given by index; yields what became of each, as they end."""
 
@@ -147,13 +151,15 @@ def measure(
             check_strict(findings, str(out / table_file("premise")))
         progress.premise(findings)
         if not all(map(stages.is_cached, [*cells, *scoring.simulated])):
-            if beside is None or scoring.simulated:
+            if beside is None:
                 stages.base.load()
             stages.store.check_writable()
         progress.start(len(cells) + len(scoring.simulated))
         log.info("%d cells, attackers %s, into %s", len(cells), ", ".join(attackers), out)
         give_back_memory()
         outcomes = attempt_all(scoring, cells, progress, beside)
+        if beside and len(missing := scoring.open_simulated) > 1:
+            beside.pool.simulated(beside.study, missing)
     simulate(scoring, progress)
     found = score_cells(scoring, outcomes)
     write_run(out, found)

@@ -15,6 +15,7 @@ from iddmbench.run.outcome import CellResult, score_cells
 from iddmbench.run.photos import open_parts
 from iddmbench.run.plan import RunPlan
 from iddmbench.run.write import WAYS_OUT, begin, claimed, write_json, write_premise, write_run, written
+from iddmbench.store.cache import digest
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.executors import Executor
 from iddmbench.sweep.plan import Plan, Run
@@ -91,6 +92,11 @@ def compute(
                 run.outcomes[result.task.index] = outcome
                 journal.cell(run.name, outcome, worker=result.worker, notes=list(result.notes))
                 watch.result(result)
+        watch.phase("computing attackers' own models")
+        for result in carry_out(simulation_tasks(plan), engine, watch.flying):
+            # One that failed fails again when its condition is scored, and costs the attacker its figures there.
+            task = result.task
+            journal.note("simulation", run=task.run, name=task.name, seconds=result.seconds, error=result.error)
         watch.phase("scoring")
         for result in carry_out([t for run in plan.runs for t in run.score_tasks()], engine, watch.flying):
             watch.result(result)
@@ -131,6 +137,17 @@ def photo_tasks(plan: Plan) -> list[Task]:
     return [
         Task("photos", run.name, f"photos {part}", part) for run in runs.values() for part in open_parts(run.scoring)
     ]
+
+
+def simulation_tasks(plan: Plan) -> list[Task]:
+    """Models of attackers that run the defense themselves which are not there yet, each once."""
+    tasks: dict[str, Task] = {}
+    for run in plan.runs:
+        for i in run.scoring.open_simulated:
+            cell = run.scoring.simulated[i]
+            key = digest(run.scoring.stages.image_key(cell))
+            tasks.setdefault(key, Task("simulation", run.name, f"{cell.name}, the attacker's own", i, key))
+    return list(tasks.values())
 
 
 def carry_out(

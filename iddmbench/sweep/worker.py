@@ -63,9 +63,14 @@ def _do(setting: WorkerSetting, task: Task) -> tuple[bool, tuple[str, ...]]:
         cached = scoring.is_scored(condition)
         scoring.tables(condition)
         return cached, ()
-    cell, scoring = opened.study.cells[task.index], opened.scoring
-    cached = scoring.is_computed(cell)
-    notes = () if cached else within_memory(scoring.stages.base.save_memory, lambda: scoring.compute(cell))
+    scoring = opened.scoring
+    if task.kind == "simulation":
+        cell, compute = scoring.simulated[task.index], scoring.simulate
+        cached = scoring.stages.is_cached(cell)
+    else:
+        cell, compute = opened.study.cells[task.index], scoring.compute
+        cached = scoring.is_computed(cell)
+    notes = () if cached else within_memory(scoring.stages.base.save_memory, lambda: compute(cell))
     return cached, notes
 
 
