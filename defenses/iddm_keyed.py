@@ -39,7 +39,7 @@ class IDDMKeyed(IDDM):
     name = "iddm-keyed"
     title = "IDDM toward a face that a secret key draws (ours)"
     paper = ""
-    newer: ClassVar[frozenset[str]] = frozenset({"diversity"})
+    newer: ClassVar[frozenset[str]] = frozenset({"diversity", "balance"})
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     surrogate: Names = Field(("sface", "dlib"), min_length=1, description="face-recognition systems to decouple from")
