@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from iddmbench.attacker import NetworkAttacker, NetworkOptions
-from iddmbench.nets.lbp import LBPHNet
+from iddmbench.nets.lbp import LBPHNet, SoftLBPHNet
 
 Part = Literal["all", "inner"]
 
@@ -32,7 +32,6 @@ class LBPH(NetworkAttacker):
     dim = LBPHNet.dim
     licence = "none needed"
     source = "computed; no weights"
-    differentiable = False
     Options = LBPHOptions
     options: LBPHOptions
 
@@ -45,6 +44,11 @@ class LBPH(NetworkAttacker):
     def load(self) -> LBPHNet:
         part = self.options.part
         return LBPHNet(RADIUS[part], inner=part == "inner")
+
+    def network(self) -> SoftLBPHNet:
+        """A smooth version of what `embed` uses, for defenses."""
+        part = self.options.part
+        return SoftLBPHNet(RADIUS[part], inner=part == "inner").to(self.device)
 
     def require(self) -> None:
         _ = self.detector  # no weights

@@ -60,13 +60,21 @@ class IDDM(Defense):
     `aim=strangers` aims at the distribution of strangers' scores instead of far below them: with sigma_k the standard deviation
     of public people's scores under surrogate k, m = (1 - s) * 1 + s * width * sigma_k, and the loss has a second hinge
     relu(-width * sigma_k - c_k(x')), so that the right person is not marked by the lowest score.
+
+    `balance` gives every surrogate the same say, whatever its scale: with g_ki the gradient of surrogate k's loss with respect
+    to reference image i, the sum over k of g_ki is replaced by
+
+        l_i * sum_k g_ki / |g_ki|,   l_i the mean of those |g_ki| that are not 0
+
+    where a surrogate whose loss is 0 adds nothing, and one alone is left as it is. It lets texture (`lbph:part=inner`) stand
+    beside networks, whose gradients its own would drown.
     """
 
     name = "iddm"
     title = "IDDM (our reconstruction from the abstract and the outline of v2)"
     paper = "arXiv 2604.00903"
     text_training = True
-    newer = frozenset({"aim", "width", "alternate", "space", "pixel_eps", "diversity"})
+    newer = frozenset({"aim", "width", "alternate", "space", "pixel_eps", "diversity", "balance"})
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "sface-overshoot": {"surrogate": ("sface",), "margin": -0.6},
         "two-surrogates": {"surrogate": ("sface", "dlib"), "margin": -0.1},
@@ -106,6 +114,10 @@ class IDDM(Defense):
         ge=0,
         le=1,
         description="share of the photos that a surrogate sees coarser in a step, half of them mirrored",
+    )
+
+    balance: bool = Field(
+        False, description="scale the surrogates' gradients to one length for each photo before they are added"
     )
 
     decoupling: ClassVar["type[Decoupling]"]
@@ -173,7 +185,7 @@ class Decoupling:
         for step in range(c.data_steps):
             generator = self.bench.seeds.child("data", r, step).torch()
             latents, images = self.parts(delta)
-            identity, cosine = self._identity(images, generator)
+            identity, cosine, value = self.identity(images, generator)
             distance = self._distance(images)
             denoise = trainer.denoising_loss(latents, self.condition, generator)
             loss = self.lambda_id / factor * identity + c.lambda_util * factor * distance + c.lambda_dm * denoise
@@ -182,7 +194,7 @@ class Decoupling:
             with torch.no_grad():
                 delta.clamp_(-eps, eps)
             figures = {
-                "identity": identity.item(),
+                "identity": value,
                 "cosine": cosine,
                 "distance": distance.item(),
                 "denoising": denoise.item(),
@@ -214,22 +226,49 @@ class Decoupling:
             x = self.parts(delta)[1].clamp(0, 1)
         return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
+    def identity(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, float, float]:
+        """What to add to the loss for its gradient, the mean relative cosine to the subject, and the identity loss."""
+        if self.config.balance:
+            return self._balanced(images, generator)
+        loss, cosine = self._identity(images, generator)
+        return loss, cosine, loss.item()
+
     def _identity(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
         """Identity loss summed over surrogates, mean over images, and the mean relative cosine to the subject."""
         losses, cosines = [], []
         for target in self.targets:
-            matrices = jittered(target.matrices, self.config.jitter, target.surrogate.network.size, generator)
-            seen = images
-            if self.config.diversity:
-                size = target.surrogate.network.size
-                seen, matrices = diverse(images, matrices, self.config.diversity, size, generator)
-            vectors = target.surrogate.embed(seen, matrices)
-            own = vectors @ target.template
-            losses.append(self._away(target, target.relative(own)))
-            if target.decoy is not None:
-                losses.append(self._toward(target, vectors))
-            cosines.append(target.relative(own).mean().item())
+            parts, cosine = self._losses(target, images, generator)
+            losses += parts
+            cosines.append(cosine)
         return torch.stack(losses).sum(), float(np.mean(cosines))
+
+    def _balanced(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, float, float]:
+        """As `identity`, with `balanced` gradients: the first of the three is a number without meaning."""
+        seen = images.detach().requires_grad_(True)
+        losses, cosines, gradients = [], [], []
+        for target in self.targets:
+            parts, cosine = self._losses(target, seen, generator)
+            loss = torch.stack(parts).sum()
+            (gradient,) = torch.autograd.grad(loss, seen)
+            losses.append(loss.item())
+            cosines.append(cosine)
+            gradients.append(gradient)
+        step = balanced(torch.stack(gradients))
+        return (images * step).sum(), float(np.mean(cosines)), float(np.sum(losses))
+
+    def _losses(self, target: Target, images: Tensor, generator: torch.Generator) -> tuple[list[Tensor], float]:
+        """One surrogate's identity losses, means over images, and its mean relative cosine to the subject."""
+        size = target.surrogate.network.size
+        matrices = jittered(target.matrices, self.config.jitter, size, generator)
+        seen = images
+        if self.config.diversity:
+            seen, matrices = diverse(images, matrices, self.config.diversity, size, generator)
+        vectors = target.surrogate.embed(seen, matrices)
+        own = target.relative(vectors @ target.template)
+        losses = [self._away(target, own)]
+        if target.decoy is not None:
+            losses.append(self._toward(target, vectors))
+        return losses, own.mean().item()
 
     def _away(self, target: Target, own: Tensor) -> Tensor:
         """Loss of the relative cosines [N] to the subject."""
@@ -264,11 +303,12 @@ class Decoupling:
 
     def _people(self, surrogate: Surrogate) -> Tensor:
         """Unit vectors [M, D] of public people, one photo each."""
-        if surrogate.name not in self._templates:
+        network = surrogate.network.weights_sha256
+        if network not in self._templates:
             public = self.bench.decoys if self.config.aim == "margin" else self.bench.strangers
             with torch.no_grad():
-                self._templates[surrogate.name] = torch.stack([surrogate.template([photo]) for photo in public])
-        return self._templates[surrogate.name]
+                self._templates[network] = torch.stack([surrogate.template([photo]) for photo in public])
+        return self._templates[network]
 
     def _decoy(self, surrogate: Surrogate, template: Tensor, people: Tensor) -> Tensor:
         """Mean of several public people's templates: an identity that nobody has."""
@@ -276,6 +316,15 @@ class Decoupling:
 
 
 IDDM.decoupling = Decoupling
+
+
+def balanced(gradients: Tensor) -> Tensor:
+    """Sum of surrogates' gradients [K, N, ...], each image's scaled to one length: the mean of those that are not 0."""
+    length = gradients.flatten(2).norm(dim=2)  # [K, N]
+    active = length > 0
+    common = length.sum(0) / active.sum(0).clamp(min=1)
+    scale = torch.where(active, common / length.clamp(min=1e-30), 0)
+    return (gradients * scale.view(*scale.shape, *[1] * (gradients.ndim - 2))).sum(0)
 
 
 COARSEST = 0.5

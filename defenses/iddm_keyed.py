@@ -44,7 +44,7 @@ class IDDMKeyed(IDDM):
     name = "iddm-keyed"
     title = "IDDM toward a face that a secret key draws (ours)"
     paper = ""
-    newer: ClassVar[frozenset[str]] = frozenset({"diversity", "alike"})
+    newer: ClassVar[frozenset[str]] = frozenset({"diversity", "balance", "alike"})
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
 
     surrogate: Names = Field(("sface", "dlib"), min_length=1, description="face-recognition systems to decouple from")

@@ -18,7 +18,7 @@ from iddmbench.faces.detect import YuNet
 from iddmbench.nets import sface as sface_net
 from iddmbench.nets.eigenfaces import EigenfacesNet
 from iddmbench.nets.gabor import GaborNet, magnitudes, wavelets
-from iddmbench.nets.lbp import LBPHNet, patterns, uniform_bins
+from iddmbench.nets.lbp import LBPHNet, SoftLBPHNet, patterns, uniform_bins
 from iddmbench.nets.onnx_face import OnnxFace
 from iddmbench.wheel_files import wheel_file
 
@@ -252,6 +252,34 @@ def test_gabor_jets_see_the_inner_face_alone() -> None:
     found = attacker.embed([photo(1, 1).image, photo(1, 2).image, photo(2, 1).image])
     assert found.vectors.shape == (3, 1920) and found.acquired.all()
     assert found.vectors[0] @ found.vectors[1] > found.vectors[0] @ found.vectors[2]
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_smooth_lbph_becomes_lbph(inner: bool) -> None:
+    """The colder, the closer, but for the floor of each share; and its gradient is that of its values."""
+    noise = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    hard, soft = LBPHNet(3.0, inner), SoftLBPHNet(3.0, inner)
+    shares = hard.features(noise.float()).square()
+    errors = []
+    for soft.TEMPERATURE in (1e-1, 1e-2, 1e-6):  # type: ignore[misc]
+        errors.append((soft.features(noise).square() - soft.FLOOR - shares).abs().mean().item())
+    assert errors[0] > 2 * errors[1] > 20 * errors[2] and errors[2] < 1e-4
+    assert soft(noise).shape == hard(noise.float()).shape
+    soft.TEMPERATURE = 0.05  # type: ignore[misc]
+    way = torch.randn(noise.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weights = torch.randn(soft.dim, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    seen = noise.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad((soft(seen) @ weights).sum(), seen)
+    step = ((soft(noise + 1e-6 * way) - soft(noise - 1e-6 * way)) @ weights).sum() / 2e-6
+    assert (gradient * way).sum().item() == pytest.approx(step.item(), rel=1e-5)
+
+
+def test_lbph_as_a_surrogate_is_smooth() -> None:
+    """A defense gets the smooth version, of the same part; the attacker's own vectors stay as they are."""
+    attacker = build_attacker("lbph:part=inner")
+    network = attacker.network()
+    assert isinstance(network, SoftLBPHNet) and (network.inner, network.radius) == (True, 3.0)
+    assert attacker.weights_hash() == LBPHNet(3.0, inner=True).weights_sha256
 
 
 def test_eigenfaces_against_scikit_learn() -> None:

@@ -51,8 +51,8 @@ RUN = {
     "a surrogate that is none": (["--defense", "iddm", "--set", "surrogate="], ["surrogate=", "at least 1 item"]),
     "a surrogate of commas": (["--defense", "cloak", "--set", "surrogate=,"], ["surrogate=", "at least 1 item"]),
     "a surrogate without gradients": (
-        ["--defense", "iddm", "--set", "surrogate=lbph"],
-        ["attacker 'lbph' is not differentiable, so it can't be a defense's surrogate"],
+        ["--defense", "iddm", "--set", "surrogate=hog"],
+        ["attacker 'hog' is not differentiable, so it can't be a defense's surrogate"],
     ),
     "a surrogate that is no network": (
         ["--defense", "iddm", "--set", "surrogate=onnx:/etc/passwd"],

@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional as F
 
 from iddmbench.adaptive.base import unit
+from iddmbench.attacker import build_attacker
 from iddmbench.conformance.defense import workbench
 from iddmbench.datasets.orl import ORL
 from iddmbench.defense import DEFENSES, Defense, Workbench, configure
-from iddmbench.defenses.iddm import IDDM, Decoupling, diverse
+from iddmbench.defenses.iddm import IDDM, Decoupling, balanced, diverse
 from iddmbench.defenses.iddm_keyed import IDDMKeyed, KeyedDecoupling, mixed
 from iddmbench.errors import UserError
 from iddmbench.faces.align import crop
@@ -273,3 +274,49 @@ def test_input_diversity_off_draws_nothing(references: np.ndarray, bench: Workbe
     without = Seeds(0).torch()
     torch.rand((len(references), 3), generator=without)  # the crops' jitter, and nothing after it
     assert losses[0] == losses[1] != losses[2] and losses[0][1] == torch.rand(1, generator=without).item()
+
+
+# ---- balance ---------------------------------------------------------------------------------------------------------------
+
+
+def test_balanced_gradients_have_one_length() -> None:
+    """Per image, whatever a surrogate's scale; who has nothing to say stays silent, and one alone is left as it is."""
+    gradients = torch.tensor([[[3.0, 4.0], [0.0, 0.0], [0.0, 0.0]], [[0.0, 100.0], [0.0, 7.0], [0.0, 0.0]]])
+    expected = torch.tensor([[0.6 * 52.5, 0.8 * 52.5 + 52.5], [0.0, 7.0], [0.0, 0.0]])
+    torch.testing.assert_close(balanced(gradients), expected)
+    torch.testing.assert_close(balanced(gradients[1:]), gradients[1])
+    pictures = torch.randn((3, 2, 3, 8, 8), generator=Seeds(0).torch())
+    scaled = pictures * torch.tensor([1.0, 1e-4, 1e3]).view(3, 1, 1, 1, 1)
+    a, b = balanced(pictures), balanced(scaled)
+    assert (F.cosine_similarity(a.flatten(1), b.flatten(1)) > 0.999).all()
+
+
+def test_balance_changes_nothing_with_one_surrogate(references: np.ndarray, bench: Workbench) -> None:
+    """The same gradient, loss and cosine; with a second surrogate of another scale it is another gradient."""
+
+    def gradient(balance: bool, *surrogate: str) -> tuple[torch.Tensor, float, float]:
+        part = decoupling(references, bench, IDDM(surrogate=surrogate, balance=balance))
+        delta = torch.zeros_like(part.clean).requires_grad_(True)
+        images = bench.base.decode(part.clean + delta)
+        loss, cosine, value = part.identity(images, Seeds(0).torch())
+        return torch.autograd.grad(loss, delta)[0], cosine, value
+
+    for plain, same in zip(gradient(False, "sface"), gradient(True, "sface"), strict=True):
+        torch.testing.assert_close(same, plain, rtol=1e-3, atol=1e-6)
+    plain, same = gradient(False, "sface", "lbph:part=inner"), gradient(True, "sface", "lbph:part=inner")
+    assert same[1:] == pytest.approx(plain[1:], rel=1e-4)
+    assert F.cosine_similarity(same[0].flatten(), plain[0].flatten(), dim=0) < 0.99
+
+
+def test_texture_is_a_surrogate(references: np.ndarray, bench: Workbench) -> None:
+    """Optimized against smooth patterns, the references differ in the real ones."""
+    texture = build_attacker("lbph:part=inner")
+    config = IDDM(surrogate=("lbph:part=inner",), balance=True, data_steps=10, lambda_dm=0.0, lambda_util=0.0)
+    part = decoupling(references, bench, config)
+    with bench.trainer() as trainer:
+        moved, _ = part.optimize(part.unchanged(), 4, trainer)
+    clean, before, after = (
+        texture.embed(list(images)).vectors
+        for images in (references, part.images(part.unchanged()), part.images(moved))
+    )
+    assert (clean * after).sum(1).mean() < (clean * before).sum(1).mean() - 0.02

@@ -310,5 +310,6 @@ def test_newer_options_are_in_keys_once_they_are_changed() -> None:
         "space": "pixel",
         "pixel_eps": 0.5,
         "diversity": 0.7,
+        "balance": True,
     }.items():
         assert option in cls.newer and cls(**{option: value}).settings()[option] == value

@@ -53,16 +53,58 @@ class LBPHNet(FaceNet):
         return (cells[:, :, INNER[0], INNER[1]] if self.inner else cells).sqrt().flatten(1)
 
 
+class SoftLBPHNet(LBPHNet):
+    """`LBPHNet` with a gradient: what a defense optimizes against.
+
+    A bit is set with probability sigmoid((neighbour - pixel) / TEMPERATURE), the eight independently, so that a pixel votes
+    for each uniform code by the product of its bits' probabilities; the square root is that of the share plus FLOOR.
+    """
+
+    TEMPERATURE, FLOOR = 0.01, 1e-3
+
+    def features(self, crops: Tensor) -> Tensor:
+        gray = crops.mul(crops.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1)
+        center, around = neighbours(gray, self.radius)
+        steps = (torch.stack(around, -1) - center[..., None]) / self.TEMPERATURE  # [N, h, w, 8]
+        cells = [steps[:, top:bottom, left:right] for top, bottom, left, right in self.cells(*steps.shape[1:3])]
+        codes = torch.arange(256, device=gray.device)[self.get_buffer("bins") < UNIFORM - 1]
+        bits = ((codes[None] >> torch.arange(POINTS, device=gray.device)[:, None]) & 1).to(gray)  # [8, 58]
+        # sum over bits of log p where it is set, of log (1 - p) where it is not: log (1 - p) = log p - x
+        uniform = torch.stack(
+            [(F.logsigmoid(cell).sum(-1, keepdim=True) - cell @ (1 - bits)).exp().mean((1, 2)) for cell in cells],
+            2,
+        )  # [N, 58, cells]
+        share = torch.cat((uniform, 1 - uniform.sum(1, keepdim=True)), 1)
+        return (share.clamp(min=0) + self.FLOOR).sqrt().flatten(1)
+
+    def cells(self, height: int, width: int) -> list[tuple[int, int, int, int]]:
+        """Top, bottom, left and right of each cell, as adaptive pooling cuts them, row by row."""
+        rows, columns = ([(i * n // GRID, -(-(i + 1) * n // GRID)) for i in range(GRID)] for n in (height, width))
+        if self.inner:
+            rows, columns = rows[INNER[0]], columns[INNER[1]]
+        return [(*row, *column) for row in rows for column in columns]
+
+
 def patterns(gray: Tensor, radius: float) -> Tensor:
     """int64 codes [N, H - 2m, W - 2m] in 0..255 of float [N, H, W]; m = ceil(radius) pixels of the border have none.
 
     Bit p is set where the neighbour at angle 2 pi p / 8 (counter-clockwise from the right) is no darker than the pixel;
     between pixels it is interpolated bilinearly.
     """
+    center, around = neighbours(gray, radius)
+    codes = torch.zeros(center.shape, dtype=torch.int64, device=gray.device)
+    for p, neighbour in enumerate(around):
+        # Flat areas: rounding of the interpolation must not decide.
+        codes += (neighbour >= center - 1e-6).long() << p
+    return codes
+
+
+def neighbours(gray: Tensor, radius: float) -> tuple[Tensor, list[Tensor]]:
+    """The pixels that have a code, and their eight neighbours in turn: each [N, H - 2m, W - 2m], see `patterns`."""
     margin = int(np.ceil(radius))
     height, width = gray.shape[1] - 2 * margin, gray.shape[2] - 2 * margin
     center = gray[:, margin : margin + height, margin : margin + width]
-    codes = torch.zeros(center.shape, dtype=torch.int64, device=gray.device)
+    around = []
     for p in range(POINTS):
         # Rounded, so that the neighbours on the axes are pixels and not mixtures with a weight of 1e-16.
         dy, dx = (round(float(v), 5) for v in (-radius * np.sin(2 * np.pi * p / 8), radius * np.cos(2 * np.pi * p / 8)))
@@ -77,9 +119,8 @@ def patterns(gray: Tensor, radius: float) -> Tensor:
             if weight > 0:
                 top, left = margin + y + oy, margin + x + ox
                 neighbour = neighbour + weight * gray[:, top : top + height, left : left + width]
-        # Flat areas: rounding of the interpolation must not decide.
-        codes += (neighbour >= center - 1e-6).long() << p
-    return codes
+        around.append(neighbour)
+    return center, around
 
 
 def uniform_bins() -> np.ndarray:

@@ -1,6 +1,7 @@
 """A recognition network as a defense uses it: differentiable from the image to the embedding."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ class Surrogate(nn.Module):
         Images may differ in size. Raises UserError as `prepare` does.
         """
         matrices = self.prepare(images, faces)
-        device = next(self.network.parameters()).device
+        device = next(chain(self.network.parameters(), self.network.buffers())).device
         vectors = [
             self.embed(torch.tensor(image).to(device).permute(2, 0, 1)[None].float() / 255, matrix[None])
             for image, matrix in zip(images, matrices, strict=True)
