@@ -31,6 +31,7 @@ def noted(folder: Path, device: torch.device) -> Iterator[None]:
     gpu = device.type == "cuda"
     _forget_peak()
     if gpu:
+        torch.cuda.init()  # in a worker this may be what asks for the GPU first
         torch.cuda.reset_peak_memory_stats(device)
     start = time.perf_counter()
     yield
