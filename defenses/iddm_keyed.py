@@ -28,7 +28,8 @@ class IDDMKeyed(IDDM):
         u = sum_i w_i (p_i - p), less its component along e - p;   d = (p + rho u / |u|) / |p + rho u / |u||
 
     with rho the root mean square of |p_i - p|: a face that nobody has, as far from the average as people are. `decoy=person`
-    takes one public person whom the key draws.
+    takes one public person whom the key draws. `balance` scales a surrogate's whole gradient, hinges and pull together: `pull`
+    then weighs these within a surrogate only.
 
     **What is secret**: the key, 64 bits drawn for each model, from the stream "key" of the cell's random numbers. No
     attacker gets it, nothing stores it, and it is in no table or picture of what is posted. In this suite it follows from the
