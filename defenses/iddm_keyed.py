@@ -33,7 +33,8 @@ class IDDMKeyed(IDDM):
 
     with rho the root mean square of |p_i - p|: a face that nobody has, as far from the average as people are. `decoy=person`
     takes one public person whom the key draws. `alike` takes only so many people for either, those who resemble the subject
-    most: the same for every key, and mostly of the subject's sex and age, which then stay what they are.
+    most: the same for every key, and mostly of the subject's sex and age, which then stay what they are. `balance` scales a
+    surrogate's whole gradient, hinges and pull together: `pull` then weighs these within a surrogate only.
 
     **What is secret**: the key, 64 bits drawn for each model, from the stream "key" of the cell's random numbers. No
     attacker gets it, nothing stores it, and it is in no table or picture of what is posted. In this suite it follows from the
