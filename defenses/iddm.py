@@ -18,6 +18,9 @@ from iddmbench.nets.efficientnet import EfficientNetLite0
 from iddmbench.nets.surrogate import Surrogate
 from iddmbench.personalize.trainer import Trainer
 
+TEXTURE: dict[str, Any] = {"surrogate": ("sface", "dlib", "lbph:part=inner"), "balance": True}
+"""Preset: local patterns of the inner face beside the two networks."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -80,6 +83,7 @@ class IDDM(Defense):
         "two-surrogates": {"surrogate": ("sface", "dlib"), "margin": -0.1},
         # which does not use the margin: it stands here because the keys of finished cells hold it
         "strangers": {"surrogate": ("sface", "dlib"), "margin": -0.6, "aim": "strangers"},
+        "texture": TEXTURE,
     }
 
     surrogate: Names = Field(("sface", "dlib"), min_length=1, description="face-recognition systems to decouple from")
