@@ -37,7 +37,7 @@ JUDGED = ((WORST_CASE, HIT), (WORST_CASE_ADAPTIVE, HIT))
 KEPT = tuple(("", metric) for metric in (USABLE, REALISM, KEPT_LOOK, CLOSENESS))
 COMPARED, ABLATED = (*JUDGED, (RESIMULATION, HIT), (APPEARANCE, HIT), *KEPT), (*JUDGED, (APPEARANCE, HIT), *KEPT)
 """Attacker or family, and figure."""
-TEXTS = (*WHERE[:5], "attacker", "family", "by", "by_other", "judge", "lacking", "plan", "run", "defenses", "protocol")
+TEXTS = (*WHERE[:5], "attacker", "family", "by", "by_other", "judge", "lacking", "plan", "run", "defenses", "protocol", "gpu")
 TITLES = {"none": "undefended", "generic": "not personalized", "iddm": "IDDM", "iddm-keyed": "IDDM-keyed"}
 FAMILIES = ("plain", "prepared", RESIMULATION, "appearance", "known posts", "cross-post")
 GOAL_FACES, GOAL_INDEX, GOAL_LINKED, GOAL_ABOVE_CHANCE = 0.97, 0.9, 0.1, 0.05
@@ -309,7 +309,8 @@ class Study:
         rows = []
         for r in self.runs:
             counts = [str(r[c]) for c in ("people", "seeds", "cells", "failed")]
-            made = [f"{r['hours']:.2g}", r["protocol"], f"torch {r['torch']}, {r['processor']}"]
+            machine = r.get("gpu") or r["processor"]
+            made = [f"{r['hours']:.2g}", r["protocol"], f"torch {r['torch']}, {machine}"]
             rows.append([f"`{r['run']}`", f"{r['dataset']}, {r['base']}", r["defenses"], *counts, *made])
         heads = [
             "run",

@@ -423,7 +423,7 @@ def runs_table(runs: Sequence[RunFolder]) -> pd.DataFrame:
             | {"cells": len(run.cells), "failed": len(run.failed), "hours": round(run.cells["seconds"].sum() / 3600, 2)}
             | {"protocol": str(config.get("protocol", {}).get("hash", ""))[:12], "iddmbench": config.get("iddmbench")}
             | {"torch": packages.get("torch", ""), "processor": environment.get("processor", "")}
-            | {"utility_index": run.index_version}
+            | {"utility_index": run.index_version, "gpu": environment.get("gpu") or ""}
         )
     return pd.DataFrame(rows)
 
