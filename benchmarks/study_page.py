@@ -37,7 +37,20 @@ JUDGED = ((WORST_CASE, HIT), (WORST_CASE_ADAPTIVE, HIT))
 KEPT = tuple(("", metric) for metric in (USABLE, REALISM, KEPT_LOOK, CLOSENESS))
 COMPARED, ABLATED = (*JUDGED, (RESIMULATION, HIT), (APPEARANCE, HIT), *KEPT), (*JUDGED, (APPEARANCE, HIT), *KEPT)
 """Attacker or family, and figure."""
-TEXTS = (*WHERE[:5], "attacker", "family", "by", "by_other", "judge", "lacking", "plan", "run", "defenses", "protocol", "gpu")
+TEXTS = (
+    *WHERE[:5],
+    "attacker",
+    "family",
+    "by",
+    "by_other",
+    "judge",
+    "lacking",
+    "plan",
+    "run",
+    "defenses",
+    "protocol",
+    "gpu",
+)
 TITLES = {"none": "undefended", "generic": "not personalized", "iddm": "IDDM", "iddm-keyed": "IDDM-keyed"}
 FAMILIES = ("plain", "prepared", RESIMULATION, "appearance", "known posts", "cross-post")
 GOAL_FACES, GOAL_INDEX, GOAL_LINKED, GOAL_ABOVE_CHANCE = 0.97, 0.9, 0.1, 0.05
