@@ -444,10 +444,10 @@ def added(old: Mapping[str, pd.DataFrame], new: Mapping[str, pd.DataFrame]) -> d
     }
     tables = {}
     for name, column in size.items():
-        sized = [table.assign(size=table[column]) for table in (old[name], new[name])]
+        one, other = (table.assign(size=table[column]) for table in (old[name], new[name]))
         if name == "figures":  # of equal ones, the run with more attackers: the strongest is of all of them
-            sized = [table.assign(size=table["size"] + attackers_beside(table) / 1000) for table in sized]
-        tables[name] = larger(*sized, [*WHERE, *same[name]]).drop(columns="size")
+            one, other = (table.assign(size=table["size"] + attackers_beside(table) / 1000) for table in (one, other))
+        tables[name] = larger(one, other, [*WHERE, *same[name]]).drop(columns="size")
     runs = pd.concat([old["runs"], new["runs"]], ignore_index=True)
     kept = runs["run"].isin(tables["figures"]["run"])
     return {**tables, "pairs": adjusted(tables["pairs"]), "runs": runs[kept]}
