@@ -32,6 +32,7 @@ def test_strength_is_the_share_of_photos_replaced() -> None:
 
 def test_without_faceres_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("IDDMBENCH_CACHE", str(tmp_path))
+    monkeypatch.delenv("IDDMBENCH_WEIGHTS", raising=False)
     with pytest.raises(
         UserError, match="'control-alike' reads sex and age with faceres, which needs weights: iddmbench"
     ):
