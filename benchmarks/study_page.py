@@ -118,10 +118,7 @@ class Study:
         row = self.find(key, judge)
         if row is None:
             return NOT_RUN
-        families = ("plain",) if judge == WORST_CASE else ("plain", "prepared")
-        own = [r for r in self.figures if r["metric"] == HIT and r["run"] == row["run"] and matches(r, key)]
-        count = sum(r["family"] in families and r["able"] for r in own)
-        return f"{text(row)} `{row['by']}` of {max(count, 1)}"
+        return f"{text(row)} `{row['by']}` of {row['of']}"
 
     def images(self) -> str:
         """Images of one model, of the conditions that ran."""

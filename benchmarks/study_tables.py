@@ -11,7 +11,7 @@ They are written to docs/data/study; then `python benchmarks/study_page.py` writ
 have, each attacker's figures are from the one with most images in which it ran.
 
 With `--add`, figures of runs whose folders are no longer at hand stay: a new figure takes the place of an old one that rests on
-no more images (a difference: people; variance: models; power: people).
+no more models (a worst case: attackers; a difference and power: people).
 """
 
 import argparse
@@ -180,9 +180,9 @@ def _size(one: Found) -> tuple[int, int]:
 
 
 def with_attacker(several: Sequence[Found], attacker: str) -> Found | None:
-    """The first in which an attacker has a figure; for worst cases the first of all."""
+    """The first in which an attacker has a figure; for worst cases the one with most attackers, of equals the first."""
     if attacker in WORST_CASES:
-        return several[0] if several else None
+        return max(several, key=lambda one: len(one.summary.attackers), default=None)
     return next((one for one in several if one.summary.get(one.condition, "rank1_hit", attacker)), None)
 
 
@@ -243,8 +243,15 @@ def figures(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
                 | {"seeds": one.seeds, "white_box": bool(by) and summary.white_box(one.condition, by)}
                 | {"able": not attacker or attacker in WORST_CASES or attacker in summary.able}
                 | {"chance": chance_of(attacker, summary), "run": summary.run.name}
+                | {"of": len(judged_by(attacker, summary)) if attacker in WORST_CASES else 1}
             )
     return pd.DataFrame(rows)
+
+
+def judged_by(judge: str, summary: Summary) -> list[str]:
+    """The attackers that a worst case is over: those of its families that link the undefended models."""
+    families = ("plain",) if judge == WORST_CASE else ("plain", "prepared")
+    return [name for name in summary.able if family(name) in families]
 
 
 def pairs(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
@@ -296,9 +303,8 @@ def partner(others: Sequence[Found], one: Found, attacker: str) -> Found | None:
 
 def strongest(side: Found, judge: str, both: Iterable[Found | None]) -> str:
     """The attacker that links most in a condition, of those that both runs have and that link the undefended models of both."""
-    families = ("plain",) if judge == WORST_CASE else ("plain", "prepared")
     runs = [one.summary for one in both if one]
-    names = [a for a in side.summary.able if all(a in run.able for run in runs) and family(a) in families]
+    names = [a for a in judged_by(judge, side.summary) if all(a in run.able for run in runs)]
     found = {a: v.value for a in names if (v := side.summary.get(side.condition, HIT, a))}
     return max(found, key=lambda a: found[a], default="")
 
@@ -435,37 +441,38 @@ def added(old: Mapping[str, pd.DataFrame], new: Mapping[str, pd.DataFrame]) -> d
     """
     if both := sorted({*old["runs"]["run"]} & {*new["runs"]["run"]}):
         raise UserError(f"the tables already hold runs of these names: {', '.join(both)}: rename the folders")
-    size = {"figures": "images", "pairs": "people", "variance": "models", "power": "from_people"}
+    old, new = ({**tables, "figures": tables["figures"].assign(size=rank_of)} for tables in (old, new))
+    size = {"figures": "size", "pairs": "people", "variance": "models", "power": "from_people"}
     same = {
         "figures": ["attacker", "metric"],
         "pairs": ["reference", "attacker", "metric"],
         "variance": [],
         "power": [],
     }
-    tables = {}
-    for name, column in size.items():
-        one, other = (table.assign(size=table[column]) for table in (old[name], new[name]))
-        if name == "figures":  # of equal ones, the run with more attackers: the strongest is of all of them
-            one, other = (table.assign(size=table["size"] + attackers_beside(table) / 1000) for table in (one, other))
-        tables[name] = larger(one, other, [*WHERE, *same[name]]).drop(columns="size")
+    tables = {name: larger(old[name], new[name], [*WHERE, *same[name]], size[name]) for name in size}
+    tables["figures"] = tables["figures"].drop(columns="size")
     runs = pd.concat([old["runs"], new["runs"]], ignore_index=True)
     kept = runs["run"].isin(tables["figures"]["run"])
     return {**tables, "pairs": adjusted(tables["pairs"]), "runs": runs[kept]}
 
 
-def attackers_beside(figures: pd.DataFrame) -> pd.Series:
-    """How many attackers the condition has in the run that a figure is from."""
-    return figures.groupby([*WHERE, "run"], dropna=False)["attacker"].transform("nunique")
+def rank_of(figures: pd.DataFrame) -> pd.Series:
+    """By what a figure takes another's place: a worst case by its attackers, then by its models; any other by its models, then
+    by the attackers beside it."""
+    models = figures["people"] * figures["seeds"]
+    beside = figures.groupby([*WHERE, "run"], dropna=False)["attacker"].transform("nunique")
+    worst = figures["attacker"].isin(WORST_CASES)
+    return models * 1e3 + beside + (figures["of"] * 1e6).where(worst, 0)
 
 
-def larger(old: pd.DataFrame, new: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """All rows, but where both tables have rows with equal `by`, only those of the table with the larger `size` (a column); of
-    equal ones the new."""
+def larger(old: pd.DataFrame, new: pd.DataFrame, by: list[str], size: str) -> pd.DataFrame:
+    """All rows, but where both tables have rows with equal `by`, only those of the table with the larger `size`; of equal ones
+    the new."""
     both = pd.concat([old.assign(new=False), new.assign(new=True)], ignore_index=True)
     text = both.select_dtypes(exclude=["number", "bool"]).columns
     both[text] = both[text].fillna("")  # an empty text is NaN in a file
     groups = both.groupby(by, sort=False, dropna=False)
-    most = both["size"] == groups["size"].transform("max")
+    most = both[size] == groups[size].transform("max")
     newest = (both["new"] & most).groupby([both[column] for column in by], sort=False, dropna=False).transform("any")
     return both[most & (both["new"] == newest)].drop(columns="new")
 
