@@ -30,7 +30,7 @@ def test_the_default_run_is_on_generated_people_whom_nothing_was_tuned_on(
     plan = RunPlan.of(config, tmp_path / "cache")
     assert [s.name for s in plan.subjects] == ["s01", "s02", "s03", "s04"]
     assert len(plan.cells) == 4 * 4, "undefended, un-personalized, IDDM at two strengths"
-    assert plan.config.attackers == ("dlib", "sface", "faceres", "lbph:part=inner", "finetune:sface")
+    assert plan.config.attackers == ("dlib", "sface", "faceres", "lbph:part=inner", "gabor", "finetune:sface")
     assert list(absent(plan.config.attackers)) == ["faceres"], "what has no file is named, and the others run"
     data = plan.stages.data
     assert len(data.subjects) + len(data.public) == 300

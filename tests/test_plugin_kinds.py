@@ -173,7 +173,7 @@ def test_attacker_set_reaches_every_attacker_that_it_names() -> None:
     assert config.attackers == ("sface:mtcnn", "finetune:sface:mtcnn", "dlib", "fuse:dlib+sface:mtcnn")
     assert make_config({"attackers": names}).attackers == tuple(names)
     usual = make_config({"attacker_options": {"dlib": {"detector": "mtcnn"}}}).attackers
-    assert usual == ("dlib:mtcnn", "sface", "faceres", "lbph:part=inner", "finetune:sface")
+    assert usual == ("dlib:mtcnn", "sface", "faceres", "lbph:part=inner", "gabor", "finetune:sface")
 
 
 @pytest.mark.parametrize(

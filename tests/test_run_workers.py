@@ -125,7 +125,7 @@ def test_by_default_four_people_and_of_fewer_all() -> None:
     assert [s.name for s in choose(data, config.subjects)] == ["s29", "s30", "s31", "s32"]
     two = replace(data, subjects=data.subjects[:2])
     assert [s.name for s in choose(two, config.subjects)] == ["s29", "s30"]
-    plain = ("dlib", "sface", "faceres", "lbph:part=inner")
+    plain = ("dlib", "sface", "faceres", "lbph:part=inner", "gabor")
     assert with_enough_people(config, 3).attackers == (*plain, "finetune:sface")
     assert with_enough_people(config, 2).attackers == plain, "two are too few to learn on"
     asked = RunConfig(attackers=("finetune:sface",))

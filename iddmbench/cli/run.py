@@ -56,8 +56,8 @@ def run(
     attacker: Annotated[
         list[str] | None,
         typer.Option(
-            help="Attacker; may be repeated. By default dlib, sface, faceres, lbph:part=inner and, from three subjects on, "
-            "finetune:sface.",
+            help="Attacker; may be repeated. By default dlib, sface, faceres, lbph:part=inner, gabor and, from three subjects "
+            "on, finetune:sface.",
             show_default=False,
         ),
     ] = None,

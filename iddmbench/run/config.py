@@ -36,7 +36,7 @@ from iddmbench.store.cache import digest
 from iddmbench.yaml_text import read_value
 
 ANCHORS = ("none", "generic")
-ATTACKERS = ("dlib", "sface", "faceres", "lbph:part=inner", "finetune:sface")
+ATTACKERS = ("dlib", "sface", "faceres", "lbph:part=inner", "gabor", "finetune:sface")
 LORA = "lora"
 MICRO = "micro"
 """The preset for the embedded bases."""
