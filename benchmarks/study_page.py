@@ -140,7 +140,7 @@ class Study:
 
     def people(self, dataset: str) -> str:
         """ "up to 12 people, up to 2 seeds": most of any condition of the dataset."""
-        rows = [r for r in self.figures if r["dataset"] == dataset and r["attacker"] == WORST_CASE]
+        rows = [r for r in self.figures if r["dataset"] == dataset and r["metric"] == HIT]
         if not rows:
             return "nobody yet"
         most = [max(r[what] for r in rows) for what in ("people", "seeds")]
