@@ -19,6 +19,7 @@ from iddmbench.personalize.lora import Lora
 from iddmbench.personalize.optimizer import OffloadedAdamW, adamw
 from iddmbench.run.config import RunConfig, default_folder, make_config
 from iddmbench.seeds import Seeds
+from iddmbench.store.cost import noted, read_cost
 from iddmbench.sweep import gpu_memory
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -167,3 +168,15 @@ def test_the_benchmark_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (
         table.count("\n| ") == len(found) + 1 and "as the example scripts" in table and "needs a CUDA device" in table
     )
+
+
+def test_cuda_is_there_before_its_memory_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A worker's first stage may be what asks for the GPU first, and torch resets no peak of a device that it has not opened."""
+    calls: list[str] = []
+    for name in ("init", "reset_peak_memory_stats", "synchronize"):
+        monkeypatch.setattr(torch.cuda, name, lambda *device, name=name: calls.append(name))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 7)
+    with noted(tmp_path, torch.device("cuda:0")):
+        calls.append("work")
+    assert calls == ["init", "reset_peak_memory_stats", "work", "synchronize"]
+    assert read_cost(tmp_path).device_memory == 7
