@@ -171,7 +171,7 @@ def test_the_benchmark_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_cuda_is_there_before_its_memory_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A worker's first stage may be what asks for the GPU first, and torch resets no peak of a device that it has not opened."""
+    """A worker's first stage may be what asks for the GPU first; torch resets no peak of a device that it has not opened."""
     calls: list[str] = []
     for name in ("init", "reset_peak_memory_stats", "synchronize"):
         monkeypatch.setattr(torch.cuda, name, lambda *device, name=name: calls.append(name))
