@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -335,6 +336,10 @@ def test_models_of_attackers_are_shared_out_before_scoring(place: Place, process
         place.command(*command)
         seen = set(RunFolder.open(place.root / "run").probes["attacker"])
     assert attacker in seen and place.entries("release") == 6
+    if processes == 1:  # nobody looks again at models of conditions that are scored
+        shutil.rmtree(place.cache / "release")
+        place.sweep(**common)
+        assert not since_last_begin(place.events(), "simulation") and place.entries("release") == 3
 
 
 # ---- memory and devices -----------------------------------------------------------------------------------------------

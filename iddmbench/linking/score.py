@@ -141,22 +141,26 @@ class Scoring:
 
     # ---- models of attackers that run the defense themselves --------------------------------------------------------
 
-    @cached_property
+    @property
     def simulated(self) -> list[Cell]:
         """All cells of such attackers, each once."""
-        found = {
+        return list(self._simulated.values())
+
+    @property
+    def open_simulated(self) -> dict[str, int]:
+        """Which of `simulated` have no images yet: index by `digest` of what these depend on."""
+        cells = enumerate(self._simulated.items())
+        return {key: i for i, (key, cell) in cells if not self.stages.is_cached(cell)}
+
+    @cached_property
+    def _simulated(self) -> dict[str, Cell]:
+        return {
             digest(self.stages.image_key(cell)): cell
             for name in self._simulating
             for condition in self.conditions
             for seed in condition.seeds
             for cell in self._simulated_cells(name, condition, seed)
         }
-        return list(found.values())
-
-    @property
-    def open_simulated(self) -> list[int]:
-        """Which of `simulated` have no images yet, by index."""
-        return [i for i, cell in enumerate(self.simulated) if not self.stages.is_cached(cell)]
 
     @cached_property
     def _simulating(self) -> list[str]:

@@ -159,7 +159,7 @@ def measure(
         give_back_memory()
         outcomes = attempt_all(scoring, cells, progress, beside)
         if beside and len(missing := scoring.open_simulated) > 1:
-            beside.pool.simulated(beside.study, missing)
+            beside.pool.simulated(beside.study, list(missing.values()))
     simulate(scoring, progress)
     found = score_cells(scoring, outcomes)
     write_run(out, found)

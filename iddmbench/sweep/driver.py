@@ -15,7 +15,6 @@ from iddmbench.run.outcome import CellResult, score_cells
 from iddmbench.run.photos import open_parts
 from iddmbench.run.plan import RunPlan
 from iddmbench.run.write import WAYS_OUT, begin, claimed, write_json, write_premise, write_run, written
-from iddmbench.store.cache import digest
 from iddmbench.sweep.config import Sweep
 from iddmbench.sweep.executors import Executor
 from iddmbench.sweep.plan import Plan, Run
@@ -140,13 +139,14 @@ def photo_tasks(plan: Plan) -> list[Task]:
 
 
 def simulation_tasks(plan: Plan) -> list[Task]:
-    """Models of attackers that run the defense themselves which are not there yet, each once."""
+    """Models of attackers that run the defense themselves which are not there yet, each once; none of a run that is scored, as
+    nobody looks at them again."""
     tasks: dict[str, Task] = {}
     for run in plan.runs:
-        for i in run.scoring.open_simulated:
-            cell = run.scoring.simulated[i]
-            key = digest(run.scoring.stages.image_key(cell))
-            tasks.setdefault(key, Task("simulation", run.name, f"{cell.name}, the attacker's own", i, key))
+        cells = run.scoring.simulated
+        if cells and any(run.score_tasks()):
+            for key, i in run.scoring.open_simulated.items():
+                tasks.setdefault(key, Task("simulation", run.name, f"{cells[i].name}, the attacker's own", i, key))
     return list(tasks.values())
 
 

@@ -157,7 +157,7 @@ def _open(run: _Run) -> _Opened:
 
 
 def own_device(devices: tuple[str, ...], locks: Path) -> str:
-    """One of the devices, which no more workers on this machine have meanwhile than the times it is named; the CPU is shared.
+    """One of the devices on which a place is free: each has as many on this machine as times it is named, the CPU any number.
 
     The lock is released when the process ends, however it ends. Raises UserError if all are in use.
     """
