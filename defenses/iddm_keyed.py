@@ -85,9 +85,7 @@ class KeyedDecoupling(Decoupling):
         likeness = torch.zeros(len(self.bench.strangers))
         for name in self.config.surrogate:
             surrogate = self.bench.surrogate(name)
-            with torch.no_grad():
-                clean = surrogate.embed(self.pixels, surrogate.prepare(self.references)).mean(0)
-            cosines = (self._people(surrogate) @ F.normalize(clean, dim=0)).cpu()
+            cosines = (self._people(surrogate) @ surrogate.template(self.references)).cpu()
             likeness += (cosines - cosines.mean()) / cosines.std()
         return likeness.argsort(descending=True)[: self.config.alike or None].sort().values
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iddmbench.faces.align import ARCFACE_112, crop, similarity
 from iddmbench.faces.detect import Detector
-from iddmbench.nets.face_net import FaceNet
+from iddmbench.nets.face_net import FaceNet, to_gray
 
 
 class EigenfacesNet(FaceNet):
@@ -57,7 +57,7 @@ class EigenfacesNet(FaceNet):
         return (self._pixels(crops) - self.get_buffer("mean")) @ self.get_buffer("basis").T
 
     def _pixels(self, crops: Tensor) -> Tensor:
-        gray = crops.mul(crops.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        gray = to_gray(crops)[:, None]
         x = torch.nn.functional.avg_pool2d(gray, self.size // self.SIDE).flatten(1)
         x = x - x.mean(1, keepdim=True)
         return x / x.std(1, keepdim=True).clamp(min=1e-3)

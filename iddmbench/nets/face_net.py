@@ -10,6 +10,11 @@ from torch import Generator, Tensor, nn
 from iddmbench.errors import UserError
 
 
+def to_gray(crops: Tensor) -> Tensor:
+    """float [N, H, W] of RGB crops [N, 3, H, W], by the weights of ITU-R BT.601."""
+    return crops.mul(crops.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1)
+
+
 class FaceNet(nn.Module, ABC):
     """An aligned face crop in, a unit vector out; differentiable in the crops, its own weights frozen.
 

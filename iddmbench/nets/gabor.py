@@ -9,14 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iddmbench.faces.align import ARCFACE_112
-from iddmbench.nets.face_net import FaceNet
+from iddmbench.nets.face_net import FaceNet, to_gray
+from iddmbench.nets.lbp import GRID, INNER
 
 SCALES, DIRECTIONS, SIGMA = 5, 8, 2 * math.pi
 """As in both papers: wave numbers 2^(-(v + 2) / 2) pi for v = 0..4, that is wavelengths of 4 to 16 pixels; angles mu pi / 8."""
 
-ROWS, COLUMNS, STEP = (32, 96), (32, 80), 8
-"""The inner face, from brows to chin and between the outer ends of the eyes, and the distance of a jet from the next, in pixels
-of the 112 x 112 crop: 8 x 6 jets."""
+CELL, STEP = 112 // GRID, 8
+ROWS, COLUMNS = ((CELL * cells.start, CELL * cells.stop) for cells in INNER)
+"""The inner face as `lbp` has it, and STEP from jet to jet, in pixels of the 112 x 112 crop: 8 x 6 jets."""
 
 
 class GaborNet(FaceNet):
@@ -37,7 +38,7 @@ class GaborNet(FaceNet):
         self.freeze()
 
     def features(self, crops: Tensor) -> Tensor:
-        gray = crops.mul(crops.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1)
+        gray = to_gray(crops)
         bank = self.get_buffer("bank")
         jets = torch.stack([magnitudes(face, bank) for face in inner(gray)])
         return F.normalize(jets, dim=1).flatten(1)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iddmbench.faces.align import ARCFACE_112
-from iddmbench.nets.face_net import FaceNet
+from iddmbench.nets.face_net import FaceNet, to_gray
 
 POINTS, UNIFORM = 8, 59
 """Neighbours of a pixel; 58 codes with at most two changes between 0 and 1 around the circle, and one bin for the rest."""
@@ -46,7 +46,7 @@ class LBPHNet(FaceNet):
         self.freeze()
 
     def features(self, crops: Tensor) -> Tensor:
-        gray = crops.mul(crops.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1)
+        gray = to_gray(crops)
         bins = self.get_buffer("bins")[patterns(gray, self.radius)]  # [N, h, w]
         share = F.one_hot(bins, UNIFORM).float().permute(0, 3, 1, 2)
         cells = F.adaptive_avg_pool2d(share, GRID)  # [N, 59, rows, columns]
@@ -63,7 +63,7 @@ class SoftLBPHNet(LBPHNet):
     TEMPERATURE, FLOOR = 0.01, 1e-3
 
     def features(self, crops: Tensor) -> Tensor:
-        gray = crops.mul(crops.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1)
+        gray = to_gray(crops)
         center, around = neighbours(gray, self.radius)
         steps = (torch.stack(around, -1) - center[..., None]) / self.TEMPERATURE  # [N, h, w, 8]
         cells = [steps[:, top:bottom, left:right] for top, bottom, left, right in self.cells(*steps.shape[1:3])]
