@@ -46,6 +46,7 @@ AGAINST_UNDEFENDED, AGAINST_DEFAULT = "undefended", "iddm (two-surrogates)"
 CONTROLS = (UNDEFENDED, GENERIC)
 INDICES = (INDEX, INDEX_WITH_KEPT)
 WHERE = ["dataset", "base", "setting", "defense", "variant", "strength"]
+RANK = ["judges", "models", "beside"]
 PAIR_COLUMNS = [
     *WHERE,
     "reference",
@@ -441,8 +442,8 @@ def added(old: Mapping[str, pd.DataFrame], new: Mapping[str, pd.DataFrame]) -> d
     """
     if both := sorted({*old["runs"]["run"]} & {*new["runs"]["run"]}):
         raise UserError(f"the tables already hold runs of these names: {', '.join(both)}: rename the folders")
-    old, new = ({**tables, "figures": tables["figures"].assign(size=rank_of)} for tables in (old, new))
-    size = {"figures": "size", "pairs": "people", "variance": "models", "power": "from_people"}
+    old, new = ({**tables, "figures": ranked(tables["figures"])} for tables in (old, new))
+    size = {"figures": RANK, "pairs": ["people"], "variance": ["models"], "power": ["from_people"]}
     same = {
         "figures": ["attacker", "metric"],
         "pairs": ["reference", "attacker", "metric"],
@@ -450,30 +451,31 @@ def added(old: Mapping[str, pd.DataFrame], new: Mapping[str, pd.DataFrame]) -> d
         "power": [],
     }
     tables = {name: larger(old[name], new[name], [*WHERE, *same[name]], size[name]) for name in size}
-    tables["figures"] = tables["figures"].drop(columns="size")
+    tables["figures"] = tables["figures"].drop(columns=RANK)
     runs = pd.concat([old["runs"], new["runs"]], ignore_index=True)
     kept = runs["run"].isin(tables["figures"]["run"])
     return {**tables, "pairs": adjusted(tables["pairs"]), "runs": runs[kept]}
 
 
-def rank_of(figures: pd.DataFrame) -> pd.Series:
-    """By what a figure takes another's place: a worst case by its attackers, then by its models; any other by its models, then
-    by the attackers beside it."""
-    models = figures["people"] * figures["seeds"]
-    beside = figures.groupby([*WHERE, "run"], dropna=False)["attacker"].transform("nunique")
+def ranked(figures: pd.DataFrame) -> pd.DataFrame:
+    """With the columns of RANK, by which a figure takes another's place: a worst case by its attackers, then by its models; any
+    other by its models, then by the attackers beside it."""
     worst = figures["attacker"].isin(WORST_CASES)
-    return models * 1e3 + beside + (figures["of"] * 1e6).where(worst, 0)
+    judges = figures["of"].where(worst, 0)
+    beside = figures.groupby([*WHERE, "run"], dropna=False)["attacker"].transform("nunique")
+    return figures.assign(judges=judges, models=figures["people"] * figures["seeds"], beside=beside)
 
 
-def larger(old: pd.DataFrame, new: pd.DataFrame, by: list[str], size: str) -> pd.DataFrame:
-    """All rows, but where both tables have rows with equal `by`, only those of the table with the larger `size`; of equal ones
-    the new."""
+def larger(old: pd.DataFrame, new: pd.DataFrame, by: list[str], size: list[str]) -> pd.DataFrame:
+    """All rows, but where both tables have rows with equal `by`, only those of the table whose `size` is larger (column by
+    column); of equal ones the new."""
     both = pd.concat([old.assign(new=False), new.assign(new=True)], ignore_index=True)
     text = both.select_dtypes(exclude=["number", "bool"]).columns
     both[text] = both[text].fillna("")  # an empty text is NaN in a file
-    groups = both.groupby(by, sort=False, dropna=False)
-    most = both[size] == groups[size].transform("max")
-    newest = (both["new"] & most).groupby([both[column] for column in by], sort=False, dropna=False).transform("any")
+    groups = [both[column] for column in by]
+    order = both.groupby(size, dropna=False).ngroup()
+    most = order == order.groupby(groups, sort=False, dropna=False).transform("max")
+    newest = (both["new"] & most).groupby(groups, sort=False, dropna=False).transform("any")
     return both[most & (both["new"] == newest)].drop(columns="new")
 
 

@@ -214,5 +214,5 @@ def test_figures_of_other_runs_stay(runs: list[RunFolder], folder: Path, tmp_pat
 def test_a_figure_of_fewer_images_takes_nobodys_place() -> None:
     old = pd.DataFrame({"variant": [math.nan, "x"], "models": [8, 4], "value": [1.0, 2.0]})
     new = pd.DataFrame({"variant": ["", "x", "y"], "models": [4, 4, 1], "value": [3.0, 4.0, 5.0]})
-    found = study_tables.larger(old, new, ["variant"], "models")
+    found = study_tables.larger(old, new, ["variant"], ["models"])
     assert dict(zip(found["variant"], found["value"], strict=True)) == {"": 1.0, "x": 4.0, "y": 5.0}
