@@ -51,6 +51,16 @@ TEXTS = (
     "protocol",
     "gpu",
 )
+PLAIN_NETWORK = "sface"
+SUMMED = (
+    ("SFace", PLAIN_NETWORK, HIT),
+    ("strongest that knows nothing of the defense", WORST_CASE, HIT),
+    ("strongest, prepared for it or not", WORST_CASE_ADAPTIVE, HIT),
+    ("what is around the face (`hog`)", APPEARANCE, HIT),
+    ("utility index", "", INDEX),
+)
+SETTINGS = (("iddm", "two-surrogates"), ("iddm", "texture"), ("iddm-keyed", ""), ("iddm-keyed", "texture"))
+"""Rows and columns of the summary."""
 TITLES = {"none": "undefended", "generic": "not personalized", "iddm": "IDDM", "iddm-keyed": "IDDM-keyed"}
 FAMILIES = ("plain", "prepared", RESIMULATION, "appearance", "known posts", "cross-post")
 GOAL_FACES, GOAL_INDEX, GOAL_LINKED, GOAL_ABOVE_CHANCE = 0.97, 0.9, 0.1, 0.05
@@ -74,6 +84,15 @@ def title(row: Row) -> str:
 def points(low: float) -> str:
     """A difference of shares in points."""
     return f"{100 * low:+.0f}".replace("-", "\u2212") if math.isfinite(low) else ("\u2212∞" if low < 0 else "+∞")
+
+
+def spoken(attacker: str) -> str:
+    """An attacker's name; a fusion's in words that a narrow column can break."""
+    kind, _, rest = attacker.partition(":")
+    if kind != "fuse":
+        return f"`{attacker}`"
+    bases = rest.partition(":")[2] if rest.startswith("rule=") else rest
+    return f"fused {', '.join(f'`{base}`' for base in bases.split('+'))}"
 
 
 def p_text(p: float) -> str:
@@ -118,7 +137,20 @@ class Study:
         row = self.find(key, judge)
         if row is None:
             return NOT_RUN
-        return f"{text(row)} `{row['by']}` of {row['of']}"
+        return f"{text(row)} {spoken(row['by'])} of {row['of']}"
+
+    def summary(self, dataset: str) -> str:
+        """Kind of attacker x the settings that the page is about, at full strength."""
+        settings = [("none", "", math.nan), *((d, v, 1.0) for d, v in SETTINGS)]
+        keys = [self.key(dataset, *setting) for setting in settings]
+        rows = [
+            [name, *(text(self.find(key, who, metric), interval=who != PLAIN_NETWORK) for key in keys)]
+            for name, who, metric in SUMMED
+        ]
+        again = [self.resimulated(key) for key in keys]
+        small = max((row["people"] for row in again if row), default=0)
+        rows.insert(3, [f"re-simulation ({small} people)", *map(text, again)])
+        return markdown(["", *(title(key).removesuffix(", strength 1") for key in keys)], rows)
 
     def images(self) -> str:
         """Images of one model, of the conditions that ran."""
@@ -145,6 +177,14 @@ class Study:
             return "nobody yet"
         most = [max(r[what] for r in rows) for what in ("people", "seeds")]
         return f"up to {counted(most[0], 'person', 'people')}, up to {counted(most[1], 'seed')}"
+
+    def guessing(self, dataset: str) -> str:
+        """ "one of 300, re-simulation one of 8": of whom attackers choose."""
+        rows = [r for r in self.figures if r["dataset"] == dataset and r["metric"] == HIT and r["chance"] > 0]
+        plain = {round(1 / r["chance"]) for r in rows if r["attacker"] == PLAIN_NETWORK}
+        again = {round(1 / r["chance"]) for r in rows if r["family"] == RESIMULATION}
+        named = {"": plain, "re-simulation ": again}
+        return ", ".join(f"{who}one of {' or '.join(map(str, sorted(n)))}" for who, n in named.items() if n)
 
     def most(self, dataset: str) -> int:
         """People behind the figures that rest on most of them."""
