@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
@@ -11,7 +12,7 @@ from iddmbench.datasets.synthetic import Synthetic
 from iddmbench.errors import UserError
 from iddmbench.linking.absent import absent
 from iddmbench.photos import DEFAULT_DATASET
-from iddmbench.run.config import RunConfig
+from iddmbench.run.config import ATTACKERS, RunConfig
 from iddmbench.run.plan import RunPlan, choose
 from iddmbench.sweep.config import load_sweep
 
@@ -36,6 +37,13 @@ def test_the_default_run_is_on_generated_people_whom_nothing_was_tuned_on(
     assert len(data.subjects) + len(data.public) == 300
     resolved = plan.resolved()
     assert (resolved["people"], resolved["offered"], resolved["dataset"]) == (60, 48, "synthetic")
+
+
+def test_the_help_names_the_default_attackers() -> None:
+    """It is text, so that `--help` need not import them."""
+    option = get_type_hints(cli_run, localns={"Progress": object}, include_extras=True)["attacker"].__metadata__[0]
+    listed = option.help.partition("By default ")[2].rstrip(".")
+    assert tuple(listed.replace(" and, from three subjects on", "").split(", ")) == ATTACKERS
 
 
 def test_people_on_whom_settings_are_chosen_are_taken_by_name() -> None:
