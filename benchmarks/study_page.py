@@ -28,15 +28,18 @@ WHERE = ["dataset", "base", "setting", "defense", "variant", "strength"]
 AUTHORIZED, DEFAULT = "authorized", "iddm (two-surrogates)"
 BASES = {"synthetic": "micro-rgb", "orl": "micro"}
 """Of the datasets, in the page's order."""
+NETWORKS = "fuse:rule=squares:dlib+sface+faceres"
 COLUMNS = {
+    NETWORKS: "three networks, prepared and fused",
     WORST_CASE: "strongest plain",
     WORST_CASE_ADAPTIVE: "strongest, prepared ones too",
     APPEARANCE: "appearance (`hog`)",
 }
 JUDGED = ((WORST_CASE, HIT), (WORST_CASE_ADAPTIVE, HIT))
 KEPT = tuple(("", metric) for metric in (USABLE, REALISM, KEPT_LOOK, CLOSENESS))
-COMPARED, ABLATED = (*JUDGED, (RESIMULATION, HIT), (APPEARANCE, HIT), *KEPT), (*JUDGED, (APPEARANCE, HIT), *KEPT)
-"""Attacker or family, and figure."""
+COMPARED = (*JUDGED, (RESIMULATION, HIT), (APPEARANCE, HIT), *KEPT)
+ABLATED = ((NETWORKS, HIT), *JUDGED, (APPEARANCE, HIT), *KEPT)
+"""Attacker or family, and figure. What reads texture is stronger than all networks and would hide what a part does to those."""
 TEXTS = (
     *WHERE[:5],
     "attacker",
