@@ -173,6 +173,11 @@ class Study:
     def resimulation(self, dataset: str, defense: str, variant: str = "", strength: float = math.nan) -> str:
         return resimulation_text(self.resimulated(self.key(dataset, defense, variant, strength)))
 
+    def less(self, dataset: str, defense: str, variant: str = "") -> str:
+        """For the text: points less than the default's images under the strongest attacker, prepared ones too."""
+        row = self.difference_of(self.key(dataset, defense, variant, 1.0), DEFAULT, WORST_CASE_ADAPTIVE, HIT)
+        return difference(row, HIT)
+
     def people(self, dataset: str) -> str:
         """ "up to 12 people, up to 2 seeds": most of any condition of the dataset."""
         rows = [r for r in self.figures if r["dataset"] == dataset and r["metric"] == HIT]
