@@ -318,12 +318,14 @@ def test_a_cache_that_can_not_be_written(place: Place, tmp_path: Path) -> None:
 def test_models_of_attackers_are_shared_out_before_scoring(place: Place, processes: int) -> None:
     """Each of them once, whatever runs ask for it, in a sweep and in a run of several processes."""
     attacker, prompt = "resimulate:candidates=3,keys=1:coarse", ["a photo of sks person"]
-    runs = {name: {"defenses": ["echo"], "strengths": [1], "anchors": False} for name in ("one", "two")}
+    runs = {name: {"defenses": ["echo"], "strengths": [1]} for name in ("one", "two")}
     common = {"attackers": ["coarse", attacker], "prompts": prompt, "runs": runs, "subjects": 3}
     if processes == 1:
         place.sweep(**common)
         events = since_last_begin(place.events(), "simulation")
-        assert len(events) == 3 and not any(event["error"] for event in events)
+        assert len(events) == 9 and not any(event["error"] for event in events), (
+            "of the anchors too, and no run's own process"
+        )
         order = [event["event"] for event in place.events()]
         assert order.index("score") > len(order) - 1 - order[::-1].index("simulation")
         seen = set(place.run("two").probes["attacker"])
