@@ -131,9 +131,9 @@ class Study:
         return next(rows, None)
 
     def resimulated(self, key: Row) -> Row | None:
-        """The re-simulating attacker that links most."""
+        """The re-simulating attacker that links most, of those with most people."""
         found = [r for r in self.figures if (r["family"], r["metric"]) == (RESIMULATION, HIT) and matches(r, key)]
-        return max(found, key=lambda r: r["value"], default=None)
+        return max(found, key=lambda r: (r["people"], r["value"]), default=None)
 
     def strongest(self, key: Row, judge: str) -> str:
         """ "35 % [14–64] `eigenfaces` of 4": the figure, who attains it, and of how many attackers in its run."""

@@ -156,6 +156,22 @@ def test_the_strongest_are_compared_among_shared_attackers(folder: Path) -> None
     assert len(row) == 1 and {*row["by"], *row["by_other"]} <= {"dlib", "sface"}
 
 
+def test_re_simulation_is_by_most_people(folder: Path) -> None:
+    """A larger share of fewer people does not take its place."""
+    study = study_page.Study(folder)
+    key = study.key("orl", "none")
+    row = key | {
+        "family": "re-simulation",
+        "metric": "rank1_hit",
+        "attacker": "resimulate:sface",
+        "value": 0.4,
+        "people": 8,
+    }
+    fewer = row | {"attacker": "resimulate:candidates=6:sface", "value": 0.9, "people": 4}
+    study.figures = [row, fewer, row | {"attacker": "resimulate:dlib", "value": 0.3}]
+    assert study.resimulated(key) == row
+
+
 def test_what_did_not_run_is_missing(folder: Path, study: study_page.Study) -> None:
     table = pd.read_csv(folder / "missing.csv").fillna({"variant": "", "lacking": ""})
     own = table[table["plan"] == "orl-two-surrogates"]
