@@ -60,7 +60,7 @@ SUMMED = (
     ("strongest that knows nothing of the defense", WORST_CASE, HIT),
     ("strongest, prepared for it or not", WORST_CASE_ADAPTIVE, HIT),
     ("what is around the face (`hog`)", APPEARANCE, HIT),
-    ("utility index", "", INDEX),
+    ("*utility index*", "", INDEX),
 )
 SETTINGS = (("iddm", "two-surrogates"), ("iddm", "texture"), ("iddm-keyed", ""), ("iddm-keyed", "texture"))
 """Rows and columns of the summary."""
@@ -153,7 +153,7 @@ class Study:
         again = [self.resimulated(key) for key in keys]
         small = max((row["people"] for row in again if row), default=0)
         rows.insert(3, [f"re-simulation ({small} people)", *map(text, again)])
-        return markdown(["", *(title(key).removesuffix(", strength 1") for key in keys)], rows)
+        return markdown(["linked by", *(title(key).removesuffix(", strength 1") for key in keys)], rows)
 
     def images(self) -> str:
         """Images of one model, of the conditions that ran."""
