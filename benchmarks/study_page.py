@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from iddmbench.adaptive import parse
 from iddmbench.results.metric_info import CLOSENESS, INDEX, KEPT_LOOK, REALISM, USABLE
 from iddmbench.results.metric_info import metric as info
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE
@@ -54,15 +55,21 @@ TEXTS = (
     "protocol",
     "gpu",
 )
-PLAIN_NETWORK = "sface"
 SUMMED = (
-    ("SFace", PLAIN_NETWORK, HIT),
+    ("SFace", "sface", HIT),
     ("strongest that knows nothing of the defense", WORST_CASE, HIT),
     ("strongest, prepared for it or not", WORST_CASE_ADAPTIVE, HIT),
+    ("re-simulation", RESIMULATION, HIT),
     ("what is around the face (`hog`)", APPEARANCE, HIT),
     ("*utility index*", "", INDEX),
 )
-SETTINGS = (("iddm", "two-surrogates"), ("iddm", "texture"), ("iddm-keyed", ""), ("iddm-keyed", "texture"))
+SETTINGS = (
+    ("none",),
+    ("iddm", "two-surrogates", 1.0),
+    ("iddm", "texture", 1.0),
+    ("iddm-keyed", "", 1.0),
+    ("iddm-keyed", "texture", 1.0),
+)
 """Rows and columns of the summary."""
 TITLES = {"none": "undefended", "generic": "not personalized", "iddm": "IDDM", "iddm-keyed": "IDDM-keyed"}
 FAMILIES = ("plain", "prepared", RESIMULATION, "appearance", "known posts", "cross-post")
@@ -91,11 +98,10 @@ def points(low: float) -> str:
 
 def spoken(attacker: str) -> str:
     """An attacker's name; a fusion's in words that a narrow column can break."""
-    kind, _, rest = attacker.partition(":")
-    if kind != "fuse":
+    how = parse(attacker)
+    if how is None or how.kind != "fuse":
         return f"`{attacker}`"
-    bases = rest.partition(":")[2] if rest.startswith("rule=") else rest
-    return f"fused {', '.join(f'`{base}`' for base in bases.split('+'))}"
+    return f"fused {', '.join(f'`{base}`' for base in how.bases)}"
 
 
 def p_text(p: float) -> str:
@@ -144,16 +150,18 @@ class Study:
 
     def summary(self, dataset: str) -> str:
         """Kind of attacker x the settings that the page is about, at full strength."""
-        settings = [("none", "", math.nan), *((d, v, 1.0) for d, v in SETTINGS)]
-        keys = [self.key(dataset, *setting) for setting in settings]
+        keys = [self.key(dataset, *setting) for setting in SETTINGS]
         rows = [
-            [name, *(text(self.find(key, who, metric), interval=who != PLAIN_NETWORK) for key in keys)]
+            [
+                name,
+                *(
+                    resimulation_text(self.resimulated(k)) if who == RESIMULATION else text(self.find(k, who, metric))
+                    for k in keys
+                ),
+            ]
             for name, who, metric in SUMMED
         ]
-        again = [self.resimulated(key) for key in keys]
-        small = max((row["people"] for row in again if row), default=0)
-        rows.insert(3, [f"re-simulation ({small} people)", *map(text, again)])
-        return markdown(["linked by", *(title(key).removesuffix(", strength 1") for key in keys)], rows)
+        return markdown(["linked by", *(title(key | {"strength": math.nan}) for key in keys)], rows)
 
     def images(self) -> str:
         """Images of one model, of the conditions that ran."""
@@ -185,14 +193,6 @@ class Study:
             return "nobody yet"
         most = [max(r[what] for r in rows) for what in ("people", "seeds")]
         return f"up to {counted(most[0], 'person', 'people')}, up to {counted(most[1], 'seed')}"
-
-    def guessing(self, dataset: str) -> str:
-        """ "one of 300, re-simulation one of 8": of whom attackers choose."""
-        rows = [r for r in self.figures if r["dataset"] == dataset and r["metric"] == HIT and r["chance"] > 0]
-        plain = {round(1 / r["chance"]) for r in rows if r["attacker"] == PLAIN_NETWORK}
-        again = {round(1 / r["chance"]) for r in rows if r["family"] == RESIMULATION}
-        named = {"": plain, "re-simulation ": again}
-        return ", ".join(f"{who}one of {' or '.join(map(str, sorted(n)))}" for who, n in named.items() if n)
 
     def most(self, dataset: str) -> int:
         """People behind the figures that rest on most of them."""
