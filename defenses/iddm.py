@@ -189,16 +189,16 @@ class Decoupling:
         for step in range(c.data_steps):
             generator = self.bench.seeds.child("data", r, step).torch()
             latents, images = self.parts(delta)
-            identity, cosine, value = self.identity(images, generator)
+            identity, cosine = self.identity(images, generator)
             distance = self._distance(images)
-            denoise = trainer.denoising_loss(latents, self.condition, generator)
+            denoise = trainer.denoising_loss(latents, self.condition, generator) if c.lambda_dm else torch.zeros(())
             loss = self.lambda_id / factor * identity + c.lambda_util * factor * distance + c.lambda_dm * denoise
             (delta.grad,) = torch.autograd.grad(loss, delta)
             optimizer.step()
             with torch.no_grad():
                 delta.clamp_(-eps, eps)
             figures = {
-                "identity": value,
+                "identity": identity.item(),
                 "cosine": cosine,
                 "distance": distance.item(),
                 "denoising": denoise.item(),
@@ -230,35 +230,22 @@ class Decoupling:
             x = self.parts(delta)[1].clamp(0, 1)
         return (x * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
-    def identity(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, float, float]:
-        """What to add to the loss for its gradient, the mean relative cosine to the subject, and the identity loss."""
-        if self.config.balance:
-            return self._balanced(images, generator)
-        loss, cosine = self._identity(images, generator)
-        return loss, cosine, loss.item()
+    def identity(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
+        """Identity loss summed over surrogates, mean over images, and the mean relative cosine to the subject.
 
-    def _identity(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
-        """Identity loss summed over surrogates, mean over images, and the mean relative cosine to the subject."""
+        With `balance` its value is the same, and its gradient with respect to the images is `balanced`.
+        """
+        seen = images.detach().requires_grad_(True) if self.config.balance else images
         losses, cosines = [], []
         for target in self.targets:
-            parts, cosine = self._losses(target, images, generator)
-            losses += parts
-            cosines.append(cosine)
-        return torch.stack(losses).sum(), float(np.mean(cosines))
-
-    def _balanced(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, float, float]:
-        """As `identity`, with `balanced` gradients: the first of the three is a number without meaning."""
-        seen = images.detach().requires_grad_(True)
-        losses, cosines, gradients = [], [], []
-        for target in self.targets:
             parts, cosine = self._losses(target, seen, generator)
-            loss = torch.stack(parts).sum()
-            (gradient,) = torch.autograd.grad(loss, seen)
-            losses.append(loss.item())
+            losses.append(torch.stack(parts).sum())
             cosines.append(cosine)
-            gradients.append(gradient)
-        step = balanced(torch.stack(gradients))
-        return (images * step).sum(), float(np.mean(cosines)), float(np.sum(losses))
+        loss = torch.stack(losses).sum()
+        if self.config.balance:
+            step = balanced(torch.stack([torch.autograd.grad(part, seen)[0] for part in losses]))
+            loss = loss.detach() + ((images - images.detach()) * step).sum()
+        return loss, float(np.mean(cosines))
 
     def _losses(self, target: Target, images: Tensor, generator: torch.Generator) -> tuple[list[Tensor], float]:
         """One surrogate's identity losses, means over images, and its mean relative cosine to the subject."""

@@ -194,14 +194,14 @@ def test_iddm_gradient_reaches_the_latents(references: np.ndarray, bench: Workbe
     """Through surrogate, crop and decoder, for every image; checked against a difference quotient."""
     part = decoupling(references, bench, jitter=0.0, margin=-1.0)
     delta = torch.zeros_like(part.clean).requires_grad_(True)
-    loss, _ = part._identity(bench.base.decode(part.clean + delta), Seeds(0).torch())
+    loss, _ = part.identity(bench.base.decode(part.clean + delta), Seeds(0).torch())
     (gradient,) = torch.autograd.grad(loss, delta)
     assert gradient.abs().amax((1, 2, 3)).min() > 0
     step = 0.02 * gradient / gradient.norm()
 
     def at(d: torch.Tensor) -> float:
         with torch.no_grad():
-            return part._identity(bench.base.decode(part.clean + d), Seeds(0).torch())[0].item()
+            return part.identity(bench.base.decode(part.clean + d), Seeds(0).torch())[0].item()
 
     slope = (at(step) - at(-step)) / 0.04
     assert slope == pytest.approx(gradient.norm().item(), rel=0.05)
