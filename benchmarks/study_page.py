@@ -26,7 +26,7 @@ NOT_RUN = "not run"
 HIT, FACES = "rank1_hit", "face_detection_rate"
 RESIMULATION, APPEARANCE = "re-simulation", "hog"
 WHERE = ["dataset", "base", "setting", "defense", "variant", "strength"]
-AUTHORIZED, DEFAULT = "authorized", "iddm (two-surrogates)"
+AUTHORIZED, DEFAULT, NONE = "authorized", "iddm (two-surrogates)", "undefended"
 BASES = {"synthetic": "micro-rgb", "orl": "micro"}
 """Of the datasets, in the page's order."""
 NETWORKS = "fuse:rule=squares:dlib+sface+faceres"
@@ -55,6 +55,8 @@ TEXTS = (
     "protocol",
     "gpu",
 )
+TELLING = ("dlib", "sface", "faceres", "finetune:faceres", NETWORKS, "lbph:part=inner", "gabor", "cross-post:sface")
+"""Attackers of the table of other defenses."""
 SUMMED = (
     ("SFace", "sface", HIT),
     ("strongest that knows nothing of the defense", WORST_CASE, HIT),
@@ -148,6 +150,11 @@ class Study:
             return NOT_RUN
         return f"{text(row)} {spoken(row['by'])} of {row['of']}"
 
+    def size(self, key: Row) -> str:
+        """ "24 × 3": people and seeds behind a condition's strongest plain attacker."""
+        row = self.find(key, WORST_CASE)
+        return f"{row['people']} × {row['seeds']}" if row else NOT_RUN
+
     def summary(self, dataset: str) -> str:
         """Kind of attacker x the settings that the page is about, at full strength."""
         keys = [self.key(dataset, *setting) for setting in SETTINGS]
@@ -213,12 +220,10 @@ class Study:
         heads += ["strongest re-simulation", "**appearance** (`hog`)", "faces", "utility index"]
         rows = []
         for key in self.planned("study", dataset):
-            plain = self.find(key, WORST_CASE)
-            size = f"{plain['people']} × {plain['seeds']}" if plain else NOT_RUN
             cells = [self.strongest(key, judge) for judge in (WORST_CASE, WORST_CASE_ADAPTIVE)]
             cells += [resimulation_text(self.resimulated(key)), text(self.find(key, APPEARANCE))]
             ends = [text(self.find(key, "", FACES), interval=False), text(self.find(key, "", INDEX))]
-            rows.append([title(key), size, *cells, *ends])
+            rows.append([title(key), self.size(key), *cells, *ends])
         return markdown(heads, rows)
 
     def attackers(self, dataset: str) -> str:
@@ -281,22 +286,28 @@ class Study:
         return markdown(["run", "changed", *heads], rows, names=2)
 
     def core(self, suite: str) -> str:
-        """Every defense at full strength, each setting."""
+        """Every defense at full strength, each setting, with its paired differences from no defense."""
         rows = []
         for key in self.planned(suite):
-            if math.isnan(key["strength"]) or key["strength"] == 1:
-                cells = [self.strongest(key, judge) for judge in (WORST_CASE, WORST_CASE_ADAPTIVE)]
-                ends = [text(self.find(key, "", FACES), interval=False), text(self.find(key, "", INDEX))]
-                rows.append([title(key), key["setting"], *cells, text(self.find(key, APPEARANCE)), *ends])
-        heads = [
-            "condition",
-            "setting",
-            "strongest plain",
-            "strongest, prepared ones too",
-            "appearance (`hog`)",
-            "faces",
-        ]
-        return markdown([*heads, "utility index"], rows, names=2)
+            if not (math.isnan(key["strength"]) or key["strength"] == 1):
+                continue
+            cells = [self.size(key)]
+            for judge in (WORST_CASE, WORST_CASE_ADAPTIVE):
+                less = difference(self.difference_of(key, NONE, judge, HIT), HIT)
+                cells += [self.strongest(key, judge), "–" if math.isnan(key["strength"]) else less]
+            cells += [text(self.find(key, APPEARANCE)), text(self.find(key, "", FACES), interval=False)]
+            rows.append([title(key), key["setting"], *cells, text(self.find(key, "", INDEX))])
+        heads = ["condition", "setting", "people × seeds", "strongest plain", "less undefended"]
+        heads += ["strongest, prepared ones too", "less undefended", "appearance (`hog`)", "faces", "utility index"]
+        return markdown(heads, rows, names=2)
+
+    def each(self, suite: str) -> str:
+        """Every defense at full strength in the authorized setting x some attackers."""
+        keys = [k for k in self.planned(suite) if k["setting"] == AUTHORIZED]
+        keys = [k for k in keys if math.isnan(k["strength"]) or k["strength"] == 1]
+        most = self.most(keys[0]["dataset"])
+        table = [[title(k), *(text(self.find(k, a), marks=True, most=most) for a in TELLING)] for k in keys]
+        return markdown(["condition", *map(spoken, TELLING)], table)
 
     def goals(self) -> str:
         """Whether the goal was reached, by the point values."""
