@@ -57,6 +57,9 @@ TEXTS = (
 )
 TELLING = ("dlib", "sface", "faceres", "finetune:faceres", NETWORKS, "lbph:part=inner", "gabor", "cross-post:sface")
 """Attackers of the table of other defenses."""
+ORDERING = (*TELLING[:-1], "eigenfaces", APPEARANCE)
+"""Attackers whose orders of the defenses are compared, where most images have a face."""
+MOST, FEWEST_ORDERED = 0.5, 5
 SUMMED = (
     ("SFace", "sface", HIT),
     ("strongest that knows nothing of the defense", WORST_CASE, HIT),
@@ -308,6 +311,22 @@ class Study:
         most = self.most(keys[0]["dataset"])
         table = [[title(k), *(text(self.find(k, a), marks=True, most=most) for a in TELLING)] for k in keys]
         return markdown(["condition", *map(spoken, TELLING)], table)
+
+    def agreement(self, dataset: str) -> str:
+        """Kendall's tau-b between attackers' orders of the defenses at full strength, controls left out."""
+        values: dict[str, dict[str, float]] = {}
+        for key in in_order(r for r in self.figures if r["dataset"] == dataset and r["strength"] == 1):
+            plain = key["setting"] == AUTHORIZED and "=" not in key["variant"]
+            faces = self.find(key, "", FACES)
+            if plain and not key["defense"].startswith("control") and faces and faces["value"] >= MOST:
+                found = {a: self.find(key, a) for a in ORDERING}
+                values[title(key)] = {a: row["value"] for a, row in found.items() if row}
+        table = pd.DataFrame.from_dict(values, orient="index").reindex(columns=[*ORDERING]).dropna()
+        if len(table) < FEWEST_ORDERED:
+            return f"On `{dataset}`: {NOT_RUN} with {FEWEST_ORDERED} defenses."
+        tau = table.corr(method="kendall")
+        rows = [[spoken(a), *("" if a == b else decimal(tau.loc[a, b]) for b in ORDERING)] for a in ORDERING]
+        return f"{markdown(['', *map(spoken, ORDERING)], rows)}\n\nOver {len(table)} defenses on `{dataset}`."
 
     def goals(self) -> str:
         """Whether the goal was reached, by the point values."""

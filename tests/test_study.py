@@ -6,8 +6,10 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import kendalltau
 from synthetic_run import write_run
 
 ROOT = Path(__file__).parents[1]
@@ -170,6 +172,28 @@ def test_re_simulation_is_by_most_people(folder: Path) -> None:
     fewer = row | {"attacker": "resimulate:candidates=6:sface", "value": 0.9, "people": 4}
     study.figures = [row, fewer, row | {"attacker": "resimulate:dlib", "value": 0.3}]
     assert study.resimulated(key) == row
+
+
+def test_orders_are_compared_by_kendalls_tau(folder: Path) -> None:
+    """As scipy has it; a control and a defense without faces are left out."""
+    study = study_page.Study(folder)
+    where = {"dataset": "orl", "base": "micro", "setting": "authorized", "variant": "", "strength": 1.0}
+    defenses, values = [f"defense{i}" for i in range(6)], np.random.default_rng(0).random((8, len(study_page.ORDERING)))
+    study.figures = []
+    for i, defense in enumerate([*defenses, "control-person", "blur"]):
+        faces = {"attacker": "", "metric": study_page.FACES, "value": 0.1 if defense == "blur" else 1.0}
+        hits = [
+            {"attacker": a, "metric": study_page.HIT, "value": v}
+            for a, v in zip(study_page.ORDERING, values[i], strict=True)
+        ]
+        study.figures += [where | {"defense": defense} | row for row in (faces, *hits)]
+    text = study.agreement("orl")
+    first = next(line for line in text.splitlines() if line.startswith("| `dlib`"))
+    expected = [kendalltau(values[:6, 0], values[:6, k])[0] for k in range(1, values.shape[1])]
+    assert [float(cell) for cell in first.split("|")[3:-1]] == pytest.approx(expected, abs=0.006)
+    assert text.endswith("Over 6 defenses on `orl`.")
+    study.figures = study.figures[: 4 * (1 + len(study_page.ORDERING))]
+    assert "not run" in study.agreement("orl")
 
 
 def test_what_did_not_run_is_missing(folder: Path, study: study_page.Study) -> None:
