@@ -168,7 +168,8 @@ def test_a_base_that_is_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_ablations_change_one_part_each() -> None:
-    """And each part that the default has, once; texture needs two, a surrogate and the balance. On ORL by three settings."""
+    """And each part that the default has, once. Two need two options: texture, and data that never see the model. On ORL by
+    three settings."""
     from iddmbench.defense import configure
     from iddmbench.defenses.iddm import IDDM
 
@@ -180,6 +181,7 @@ def test_ablations_change_one_part_each() -> None:
         changed[name] = {k for k, v in iddm.model_dump().items() if v != usual[k]}
         assert run.dataset_options == {"part": "tuning"} and run.strengths == (1.0,)
     assert changed.pop("default") == set() and changed.pop("texture") == {"surrogate", "balance"}
+    assert changed.pop("uncoupled") == {"alternate", "lambda_dm"}
     assert all(len(options) == 1 for options in changed.values())
     parts = {"alternate", "suppress", "space", "lambda_dm", "lambda_util", "surrogate", "margin", "aim", "jitter"}
     assert set().union(*changed.values()) == parts | {"diversity", "balance", "rounds", "eps"}
