@@ -19,7 +19,9 @@ from iddmbench.errors import UserError
 from iddmbench.linking.adaptive import AdaptiveLinker
 from iddmbench.linking.adaptive import linkage as linkage_of
 from iddmbench.linking.aggregate import members, threat_of
+from iddmbench.linking.stored import read_linkages, write_linkages
 from iddmbench.metrics.feed import pooled_scores, pooled_templates
+from iddmbench.metrics.verification import Threshold
 from iddmbench.models.base import load_base
 from iddmbench.perturb.purifier import TRIED, purifier
 from iddmbench.report.write import write_outputs
@@ -333,6 +335,50 @@ def test_a_run_with_adaptive_attackers(base: Path, tmp_path: Path) -> None:
     write_outputs(tmp_path / "out")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "finetune:coarse" in page and "strongest, including adaptive" in page
+
+
+def test_what_an_attacker_saw_is_kept_for_others_to_join(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more attacker attacks alone; the others' figures are what they were, and what they would be anew."""
+    asked = list[str]()
+    attack = AdaptiveLinker.attack
+    monkeypatch.setattr(AdaptiveLinker, "attack", lambda self, *given: asked.append(self.name) or attack(self, *given))
+    options = {"dataset": "tiny-orl", "subjects": 3, "base": str(base), "defenses": ("echo",), "strengths": (0.0,)}
+    options |= {"images_per_prompt": 2, "seeds": (0, 1)}
+
+    def probes(out: str, cache: str, *attackers: str) -> pd.DataFrame:
+        config = make_config({**options, "attackers": ("coarse", *attackers)})
+        assert pipeline.run(config, tmp_path / out, tmp_path / cache) == 0
+        found = RunFolder.open(tmp_path / out).probes
+        return found[found["attacker"] == "threshold:coarse"].reset_index(drop=True)
+
+    first = probes("first", "cache", "threshold:coarse")
+    assert asked == ["threshold:coarse"] * 6, "of three conditions and two seeds, the anchors' once"
+    asked.clear()
+    joined = probes("joined", "cache", "threshold:coarse", "finetune:coarse")
+    assert asked == ["finetune:coarse"] * 6
+    pd.testing.assert_frame_equal(joined, first)
+    pd.testing.assert_frame_equal(probes("anew", "other", "threshold:coarse"), first)
+
+
+def test_linkages_are_kept_bit_for_bit(tmp_path: Path) -> None:
+    world = World()
+    everyone = world.posts(lambda template, view: template)
+    scores = Finetune([world.gallery], Finetune.Options()).fit(Others.than("p00", everyone)).scores(everyone[0])
+    far = {"1e-2": Threshold(0.1 + 0.2, 0.01, 0.009, 320), "1e-3": Threshold(float("inf"), 0.001, 0.0, 320)}
+    seen = [linkage_of("p00", scores, far, {"5e-2": far["1e-2"]}), linkage_of("p00", scores, {}, {})]
+    write_linkages(tmp_path, seen)
+    for one, other in zip(seen, read_linkages(tmp_path), strict=True):
+        for name in ("acquired", "mated", "nonmated", "rank"):
+            a, b = getattr(one, name), getattr(other, name)
+            assert a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        for kind in ("matched", "found"):
+            a, b = getattr(one, kind), getattr(other, kind)
+            assert list(a) == list(b) and all(np.array_equal(a[k].hits, b[k].hits) for k in a)
+            assert [m.threshold for m in a.values()] == [m.threshold for m in b.values()]
+        assert list(one.feeds) == list(other.feeds) and len(one.feeds) > 0
+        assert all(np.array_equal(one.feeds[n].rank, other.feeds[n].rank) for n in one.feeds)
 
 
 def value(summary: pd.DataFrame, attacker: str, metric: str = "r1u") -> float:

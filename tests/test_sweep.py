@@ -327,10 +327,14 @@ def test_models_of_attackers_are_shared_out_before_scoring(place: Place, process
             "of the anchors too, and no run's own process"
         )
         order = [event["event"] for event in place.events()]
-        assert order.index("score") > len(order) - 1 - order[::-1].index("simulation")
+        assert order.index("score") > len(order) - 1 - order[::-1].index("attack")
+        assert order.index("attack") > len(order) - 1 - order[::-1].index("simulation")
+        attacks = since_last_begin(place.events(), "attack")
+        assert len(attacks) == 3 == place.entries("attack"), "none, generic and echo, shared by both runs"
+        assert not any(event["error"] for event in attacks)
         seen = set(place.run("two").probes["attacker"])
         place.sweep(**common)
-        assert not since_last_begin(place.events(), "simulation")
+        assert not since_last_begin(place.events(), "simulation") + since_last_begin(place.events(), "attack")
     else:
         command = ["run", "--dataset", "tiny-orl", "--base", str(place.base), "--subjects", "3", "--defense", "echo"]
         command += ["--strength", "1", "--no-anchors", "--images-per-prompt", "1", "--prompt", *prompt]

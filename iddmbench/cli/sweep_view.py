@@ -117,7 +117,7 @@ class _View:
         self.cached: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
-        self.scored = 0
+        self.attacks = self.scored = 0
         self.running: list[Task] = []
         self.name, self.begun = "planning", time.monotonic()
         self.watch = Watch(self.planned, self.result, self.flying, self.phase)
@@ -130,6 +130,8 @@ class _View:
     def result(self, result: TaskResult) -> None:
         if result.task.kind == "score":
             self.scored += 1
+        elif result.task.kind == "attack":
+            self.attacks += 1
         elif result.task.kind == "premise":
             pass  # of no cell
         elif result.status == "ok":
@@ -152,6 +154,8 @@ class _View:
         text = f"{self.name}: {sum(self.cells.values()) - self.left} of {sum(self.cells.values())} cells"
         if self.failed.total():
             text += f", {self.failed.total()} failed"
+        if self.name == "attacking":
+            text += f", {self.attacks} attacks"
         if self.name == "scoring":
             text += f", {self.scored} conditions scored"
         text += f", {duration(elapsed)}"

@@ -19,7 +19,6 @@ from iddmbench.cells.stages import CODE as STAGES
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError, one_line
 from iddmbench.linking.absent import absent, absent_findings
-from iddmbench.linking.adaptive import AdaptiveLinker
 from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize_group, threat_of
 from iddmbench.linking.demographics import demographic_rows
 from iddmbench.linking.doubts import CODE as PREMISE_CODE
@@ -29,6 +28,7 @@ from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.linking.panel import AttackerPanel
 from iddmbench.linking.published import PublishedTarget, taken_for
 from iddmbench.linking.simulate import candidates, check_simulation, cost_findings, simulated_cells
+from iddmbench.linking.stored import read_linkages, write_linkages
 from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.results.findings import in_order
 from iddmbench.results.metric_info import KEPT
@@ -40,6 +40,8 @@ from iddmbench.types import Subject
 
 CODE = {"score": 6, "calibration": 2}
 """Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
+ATTACK_CODE = 1
+"""The same of what adaptive attackers see; what they learn on, and how, is in their fingerprints and in the score's number."""
 ABLE = "able.json"
 TABLES = ("cells", "images", "probes", "summary", "demographics")
 QUALITY = (
@@ -53,6 +55,24 @@ QUALITY = (
 )
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An adaptive attacker, by name, on the finished cells of one condition and seed."""
+
+    attacker: str
+    condition: PlannedCondition
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Unique in a run."""
+        return f"{self.attacker} on {self.condition.label}, seed {self.seed}"
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [cell for cell in self.condition.cells if cell.seed == self.seed]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +140,10 @@ class Scoring:
         """The scoring of those cells; the others count as missing. The attackers stay loaded."""
         names = {cell.name for cell in finished}
         return replace(self, conditions=tuple(condition.only(names) for condition in self.conditions))
+
+    def without(self, missing: Collection[int], cells: Sequence[Cell]) -> "Scoring":
+        """`only` those of the run's cells that are not missing, which are given by index."""
+        return self.only([cell for i, cell in enumerate(cells) if i not in missing]) if missing else self
 
     @property
     def attackers(self) -> tuple[str, ...]:
@@ -258,9 +282,9 @@ class Scoring:
             self._judges(condition),
         )
         lost = self.lost(condition) if linked else {}
-        for linker in self.panel.adaptive.values() if linked else ():
-            if linker.name not in lost:
-                self._attack_adaptively(linker, group, condition)
+        for name in self.panel.attackers.adaptive if linked else ():
+            if name not in lost:
+                self._add_attacks(name, group, condition)
         return group
 
     def _judges(self, condition: PlannedCondition) -> tuple[str, ...]:
@@ -533,52 +557,95 @@ class Scoring:
     def _real(self) -> np.ndarray:
         return np.concatenate([self.stages.reference_features(subject) for subject in self.subjects])
 
-    def _attack_adaptively(self, linker: AdaptiveLinker, group: Group, condition: PlannedCondition) -> None:
-        """Add what an adaptive attacker sees, once all of a condition's cells are there.
+    # ---- adaptive attackers -----------------------------------------------------------------------------------------
 
-        Where too few of them finished to learn on, or a model of its own failed, it has no figures there, and the log says so.
+    @property
+    def attacks(self) -> list[Attack]:
+        """All of the run, also those of an attacker that failed on some image. Each is slow, and needs no other."""
+        adaptive = self.panel.attackers.adaptive
+        return [Attack(name, c, seed) for c in self.conditions for seed in c.seeds for name in adaptive]
+
+    @property
+    def open_attacks(self) -> dict[int, str]:
+        """Index in `attacks` -> `digest` of what it depends on: of those that can be made and are not stored yet."""
+        found = {}
+        for i, attack in enumerate(self.attacks):
+            if attack.attacker not in self.lost(attack.condition):
+                key = self._attack_key(attack)
+                if not self.stages.store.has("attack", key):
+                    found[i] = digest(key)
+        return found
+
+    def attack(self, attack: Attack) -> list[Linkage]:
+        """What an adaptive attacker sees of each cell, once all of a condition's cells are there; stored.
+
+        Raises UserError where too few of them finished to learn on, or a model of its own failed.
         """
-        by_seed: dict[int, list[Scored]] = {}
-        for several in group.cells.values():
-            for one in several:
-                by_seed.setdefault(one.cell.seed, []).append(one)
-        found: list[tuple[Scored, Linkage]] = []
+
+        def compute(out: Path) -> None:
+            linker = self.panel.adaptive[attack.attacker]
+            own = []
+            for cell in self._simulated_cells(attack.attacker, attack.condition, attack.seed):
+                self._simulate_or_say(cell)
+                own.append(self._posts(attack.attacker, cell))
+            write_linkages(out, linker.attack(self._everyone(attack), own))
+
+        return read_linkages(self.stages.store.fetch("attack", self._attack_key(attack), compute))
+
+    def _attack_key(self, attack: Attack) -> dict[str, Any]:
+        """What an attack depends on: not on the run's other attackers, nor on other conditions."""
+        own = self._simulated_cells(attack.attacker, attack.condition, attack.seed)
+        key = {
+            "attacker": [attack.attacker, self.panel.fingerprints[attack.attacker]],
+            "cells": [[cell.subject.label, *self._cell_key(cell)] for cell in attack.cells],
+            "gallery": self.stages.data.gallery,
+            "base": [self.stages.base.name, self.stages.base.fingerprint],
+            "code": [ATTACK_CODE, CODE["score"], STAGES["embed"]],
+            "versions": self.stages.versions,
+        }
+        if own:
+            key["simulated"] = [digest(self.stages.image_key(cell)) for cell in own]
+        if restoration_of(attack.attacker):
+            clean = undefended_cells(self.conditions, attack.seed)
+            key["undefended"] = [[label, *self._cell_key(cell)] for label, cell in sorted(clean.items())]
+        return key
+
+    def _add_attacks(self, name: str, group: Group, condition: PlannedCondition) -> None:
+        """Add what an adaptive attacker sees to a group. Where it can't attack it has no figures, and the log says so."""
+        scored = {one.cell.name: one for several in group.cells.values() for one in several}
+        attacks = [Attack(name, condition, seed) for seed in condition.seeds]
         try:
-            for seed, part in by_seed.items():
-                own = [self._posts(linker, cell) for cell in self._simulated_of(linker, condition, seed)]
-                posts = self._everyone(linker, [one.cell for one in part])
-                found += zip(part, linker.attack(posts, own), strict=True)
+            found = [(a.cells, self.attack(a)) for a in attacks]
         except UserError as error:
-            log.error("%s has no figures for %s: %s", linker.name, group.label, error)
+            log.error("%s has no figures for %s: %s", name, group.label, error)
             return
-        for one, seen in found:
-            one.linkage[linker.name] = seen
+        for cells, linkages in found:
+            for cell, seen in zip(cells, linkages, strict=True):
+                scored[cell.name].linkage[name] = seen
 
-    def _simulated_of(self, linker: AdaptiveLinker, condition: PlannedCondition, seed: int) -> list[Cell]:
-        """Raises UserError when one of them failed."""
-        cells = self._simulated_cells(linker.name, condition, seed)
-        for cell in cells:
-            try:
-                self.simulate(cell)
-            except Exception as error:
-                if stops(error):
-                    raise
-                raise UserError(f"its own model of {cell.name} failed: {one_line(error)}") from error
-        return cells
+    def _simulate_or_say(self, cell: Cell) -> None:
+        try:
+            self.simulate(cell)
+        except Exception as error:
+            if stops(error):
+                raise
+            raise UserError(f"its own model of {cell.name} failed: {one_line(error)}") from error
 
-    def _everyone(self, linker: AdaptiveLinker, cells: Sequence[Cell]) -> list[Posts]:
-        """What the cells of one condition and seed posted, restored too for an attacker that does that."""
-        posts = [self._posts(linker, cell) for cell in cells]
-        how = linker.adaptive.restoration()
+    def _everyone(self, attack: Attack) -> list[Posts]:
+        """What the cells posted, restored too for an attacker that does that."""
+        cells = attack.cells
+        posts = [self._posts(attack.attacker, cell) for cell in cells]
+        how = restoration_of(attack.attacker)
         if how is None or len(cells) < FEWEST_SUBJECTS:
             return posts
-        clean = undefended_cells(self.conditions, cells[0].seed)
-        views = restored_views(self.stages, how, linker.attackers[0], cells, clean)
+        clean = undefended_cells(self.conditions, attack.seed)
+        wrapped = self.panel.adaptive[attack.attacker].attackers[0]
+        views = restored_views(self.stages, how, wrapped, cells, clean)
         return [replace(part, restored=seen) for part, seen in zip(posts, views, strict=True)]
 
-    def _posts(self, linker: AdaptiveLinker, cell: Cell) -> Posts:
+    def _posts(self, attacker: str, cell: Cell) -> Posts:
         outputs = self.stages.outputs(cell)
-        views = tuple(self.stages.embed(view, outputs)[0] for view in linker.views)
+        views = tuple(self.stages.embed(view, outputs)[0] for view in self.panel.views_of[attacker])
         return Posts(cell.subject.label, views, tuple(outputs.prompts))
 
     # ---- rows -------------------------------------------------------------------------------------------------------

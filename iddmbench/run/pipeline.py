@@ -46,6 +46,10 @@ class Pool(ABC):
         """Models of attackers that run the defense themselves, given by index in `Scoring.simulated`."""
 
     @abstractmethod
+    def attacks(self, study: RunPlan, attacks: Mapping[int, str], missing: Sequence[int]) -> None:
+        """What adaptive attackers make of the finished cells (`Scoring.open_attacks`); missing: the others, by index."""
+
+    @abstractmethod
     def cells(self, study: RunPlan, cells: Sequence[int]) -> Iterator[tuple[int, CellResult]]:
         """Cells, given by index; yields what became of each, as they end."""
 
@@ -160,6 +164,10 @@ def measure(
         outcomes = attempt_all(scoring, cells, progress, beside)
         if beside and len(missing := scoring.open_simulated) > 1:
             beside.pool.simulated(beside.study, list(missing.values()))
+        if beside:
+            failed = [i for i, outcome in enumerate(outcomes) if not outcome.ok]
+            if len(attacks := scoring.without(failed, cells).open_attacks) > 1:
+                beside.pool.attacks(beside.study, attacks, failed)
     simulate(scoring, progress)
     found = score_cells(scoring, outcomes)
     write_run(out, found)

@@ -1,6 +1,6 @@
 """The photos and cells of one run in several processes, for `iddmbench run`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -63,6 +63,12 @@ class Processes(Pool):
     def simulated(self, study: RunPlan, cells: Sequence[int]) -> None:
         # One that fails fails again in this process, which says what it costs.
         for _ in self._results(study, [Task("simulation", self.out.name, f"simulated {i}", i) for i in cells]):
+            pass
+
+    def attacks(self, study: RunPlan, attacks: Mapping[int, str], missing: Sequence[int]) -> None:
+        # As above.
+        tasks = [Task("attack", self.out.name, f"attack {i}", i, key, tuple(missing)) for i, key in attacks.items()]
+        for _ in self._results(study, tasks):
             pass
 
     def cells(self, study: RunPlan, cells: Sequence[int]) -> Iterator[tuple[int, CellResult]]:

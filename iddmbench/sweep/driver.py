@@ -96,6 +96,12 @@ def compute(
             # One that failed fails again when its condition is scored, and costs the attacker its figures there.
             task = result.task
             journal.note("simulation", run=task.run, name=task.name, seconds=result.seconds, error=result.error)
+        watch.phase("attacking")
+        for result in carry_out(attack_tasks(plan), engine, watch.flying):
+            # As above: it fails again when its condition is scored.
+            watch.result(result)
+            task = result.task
+            journal.note("attack", run=task.run, name=task.name, seconds=result.seconds, error=result.error)
         watch.phase("scoring")
         for result in carry_out([t for run in plan.runs for t in run.score_tasks()], engine, watch.flying):
             watch.result(result)
@@ -150,6 +156,12 @@ def simulation_tasks(plan: Plan) -> list[Task]:
             for key, i in scoring.open_simulated.items():
                 tasks.setdefault(key, Task("simulation", run.name, f"{cells[i].name}, the attacker's own", i, key))
     return list(tasks.values())
+
+
+def attack_tasks(plan: Plan) -> list[Task]:
+    """What adaptive attackers make of conditions, where that is not there yet, each once. Otherwise this process alone would
+    attack the undefended models to know who links them, and workers would wait for it."""
+    return list({task.key: task for run in plan.runs for task in run.attack_tasks()}.values())
 
 
 def carry_out(

@@ -56,11 +56,25 @@ class Run:
     def premise_task(self) -> Task:
         return Task("premise", self.name, "photos", 0, self.scoring.premise_digest())
 
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Cells that did not finish, by index."""
+        return tuple(i for i, outcome in enumerate(self.outcomes) if outcome is None or not outcome.ok)
+
+    def attack_tasks(self) -> Iterator[Task]:
+        """What adaptive attackers have not made of the finished cells yet; nothing where all is scored already."""
+        if all(map(self.scoring.is_scored_in_full, self.scoring.conditions)):
+            return
+        missing = self.missing
+        done = self.scoring.without(missing, self.study.cells)
+        attacks = done.attacks
+        for i, key in done.open_attacks.items():
+            yield Task("attack", self.name, attacks[i].name, i, key, missing)
+
     def score_tasks(self) -> Iterator[Task]:
         """Conditions that have not been scored with the cells that finished."""
-        missing = tuple(i for i, outcome in enumerate(self.outcomes) if outcome is None or not outcome.ok)
-        lost = {self.study.cells[i].name for i in missing}
-        done = self.scoring.only([cell for cell in self.study.cells if cell.name not in lost])
+        missing = self.missing
+        done = self.scoring.without(missing, self.study.cells)
         for i, condition in enumerate(done.conditions):
             if condition.cells and not done.is_scored(condition):
                 yield Task("score", self.name, condition.label, i, missing=missing)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["photos", "premise", "cell", "simulation", "score"]
+Kind = Literal["photos", "premise", "cell", "simulation", "attack", "score"]
 
 
 @dataclass(frozen=True)
@@ -13,12 +13,13 @@ class Task:
     Attributes:
         kind: "photos": a part of what `iddmbench.run.photos` looks at. "premise": what is doubtful about a run's photos.
             "cell": all that is slow about a cell. "simulation": a model of an attacker that runs the defense itself.
-            "score": what the attackers make of a condition.
-        run: the run's name. name: the cell's or condition's, unique in the run; "photos" for a "premise".
-        index: of the part, of the cell in `RunPlan.cells` or `Scoring.simulated`, or of the condition in
+            "attack": what an adaptive attacker makes of a condition's cells of one seed. "score": what all attackers make of a
+            condition.
+        run: the run's name. name: the cell's, attack's or condition's, unique in the run; "photos" for a "premise".
+        index: of the part, of the cell in `RunPlan.cells` or `Scoring.simulated`, in `Scoring.attacks`, or of the condition in
             `Scoring.conditions`.
         key: identifies the result: tasks of two runs with equal keys compute the same.
-        missing: cells (by index) that failed, for a "score".
+        missing: cells (by index) that failed, for an "attack" or a "score".
     """
 
     kind: Kind

@@ -56,9 +56,13 @@ def _do(setting: WorkerSetting, task: Task) -> tuple[bool, tuple[str, ...]]:
         cached = opened.scoring.has_premise()
         opened.scoring.premise()
         return cached, ()
+    if task.kind == "attack":
+        scoring = opened.scoring.without(task.missing, opened.study.cells)
+        cached = task.index not in scoring.open_attacks
+        scoring.attack(scoring.attacks[task.index])
+        return cached, ()
     if task.kind == "score":
-        lost = {opened.study.cells[i].name for i in task.missing}
-        scoring = opened.scoring.only([cell for cell in opened.study.cells if cell.name not in lost])
+        scoring = opened.scoring.without(task.missing, opened.study.cells)
         condition = scoring.conditions[task.index]
         cached = scoring.is_scored(condition)
         scoring.tables(condition)
