@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from iddmbench.adaptive import FEWEST_SUBJECTS, build_adaptive, parse, restoration_of, simulation_of
-from iddmbench.adaptive.posts import Posts
+from iddmbench.adaptive import build_adaptive, parse, restoration_of, simulation_of
 from iddmbench.attacker import Attacker
 from iddmbench.cells.condition import PlannedCondition, conditions
-from iddmbench.cells.restore import restored_views, training_findings, undefended_cells
+from iddmbench.cells.restore import training_findings
 from iddmbench.cells.stages import CODE as STAGES
 from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
-from iddmbench.errors import UserError, one_line
+from iddmbench.errors import UserError
 from iddmbench.linking.absent import absent, absent_findings
 from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize_group, threat_of
+from iddmbench.linking.attacks import ATTACK, Attack, Attacks
 from iddmbench.linking.demographics import demographic_rows
 from iddmbench.linking.doubts import CODE as PREMISE_CODE
 from iddmbench.linking.doubts import all_findings
@@ -27,21 +27,18 @@ from iddmbench.linking.judged import figures_by_prompt
 from iddmbench.linking.linker import FARS, Linkage, Linker
 from iddmbench.linking.panel import AttackerPanel
 from iddmbench.linking.published import PublishedTarget, taken_for
-from iddmbench.linking.simulate import candidates, check_simulation, cost_findings, simulated_cells
-from iddmbench.linking.stored import read_linkages, write_linkages
+from iddmbench.linking.simulate import check_simulation, cost_findings
 from iddmbench.metrics.quality import psnr, ssim
 from iddmbench.results.findings import in_order
 from iddmbench.results.metric_info import KEPT
 from iddmbench.results.run_folder import label, make_table, table_file
-from iddmbench.store.cache import digest, stops
+from iddmbench.store.cache import digest
 from iddmbench.store.cost import Cost
 from iddmbench.store.files import write_table
 from iddmbench.types import Subject
 
 CODE = {"score": 6, "calibration": 2}
 """Raised by hand when linking, metrics or tables change, so that older scores are not reused."""
-ATTACK_CODE = 1
-"""The same of what adaptive attackers see; what they learn on, and how, is in their fingerprints and in the score's number."""
 ABLE = "able.json"
 TABLES = ("cells", "images", "probes", "summary", "demographics")
 QUALITY = (
@@ -55,24 +52,6 @@ QUALITY = (
 )
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Attack:
-    """An adaptive attacker, by name, on the finished cells of one condition and seed."""
-
-    attacker: str
-    condition: PlannedCondition
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Unique in a run."""
-        return f"{self.attacker} on {self.condition.label}, seed {self.seed}"
-
-    @property
-    def cells(self) -> list[Cell]:
-        return [cell for cell in self.condition.cells if cell.seed == self.seed]
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,47 +141,6 @@ class Scoring:
         self.stages.utility(cell.subject, outputs)
         for view in self.panel.views:
             self._embeds(view, cell, outputs)
-
-    # ---- models of attackers that run the defense themselves --------------------------------------------------------
-
-    @property
-    def simulated(self) -> list[Cell]:
-        """All cells of such attackers, each once."""
-        return list(self._simulated.values())
-
-    @property
-    def open_simulated(self) -> dict[str, int]:
-        """Which of `simulated` have no images yet: index by `digest` of what these depend on."""
-        cells = enumerate(self._simulated.items())
-        return {key: i for i, (key, cell) in cells if not self.stages.is_cached(cell)}
-
-    @cached_property
-    def _simulated(self) -> dict[str, Cell]:
-        return {
-            digest(self.stages.image_key(cell)): cell
-            for name in self._simulating
-            for condition in self.conditions
-            for seed in condition.seeds
-            for cell in self._simulated_cells(name, condition, seed)
-        }
-
-    @cached_property
-    def _simulating(self) -> list[str]:
-        return [name for name in self.attackers if simulation_of(name)]
-
-    def _simulated_cells(self, name: str, condition: PlannedCondition, seed: int) -> list[Cell]:
-        simulation = simulation_of(name)
-        if simulation is None:
-            return []
-        people = candidates(simulation, self.subjects, self.stages.data.subjects)
-        return simulated_cells(simulation, condition, seed, people)
-
-    def simulate(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> None:
-        """One of `simulated`: its images, and what the attackers that want it make of them."""
-        outputs = self.stages.outputs(cell, tick)
-        for name in self._simulating:
-            for view in self.panel.views_of[name]:
-                self.stages.embed(view, outputs)
 
     # ---- the run's own cells ----------------------------------------------------------------------------------------
 
@@ -411,7 +349,7 @@ class Scoring:
                 self.stages.detector,
                 self.stages.base,
             )
-            found += cost_findings(self._simulating, self.conditions, self.subjects, self.stages.data.subjects)
+            found += cost_findings(self.attacks.simulating, self.conditions, self.subjects, self.stages.data.subjects)
             found += training_findings(self._restoring, self.conditions)
             found = in_order([*found, *absent_findings(self.absent, self.attackers)])
             write_table(out / table_file("premise"), make_table("premise", [finding.row for finding in found]))
@@ -435,14 +373,14 @@ class Scoring:
             "base": [self.stages.base.name, self.stages.base.recipe.model_dump(mode="json")["trained_on"]],
             "detector": self.stages.detector.fingerprint(),
             "absent": dict(self.absent),
-            **({"simulated": self._simulating_key} if self._simulating else {}),
+            **({"simulated": self._simulating_key} if self.attacks.simulating else {}),
             **({"restoring": self._restoring_key} if self._restoring else {}),
             "code": [PREMISE_CODE, STAGES["embed"]],
         }
 
     @property
     def _simulating_key(self) -> list[Any]:
-        return [self._simulating, [[c.label, c.seeds] for c in self.conditions]]
+        return [self.attacks.simulating, [[c.label, c.seeds] for c in self.conditions]]
 
     @property
     def _restoring(self) -> list[str]:
@@ -459,9 +397,9 @@ class Scoring:
             name: [
                 digest(self.stages.image_key(cell))
                 for seed in condition.seeds
-                for cell in self._simulated_cells(name, condition, seed)
+                for cell in self.attacks.simulated_cells(name, condition, seed)
             ]
-            for name in self._simulating
+            for name in self.attacks.simulating
             if name not in lost
         }
 
@@ -559,94 +497,29 @@ class Scoring:
 
     # ---- adaptive attackers -----------------------------------------------------------------------------------------
 
-    @property
-    def attacks(self) -> list[Attack]:
-        """All of the run, also those of an attacker that failed on some image. Each is slow, and needs no other."""
-        adaptive = self.panel.attackers.adaptive
-        return [Attack(name, c, seed) for c in self.conditions for seed in c.seeds for name in adaptive]
+    @cached_property
+    def attacks(self) -> Attacks:
+        return Attacks(self.stages, self.panel, self.conditions, self.subjects, self._cell_key)
 
     @property
     def open_attacks(self) -> dict[int, str]:
-        """Index in `attacks` -> `digest` of what it depends on: of those that can be made and are not stored yet."""
-        found = {}
-        for i, attack in enumerate(self.attacks):
-            if attack.attacker not in self.lost(attack.condition):
-                key = self._attack_key(attack)
-                if not self.stages.store.has("attack", key):
-                    found[i] = digest(key)
-        return found
-
-    def attack(self, attack: Attack) -> list[Linkage]:
-        """What an adaptive attacker sees of each cell, once all of a condition's cells are there; stored.
-
-        Raises UserError where too few of them finished to learn on, or a model of its own failed.
-        """
-
-        def compute(out: Path) -> None:
-            linker = self.panel.adaptive[attack.attacker]
-            own = []
-            for cell in self._simulated_cells(attack.attacker, attack.condition, attack.seed):
-                self._simulate_or_say(cell)
-                own.append(self._posts(attack.attacker, cell))
-            write_linkages(out, linker.attack(self._everyone(attack), own))
-
-        return read_linkages(self.stages.store.fetch("attack", self._attack_key(attack), compute))
-
-    def _attack_key(self, attack: Attack) -> dict[str, Any]:
-        """What an attack depends on: not on the run's other attackers, nor on other conditions."""
-        own = self._simulated_cells(attack.attacker, attack.condition, attack.seed)
-        key = {
-            "attacker": [attack.attacker, self.panel.fingerprints[attack.attacker]],
-            "cells": [[cell.subject.label, *self._cell_key(cell)] for cell in attack.cells],
-            "gallery": self.stages.data.gallery,
-            "base": [self.stages.base.name, self.stages.base.fingerprint],
-            "code": [ATTACK_CODE, CODE["score"], STAGES["embed"]],
-            "versions": self.stages.versions,
-        }
-        if own:
-            key["simulated"] = [digest(self.stages.image_key(cell)) for cell in own]
-        if restoration_of(attack.attacker):
-            clean = undefended_cells(self.conditions, attack.seed)
-            key["undefended"] = [[label, *self._cell_key(cell)] for label, cell in sorted(clean.items())]
-        return key
+        """Of those that can be made and are not stored yet: index in `attacks.planned` -> `digest` of what it depends on."""
+        planned = enumerate(self.attacks.planned)
+        found = {i: self.attacks.key(a) for i, a in planned if a.attacker not in self.lost(a.condition)}
+        return {i: digest(key) for i, key in found.items() if not self.stages.store.has(ATTACK, key)}
 
     def _add_attacks(self, name: str, group: Group, condition: PlannedCondition) -> None:
         """Add what an adaptive attacker sees to a group. Where it can't attack it has no figures, and the log says so."""
         scored = {one.cell.name: one for several in group.cells.values() for one in several}
         attacks = [Attack(name, condition, seed) for seed in condition.seeds]
         try:
-            found = [(a.cells, self.attack(a)) for a in attacks]
+            found = [(attack.cells, self.attacks.linkages(attack)) for attack in attacks]
         except UserError as error:
             log.error("%s has no figures for %s: %s", name, group.label, error)
             return
         for cells, linkages in found:
             for cell, seen in zip(cells, linkages, strict=True):
                 scored[cell.name].linkage[name] = seen
-
-    def _simulate_or_say(self, cell: Cell) -> None:
-        try:
-            self.simulate(cell)
-        except Exception as error:
-            if stops(error):
-                raise
-            raise UserError(f"its own model of {cell.name} failed: {one_line(error)}") from error
-
-    def _everyone(self, attack: Attack) -> list[Posts]:
-        """What the cells posted, restored too for an attacker that does that."""
-        cells = attack.cells
-        posts = [self._posts(attack.attacker, cell) for cell in cells]
-        how = restoration_of(attack.attacker)
-        if how is None or len(cells) < FEWEST_SUBJECTS:
-            return posts
-        clean = undefended_cells(self.conditions, attack.seed)
-        wrapped = self.panel.adaptive[attack.attacker].attackers[0]
-        views = restored_views(self.stages, how, wrapped, cells, clean)
-        return [replace(part, restored=seen) for part, seen in zip(posts, views, strict=True)]
-
-    def _posts(self, attacker: str, cell: Cell) -> Posts:
-        outputs = self.stages.outputs(cell)
-        views = tuple(self.stages.embed(view, outputs)[0] for view in self.panel.views_of[attacker])
-        return Posts(cell.subject.label, views, tuple(outputs.prompts))
 
     # ---- rows -------------------------------------------------------------------------------------------------------
 

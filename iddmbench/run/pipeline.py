@@ -43,7 +43,7 @@ class Pool(ABC):
 
     @abstractmethod
     def simulated(self, study: RunPlan, cells: Sequence[int]) -> None:
-        """Models of attackers that run the defense themselves, given by index in `Scoring.simulated`."""
+        """Models of attackers that run the defense themselves, given by index in `Attacks.simulated`."""
 
     @abstractmethod
     def attacks(self, study: RunPlan, attacks: Mapping[int, str], missing: Sequence[int]) -> None:
@@ -154,15 +154,15 @@ def measure(
         if strict:
             check_strict(findings, str(out / table_file("premise")))
         progress.premise(findings)
-        if not all(map(stages.is_cached, [*cells, *scoring.simulated])):
+        if not all(map(stages.is_cached, [*cells, *scoring.attacks.simulated])):
             if beside is None:
                 stages.base.load()
             stages.store.check_writable()
-        progress.start(len(cells) + len(scoring.simulated))
+        progress.start(len(cells) + len(scoring.attacks.simulated))
         log.info("%d cells, attackers %s, into %s", len(cells), ", ".join(attackers), out)
         give_back_memory()
         outcomes = attempt_all(scoring, cells, progress, beside)
-        if beside and len(missing := scoring.open_simulated) > 1:
+        if beside and len(missing := scoring.attacks.open_simulated) > 1:
             beside.pool.simulated(beside.study, list(missing.values()))
         if beside:
             failed = [i for i, outcome in enumerate(outcomes) if not outcome.ok]
@@ -213,10 +213,10 @@ def _told(outcome: CellResult, progress: Progress) -> None:
 def simulate(scoring: Scoring, progress: Progress) -> None:
     """Compute the models of attackers that run the defense themselves. One that fails costs its attacker the figures of that
     condition, as is said when it is scored."""
-    for cell in scoring.simulated:
+    for cell in scoring.attacks.simulated:
         progress.cell(f"{cell.name}, the attacker's own", scoring.stages.is_cached(cell))
         try:
-            scoring.simulate(cell, progress.share)
+            scoring.attacks.simulate(cell, progress.share)
         except Exception as error:
             if stops(error):
                 raise

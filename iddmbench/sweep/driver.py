@@ -150,10 +150,10 @@ def simulation_tasks(plan: Plan) -> list[Task]:
     tasks: dict[str, Task] = {}
     for run in plan.runs:
         scoring = run.scoring
-        cells = scoring.simulated
+        cells = scoring.attacks.simulated
         # Not `score_tasks`: which attackers link the undefended models is among what it asks, and would be found out here.
         if cells and not all(map(scoring.is_scored_in_full, scoring.conditions)):
-            for key, i in scoring.open_simulated.items():
+            for key, i in scoring.attacks.open_simulated.items():
                 tasks.setdefault(key, Task("simulation", run.name, f"{cells[i].name}, the attacker's own", i, key))
     return list(tasks.values())
 

@@ -67,7 +67,7 @@ class Run:
             return
         missing = self.missing
         done = self.scoring.without(missing, self.study.cells)
-        attacks = done.attacks
+        attacks = done.attacks.planned
         for i, key in done.open_attacks.items():
             yield Task("attack", self.name, attacks[i].name, i, key, missing)
 

@@ -16,7 +16,7 @@ class Task:
             "attack": what an adaptive attacker makes of a condition's cells of one seed. "score": what all attackers make of a
             condition.
         run: the run's name. name: the cell's, attack's or condition's, unique in the run; "photos" for a "premise".
-        index: of the part, of the cell in `RunPlan.cells` or `Scoring.simulated`, in `Scoring.attacks`, or of the condition in
+        index: of the part, of the cell in `RunPlan.cells` or `Attacks.simulated`, in `Attacks.planned`, or of the condition in
             `Scoring.conditions`.
         key: identifies the result: tasks of two runs with equal keys compute the same.
         missing: cells (by index) that failed, for an "attack" or a "score".

@@ -59,7 +59,7 @@ def _do(setting: WorkerSetting, task: Task) -> tuple[bool, tuple[str, ...]]:
     if task.kind == "attack":
         scoring = opened.scoring.without(task.missing, opened.study.cells)
         cached = task.index not in scoring.open_attacks
-        scoring.attack(scoring.attacks[task.index])
+        scoring.attacks.linkages(scoring.attacks.planned[task.index])
         return cached, ()
     if task.kind == "score":
         scoring = opened.scoring.without(task.missing, opened.study.cells)
@@ -69,7 +69,7 @@ def _do(setting: WorkerSetting, task: Task) -> tuple[bool, tuple[str, ...]]:
         return cached, ()
     scoring = opened.scoring
     if task.kind == "simulation":
-        cell, compute = scoring.simulated[task.index], scoring.simulate
+        cell, compute = scoring.attacks.simulated[task.index], scoring.attacks.simulate
         cached = scoring.stages.is_cached(cell)
     else:
         cell, compute = opened.study.cells[task.index], scoring.compute
