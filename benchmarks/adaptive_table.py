@@ -1,10 +1,8 @@
-"""Rank-1 hits of plain and adaptive attackers in a run, as the tables in docs/attackers.md.
+"""Rank-1 hits of plain and adaptive attackers in a run, as the tables in docs/attackers.md and docs/results.md.
 
     python benchmarks/adaptive_table.py RUN [--write docs/attackers.md]
-    python benchmarks/adaptive_table.py RUN --by-defense [--strength 1] [--write docs/attackers.md]
 
-Each cell: share of images linked to the right person at rank 1 (headline policy), with its 95 % interval. One row for each
-attacker, or for each condition of a run with many.
+Each cell: share of images linked to the right person at rank 1 (headline policy), with its 95 % interval.
 """
 
 import argparse
@@ -13,42 +11,29 @@ from pathlib import Path
 from iddmbench.results.run_folder import WORST_CASES, RunFolder
 from iddmbench.results.summary import Condition, Summary, number
 
-BEGIN, END = "<!-- adaptive: python benchmarks/adaptive_table.py RUN{} -->", "<!-- end of adaptive{} -->"
+BEGIN, END = "<!-- adaptive: python benchmarks/adaptive_table.py RUN -->", "<!-- end of adaptive -->"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--leave-out", nargs="*", default=[], help="attackers")
-    parser.add_argument("--by-defense", action="store_true", help="a row for each condition")
-    parser.add_argument(
-        "--strength", type=float, help="with --by-defense: conditions of this strength, and the anchors"
-    )
     parser.add_argument("--write", type=Path, help="put the table into this file, between its two marks")
     options = parser.parse_args()
     summary = Summary(RunFolder.open(options.run))
-    names = summary.attackers if options.by_defense else [*summary.attackers, *WORST_CASES]
-    attackers = [name for name in names if name not in options.leave_out]
-    table = by_defense(summary, attackers, options.strength) if options.by_defense else by_attacker(summary, attackers)
+    attackers = [name for name in [*summary.attackers, *WORST_CASES] if name not in options.leave_out]
+    table = by_attacker(summary, attackers)
     print(table)
     if options.write:
-        mark = " --by-defense" if options.by_defense else ""
-        begin, end = BEGIN.format(mark), END.format(mark)
-        head, _, rest = options.write.read_text(encoding="utf-8").partition(begin)
-        _, _, tail = rest.partition(end)
-        options.write.write_text(f"{head}{begin}\n\n{table}\n\n{end}{tail}", encoding="utf-8")
+        head, _, rest = options.write.read_text(encoding="utf-8").partition(BEGIN)
+        _, _, tail = rest.partition(END)
+        options.write.write_text(f"{head}{BEGIN}\n\n{table}\n\n{END}{tail}", encoding="utf-8")
 
 
 def by_attacker(summary: Summary, attackers: list[str]) -> str:
     columns = summary.conditions
     rows = {f"`{a}`": [hits(summary, c, a) for c in columns] for a in attackers}
     return markdown("attacker", [c.title for c in columns], rows)
-
-
-def by_defense(summary: Summary, attackers: list[str], strength: float | None) -> str:
-    chosen = [c for c in summary.conditions if strength is None or c.strength in (None, strength)]
-    rows = {c.title: [hits(summary, c, a) for a in attackers] for c in chosen}
-    return markdown("condition", [f"`{a}`" for a in attackers], rows)
 
 
 def markdown(corner: str, columns: list[str], rows: dict[str, list[str]]) -> str:
