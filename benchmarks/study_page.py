@@ -324,8 +324,11 @@ class Study:
         table = pd.DataFrame.from_dict(values, orient="index").reindex(columns=[*ORDERING]).dropna()
         if len(table) < FEWEST_ORDERED:
             return f"On `{dataset}`: {NOT_RUN} with {FEWEST_ORDERED} defenses."
-        tau = table.corr(method="kendall")
-        rows = [[spoken(a), *("" if a == b else decimal(tau.loc[a, b]) for b in ORDERING)] for a in ORDERING]
+        tau = table.corr(method="kendall").to_numpy()
+        shown = [
+            ["" if i == j else decimal(value) for j, value in enumerate(row)] for i, row in enumerate(tau.tolist())
+        ]
+        rows = [[spoken(a), *cells] for a, cells in zip(ORDERING, shown, strict=True)]
         return f"{markdown(['', *map(spoken, ORDERING)], rows)}\n\nOver {len(table)} defenses on `{dataset}`."
 
     def goals(self) -> str:

@@ -17,6 +17,7 @@ from iddmbench.datasets.folder import Folder
 from iddmbench.datasets.orl import photo
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
+from iddmbench.linking.attacks import CODE as ATTACK_CODE
 from iddmbench.linking.enrolment import enrol
 from iddmbench.linking.linker import Linker
 from iddmbench.linking.score import CODE as SCORE_CODE
@@ -182,7 +183,7 @@ def test_code_numbers_decide_and_the_package_version_does_not() -> None:
     assert set(current_versions()) == {"torch", "diffusers", "peft"}
     page = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
     (line,) = re.findall(r"^Stages with a code number: (.*)\.$", page, re.MULTILINE)
-    assert set(re.findall(r"`([a-z]+)`", line)) == {*CODE, *SCORE_CODE}
+    assert set(re.findall(r"`([a-z]+)`", line)) == {*CODE, *SCORE_CODE, *ATTACK_CODE}
 
 
 # ---- identities -------------------------------------------------------------------------------------------------------

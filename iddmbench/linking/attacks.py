@@ -20,8 +20,9 @@ from iddmbench.linking.stored import read_linkages, write_linkages
 from iddmbench.store.cache import digest, stops
 from iddmbench.types import Subject
 
-ATTACK, CODE = "attack", 1
-"""The stage, and its code number: raised by hand when what adaptive attackers see changes, thresholds included."""
+ATTACK = "attack"
+CODE = {ATTACK: 1}
+"""Raised by hand when what adaptive attackers see changes, thresholds included."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Attacks:
             "cells": [[cell.subject.label, *self.cell_key(cell)] for cell in attack.cells],
             "gallery": self.stages.data.gallery,
             "base": [self.stages.base.name, self.stages.base.fingerprint],
-            "code": [CODE, STAGES["embed"]],
+            "code": {**CODE, "embed": STAGES["embed"]},
             "versions": self.stages.versions,
         }
         if own:
