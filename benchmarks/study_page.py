@@ -22,11 +22,12 @@ from iddmbench.results.summary import decimal, figure_text, per_cent
 ROOT = Path(__file__).parents[1]
 DATA, PAGE, TEMPLATE = ROOT / "docs" / "data" / "study", ROOT / "docs" / "study.md", "study.md.jinja"
 TABLES = ("figures", "pairs", "variance", "power", "missing", "runs")
-NOT_RUN = "not run"
+NOT_RUN, NOTHING = "not run", "–"
 HIT, FACES = "rank1_hit", "face_detection_rate"
 RESIMULATION, APPEARANCE = "re-simulation", "hog"
 WHERE = ["dataset", "base", "setting", "defense", "variant", "strength"]
 AUTHORIZED, DEFAULT, NONE = "authorized", "iddm (two-surrogates)", "undefended"
+RIVALS = f"{DEFAULT}, other defenses"
 BASES = {"synthetic": "micro-rgb", "orl": "micro"}
 """Of the datasets, in the page's order."""
 NETWORKS = "fuse:rule=squares:dlib+sface+faceres"
@@ -116,7 +117,7 @@ def p_text(p: float) -> str:
 def markdown(heads: Iterable[str], rows: Iterable[Iterable[str]], names: int = 1) -> str:
     """A table whose rows begin with `names` cells that say what they are. Rows without any figure are a list below it."""
     heads, all_rows = list(heads), [list(row) for row in rows]
-    empty = [row for row in all_rows if set(row[names:]) <= {NOT_RUN}]
+    empty = [row for row in all_rows if NOT_RUN in row and set(row[names:]) <= {NOT_RUN, NOTHING}]
     kept = [row for row in all_rows if row not in empty]
     lines = [" | ".join(line) for line in ([heads, ["---"] * len(heads), *kept] if kept else [])]
     parts = ["\n".join(f"| {line} |" for line in lines)] if kept else []
@@ -289,7 +290,7 @@ class Study:
         return markdown(["run", "changed", *heads], rows, names=2)
 
     def core(self, suite: str) -> str:
-        """Every defense at full strength, each setting, with its paired differences from no defense."""
+        """Every defense at full strength, each setting, with its paired differences from no defense and from IDDM."""
         rows = []
         for key in self.planned(suite):
             if not (math.isnan(key["strength"]) or key["strength"] == 1):
@@ -297,12 +298,19 @@ class Study:
             cells = [self.size(key)]
             for judge in (WORST_CASE, WORST_CASE_ADAPTIVE):
                 less = difference(self.difference_of(key, NONE, judge, HIT), HIT)
-                cells += [self.strongest(key, judge), "–" if math.isnan(key["strength"]) else less]
-            cells += [text(self.find(key, APPEARANCE)), text(self.find(key, "", FACES), interval=False)]
-            rows.append([title(key), key["setting"], *cells, text(self.find(key, "", INDEX))])
+                cells += [self.strongest(key, judge), NOTHING if math.isnan(key["strength"]) else less]
+            ours = key["defense"] == "iddm" or math.isnan(key["strength"])
+            cells += [NOTHING if ours else self.less_than_iddm(key), text(self.find(key, APPEARANCE))]
+            cells += [text(self.find(key, "", FACES), interval=False), text(self.find(key, "", INDEX))]
+            rows.append([title(key), key["setting"], *cells])
         heads = ["condition", "setting", "people × seeds", "strongest plain", "less undefended"]
-        heads += ["strongest, prepared ones too", "less undefended", "appearance (`hog`)", "faces", "utility index"]
-        return markdown(heads, rows, names=2)
+        heads += ["strongest, prepared ones too", "less undefended", "less IDDM", "appearance (`hog`)", "faces"]
+        return markdown([*heads, "utility index"], rows, names=2)
+
+    def less_than_iddm(self, key: Row) -> str:
+        """Of the strongest attacker, prepared or not."""
+        reference = DEFAULT if key["defense"].startswith("iddm") else RIVALS
+        return difference(self.difference_of(key, reference, WORST_CASE_ADAPTIVE, HIT), HIT)
 
     def each(self, suite: str) -> str:
         """Every defense at full strength in the authorized setting x some attackers."""

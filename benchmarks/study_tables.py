@@ -43,6 +43,8 @@ PRIVACY = (HIT, "match_rate@1e-2", "fta")
 REFERENCE = ("iddm", "two-surrogates")
 """What IDDM's other settings are compared with: its default."""
 AGAINST_UNDEFENDED, AGAINST_DEFAULT = "undefended", "iddm (two-surrogates)"
+RIVALS_AGAINST_DEFAULT = f"{AGAINST_DEFAULT}, other defenses"
+"""A family of its own: whether a rival hides more than IDDM is another question than which of IDDM's settings does."""
 CONTROLS = (UNDEFENDED, GENERIC)
 INDICES = (INDEX, INDEX_WITH_KEPT)
 WHERE = ["dataset", "base", "setting", "defense", "variant", "strength"]
@@ -256,17 +258,20 @@ def judged_by(judge: str, summary: Summary) -> list[str]:
 
 
 def pairs(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
-    """Each defended condition less the undefended one, and each IDDM and keyed condition less IDDM's default at the same
-    strength; Holm over the conditions that one figure (a column of a table) compares with one reference."""
+    """Each defended condition less the undefended one and less IDDM's default at the same strength; Holm over the conditions
+    that one figure (a column of a table) compares with one reference."""
     rows: list[dict[str, Any]] = []
     for key, several in conditions.items():
         if key.strength is None:
             continue
         undefended = replace(key, defense=UNDEFENDED, variant="", strength=None)
         default = replace(key, defense=REFERENCE[0], variant=REFERENCE[1])
-        for title, other in ((AGAINST_UNDEFENDED, undefended), (AGAINST_DEFAULT, default)):
-            related = title == AGAINST_UNDEFENDED or key.defense.startswith(REFERENCE[0])
-            if other in conditions and other != key and related:
+        own = key.defense.startswith(REFERENCE[0])
+        for title, other in (
+            (AGAINST_UNDEFENDED, undefended),
+            (AGAINST_DEFAULT if own else RIVALS_AGAINST_DEFAULT, default),
+        ):
+            if other in conditions and other != key:
                 rows += [where(key) | {"reference": title} | row for row in differences(several, conditions[other])]
     return adjusted(pd.DataFrame(rows, columns=PAIR_COLUMNS))
 
