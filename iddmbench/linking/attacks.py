@@ -45,7 +45,8 @@ class Attack:
 
 @dataclass(frozen=True, eq=False)
 class Attacks:
-    """
+    """What the adaptive attackers of a run's `Scoring` do.
+
     Attributes:
         stages, panel, conditions, subjects: those of `Scoring`. cell_key: identifies a cell's images.
     """
@@ -106,6 +107,9 @@ class Attacks:
         """All of the run, also those of an attacker that failed on some image. Each is slow, and needs no other."""
         adaptive = self.panel.attackers.adaptive
         return [Attack(name, c, seed) for c in self.conditions for seed in c.seeds for name in adaptive]
+
+    def is_stored(self, attack: Attack) -> bool:
+        return self.stages.store.has(ATTACK, self.key(attack))
 
     def linkages(self, attack: Attack) -> list[Linkage]:
         """What the attacker sees of each cell.

@@ -19,7 +19,7 @@ from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
 from iddmbench.errors import UserError
 from iddmbench.linking.absent import absent, absent_findings
 from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize_group, threat_of
-from iddmbench.linking.attacks import ATTACK, Attack, Attacks
+from iddmbench.linking.attacks import Attack, Attacks
 from iddmbench.linking.demographics import demographic_rows
 from iddmbench.linking.doubts import CODE as PREMISE_CODE
 from iddmbench.linking.doubts import all_findings
@@ -504,9 +504,10 @@ class Scoring:
     @property
     def open_attacks(self) -> dict[int, str]:
         """Of those that can be made and are not stored yet: index in `attacks.planned` -> `digest` of what it depends on."""
+        lost = {condition.label: self.lost(condition) for condition in self.conditions}
         planned = enumerate(self.attacks.planned)
-        found = {i: self.attacks.key(a) for i, a in planned if a.attacker not in self.lost(a.condition)}
-        return {i: digest(key) for i, key in found.items() if not self.stages.store.has(ATTACK, key)}
+        possible = {i: attack for i, attack in planned if attack.attacker not in lost[attack.condition.label]}
+        return {i: digest(self.attacks.key(a)) for i, a in possible.items() if not self.attacks.is_stored(a)}
 
     def _add_attacks(self, name: str, group: Group, condition: PlannedCondition) -> None:
         """Add what an adaptive attacker sees to a group. Where it can't attack it has no figures, and the log says so."""

@@ -149,11 +149,9 @@ def simulation_tasks(plan: Plan) -> list[Task]:
     nobody looks at them again."""
     tasks: dict[str, Task] = {}
     for run in plan.runs:
-        scoring = run.scoring
-        cells = scoring.attacks.simulated
-        # Not `score_tasks`: which attackers link the undefended models is among what it asks, and would be found out here.
-        if cells and not all(map(scoring.is_scored_in_full, scoring.conditions)):
-            for key, i in scoring.attacks.open_simulated.items():
+        cells = run.scoring.attacks.simulated
+        if cells and not run.scored_in_full:
+            for key, i in run.scoring.attacks.open_simulated.items():
                 tasks.setdefault(key, Task("simulation", run.name, f"{cells[i].name}, the attacker's own", i, key))
     return list(tasks.values())
 

@@ -57,13 +57,18 @@ class Run:
         return Task("premise", self.name, "photos", 0, self.scoring.premise_digest())
 
     @property
+    def scored_in_full(self) -> bool:
+        """Unlike `score_tasks` it does not ask which attackers link the undefended models, which might have to be found out."""
+        return all(map(self.scoring.is_scored_in_full, self.scoring.conditions))
+
+    @property
     def missing(self) -> tuple[int, ...]:
         """Cells that did not finish, by index."""
         return tuple(i for i, outcome in enumerate(self.outcomes) if outcome is None or not outcome.ok)
 
     def attack_tasks(self) -> Iterator[Task]:
         """What adaptive attackers have not made of the finished cells yet; nothing where all is scored already."""
-        if all(map(self.scoring.is_scored_in_full, self.scoring.conditions)):
+        if self.scored_in_full:
             return
         missing = self.missing
         done = self.scoring.without(missing, self.study.cells)

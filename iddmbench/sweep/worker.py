@@ -58,8 +58,9 @@ def _do(setting: WorkerSetting, task: Task) -> tuple[bool, tuple[str, ...]]:
         return cached, ()
     if task.kind == "attack":
         scoring = opened.scoring.without(task.missing, opened.study.cells)
-        cached = task.index not in scoring.open_attacks
-        scoring.attacks.linkages(scoring.attacks.planned[task.index])
+        attack = scoring.attacks.planned[task.index]
+        cached = scoring.attacks.is_stored(attack)
+        scoring.attacks.linkages(attack)
         return cached, ()
     if task.kind == "score":
         scoring = opened.scoring.without(task.missing, opened.study.cells)
