@@ -6,7 +6,7 @@ The words are in benchmarks/study.md.jinja; every figure comes from docs/data/st
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from iddmbench.adaptive import parse
+from iddmbench.metrics.estimate import LEVEL
 from iddmbench.results.metric_info import CLOSENESS, INDEX, KEPT_LOOK, REALISM, USABLE
 from iddmbench.results.metric_info import metric as info
-from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE
+from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASES
 from iddmbench.results.summary import decimal, figure_text, per_cent
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +62,8 @@ TELLING = ("dlib", "sface", "faceres", "finetune:faceres", NETWORKS, "lbph:part=
 ORDERING = (*TELLING[:-1], "eigenfaces", APPEARANCE)
 """Attackers whose orders of the defenses are compared, where most images have a face."""
 MOST, FEWEST_ORDERED = 0.5, 5
+OURS_OR_PLAIN = ("iddm", "control", "random-noise", "blur", "pixelate")
+"""How those begin that are no method of other authors."""
 SUMMED = (
     ("SFace", "sface", HIT),
     ("strongest that knows nothing of the defense", WORST_CASE, HIT),
@@ -196,6 +199,18 @@ class Study:
         """For the text: points less than the default's images under the strongest attacker, prepared ones too."""
         row = self.difference_of(self.key(dataset, defense, variant, 1.0), DEFAULT, WORST_CASE_ADAPTIVE, HIT)
         return difference(row, HIT)
+
+    def linked_more(self, dataset: str) -> str:
+        """For the text: "12 of 13 are linked more often than IDDM's default [...]", of other authors' methods."""
+        wanted = {"dataset": dataset, "reference": RIVALS, "attacker": WORST_CASE_ADAPTIVE, "strength": 1}
+        rows = [r for r in self.pairs if all(r[column] == value for column, value in wanted.items())]
+        rows = [r for r in rows if r["setting"] == AUTHORIZED and not r["defense"].startswith(OURS_OR_PLAIN)]
+        if not rows:
+            return NOT_RUN
+        more = sum(r["value"] > 0 for r in rows)
+        apart = sum(r["value"] > 0 and r["p_holm"] <= 1 - LEVEL for r in rows)
+        told = f"{more} of {len(rows)} are linked more often than IDDM's default, paired over their {people_of(rows)}"
+        return f"{told}; {apart or 'none'} of these differences {'is' if apart == 1 else 'are'} significant"
 
     def people(self, dataset: str) -> str:
         """ "up to 12 people, up to 2 seeds": most of any condition of the dataset."""
@@ -488,7 +503,8 @@ def resimulation_text(row: Row | None) -> str:
 
 
 def difference(row: Row | None, metric: str) -> str:
-    """ "−40 [−60, −20], p 0.01": shares in points, else as they are; p after Holm."""
+    """ "−40 [−60, −20], p 0.01": shares in points, else as they are; p after Holm; ", of 14": by the strongest of so many
+    attackers that both have."""
     if row is None:
         return NOT_RUN
     if info(metric).share:
@@ -496,7 +512,14 @@ def difference(row: Row | None, metric: str) -> str:
     else:
         low, high = (decimal(x) if math.isfinite(x) else points(x) for x in (row["low"], row["high"]))
         shown = f"{decimal(row['value'])} [{low}, {high}]"
-    return f"{shown}, p {p_text(row['p_holm'])}"
+    of = f", of {row['of']}" if row["attacker"] in WORST_CASES else ""
+    return f"{shown}, p {p_text(row['p_holm'])}{of}"
+
+
+def people_of(rows: Sequence[Row]) -> str:
+    """ "6 people", "6 to 12 people"."""
+    low, high = min(r["people"] for r in rows), max(r["people"] for r in rows)
+    return f"{low} people" if low == high else f"{low} to {high} people"
 
 
 def reached(row: Row | None, holds: Callable[[Row], bool]) -> str:

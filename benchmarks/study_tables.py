@@ -11,7 +11,7 @@ They are written to docs/data/study; then `python benchmarks/study_page.py` writ
 have, each attacker's figures are from the one with most images in which it ran.
 
 With `--add`, figures of runs whose folders are no longer at hand stay: a new figure takes the place of an old one that rests on
-no more models (a worst case: attackers; a difference and power: people).
+no more models (a worst case: attackers, then models; a difference: the same; power: people).
 """
 
 import argparse
@@ -40,6 +40,8 @@ from iddmbench.sweep.price import people
 SUITES = ("study", "orl-core", "synthetic-core", "ablations")
 HIT = "rank1_hit"
 PRIVACY = (HIT, "match_rate@1e-2", "fta")
+JUDGES = (WORST_CASE, WORST_CASE_ADAPTIVE)
+"""The worst cases that the page shows: over plain attackers, and over prepared ones too."""
 REFERENCE = ("iddm", "two-surrogates")
 """What IDDM's other settings are compared with: its default."""
 AGAINST_UNDEFENDED, AGAINST_DEFAULT = "undefended", "iddm (two-surrogates)"
@@ -62,6 +64,8 @@ PAIR_COLUMNS = [
     "high",
     "p",
     "people",
+    "seeds",
+    "of",
 ]
 PAIR_COLUMNS += ["p_holm"]
 SHARES = ["share_people", "share_seeds", "share_images"]
@@ -231,7 +235,7 @@ def figures(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
     rows = []
     for key, several in conditions.items():
         attackers = dict.fromkeys(a for one in several for a in one.summary.attackers)
-        wanted = [(m, a) for a in (WORST_CASE, WORST_CASE_ADAPTIVE, *attackers) for m in PRIVACY]
+        wanted = [(m, a) for a in (*JUDGES, *attackers) for m in PRIVACY]
         wanted += [(m, "") for m in dict.fromkeys(m for one in several for m in one.summary.metrics("utility"))]
         for metric, attacker in wanted:
             one = with_attacker(several, attacker) if attacker else with_utility(several, metric)
@@ -287,39 +291,56 @@ def adjusted(table: pd.DataFrame) -> pd.DataFrame:
 def differences(ones: Sequence[Found], others: Sequence[Found]) -> Iterator[dict[str, Any]]:
     """Rank-1 links by the strongest of the attackers that both have and by each of these, then utility."""
     names = [list(dict.fromkeys(a for one in several for a in one.summary.attackers)) for several in (ones, others)]
-    first = ones[0], partner(others, ones[0], "")
-    for judge in (WORST_CASE, WORST_CASE_ADAPTIVE):
-        by = (strongest(first[0], judge, first), strongest(first[1], judge, first)) if first[1] else ("", "")
-        yield from _difference(first, HIT, judge, by)
+    for judge in JUDGES:
+        if (both := most_judged(ones, others, judge)) is not None:
+            linked = judged_of_both(*both, judge)
+            by = max(linked, key=lambda a: linked[a][0]), max(linked, key=lambda a: linked[a][1])
+            yield from _difference(*both, HIT, judge, by, of=len(linked))
     for attacker in (name for name in names[0] if name in names[1]):
         if (one := with_attacker(ones, attacker)) is not None:
-            yield from _difference((one, partner(others, one, attacker)), HIT, attacker, (attacker, attacker))
+            yield from _difference(one, partner(others, one, attacker), HIT, attacker, (attacker, attacker))
     for metric in UTILITY:
         if (one := with_utility(ones, metric)) is not None:
             known = [other for other in others if with_utility([other], metric)]
-            yield from _difference((one, partner(known, one, "")), metric, "", ("", ""))
+            yield from _difference(one, partner(known, one, ""), metric, "", ("", ""))
 
 
 def partner(others: Sequence[Found], one: Found, attacker: str) -> Found | None:
     """The same protocol's condition to compare with: of the same run before others, then with the same seeds, then any."""
     able = [o for o in others if o.protocol == one.protocol and (not attacker or with_attacker([o], attacker))]
-    own = one.summary.run.path.resolve()
-    return min(able, key=lambda o: (o.summary.run.path.resolve() != own, o.seeds != one.seeds), default=None)
+    return max(able, key=lambda other: closeness(one, other), default=None)
 
 
-def strongest(side: Found, judge: str, both: Iterable[Found | None]) -> str:
-    """The attacker that links most in a condition, of those that both runs have and that link the undefended models of both."""
-    runs = [one.summary for one in both if one]
-    names = [a for a in judged_by(judge, side.summary) if all(a in run.able for run in runs)]
-    found = {a: v.value for a in names if (v := side.summary.get(side.condition, HIT, a))}
-    return max(found, key=lambda a: found[a], default="")
+def closeness(one: Found, other: Found) -> tuple[bool, bool]:
+    """By which of several conditions one is compared: of its run, with as many seeds."""
+    return one.summary.run.path.resolve() == other.summary.run.path.resolve(), one.seeds == other.seeds
+
+
+def most_judged(ones: Sequence[Found], others: Sequence[Found], judge: str) -> tuple[Found, Found] | None:
+    """The two of one protocol that share most attackers to be judged by; of equals those with most images, then the closest.
+    A run with few attackers must not stand for one with many, however many people it has."""
+    both = [(a, b) for a in ones for b in others if a.protocol == b.protocol]
+    ranked = [(len(judged_of_both(a, b, judge)), a.images, *closeness(a, b)) for a, b in both]
+    best = max(range(len(both)), key=lambda i: ranked[i], default=-1)
+    return both[best] if best >= 0 and ranked[best][0] else None
+
+
+def judged_of_both(one: Found, other: Found, judge: str) -> dict[str, tuple[float, float]]:
+    """The attackers of a worst case that both have a figure of and that link the undefended models of both -> these figures."""
+    names = [a for a in judged_by(judge, one.summary) if a in other.summary.able]
+    values = {a: (_hit(one, a), _hit(other, a)) for a in names}
+    return {a: (x, y) for a, (x, y) in values.items() if x is not None and y is not None}
+
+
+def _hit(side: Found, attacker: str) -> float | None:
+    found = side.summary.get(side.condition, HIT, attacker)
+    return found.value if found else None
 
 
 def _difference(
-    pair: tuple[Found, Found | None], metric: str, judge: str, by: tuple[str, str]
+    one: Found, other: Found | None, metric: str, judge: str, by: tuple[str, str], of: int = 1
 ) -> Iterator[dict[str, Any]]:
-    one, other = pair
-    if other is None or (judge and not all(by)):
+    if other is None:
         return
     sides = list(zip((one, other), by, strict=True))
     if any(s.summary.get(s.condition, metric, name) is None for s, name in sides):
@@ -332,7 +353,8 @@ def _difference(
     found = paired_difference(a, b, Seeds(0).child("paired", one.condition.label, other.condition.label).numpy())
     p = math.nan if found.p_value is None else found.p_value
     who = {"family": family(judge), "attacker": judge, "by": by[0], "by_other": by[1], "metric": metric}
-    yield who | {"value": found.value, "low": found.low, "high": found.high, "p": p, "people": found.subjects}
+    counts = {"people": found.subjects, "seeds": min(one.seeds, other.seeds), "of": of}
+    yield who | {"value": found.value, "low": found.low, "high": found.high, "p": p} | counts
 
 
 def most_seeds(several: Sequence[Found]) -> Found:
@@ -360,7 +382,7 @@ def powers(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
         other = partner(others or [], one, "")
         if not wanted or other is None:
             continue
-        for judge in (WORST_CASE, WORST_CASE_ADAPTIVE):
+        for judge in JUDGES:
             by = [attacker_of(side.summary, side.condition, judge) for side in (one, other)]
             if not all(by):
                 continue
@@ -447,8 +469,11 @@ def added(old: Mapping[str, pd.DataFrame], new: Mapping[str, pd.DataFrame]) -> d
     """
     if both := sorted({*old["runs"]["run"]} & {*new["runs"]["run"]}):
         raise UserError(f"the tables already hold runs of these names: {', '.join(both)}: rename the folders")
-    old, new = ({**tables, "figures": ranked(tables["figures"])} for tables in (old, new))
-    size = {"figures": RANK, "pairs": ["people"], "variance": ["models"], "power": ["from_people"]}
+    old, new = (
+        {**tables, "figures": ranked(tables["figures"]), "pairs": tables["pairs"].assign(models=models)}
+        for tables in (old, new)
+    )
+    size = {"figures": RANK, "pairs": ["of", "models"], "variance": ["models"], "power": ["from_people"]}
     same = {
         "figures": ["attacker", "metric"],
         "pairs": ["reference", "attacker", "metric"],
@@ -456,7 +481,7 @@ def added(old: Mapping[str, pd.DataFrame], new: Mapping[str, pd.DataFrame]) -> d
         "power": [],
     }
     tables = {name: larger(old[name], new[name], [*WHERE, *same[name]], size[name]) for name in size}
-    tables["figures"] = tables["figures"].drop(columns=RANK)
+    tables |= {"figures": tables["figures"].drop(columns=RANK), "pairs": tables["pairs"].drop(columns="models")}
     runs = pd.concat([old["runs"], new["runs"]], ignore_index=True)
     kept = runs["run"].isin(tables["figures"]["run"])
     return {**tables, "pairs": adjusted(tables["pairs"]), "runs": runs[kept]}
@@ -468,7 +493,12 @@ def ranked(figures: pd.DataFrame) -> pd.DataFrame:
     worst = figures["attacker"].isin(WORST_CASES)
     judges = figures["of"].where(worst, 0)
     beside = figures.groupby([*WHERE, "run"], dropna=False)["attacker"].transform("nunique")
-    return figures.assign(judges=judges, models=figures["people"] * figures["seeds"], beside=beside)
+    return figures.assign(judges=judges, models=models(figures), beside=beside)
+
+
+def models(table: pd.DataFrame) -> pd.Series:
+    """How many models stand behind a row."""
+    return table["people"] * table["seeds"]
 
 
 def larger(old: pd.DataFrame, new: pd.DataFrame, by: list[str], size: list[str]) -> pd.DataFrame:

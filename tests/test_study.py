@@ -68,6 +68,26 @@ def test_the_committed_page_is_what_its_data_say() -> None:
     assert sum(file.stat().st_size for file in study_page.DATA.iterdir()) < 5_000_000
 
 
+def test_the_committed_differences_are_those_of_the_committed_figures() -> None:
+    """Where both rest on as many people, seeds and attackers; other ways to average over images without a face aside."""
+    table = pd.read_csv(study_page.DATA / "pairs.csv").fillna({"variant": "", "attacker": ""})
+    study = study_page.Study()
+    table = table[(table["metric"] == "rank1_hit") & table["attacker"].isin(study_tables.JUDGES)]
+    checked = 0
+    for row in table.to_dict("records"):
+        key = {column: row[column] for column in study_page.WHERE}
+        none = row["reference"] == "undefended"
+        other = {"defense": "none", "variant": "", "strength": math.nan}
+        sides = [key, key | (other if none else {"defense": "iddm", "variant": "two-surrogates"})]
+        found = [study.find(side, row["attacker"]) for side in sides]
+        counts = [[side[name] for name in ("people", "seeds", "of")] for side in found if side]
+        if counts != [[row["people"], row["seeds"], row["of"]]] * 2:
+            continue
+        checked += 1
+        assert row["value"] == pytest.approx(found[0]["value"] - found[1]["value"], abs=0.03), row
+    assert checked >= 10
+
+
 def test_the_words_hold_no_figure() -> None:
     """Shares, intervals and p values come out of expressions; what is left is the interval's level."""
     text = (ROOT / "benchmarks" / study_page.TEMPLATE).read_text(encoding="utf-8")
@@ -158,6 +178,21 @@ def test_the_strongest_are_compared_among_shared_attackers(folder: Path) -> None
     assert len(row) == 1 and {*row["by"], *row["by_other"]} <= {"dlib", "sface"}
 
 
+def test_a_worst_case_of_few_attackers_takes_no_place(runs: list[RunFolder], tmp_path: Path) -> None:
+    """More images judged by one attacker alone: the strongest of all attackers stay compared, also where tables are added."""
+    few = write_run(tmp_path / "few", strengths=(1.0,), subjects=SUBJECTS, attackers=("sface",), per_prompt=6)
+    few_run = planned_as(few, {})
+    study_tables.write([runs[0], few_run], tmp_path / "once", ("study",))
+    study_tables.write([runs[0]], tmp_path / "added", ("study",))
+    study_tables.write([few_run], tmp_path / "added", ("study",), add=True)
+    for folder in ("once", "added"):
+        table = pd.read_csv(tmp_path / folder / "pairs.csv")
+        own = table[
+            (table["defense"] == "iddm") & (table["attacker"] == "worst-case") & (table["metric"] == "rank1_hit")
+        ]
+        assert list(own["of"]) == [2], folder
+
+
 def test_re_simulation_is_by_most_people(folder: Path) -> None:
     """A larger share of fewer people does not take its place."""
     study = study_page.Study(folder)
@@ -231,7 +266,10 @@ def test_seeds_are_split_once_there_are_two(runs: list[RunFolder], study: study_
 
 def test_differences_are_written_in_points() -> None:
     row = {"value": -0.4, "low": -0.6, "high": math.inf, "p_holm": 0.0004}
-    assert study_page.difference(row, "rank1_hit") == "\u221240 [\u221260, +∞], p < 0.001"
+    plain = row | {"attacker": "dlib", "of": 1}
+    assert study_page.difference(plain, "rank1_hit") == "\u221240 [\u221260, +∞], p < 0.001"
+    worst = row | {"attacker": "worst-case", "of": 7}
+    assert study_page.difference(worst, "rank1_hit") == "\u221240 [\u221260, +∞], p < 0.001, of 7"
     assert study_page.difference(None, "rank1_hit") == "not run"
 
 

@@ -48,7 +48,8 @@ UTILITY = (*IMAGES, *CELLS)
 def subject_values(summary: Summary, condition: Condition, metric: str, attacker: str = "") -> dict[str, float]:
     """Subject -> its figure, seeds pooled; a subject that has none is left out.
 
-    Linked images are a share of those with a face, 0 where no face is left.
+    Linked images are a share of those with a face, as in the headline. A subject without any has no share: 0 would count
+    destroyed faces as protected ones.
 
     Args:
         attacker: of PRIVACY figures.
@@ -67,9 +68,8 @@ def subject_values(summary: Summary, condition: Condition, metric: str, attacker
         return _means(own[own["acquired"]], "mated")
     if metric == "fta":
         return _means(own.assign(lost=~own["acquired"]), "lost")
-    linked = (HITS[metric](own) & own["acquired"]).groupby(own["subject"]).sum()
-    seen = own["acquired"].groupby(own["subject"]).sum()
-    return {str(s): float(linked[s] / max(seen[s], 1)) for s in seen.index}
+    seen = own[own["acquired"]]
+    return _means(seen.assign(linked=HITS[metric](seen)), "linked")
 
 
 def _means(rows: Rows, column: str) -> dict[str, float]:
