@@ -13,7 +13,6 @@ class Gabor(NetworkAttacker):
     dim = GaborNet.dim
     licence = "none needed"
     source = "computed; no weights"
-    differentiable = False
 
     def load(self) -> GaborNet:
         return GaborNet()
