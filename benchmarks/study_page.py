@@ -312,7 +312,7 @@ class Study:
                 continue
             cells = [self.size(key)]
             for judge in (WORST_CASE, WORST_CASE_ADAPTIVE):
-                less = difference(self.difference_of(key, NONE, judge, HIT), HIT)
+                less = self.less_than(key, NONE, judge)
                 cells += [self.strongest(key, judge), NOTHING if math.isnan(key["strength"]) else less]
             ours = key["defense"] == "iddm" or math.isnan(key["strength"])
             cells += [NOTHING if ours else self.less_than_iddm(key), text(self.find(key, APPEARANCE))]
@@ -325,7 +325,12 @@ class Study:
     def less_than_iddm(self, key: Row) -> str:
         """Of the strongest attacker, prepared or not."""
         reference = DEFAULT if key["defense"].startswith("iddm") else RIVALS
-        return difference(self.difference_of(key, reference, WORST_CASE_ADAPTIVE, HIT), HIT)
+        return self.less_than(key, reference, WORST_CASE_ADAPTIVE)
+
+    def less_than(self, key: Row, reference: str, judge: str) -> str:
+        """The difference of links; or that there is none because no face was left to link."""
+        row, faces = self.difference_of(key, reference, judge, HIT), self.find(key, "", FACES)
+        return "no faces" if row is None and faces and not faces["value"] else difference(row, HIT)
 
     def each(self, suite: str) -> str:
         """Every defense at full strength in the authorized setting x some attackers."""

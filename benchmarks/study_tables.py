@@ -11,7 +11,7 @@ They are written to docs/data/study; then `python benchmarks/study_page.py` writ
 have, each attacker's figures are from the one with most images in which it ran.
 
 With `--add`, figures of runs whose folders are no longer at hand stay: a new figure takes the place of an old one that rests on
-no more models (a worst case: attackers, then models; a difference: the same; power: people).
+no more models. Where the strongest of several attackers is looked for, the number of attackers decides first.
 """
 
 import argparse
@@ -81,9 +81,10 @@ VARIANCE_COLUMNS = [
     "subjects",
     "models",
     "n",
+    "of",
 ]
 POWER_COLUMNS = [*WHERE, "judge", "by", "by_other", "from_people", "sd_people", "sd_seeds", "sd_images"]
-POWER_COLUMNS += ["people", "seeds", "half_width"]
+POWER_COLUMNS += ["people", "seeds", "half_width", "of"]
 
 
 @dataclass(frozen=True)
@@ -358,8 +359,8 @@ def _difference(
 
 
 def most_seeds(several: Sequence[Found]) -> Found:
-    """The one with most seeds; of these, with most images."""
-    return max(several, key=lambda one: (one.seeds, one.images))
+    """The one with most seeds; of these, with most attackers, then with most images."""
+    return max(several, key=lambda one: (one.seeds, len(one.summary.able), one.images))
 
 
 def variances(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
@@ -368,7 +369,8 @@ def variances(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
     for key, several in conditions.items():
         if (one := most_seeds(several)).seeds > 1:
             table = strongest_rows(one.summary, variance_table([one.summary]))
-            rows += [row | where(key) for row in one.condition.rows(table).to_dict("records")]
+            of = {"of": len(one.summary.able)}
+            rows += [row | where(key) | of for row in one.condition.rows(table).to_dict("records")]
     return pd.DataFrame(rows, columns=VARIANCE_COLUMNS)
 
 
@@ -394,6 +396,7 @@ def powers(conditions: dict[Key, list[Found]]) -> pd.DataFrame:
             if math.isnan(split.people):
                 continue
             known = {"judge": judge, "by": by[0], "by_other": by[1], "from_people": split.counts[0]}
+            known |= {"of": len(judged_of_both(one, other, judge))}
             known |= {f"sd_{part}": math.sqrt(getattr(split, part)) for part in ("people", "seeds", "images")}
             table = power_table(split)
             rows += [
@@ -470,18 +473,24 @@ def added(old: Mapping[str, pd.DataFrame], new: Mapping[str, pd.DataFrame]) -> d
     if both := sorted({*old["runs"]["run"]} & {*new["runs"]["run"]}):
         raise UserError(f"the tables already hold runs of these names: {', '.join(both)}: rename the folders")
     old, new = (
-        {**tables, "figures": ranked(tables["figures"]), "pairs": tables["pairs"].assign(models=models)}
+        {
+            **tables,
+            "figures": ranked(tables["figures"]),
+            "pairs": tables["pairs"].assign(behind=models),
+            "variance": tables["variance"].assign(behind=most_models),
+        }
         for tables in (old, new)
     )
-    size = {"figures": RANK, "pairs": ["of", "models"], "variance": ["models"], "power": ["from_people"]}
+    size = {"figures": RANK, "pairs": ["of", "behind"], "variance": ["of", "behind"], "power": ["of", "from_people"]}
     same = {
         "figures": ["attacker", "metric"],
         "pairs": ["reference", "attacker", "metric"],
         "variance": [],
-        "power": [],
+        "power": ["judge"],
     }
     tables = {name: larger(old[name], new[name], [*WHERE, *same[name]], size[name]) for name in size}
-    tables |= {"figures": tables["figures"].drop(columns=RANK), "pairs": tables["pairs"].drop(columns="models")}
+    tables["figures"] = tables["figures"].drop(columns=RANK)
+    tables |= {name: tables[name].drop(columns="behind") for name in ("pairs", "variance")}
     runs = pd.concat([old["runs"], new["runs"]], ignore_index=True)
     kept = runs["run"].isin(tables["figures"]["run"])
     return {**tables, "pairs": adjusted(tables["pairs"]), "runs": runs[kept]}
@@ -499,6 +508,11 @@ def ranked(figures: pd.DataFrame) -> pd.DataFrame:
 def models(table: pd.DataFrame) -> pd.Series:
     """How many models stand behind a row."""
     return table["people"] * table["seeds"]
+
+
+def most_models(variance: pd.DataFrame) -> pd.Series:
+    """Of each row's condition: a figure that some models lack is replaced together with the others."""
+    return variance.groupby(WHERE, dropna=False)["models"].transform("max")
 
 
 def larger(old: pd.DataFrame, new: pd.DataFrame, by: list[str], size: list[str]) -> pd.DataFrame:
