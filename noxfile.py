@@ -33,7 +33,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def quick(session: nox.Session) -> None:
-    """The tests that train nothing; all of them are `python -m pytest`."""
+    """The tests that train nothing; all of them are `python -m pytest -n auto --dist loadfile`."""
     session.run("python", "-m", "pytest", "-m", "not slow", *session.posargs, external=True)
 
 

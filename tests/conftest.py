@@ -11,8 +11,10 @@ import pytest
 if TYPE_CHECKING:
     from iddmbench.models.base import BaseModel
 
-# Tests compare bits between processes: how many threads there are must not follow the machine's load.
-os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+# Tests compare bits between processes: how many threads there are must not follow the machine's load. Under `-n` the test
+# processes share the cores.
+_SHARE = (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _SHARE)))
 # Most runs of the tests are so small that starting another process takes longer.
 os.environ.setdefault("IDDMBENCH_WORKERS", "1")
 

@@ -79,7 +79,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
     taken = re.search(r'^command="\$\((.*)\)"$', script, re.MULTILINE)
     assert taken and 'eval "$command"' in script
     done = subprocess.run(taken[1], shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "python -m pytest"
+    assert done.stdout.strip() == "python -m pytest -n auto --dist loadfile"
 
 
 def test_versions_agree() -> None:
