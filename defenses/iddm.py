@@ -162,7 +162,7 @@ class Decoupling:
 
     def __init__(self, config: IDDM, references: np.ndarray, clean: Tensor, condition: Tensor, bench: Workbench):
         self.config, self.bench, self.clean, self.condition = config, bench, clean, condition
-        self.references, self._templates = references, dict[str, Tensor]()
+        self.references = references
         self.features = EfficientNetLite0(map_size=64).to(bench.base.device)
         self.pixels = pixels = bench.pixels(references)
         with torch.no_grad():
@@ -294,12 +294,7 @@ class Decoupling:
 
     def _people(self, surrogate: Surrogate) -> Tensor:
         """Unit vectors [M, D] of public people, one photo each."""
-        network = surrogate.network.weights_sha256
-        if network not in self._templates:
-            public = self.bench.decoys if self.config.aim == "margin" else self.bench.strangers
-            with torch.no_grad():
-                self._templates[network] = torch.stack([surrogate.template([photo]) for photo in public])
-        return self._templates[network]
+        return surrogate.each_template(self.bench.decoys if self.config.aim == "margin" else self.bench.strangers)
 
     def _decoy(self, surrogate: Surrogate, template: Tensor, people: Tensor) -> Tensor:
         """Mean of several public people's templates: an identity that nobody has."""

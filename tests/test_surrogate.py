@@ -67,3 +67,10 @@ def test_missing_faces_are_listed(surrogate, images):
     none = Faces(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0), np.zeros(0, bool), np.zeros(0, int))
     with pytest.raises(ValueError, match="1 images, but faces of 0"):
         surrogate.prepare(images[:1], none)
+
+
+def test_each_photos_template_is_computed_once(surrogate, images, monkeypatch):
+    first = surrogate.each_template(images[:3])
+    assert torch.equal(first, torch.stack([surrogate.template([image]) for image in images[:3]]))
+    monkeypatch.setattr(surrogate, "template", lambda photos: pytest.fail("computed again"))
+    assert torch.equal(surrogate.each_template(images[1:3]), first[1:])

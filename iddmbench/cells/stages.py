@@ -816,7 +816,7 @@ def attributes_problem() -> str:
     return f"{KEPT_UNMEASURED}: {problem.partition(' (')[0]}" if problem else ""
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def load_surrogate(name: str, device: str) -> Surrogate:
     """The attacker's network with the crop in front of it. Raises UserError when it is not differentiable."""
     attacker = build_attacker(name)

@@ -1,5 +1,6 @@
 """A recognition network as a defense uses it: differentiable from the image to the embedding."""
 
+import hashlib
 from collections.abc import Sequence
 from itertools import chain
 
@@ -25,6 +26,7 @@ class Surrogate(nn.Module):
         super().__init__()
         self.network = network
         self.detector = detector or YuNet()
+        self._kept: dict[str, Tensor] = {}
 
     @property
     def name(self) -> str:
@@ -79,3 +81,14 @@ class Surrogate(nn.Module):
             for image, matrix in zip(images, matrices, strict=True)
         ]
         return nn.functional.normalize(torch.cat(vectors).mean(0), dim=0)
+
+    def each_template(self, photos: Sequence[np.ndarray]) -> Tensor:
+        """`template` of every photo alone: [N, dim]. Kept in memory, as all models of a run look at the same public people.
+
+        Raises UserError as `prepare` does.
+        """
+        names = [hashlib.sha256(f"{photo.shape}".encode() + photo.tobytes()).hexdigest() for photo in photos]
+        for name, photo in zip(names, photos, strict=True):
+            if name not in self._kept:
+                self._kept[name] = self.template([photo])
+        return torch.stack([self._kept[name] for name in names])
