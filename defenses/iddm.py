@@ -20,6 +20,8 @@ from iddmbench.personalize.trainer import Trainer
 
 TEXTURE: dict[str, Any] = {"surrogate": ("sface", "dlib", "lbph:part=inner"), "balance": True}
 """Preset: local patterns of the inner face beside the two networks."""
+TEXTURES: dict[str, Any] = {"surrogate": (*TEXTURE["surrogate"], "gabor"), "balance": True}
+"""Preset: wavelets of the inner face beside these, as one way to read texture does not stand for another."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class IDDM(Defense):
         # which does not use the margin: it stands here because the keys of finished cells hold it
         "strangers": {"surrogate": ("sface", "dlib"), "margin": -0.6, "aim": "strangers"},
         "texture": TEXTURE,
+        "textures": TEXTURES,
     }
 
     surrogate: Names = Field(("sface", "dlib"), min_length=1, description="face-recognition systems to decouple from")

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iddmbench.defense import ExtraPhotos, Names
-from iddmbench.defenses.iddm import IDDM, TEXTURE, Decoupling, Target
+from iddmbench.defenses.iddm import IDDM, TEXTURE, TEXTURES, Decoupling, Target
 from iddmbench.nets.surrogate import Surrogate
 
 FEWEST = 4
@@ -46,7 +46,7 @@ class IDDMKeyed(IDDM):
     title = "IDDM toward a face that a secret key draws (ours)"
     paper = ""
     newer: ClassVar[frozenset[str]] = frozenset({"diversity", "balance", "alike"})
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"texture": TEXTURE}
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"texture": TEXTURE, "textures": TEXTURES}
 
     surrogate: Names = Field(("sface", "dlib"), min_length=1, description="face-recognition systems to decouple from")
     mode: Literal["targeted"] = Field("targeted", description="always toward a decoy identity")
