@@ -348,6 +348,7 @@ ATTACKERS: Registry[Attacker] = Registry(
         "lbph": "iddmbench.attackers.lbph:LBPH",
         "gabor": "iddmbench.attackers.gabor:Gabor",
         "hog": "iddmbench.attackers.hog:Hog",
+        "hog-face": "iddmbench.attackers.hog_face:HogFace",
         "eigenfaces": "iddmbench.attackers.eigenfaces:Eigenfaces",
         "faceres": "iddmbench.attackers.faceres:FaceResAttacker",
         "fr_feature": "iddmbench.attackers.faceplugin:FrFeature",

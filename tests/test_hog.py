@@ -15,7 +15,8 @@ from iddmbench.datasets.orl import photo
 from iddmbench.faces.detect import Faces, YuNet
 from iddmbench.linking.aggregate import members, summarize
 from iddmbench.linking.ranking import strong_systems
-from iddmbench.nets.hog import blocks, outside
+from iddmbench.nets.face_net import to_gray
+from iddmbench.nets.hog import FaceHogNet, blocks, outside
 from iddmbench.photos.references import resize
 from iddmbench.results.run_folder import WORST_CASES
 
@@ -140,3 +141,15 @@ def test_parts_are_attackers_of_their_own() -> None:
     vectors = build_attacker("hog:part=edge").embed(images).vectors.reshape(12, 4, -1)
     ranked = np.einsum("pkd,qd->pkq", vectors[:, :2], vectors[:, 2:].mean(1)).argmax(2)
     assert (ranked == np.arange(12)[:, None]).mean() > 0.3, "one person of twelve by guessing"
+
+
+def test_hog_of_the_inner_face_sees_nothing_else() -> None:
+    """As scikit-image has it on the cut; a system of faces, which counts in the worst cases."""
+    net = FaceHogNet()
+    noise, elsewhere = torch.rand(2, 1, 3, 112, 112, generator=torch.Generator().manual_seed(1))
+    elsewhere[:, :, 24:104, 24:88] = noise[:, :, 24:104, 24:88]
+    assert torch.equal(net(elsewhere), net(noise)) and net(noise).shape == (1, net.dim)
+    gray = to_gray(noise)[0, 24:104, 24:88].numpy()
+    theirs = hog(gray.astype(float), 9, (8, 8), (2, 2), "L2-Hys")
+    np.testing.assert_allclose(net.features(noise)[0].numpy(), theirs, atol=2e-6)
+    assert not build_attacker("hog-face").looks_past_the_face

@@ -184,7 +184,7 @@ def check_attackers() -> Iterator[Check]:
             optional.append(name)  # nothing is wrong: it was not asked for
             continue
         # A file that is there but wrong is worth a warning; attackers that ship must work.
-        shipped = name in ("dlib", "sface", "lbph", "gabor", "hog", "eigenfaces")
+        shipped = name in ("dlib", "sface", "lbph", "gabor", "hog", "hog-face", "eigenfaces")
         level: Literal["ok", "warn", "fail"] = "ok" if not problem else "fail" if shipped else "warn"
         yield Check(level, f"attacker {name}", problem or "ready")
     if optional:
