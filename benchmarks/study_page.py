@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from iddmbench.adaptive import parse
 from iddmbench.metrics.estimate import LEVEL
+from iddmbench.metrics.paired import holm
 from iddmbench.results.metric_info import CLOSENESS, INDEX, KEPT_LOOK, REALISM, USABLE
 from iddmbench.results.metric_info import metric as info
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASES
@@ -78,6 +79,7 @@ SETTINGS = (
     ("iddm", "texture", 1.0),
     ("iddm-keyed", "", 1.0),
     ("iddm-keyed", "texture", 1.0),
+    ("iddm-keyed", "textures", 1.0),
 )
 """Rows and columns of the summary."""
 TITLES = {"none": "undefended", "generic": "not personalized", "iddm": "IDDM", "iddm-keyed": "IDDM-keyed"}
@@ -137,6 +139,8 @@ class Study:
         self.figures, self.pairs, self.variance, self.power, self.missing, self.runs = (
             read(folder / f"{name}.csv") for name in TABLES
         )
+        strange = folder / "denoising.csv"  # of runs whose pictures are at hand (benchmarks/denoising_error.py)
+        self.strange = read(strange) if strange.exists() else []
 
     # ---- single figures ----------------------------------------------------------------------------------------------
 
@@ -164,12 +168,14 @@ class Study:
 
     def summary(self, dataset: str) -> str:
         """Kind of attacker x the settings that the page is about, at full strength."""
-        keys = [self.key(dataset, *setting) for setting in SETTINGS]
+        keys, most = [self.key(dataset, *setting) for setting in SETTINGS], self.most(dataset)
         rows = [
             [
                 name,
                 *(
-                    resimulation_text(self.resimulated(k)) if who == RESIMULATION else text(self.find(k, who, metric))
+                    resimulation_text(self.resimulated(k))
+                    if who == RESIMULATION
+                    else text(self.find(k, who, metric), most=most)
                     for k in keys
                 ),
             ]
@@ -269,6 +275,22 @@ class Study:
         version = max((r["utility_index"] for r in self.runs), default=1)
         told = f"The utility index is of version {version}; older ones are left out ([utility.md](utility.md))."
         return markdown(["figure", *map(title, keys)], table) + f"\n\n{told}"
+
+    def strangeness(self, dataset: str) -> str:
+        """The base's error on the pictures of each condition at full strength, and less the undefended ones."""
+        own = [r for r in self.strange if r["dataset"] == dataset and "=" not in r["variant"]]
+        own = in_order(r for r in own if math.isnan(r["strength"]) or r["strength"] == 1)
+        if not own:
+            return f"On `{dataset}`: {NOT_RUN}."
+        compared = [r for r in own if r["defense"] not in ("none", "generic")]
+        p_values = holm([None if math.isnan(r["p"]) else r["p"] for r in compared])
+        less = {title(r): error_less(r, p) for r, p in zip(compared, p_values, strict=True)}
+        rows = []
+        for r in own:
+            size = f"{int(r['people'])} × {int(r['seeds'])}"
+            shown = f"{decimal(r['value'])} [{decimal(r['low'])}–{decimal(r['high'])}]"
+            rows.append([title(r), size, shown, less.get(title(r), NOTHING)])
+        return markdown(["condition", "people × seeds", "error (1: photos)", "less undefended"], rows)
 
     def compared(self, reference: str) -> str:
         """Paired differences of IDDM's presets and the keyed defense, at full strength, from a reference."""
@@ -525,6 +547,12 @@ def people_of(rows: Sequence[Row]) -> str:
     """ "6 people", "6 to 12 people"."""
     low, high = min(r["people"] for r in rows), max(r["people"] for r in rows)
     return f"{low} people" if low == high else f"{low} to {high} people"
+
+
+def error_less(row: Row, p: float | None) -> str:
+    """ "+0.3 [0.2, 0.4], p 0.01"."""
+    low, high = (decimal(x) if math.isfinite(x) else points(x) for x in (row["less_low"], row["less_high"]))
+    return f"{decimal(row['less'])} [{low}, {high}], p {p_text(math.nan if p is None else p)}"
 
 
 def reached(row: Row | None, holds: Callable[[Row], bool]) -> str:

@@ -231,6 +231,20 @@ def test_orders_are_compared_by_kendalls_tau(folder: Path) -> None:
     assert "not run" in study.agreement("orl")
 
 
+def test_the_bases_error_stands_beside_the_index(folder: Path) -> None:
+    study = study_page.Study(folder)
+    assert study.strangeness("orl") == "On `orl`: not run."
+    where = {"dataset": "orl", "base": "micro", "setting": "authorized", "variant": ""}
+    counts = {"people": 6, "seeds": 1, "low": 0.9, "high": 1.1}
+    none = where | counts | {"defense": "none", "strength": math.nan, "value": 1.0, "p": math.nan}
+    less = {"value": 1.4, "less": 0.4, "less_low": 0.2, "less_high": math.inf}
+    first = where | counts | less | {"defense": "mist", "strength": 1.0, "p": 0.01}
+    study.strange = [first, first | {"defense": "aspl", "p": 0.04}, none]
+    lines = study.strangeness("orl").splitlines()
+    assert lines[2] == "| undefended | 6 × 1 | 1.00 [0.90–1.10] | – |"
+    assert lines[3].endswith("| 0.40 [0.20, +∞], p 0.02 |") and lines[4].endswith("p 0.04 |")
+
+
 def test_what_did_not_run_is_missing(folder: Path, study: study_page.Study) -> None:
     table = pd.read_csv(folder / "missing.csv").fillna({"variant": "", "lacking": ""})
     own = table[table["plan"] == "orl-two-surrogates"]
