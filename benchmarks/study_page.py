@@ -383,22 +383,34 @@ class Study:
 
     def goals(self) -> str:
         """Whether the goal was reached, by the point values."""
-        rows = []
-        for key in (k for dataset in BASES for k in self.planned("study", dataset) if k["strength"] == 1):
-            again = self.resimulated(key)
-            cells = [
-                reached(self.find(key, "", FACES), lambda r: r["value"] >= GOAL_FACES),
-                reached(self.find(key, "", INDEX), lambda r: r["value"] >= GOAL_INDEX),
-                reached(self.find(key, WORST_CASE_ADAPTIVE), lambda r: r["value"] <= GOAL_LINKED),
-                reached(again, lambda r: r["value"] <= r["chance"] + GOAL_ABOVE_CHANCE),
-            ]
-            rows.append([key["dataset"], title(key), *cells])
+        rows = [[key["dataset"], title(key), *(reached(*one) for one in self.aims(key))] for key in self.aimed()]
         heads = [f"faces ≥ {per_cent(GOAL_FACES)} %", f"utility index ≥ {GOAL_INDEX:g}"]
         heads += [
             f"linked ≤ {per_cent(GOAL_LINKED)} %",
             f"re-simulation ≤ chance + {100 * GOAL_ABOVE_CHANCE:.0f} points",
         ]
         return markdown(["dataset", "condition", *heads], rows, names=2)
+
+    def aimed(self) -> list[Row]:
+        """The conditions that the goal is for."""
+        return [k for dataset in BASES for k in self.planned("study", dataset) if k["strength"] == 1]
+
+    def aims(self, key: Row) -> list[tuple[Row | None, Callable[[Row], bool]]]:
+        """Figure, and whether it is good enough: faces, index, links, re-simulation."""
+        return [
+            (self.find(key, "", FACES), lambda r: r["value"] >= GOAL_FACES),
+            (self.find(key, "", INDEX), lambda r: r["value"] >= GOAL_INDEX),
+            (self.find(key, WORST_CASE_ADAPTIVE), lambda r: r["value"] <= GOAL_LINKED),
+            (self.resimulated(key), lambda r: r["value"] <= r["chance"] + GOAL_ABOVE_CHANCE),
+        ]
+
+    def goal_told(self) -> str:
+        """For the text: what reaches the goal, or comes nearest."""
+        met = {f"{title(k)} on `{k['dataset']}`": [bool(r and f(r)) for r, f in self.aims(k)] for k in self.aimed()}
+        whole = [name for name, parts in met.items() if all(parts)]
+        nearly = [name for name, parts in met.items() if all(parts[:3]) and name not in whole]
+        told = f"**Reached by** {'; '.join(whole)}." if whole else "**No setting reaches the whole goal**."
+        return told + (f" All but re-simulation: {'; '.join(nearly)}, by point values." if nearly else "")
 
     def split(self) -> str:
         """Standard deviations by people, seeds and images."""

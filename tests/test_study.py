@@ -231,6 +231,22 @@ def test_orders_are_compared_by_kendalls_tau(folder: Path) -> None:
     assert "not run" in study.agreement("orl")
 
 
+def test_who_reaches_the_goal_is_told(folder: Path) -> None:
+    study = study_page.Study(folder)
+    assert study.goal_told() == "**No setting reaches the whole goal**."
+    key = study.key("orl", "iddm", "two-surrogates", 1.0)
+    good = {("", study_page.FACES): 1.0, ("", study_page.INDEX): 0.95, ("worst-case-adaptive", "rank1_hit"): 0.1}
+    study.figures = [key | {"attacker": a, "metric": m, "value": v, "family": ""} for (a, m), v in good.items()]
+    assert study.goal_told().endswith(
+        "All but re-simulation: IDDM, two-surrogates, strength 1 on `orl`, by point values."
+    )
+    again = {"attacker": "resimulate:sface", "metric": "rank1_hit", "family": "re-simulation", "people": 8}
+    study.figures.append(key | again | {"value": 0.17, "chance": 0.125})
+    assert study.goal_told() == "**Reached by** IDDM, two-surrogates, strength 1 on `orl`."
+    study.figures[2]["value"] = 0.11
+    assert study.goal_told() == "**No setting reaches the whole goal**."
+
+
 def test_the_bases_error_stands_beside_the_index(folder: Path) -> None:
     study = study_page.Study(folder)
     assert study.strangeness("orl") == "On `orl`: not run."
