@@ -8,13 +8,12 @@ is given in units of what it is on photos of public people:
     error(x) = mean over t, e of | f(z_t, t) - target |^2,   z_t = sqrt(a_t) z + sqrt(1 - a_t) e,   z the latents of x
 
 with a few steps t and the same draws of e for every picture. 1 is as strange as a photo; smooth pictures are below, so read it
-beside realism. It is no part of the index. Written to docs/data/study/denoising.csv, with paired differences from the
-undefended models of the same run; of a condition in several runs the one with most images counts.
+beside realism. It is no part of the index. Written to docs/data/study/denoising.csv, one row for each person of a condition; of
+a condition in several runs the one with most images counts. `python benchmarks/study_page.py` compares them.
 """
 
 import argparse
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,6 @@ from torch import Tensor
 from iddmbench.cells.public import chosen
 from iddmbench.cells.stages import AT_ONCE, pixels_of
 from iddmbench.faces.detect import YuNet
-from iddmbench.metrics.bootstrap import mean_interval
-from iddmbench.metrics.paired import paired_difference
 from iddmbench.models.base import BaseModel
 from iddmbench.photos.references import crop_photo
 from iddmbench.results.run_folder import RunFolder, runs_of
@@ -117,21 +114,14 @@ def rows_of(runs: Sequence[RunFolder]) -> Iterator[dict[str, Any]]:
     conditions, measured = by_key(one for run in runs for one in found_in(run)), Measured()
     for key, several in conditions.items():
         one = several[0]
-        own = measured.of(one)
-        run = one.summary.run
-        none = next((other for other in found_in(run) if other.key.defense == UNDEFENDED), None)
-        undefended = measured.of(none) if none else {}
-        value = mean_interval(list(own.values()))
-        row = where(key) | {"value": value.value, "low": value.low, "high": value.high, "people": len(own)}
-        row |= {"seeds": one.seeds, "images": one.images, "run": run.name}
-        shared = [person for person in own if person in undefended]
-        if shared and key.defense != UNDEFENDED:
-            a, b = ([side[person].mean() for person in shared] for side in (own, undefended))
-            less = paired_difference(a, b, Seeds(0).child("denoising", one.condition.label).numpy())
-            p = math.nan if less.p_value is None else less.p_value
-            row |= {"less": less.value, "less_low": less.low, "less_high": less.high, "p": p}
-        print(f"{run.name} {one.condition.label}: {value.value:.3f}", flush=True)
-        yield row
+        found = measured.of(one)
+        print(
+            f"{one.summary.run.name} {one.condition.label}: {np.mean([e.mean() for e in found.values()]):.3f}",
+            flush=True,
+        )
+        counts = {"seeds": one.seeds, "images": one.images, "run": one.summary.run.name}
+        for person, errors in found.items():
+            yield where(key) | {"person": person, "value": float(errors.mean())} | counts
 
 
 def main() -> None:

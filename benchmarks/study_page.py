@@ -10,16 +10,19 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from iddmbench.adaptive import parse
+from iddmbench.metrics.bootstrap import mean_interval
 from iddmbench.metrics.estimate import LEVEL
-from iddmbench.metrics.paired import holm
+from iddmbench.metrics.paired import holm, paired_difference
 from iddmbench.results.metric_info import CLOSENESS, INDEX, KEPT_LOOK, REALISM, USABLE
 from iddmbench.results.metric_info import metric as info
 from iddmbench.results.run_folder import WORST_CASE, WORST_CASE_ADAPTIVE, WORST_CASES
 from iddmbench.results.summary import decimal, figure_text, per_cent
+from iddmbench.seeds import Seeds
 
 ROOT = Path(__file__).parents[1]
 DATA, PAGE, TEMPLATE = ROOT / "docs" / "data" / "study", ROOT / "docs" / "study.md", "study.md.jinja"
@@ -83,6 +86,7 @@ SETTINGS = (
 )
 """Rows and columns of the summary."""
 TITLES = {"none": "undefended", "generic": "not personalized", "iddm": "IDDM", "iddm-keyed": "IDDM-keyed"}
+DEFAULT_TITLE = "IDDM, two-surrogates, strength 1"
 FAMILIES = ("plain", "prepared", RESIMULATION, "appearance", "known posts", "cross-post")
 GOAL_FACES, GOAL_INDEX, GOAL_LINKED, GOAL_ABOVE_CHANCE = 0.97, 0.9, 0.1, 0.05
 """As set before anything was measured: faces, utility index, links at rank 1 by any face attacker, and by re-simulation above
@@ -276,21 +280,28 @@ class Study:
         told = f"The utility index is of version {version}; older ones are left out ([utility.md](utility.md))."
         return markdown(["figure", *map(title, keys)], table) + f"\n\n{told}"
 
+    def errors(self, dataset: str) -> dict[str, dict[str, float]]:
+        """The base's error on the pictures of each condition at full strength: title -> person -> error (1: photos)."""
+        own = [r for r in self.strange if r["dataset"] == dataset and (math.isnan(r["strength"]) or r["strength"] == 1)]
+        return {title(key): {r["person"]: r["value"] for r in own if matches(r, key)} for key in in_order(own)}
+
     def strangeness(self, dataset: str) -> str:
-        """The base's error on the pictures of each condition at full strength, and less the undefended ones."""
-        own = [r for r in self.strange if r["dataset"] == dataset and "=" not in r["variant"]]
-        own = in_order(r for r in own if math.isnan(r["strength"]) or r["strength"] == 1)
-        if not own:
+        """These errors, less the undefended ones and less those of IDDM's default."""
+        errors = self.errors(dataset)
+        if not errors:
             return f"On `{dataset}`: {NOT_RUN}."
-        compared = [r for r in own if r["defense"] not in ("none", "generic")]
-        p_values = holm([None if math.isnan(r["p"]) else r["p"] for r in compared])
-        less = {title(r): error_less(r, p) for r, p in zip(compared, p_values, strict=True)}
+        columns = [error_differences(errors, other) for other in (TITLES["none"], DEFAULT_TITLE)]
         rows = []
-        for r in own:
-            size = f"{int(r['people'])} × {int(r['seeds'])}"
-            shown = f"{decimal(r['value'])} [{decimal(r['low'])}–{decimal(r['high'])}]"
-            rows.append([title(r), size, shown, less.get(title(r), NOTHING)])
-        return markdown(["condition", "people × seeds", "error (1: photos)", "less undefended"], rows)
+        for name, values in errors.items():
+            mean = mean_interval([np.array([value]) for value in values.values()])
+            shown = f"{decimal(mean.value)} [{decimal(mean.low)}–{decimal(mean.high)}]"
+            rows.append([name, str(len(values)), shown, *(column.get(name, NOTHING) for column in columns)])
+        return markdown(["condition", "people", "error (1: photos)", "less undefended", "less IDDM's default"], rows)
+
+    def stranger(self, dataset: str, variant: str) -> str:
+        """For the text: the error of IDDM with something changed, less the default's."""
+        name = title(self.key(dataset, "iddm", variant, 1.0))
+        return error_differences(self.errors(dataset), DEFAULT_TITLE).get(name, NOT_RUN)
 
     def compared(self, reference: str) -> str:
         """Paired differences of IDDM's presets and the keyed defense, at full strength, from a reference."""
@@ -561,10 +572,21 @@ def people_of(rows: Sequence[Row]) -> str:
     return f"{low} people" if low == high else f"{low} to {high} people"
 
 
-def error_less(row: Row, p: float | None) -> str:
-    """ "+0.3 [0.2, 0.4], p 0.01"."""
-    low, high = (decimal(x) if math.isfinite(x) else points(x) for x in (row["less_low"], row["less_high"]))
-    return f"{decimal(row['less'])} [{low}, {high}], p {p_text(math.nan if p is None else p)}"
+def error_differences(errors: dict[str, dict[str, float]], other: str) -> dict[str, str]:
+    """ "0.3 [0.2, 0.4], p 0.01": of defended conditions less another one, paired over people; p after Holm over them."""
+    names = [name for name in errors if name not in (TITLES["none"], TITLES["generic"], other)]
+    found = {}
+    for name in names:
+        shared = [person for person in errors[name] if person in errors.get(other, {})]
+        if shared:
+            sides = [[errors[side][person] for person in shared] for side in (name, other)]
+            found[name] = paired_difference(sides[0], sides[1], Seeds(0).child("denoising", name, other).numpy())
+    p_values = holm([one.p_value for one in found.values()])
+    shown = {}
+    for (name, one), p in zip(found.items(), p_values, strict=True):
+        low, high = (decimal(x) if math.isfinite(x) else points(x) for x in (one.low, one.high))
+        shown[name] = f"{decimal(one.value)} [{low}, {high}], p {p_text(math.nan if p is None else p)}"
+    return shown
 
 
 def reached(row: Row | None, holds: Callable[[Row], bool]) -> str:

@@ -251,14 +251,18 @@ def test_the_bases_error_stands_beside_the_index(folder: Path) -> None:
     study = study_page.Study(folder)
     assert study.strangeness("orl") == "On `orl`: not run."
     where = {"dataset": "orl", "base": "micro", "setting": "authorized", "variant": ""}
-    counts = {"people": 6, "seeds": 1, "low": 0.9, "high": 1.1}
-    none = where | counts | {"defense": "none", "strength": math.nan, "value": 1.0, "p": math.nan}
-    less = {"value": 1.4, "less": 0.4, "less_low": 0.2, "less_high": math.inf}
-    first = where | counts | less | {"defense": "mist", "strength": 1.0, "p": 0.01}
-    study.strange = [first, first | {"defense": "aspl", "p": 0.04}, none]
+    rng, people = np.random.default_rng(0), range(6)
+    for defense, strength, mean in (("mist", 1.0, 1.4), ("none", math.nan, 1.0), ("aspl", 0.5, 9.0), ("apl", 1.0, 1.3)):
+        row = where | {"defense": defense, "strength": strength}
+        study.strange += [row | {"person": f"s{i}", "value": mean + 0.01 * rng.random()} for i in people]
     lines = study.strangeness("orl").splitlines()
-    assert lines[2] == "| undefended | 6 × 1 | 1.00 [0.90–1.10] | – |"
-    assert lines[3].endswith("| 0.40 [0.20, +∞], p 0.02 |") and lines[4].endswith("p 0.04 |")
+    assert [line.split(" | ")[0] for line in lines[2:]] == [
+        "| undefended",
+        "| `mist`, strength 1",
+        "| `apl`, strength 1",
+    ]
+    assert lines[2].endswith("| – | – |") and "| 6 | 1.4" in lines[3]
+    assert re.search(r"\| 0\.40 \[0\.\d+, 0\.\d+\], p 0\.062 \| – \|$", lines[3])  # 2 / 2^6, of two
 
 
 def test_what_did_not_run_is_missing(folder: Path, study: study_page.Study) -> None:
