@@ -79,7 +79,7 @@ SUMMED = (
 SETTINGS = (
     ("none",),
     ("iddm", "two-surrogates", 1.0),
-    ("iddm", "texture", 1.0),
+    ("iddm", "textures", 1.0),
     ("iddm-keyed", "", 1.0),
     ("iddm-keyed", "texture", 1.0),
     ("iddm-keyed", "textures", 1.0),
