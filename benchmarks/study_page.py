@@ -80,7 +80,6 @@ SETTINGS = (
     ("none",),
     ("iddm", "two-surrogates", 1.0),
     ("iddm", "textures", 1.0),
-    ("iddm-keyed", "", 1.0),
     ("iddm-keyed", "texture", 1.0),
     ("iddm-keyed", "textures", 1.0),
 )
