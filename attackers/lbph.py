@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from iddmbench.attacker import NetworkAttacker, NetworkOptions
+from iddmbench.attacker import ComputedAttacker, NetworkOptions
 from iddmbench.nets.lbp import LBPHNet, SoftLBPHNet
 
 Part = Literal["all", "inner"]
@@ -20,7 +20,7 @@ class LBPHOptions(NetworkOptions):
     )
 
 
-class LBPH(NetworkAttacker):
+class LBPH(ComputedAttacker):
     """Local binary pattern histograms (Ahonen et al., IEEE TPAMI 28(12), 2006).
 
     `part=inner` compares the cells of the inner face alone, in coarser patterns: it links more of the undefended images, and
@@ -30,8 +30,6 @@ class LBPH(NetworkAttacker):
     name = "lbph"
     title = "local binary pattern histograms (classical)"
     dim = LBPHNet.dim
-    licence = "none needed"
-    source = "computed; no weights"
     Options = LBPHOptions
     options: LBPHOptions
 
@@ -49,9 +47,3 @@ class LBPH(NetworkAttacker):
         """A smooth version of what `embed` uses, for defenses."""
         part = self.options.part
         return SoftLBPHNet(RADIUS[part], inner=part == "inner").to(self.device)
-
-    def require(self) -> None:
-        _ = self.detector  # no weights
-
-    def weights_hash(self) -> str:
-        return self._network.weights_sha256

@@ -29,6 +29,7 @@ from iddmbench.cells.public import chosen
 from iddmbench.cells.stages import AT_ONCE, pixels_of
 from iddmbench.faces.detect import YuNet
 from iddmbench.models.base import BaseModel
+from iddmbench.personalize.trainer import denoise
 from iddmbench.photos.references import crop_photo
 from iddmbench.results.run_folder import RunFolder, runs_of
 from iddmbench.results.summary import UNDEFENDED
@@ -59,20 +60,15 @@ class Judge:
         return torch.cat(parts).numpy() / self.unit
 
     def _errors(self, pixels: Tensor) -> Tensor:
-        base, schedule = self.base, self.base.scheduler
-        latents = base.encode(pixels)
-        text = base.embed_text([PROMPT]).expand(len(latents), -1, -1)
+        base = self.base
+        latents, text = base.encode(pixels), base.embed_text([PROMPT])
         generator = Seeds(0).child("denoising").torch()
         found = []
         for t in STEPS:
             for _ in range(DRAWS):
                 noise = torch.randn(latents[:1].shape, generator=generator).expand_as(latents)
                 at = torch.full((len(latents),), t)
-                noisy = schedule.add_noise(latents, noise, at)
-                velocity = schedule.config.prediction_type == "v_prediction"
-                target = schedule.get_velocity(latents, noise, at) if velocity else noise
-                made = base.unet(noisy, at, encoder_hidden_states=text).sample
-                found.append((made - target).square().mean((1, 2, 3)))
+                found.append(denoise(base, base.unet, latents, text, noise, at).error())
         return torch.stack(found).mean(0)
 
 

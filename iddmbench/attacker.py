@@ -333,6 +333,19 @@ class NetworkAttacker(DetectingAttacker):
         return Embeddings(vectors, faces.found.copy())
 
 
+class ComputedAttacker(NetworkAttacker):
+    """A classical system: what embeds is computed when it is loaded, so that there is no file of weights."""
+
+    licence = "none needed"
+    source = "computed; no weights"
+
+    def require(self) -> None:
+        _ = self.detector
+
+    def weights_hash(self) -> str:
+        return self._network.weights_sha256
+
+
 def _crop(image: np.ndarray, matrix: Tensor, size: int) -> Tensor:
     # A copy: torch warns of arrays that can't be written, as gray images (views) and decoded photos are.
     pixels = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None].float() / 255
