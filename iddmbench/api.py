@@ -230,7 +230,7 @@ def compare(a: Result, b: Result, metric: str = "rank1_hit", attacker: str = WOR
         attacker: a name, or a worst case: the strongest in each condition. Ignored for utility.
 
     Raises UserError for a metric of a whole condition (FID, EER, the utility index ...), one that was not measured, different
-    protocols, or no subject in common.
+    protocols, no subject in common, or none who has an image with a face in both (where the figure is of such images).
     """
     if metric not in (*PRIVACY, *UTILITY):
         raise UserError(f"compare: '{metric}' is not compared in pairs: {did_you_mean(metric, [*PRIVACY, *UTILITY])}")
@@ -245,6 +245,9 @@ def compare(a: Result, b: Result, metric: str = "rank1_hit", attacker: str = WOR
             raise UserError(f"compare: {metric} was not measured for {condition.label} of {one.folder.name}")
     found = paired.compare(*sides, judge, metric)
     if found is None:
+        subjects = [set(condition.rows(summary.run.images)["subject"]) for summary, condition in sides]
+        if subjects[0] & subjects[1]:
+            raise UserError(f"compare: {metric} is of images with a face, and no subject has such images in both")
         raise UserError("compare: the two have no subject in common")
     return found
 

@@ -119,8 +119,12 @@ def test_a_run_and_the_same_folder_opened(finished: ib.Result) -> None:
 
 
 def test_two_conditions_are_compared(finished: ib.Result) -> None:
-    found = ib.compare(finished.at("echo-0.50"), finished.at("none"), attacker="coarse")
-    assert (found.first.label, found.second.label, found.difference.subjects) == ("echo-0.50", "none", 3)
+    found = ib.compare(finished.at("echo-0.50"), finished.at("echo-1.00"), attacker="coarse")
+    assert (found.first.label, found.second.label, found.difference.subjects) == ("echo-0.50", "echo-1.00", 3)
+    # The base alone makes no faces: nobody has a share of links, but everybody has images.
+    assert ib.compare(finished.at("echo-0.50"), finished.at("none"), "fta", "coarse").difference.subjects == 3
+    with pytest.raises(UserError, match="rank1_hit is of images with a face, and no subject has such images in both"):
+        ib.compare(finished.at("echo-0.50"), finished.at("none"), attacker="coarse")
     with pytest.raises(UserError, match="'utility_index' is not compared in pairs"):
         ib.compare(finished, finished, metric="utility_index")
     with pytest.raises(KeyError, match="did not run"):
