@@ -142,9 +142,8 @@ class IDDM(Defense):
     def personalize(self, references: np.ndarray, bench: Workbench) -> Personalization:
         if self.strength == 0:
             return bench.personalize(references)
-        clean, condition = bench.encode(references), bench.text(references)
-        decoupling = self.decoupling(self, references, clean, condition, bench)
-        delta = decoupling.unchanged()
+        decoupling = self.decoupling(self, references, bench)
+        delta, condition = decoupling.unchanged(), decoupling.condition
         trace = []
         steps = np.diff(np.linspace(0, bench.lora.steps, self.rounds + 2).round().astype(int))
         if not self.alternate:
@@ -163,20 +162,25 @@ class IDDM(Defense):
 class Decoupling:
     """The data side of IDDM for one subject."""
 
-    def __init__(self, config: IDDM, references: np.ndarray, clean: Tensor, condition: Tensor, bench: Workbench):
-        self.config, self.bench, self.clean, self.condition = config, bench, clean, condition
-        self.references = references
+    def __init__(self, config: IDDM, references: np.ndarray, bench: Workbench):
+        self.config, self.bench, self.references = config, bench, references
+        photos = self.photos()
+        self.clean, self.condition = bench.encode(photos), bench.text(photos)
         self.features = EfficientNetLite0(map_size=64).to(bench.base.device)
-        self.pixels = pixels = bench.pixels(references)
+        self.pixels = pixels = bench.pixels(photos)
         with torch.no_grad():
-            decoded = pixels if config.space == "pixel" else bench.base.decode(clean).clamp(0, 1)
+            decoded = pixels if config.space == "pixel" else bench.base.decode(self.clean).clamp(0, 1)
             self.clean_maps = self.features.feature_maps(decoded)
             self.clean_coarse = F.avg_pool2d(decoded, 8)
-        self.targets = [self._target(name, references, pixels) for name in config.surrogate]
+        self.targets = [self._target(name) for name in config.surrogate]
         s = config.strength
         bound = config.pixel_eps if config.space == "pixel" else config.eps
         self.eps, self.lambda_id, self.margin = s * bound, s * config.lambda_id, (1 - s) + s * config.margin
         self.rate = config.data_rate * bound / config.eps
+
+    def photos(self) -> np.ndarray:
+        """What the optimization starts from, uint8 [N, S, S, 3], with faces where the references have them."""
+        return self.references
 
     def optimize(self, delta: Tensor, r: int, trainer: Trainer) -> tuple[Tensor, dict[str, float]]:
         """One round's data steps from `delta` [N, C, h, w]; returns the new one and the last step's loss terms."""
@@ -280,11 +284,11 @@ class Decoupling:
         perceptual = self.features.map_distance(self.features.feature_maps(images), self.clean_maps).mean()
         return perceptual + F.l1_loss(F.avg_pool2d(images, 8), self.clean_coarse)
 
-    def _target(self, name: str, references: np.ndarray, pixels: Tensor) -> Target:
+    def _target(self, name: str) -> Target:
         surrogate = self.bench.surrogate(name)
-        matrices = surrogate.prepare(list(references))
+        matrices = surrogate.prepare(list(self.references))
         with torch.no_grad():
-            clean = surrogate.embed(pixels, matrices)
+            clean = surrogate.embed(self.bench.pixels(self.references), matrices)
             template = F.normalize(clean.mean(0), dim=0)
             people = self._people(surrogate)
             impostor = (people @ template).mean().item()

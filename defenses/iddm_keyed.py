@@ -7,6 +7,7 @@ it. Here a key decides which face, so that another run leads elsewhere. The atta
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
@@ -14,7 +15,10 @@ from torch.nn import functional as F
 
 from iddmbench.defense import ExtraPhotos, Names
 from iddmbench.defenses.iddm import IDDM, TEXTURE, TEXTURES, Decoupling, Target
+from iddmbench.errors import UserError
+from iddmbench.faces.surround import surrounded
 from iddmbench.nets.surrogate import Surrogate
+from iddmbench.photos.references import crop_image
 
 FEWEST = 4
 """People that a decoy is mixed from at least."""
@@ -45,8 +49,12 @@ class IDDMKeyed(IDDM):
     name = "iddm-keyed"
     title = "IDDM toward a face that a secret key draws (ours)"
     paper = ""
-    newer: ClassVar[frozenset[str]] = frozenset({"diversity", "balance", "alike"})
-    presets: ClassVar[dict[str, dict[str, Any]]] = {"texture": TEXTURE, "textures": TEXTURES}
+    newer: ClassVar[frozenset[str]] = frozenset({"diversity", "balance", "alike", "surroundings"})
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "texture": TEXTURE,
+        "textures": TEXTURES,
+        "surroundings": {**TEXTURE, "surroundings": True, "alike": 16},
+    }
 
     surrogate: Names = Field(("sface", "dlib"), min_length=1, description="face-recognition systems to decouple from")
     mode: Literal["targeted"] = Field("targeted", description="always toward a decoy identity")
@@ -61,6 +69,10 @@ class IDDMKeyed(IDDM):
     pull: float = Field(1.0, ge=0, description="weight of the pull toward the decoy")
     alike: int = Field(
         0, ge=0, description="make decoys of so many public people who resemble the subject most; 0: of all"
+    )
+
+    surroundings: bool = Field(
+        False, description="put the face into the hair, clothes and backdrop of a public person whom the key draws"
     )
 
     @field_validator("alike")
@@ -78,6 +90,26 @@ class KeyedDecoupling(Decoupling):
     """`Decoupling` toward decoys that the model's key draws."""
 
     config: IDDMKeyed
+
+    def photos(self) -> np.ndarray:
+        if not self.config.surroundings:
+            return self.references
+        generator = self.bench.seeds.child("surroundings").torch()
+        count = len(self.references) if self.config.per == "photo" else 1
+        drawn = self._alike[torch.randint(len(self._alike), (count,), generator=generator)]
+        landmarks = self.bench.detector.detect(list(self.references)).landmarks
+        donors = [self._portrait(index) for index in drawn.tolist()] * (len(self.references) // count)
+        return np.stack(
+            [surrounded(x, points, *donor) for x, points, donor in zip(self.references, landmarks, donors, strict=True)]
+        )
+
+    def _portrait(self, stranger: int) -> tuple[np.ndarray, np.ndarray]:
+        """A public person's photo as references are cut, uint8 [S, S, 3], and the landmarks in it, [5, 2]."""
+        square = crop_image(self.bench.strangers[stranger], self.bench.base, self.bench.detector)
+        faces = None if square is None else self.bench.detector.detect([square])
+        if square is None or faces is None or not faces.found[0]:
+            raise UserError("no face was found in a public person's photo: leave the photo out")
+        return square, faces.landmarks[0]
 
     @cached_property
     def _alike(self) -> Tensor:

@@ -114,7 +114,7 @@ def test_random_noise_grows_with_strength(references: np.ndarray, bench: Workben
 
 
 def decoupling(references: np.ndarray, bench: Workbench, **options: Any) -> Decoupling:
-    return Decoupling(IDDM(**options), references, bench.encode(references), bench.condition(references), bench)
+    return Decoupling(IDDM(**options), references, bench)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def bench(base: BaseModel) -> Workbench:
 
 def decoupling(references: np.ndarray, bench: Workbench, config: Defense) -> Any:
     cls = KeyedDecoupling if isinstance(config, IDDMKeyed) else Decoupling
-    return cls(config, references, bench.encode(references), bench.condition(references), bench)
+    return cls(config, references, bench)
 
 
 # ---- the decoy -----------------------------------------------------------------------------------------------------------
