@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from iddmbench.attacker import Attacker, build_attacker
+from iddmbench.cells.denoising import denoising_errors
 from iddmbench.cells.public import PublicPeople, chosen
 from iddmbench.defense import Defense, ExtraPhotos, Undeclared, Workbench
 from iddmbench.errors import UserError
@@ -78,6 +79,7 @@ CODE = {
     "utility": 3,
     "public": 1,
     "attributes": 1,
+    "denoising": 1,
 }
 """Raised by hand when a stage's code changes its result, so that older entries are not reused. They decide; the package's
 version does not (docs/protocol.md, "Versions")."""
@@ -151,6 +153,8 @@ class Utility:
     """Per image of N: detected bool, ser_fiq, brisque, closeness, adherence float [N]; features float [N, 1280].
 
     realism, kept_look, closeness_erased: float [N] (cells/public.py), NaN where there are too few public people.
+    denoising_error: float [N] (cells/denoising.py), in units of what it is on public people's photos; NaN where no base is
+    known, nobody is public, or the images have another size than the base's.
     kept_age, kept_sex: float [N] (metrics/kept.py); None where the file of faceres is absent.
     judged: what optional networks say (iddmbench/judges/), by metric; empty where none has its weights.
     """
@@ -164,6 +168,7 @@ class Utility:
     realism: np.ndarray
     kept_look: np.ndarray
     closeness_erased: np.ndarray
+    denoising_error: np.ndarray
     kept_age: np.ndarray | None = None
     kept_sex: np.ndarray | None = None
     judged: dict[str, np.ndarray] = field(default_factory=dict)
@@ -537,8 +542,8 @@ class CellStages:
             write_arrays(out / "utility.npz", **self._utility(subject, outputs.prompts, outputs.images))
 
         folder = self.store.fetch("utility", self._utility_key(outputs.key), compute)
-        kept = self._kept(subject, outputs)
-        return Utility(**read_arrays(folder / "utility.npz"), **kept, judged=self._judged(subject, outputs))
+        own = self._kept(subject, outputs) | {"denoising_error": self._denoising_error(outputs)}
+        return Utility(**read_arrays(folder / "utility.npz"), **own, judged=self._judged(subject, outputs))
 
     # ---- optional judges --------------------------------------------------------------------------------------------
 
@@ -574,6 +579,54 @@ class CellStages:
 
     def _judge_key(self, judge: Judge, images: dict[str, Any]) -> dict[str, Any]:
         return {"images": images, "judge": self.judged_by[judge.name], "data": self.data.fingerprint}
+
+    # ---- the base's denoising error -----------------------------------------------------------------------------------
+
+    def _denoising_error(self, outputs: Outputs) -> np.ndarray:
+        """As `Utility` holds it."""
+        if not self._asks_base:
+            return np.full(len(outputs.images), np.nan)
+        return self._errors(self._errors_key(outputs.key), lambda: outputs.images) / self.photo_error
+
+    @property
+    def _asks_base(self) -> bool:
+        return self.measures_utility and bool(self.data.public) and isinstance(self.base, BaseModel)
+
+    @cached_property
+    def photo_error(self) -> float:
+        """Median of the errors on photos of public people; NaN without any, or without a base."""
+        if not self._asks_base:
+            return np.nan
+        errors = self._errors(self._photos_errors_key, self._public_squares)
+        return float(np.median(errors)) if len(errors) else np.nan
+
+    def has_photo_error(self) -> bool:
+        """Whether `photo_error` would be found, or is not needed."""
+        return not self._asks_base or self.store.has("denoising", self._photos_errors_key)
+
+    @property
+    def _photos_errors_key(self) -> dict[str, Any]:
+        return self._errors_key(self._crop_key([photo for _, photo in chosen(self.data.public)]))
+
+    def _public_squares(self) -> np.ndarray:
+        """uint8 [M, S, S, 3]"""
+        cut = (crop_photo(photo, self.base, self.detector) for _, photo in chosen(self.data.public))
+        found = [square for square in cut if square is not None]
+        return np.stack(found) if found else np.zeros((0, self.base.side, self.base.side, 3), np.uint8)
+
+    def _errors(self, key: dict[str, Any], images: Callable[[], np.ndarray]) -> np.ndarray:
+        """Stored errors without a unit; NaN for images of another size than the base's."""
+
+        def compute(out: Path) -> None:
+            shown = images()
+            fits = shown.shape[1:3] == (self.base.side, self.base.side)
+            errors = denoising_errors(self.base, shown) if fits else np.full(len(shown), np.nan)
+            write_arrays(out / "denoising.npz", errors=errors)
+
+        return read_arrays(self.store.fetch("denoising", key, compute) / "denoising.npz")["errors"]
+
+    def _errors_key(self, images: dict[str, Any]) -> dict[str, Any]:
+        return {"images": images, "base": self.base.fingerprint, **self._precision_key, **code("denoising")}
 
     # ---- age and sex ------------------------------------------------------------------------------------------------
 
@@ -681,6 +734,7 @@ class CellStages:
     def has_utility(self, images: dict[str, Any]) -> bool:
         """images: `image_key` of a cell."""
         known = not self.attributes_by or self.store.has("attributes", self._ages_key(images))
+        known &= not self._asks_base or self.store.has("denoising", self._errors_key(images))
         known &= all(self.store.has("judge", self._judge_key(judge, images)) for judge in self._judges)
         return known and self.store.has("utility", self._utility_key(images))
 

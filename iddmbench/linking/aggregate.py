@@ -522,6 +522,7 @@ def utility_values(group: Group) -> dict[str, list[np.ndarray]]:
         KEPT_LOOK: group.per_subject(lambda s: s.utility.kept_look),
         "ser_fiq": group.per_subject(lambda s: s.utility.ser_fiq),
         "brisque": group.per_subject(lambda s: s.utility.brisque),
+        "denoising_error": group.per_subject(lambda s: s.utility.denoising_error),
         CLOSENESS: group.per_subject(lambda s: s.utility.closeness),
         ERASED: group.per_subject(lambda s: s.utility.closeness_erased),
         "adherence": group.per_subject(lambda s: s.utility.adherence),

@@ -116,6 +116,14 @@ METRICS = (
     ),
     Metric("ser_fiq", "SER-FIQ", "utility", "higher", False, "face image quality, by the stability of embeddings"),
     Metric("brisque", "BRISQUE", "utility", "lower", False, "distortion without a reference image"),
+    Metric(
+        "denoising_error",
+        "Denoising error",
+        "utility",
+        "lower",
+        False,
+        "how strange the images are to the base; 1: as photos are. Lines and patches raise it, smooth pictures lower it",
+    ),
     Metric(FID, "FID (EfficientNet-Lite2)", "utility", "lower", False, "distance to the photos"),
     Metric(KID, "KID (EfficientNet-Lite2)", "utility", "lower", False, "unbiased distance to them"),
     Metric(

@@ -32,6 +32,7 @@ IMAGES = {
     KEPT_LOOK: "kept_look",
     "ser_fiq": "ser_fiq",
     "brisque": "brisque",
+    "denoising_error": "denoising_error",
     CLOSENESS: "closeness",
     ERASED: "closeness_erased",
     "adherence": "adherence",

@@ -99,7 +99,7 @@ TABLES: dict[str, dict[str, type]] = {
     },
     "images": IMAGE_COLUMNS
     | {"detected": bool, "ser_fiq": float, "brisque": float, "closeness": float, "adherence": float}
-    | {"usable": float, "realism": float, "kept_look": float, "closeness_erased": float}
+    | {"usable": float, "realism": float, "kept_look": float, "closeness_erased": float, "denoising_error": float}
     | {"kept_age": float, "kept_sex": float},
     "calibration": {
         "attacker": str,
@@ -228,7 +228,7 @@ EXTRA_TABLES: dict[str, dict[str, type]] = {
 `nearest`: the first people of the gallery, by `place` from 1, with scores; `source` is their dataset, or "own photos"."""
 LATER = ("premise", "demographics")
 """Tables that finished runs of older versions lack."""
-LATER_COLUMNS = {"images": ("usable", "realism", "kept_look", "closeness_erased")}
+LATER_COLUMNS = {"images": ("usable", "realism", "kept_look", "closeness_erased", "denoising_error")}
 """Columns, of numbers, that they lack: unknown there."""
 
 
