@@ -53,7 +53,7 @@ class IDDMKeyed(IDDM):
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "texture": TEXTURE,
         "textures": TEXTURES,
-        "surroundings": {**TEXTURE, "surroundings": True, "alike": 16},
+        "surroundings": {**TEXTURES, "surroundings": True, "alike": 16},
     }
 
     surrogate: Names = Field(("sface", "dlib"), min_length=1, description="face-recognition systems to decouple from")

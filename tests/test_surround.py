@@ -104,4 +104,4 @@ def test_a_public_person_without_a_face_is_an_error(references: np.ndarray, benc
 
 def test_its_preset() -> None:
     made = configure(IDDMKeyed, IDDMKeyed.presets["surroundings"])
-    assert made.surroundings and made.alike == 16 and made.surrogates() == ("sface", "dlib", "lbph:part=inner")
+    assert made.surroundings and made.alike == 16 and made.surrogates() == ("sface", "dlib", "lbph:part=inner", "gabor")
