@@ -201,6 +201,10 @@ class Study:
         """For the text: "12 % [3–30, n = 12]", or that it was not run."""
         return with_people(self.find(self.key(dataset, defense, variant, strength), attacker))
 
+    def index(self, dataset: str, defense: str, variant: str = "") -> str:
+        """For the text: the utility index at full strength."""
+        return with_people(self.find(self.key(dataset, defense, variant, 1.0), "", INDEX))
+
     def resimulation(self, dataset: str, defense: str, variant: str = "", strength: float = math.nan) -> str:
         return resimulation_text(self.resimulated(self.key(dataset, defense, variant, strength)))
 

@@ -40,6 +40,10 @@ class IDDMKeyed(IDDM):
     most: the same for every key, and mostly of the subject's sex and age, which then stay what they are. `balance` scales a
     surrogate's whole gradient, hinges and pull together: `pull` then weighs these within a surrogate only.
 
+    `surroundings` starts from other photos: the key also draws one of the public people above, and each reference's inner face
+    is put into that person's picture (`iddmbench.faces.surround`), at any strength above 0. Templates and scales are those of
+    the references as they were.
+
     **What is secret**: the key, 64 bits drawn for each model, from the stream "key" of the cell's random numbers. No
     attacker gets it, nothing stores it, and it is in no table or picture of what is posted. In this suite it follows from the
     run's seed, so that runs can be repeated: who knows the seed knows the key. To protect somebody, draw the seed from the
