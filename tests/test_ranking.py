@@ -46,7 +46,7 @@ def group(
             linkage[attacker] = Linkage(acquired, mated, nonmated, rank, matched, {}, {}, np.zeros(IMAGES, int))
         values = [np.clip(quality * level + rng.normal(0, 0.02, IMAGES), 0, 1) for level in (0.8, 50, 0.8, 0.9)]
         features, other = rng.normal(size=(IMAGES, 8)), np.random.default_rng(len(cells) + 1)
-        added = [np.clip(quality * level + other.normal(0, 0.02, IMAGES), 0, 1) for level in (0.95, 0.7, 0.3)]
+        added = [np.clip(quality * level + other.normal(0, 0.02, IMAGES), 0, 1) for level in (0.95, 0.7, 0.3, 1.1)]
         utility = Utility(acquired, *values, features, *added)
         cell = Cell(Subject(subject, (), ()), Method(strength=1.0), 0)
         cells[subject] = [Scored(cell, linkage, utility)]

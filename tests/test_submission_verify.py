@@ -441,7 +441,7 @@ def test_dependence_on_the_subject() -> None:
         for n in names:
             features = weight * centres[n] + rng.normal(size=(12, 64))
             none = np.zeros(12)
-            cells[n] = [Scored(None, {}, Utility(none > 0, none, none, none, none, features, none, none, none))]  # type: ignore[arg-type]
+            cells[n] = [Scored(None, {}, Utility(none > 0, none, none, none, none, features, none, none, none, none))]  # type: ignore[arg-type]
         return Group("x", 1.0, (), cells, 0)
 
     strong = dependence(group(1.0), references)
