@@ -249,10 +249,9 @@ def data(base: RandomBase, row: Row, stack: ExitStack, tiny: bool) -> Step:
     """IDDM's step on the references, while the model is being trained."""
     bench, pictures = bench_of(base, row, tiny), photos(PHOTOS, base.side, Seeds(3))
     iddm = configure(DEFENSES.get("iddm"), {"data_steps": 1})
-    clean, text = bench.encode(pictures), bench.text(pictures)
-    decoupling = iddm.decoupling(iddm, pictures, clean, text, bench)  # type: ignore[attr-defined]
+    decoupling = iddm.decoupling(iddm, pictures, bench)  # type: ignore[attr-defined]
     trainer = stack.enter_context(bench.trainer())
-    trainer.train(clean, text, 1)  # so that moments are there, as in a run
+    trainer.train(decoupling.clean, decoupling.condition, 1)  # so that moments are there, as in a run
     delta = [decoupling.unchanged()]
 
     def step() -> None:
