@@ -11,7 +11,7 @@ STEPS, DRAWS = (0.1, 0.25, 0.4), 2
 """Timesteps as shares of all, from texture to the form of the face; with more noise all pictures look alike to the base. Draws
 of noise for each."""
 AT_ONCE = 16
-"""Images that go through the base together."""
+"""Images that go through a small base together."""
 
 
 def denoising_errors(base: BaseModel, images: np.ndarray) -> np.ndarray:
@@ -27,7 +27,8 @@ def denoising_errors(base: BaseModel, images: np.ndarray) -> np.ndarray:
 
     Returns float32 [N], at least 0.
     """
-    parts = [_errors(base, images[i : i + AT_ONCE]) for i in range(0, len(images), AT_ONCE)]
+    size = base.batch(AT_ONCE)
+    parts = [_errors(base, images[i : i + size]) for i in range(0, len(images), size)]
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
