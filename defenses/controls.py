@@ -14,6 +14,7 @@ from iddmbench.personalize.trainer import PersonalizedModel
 from iddmbench.photos.references import crop_image
 from iddmbench.types import Subject
 
+NO_FACE = "no face was found in a public person's photo: leave the photo out"
 READER = "faceres"
 DECADE = 10.0
 """Years that count as much as being of the other sex."""
@@ -97,7 +98,7 @@ def portrait(photo: np.ndarray, bench: Workbench) -> np.ndarray:
     """uint8 [S, S, 3]: a photo cropped as references are. Raises UserError where it shows no face."""
     square = crop_image(photo, bench.base, bench.detector)
     if square is None:
-        raise UserError("no face was found in the stranger's photo")
+        raise UserError(NO_FACE)
     return square
 
 

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iddmbench.defense import ExtraPhotos, Names
+from iddmbench.defenses.controls import NO_FACE, portrait
 from iddmbench.defenses.iddm import IDDM, TEXTURE, TEXTURES, Decoupling, Target
 from iddmbench.errors import UserError
 from iddmbench.faces.surround import surrounded
 from iddmbench.nets.surrogate import Surrogate
-from iddmbench.photos.references import crop_image
 
 FEWEST = 4
 """People that a decoy is mixed from at least."""
@@ -109,10 +109,10 @@ class KeyedDecoupling(Decoupling):
 
     def _portrait(self, stranger: int) -> tuple[np.ndarray, np.ndarray]:
         """A public person's photo as references are cut, uint8 [S, S, 3], and the landmarks in it, [5, 2]."""
-        square = crop_image(self.bench.strangers[stranger], self.bench.base, self.bench.detector)
-        faces = None if square is None else self.bench.detector.detect([square])
-        if square is None or faces is None or not faces.found[0]:
-            raise UserError("no face was found in a public person's photo: leave the photo out")
+        square = portrait(self.bench.strangers[stranger], self.bench)
+        faces = self.bench.detector.detect([square])
+        if not faces.found[0]:
+            raise UserError(NO_FACE)
         return square, faces.landmarks[0]
 
     @cached_property

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from iddmbench.defense import Workbench
     from iddmbench.models.base import BaseModel
 
 # Tests compare bits between processes: how many threads there are must not follow the machine's load. Under `-n` the test
@@ -92,6 +95,24 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> "BaseModel":
     from iddmbench.models.base import load_base
 
     return load_base(str(write_base(tmp_path_factory.mktemp("base"))))
+
+
+@pytest.fixture(scope="module")
+def references(base: "BaseModel") -> "np.ndarray":
+    """Two photos of ORL's first subject, as a defense gets them."""
+    from iddmbench.datasets.orl import ORL
+    from iddmbench.faces.detect import YuNet
+    from iddmbench.photos.references import crop_references
+
+    return crop_references(ORL().load().subjects[0], base, YuNet())[:2]
+
+
+@pytest.fixture
+def bench(base: "BaseModel") -> "Workbench":
+    """What a defense works with, and may use all of."""
+    from iddmbench.conformance.defense import workbench
+
+    return workbench(base, declared=None)
 
 
 @pytest.fixture

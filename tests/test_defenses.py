@@ -10,15 +10,13 @@ import torch
 
 from iddmbench.cells.stages import Cell, CellStages
 from iddmbench.conformance import Skip, title
-from iddmbench.conformance.defense import CHECKS, DefenseSubject, workbench
+from iddmbench.conformance.defense import CHECKS, DefenseSubject
 from iddmbench.datasets.orl import ORL
 from iddmbench.defense import DEFENSES, Defense, ExtraPhotos, Workbench, configure
 from iddmbench.defenses.iddm import IDDM, Decoupling, jittered
 from iddmbench.errors import UserError
-from iddmbench.faces.detect import YuNet
 from iddmbench.models.base import BaseModel, open_base
 from iddmbench.personalize.trainer import Trainer
-from iddmbench.photos.references import crop_references
 from iddmbench.results.metric_info import JUDGE
 from iddmbench.seeds import Seeds
 from iddmbench.store.cache import Store
@@ -44,16 +42,6 @@ SHORT: dict[str, dict[str, Any]] = {
 
 NAMES = [name for name in DEFENSES.names() if name not in ("protected-photos", "control-alike")]
 """The first needs photos of its own: test_protected_photos.py; the second the file of faceres: test_controls.py."""
-
-
-@pytest.fixture(scope="module")
-def references(base: BaseModel) -> np.ndarray:
-    return crop_references(ORL().load().subjects[0], base, YuNet())[:2]
-
-
-@pytest.fixture
-def bench(base: BaseModel) -> Workbench:
-    return workbench(base, declared=None)
 
 
 def build(name: str, **options: Any) -> Defense:

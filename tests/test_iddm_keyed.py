@@ -11,27 +11,14 @@ from torch.nn import functional as F
 from iddmbench.adaptive.base import unit
 from iddmbench.attacker import build_attacker
 from iddmbench.conformance.defense import workbench
-from iddmbench.datasets.orl import ORL
 from iddmbench.defense import DEFENSES, Defense, Workbench, configure
 from iddmbench.defenses.iddm import IDDM, Decoupling, balanced, diverse
 from iddmbench.defenses.iddm_keyed import IDDMKeyed, KeyedDecoupling, mixed
 from iddmbench.errors import UserError
 from iddmbench.faces.align import crop
-from iddmbench.faces.detect import YuNet
 from iddmbench.models.base import BaseModel
 from iddmbench.personalize.trainer import Trainer
-from iddmbench.photos.references import crop_references
 from iddmbench.seeds import Seeds
-
-
-@pytest.fixture(scope="module")
-def references(base: BaseModel) -> np.ndarray:
-    return crop_references(ORL().load().subjects[0], base, YuNet())[:2]
-
-
-@pytest.fixture
-def bench(base: BaseModel) -> Workbench:
-    return workbench(base, declared=None)
 
 
 def decoupling(references: np.ndarray, bench: Workbench, config: Defense) -> Any:

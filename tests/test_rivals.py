@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from iddmbench.cells.stages import load_surrogate
-from iddmbench.conformance.defense import workbench
 from iddmbench.datasets.orl import ORL
 from iddmbench.defense import Workbench, configure
 from iddmbench.defenses.anti_diffusion import AntiDiffusion, disturbance
@@ -33,11 +32,6 @@ from iddmbench.seeds import Seeds
 @pytest.fixture(scope="module")
 def photos(base: BaseModel) -> np.ndarray:
     return crop_references(ORL().load().subjects[0], base, YuNet())[:2]
-
-
-@pytest.fixture
-def bench(base: BaseModel) -> Workbench:
-    return workbench(base, declared=None)
 
 
 # ---- Anti-Diffusion ---------------------------------------------------------------------------------------------------

@@ -8,26 +8,14 @@ import pytest
 import torch
 
 from iddmbench.conformance.defense import workbench
-from iddmbench.datasets.orl import ORL, photo
+from iddmbench.datasets.orl import photo
 from iddmbench.defense import Workbench, configure
 from iddmbench.defenses.iddm_keyed import IDDMKeyed, KeyedDecoupling
 from iddmbench.errors import UserError
 from iddmbench.faces.align import similarity
 from iddmbench.faces.detect import YuNet
 from iddmbench.faces.surround import inner_face, surrounded
-from iddmbench.models.base import BaseModel
-from iddmbench.photos.references import crop_references
 from iddmbench.seeds import Seeds
-
-
-@pytest.fixture(scope="module")
-def references(base: BaseModel) -> np.ndarray:
-    return crop_references(ORL().load().subjects[0], base, YuNet())[:2]
-
-
-@pytest.fixture
-def bench(base: BaseModel) -> Workbench:
-    return workbench(base, declared=None)
 
 
 def faced(person: int, number: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from iddmbench.judges.base import AT_ONCE, pixels
 from iddmbench.models.base import BaseModel
 from iddmbench.personalize.trainer import denoise
 from iddmbench.seeds import Seeds
@@ -10,8 +11,6 @@ from iddmbench.seeds import Seeds
 STEPS, DRAWS = (0.1, 0.25, 0.4), 2
 """Timesteps as shares of all, from texture to the form of the face; with more noise all pictures look alike to the base. Draws
 of noise for each."""
-AT_ONCE = 16
-"""Images that go through a small base together."""
 
 
 def denoising_errors(base: BaseModel, images: np.ndarray) -> np.ndarray:
@@ -34,8 +33,7 @@ def denoising_errors(base: BaseModel, images: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def _errors(base: BaseModel, images: np.ndarray) -> np.ndarray:
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).to(base.device)
-    latents, text = base.encode(pixels), base.embed_text([base.recipe.prompts.class_])
+    latents, text = base.encode(pixels(images).to(base.device)), base.embed_text([base.recipe.prompts.class_])
     generator = Seeds(0).child("denoising").torch()
     found = []
     for share in STEPS:

@@ -28,7 +28,7 @@ from iddmbench.faces.align import crop
 from iddmbench.faces.detect import YuNet
 from iddmbench.faces.look import LOOK, compared, looks
 from iddmbench.judges import Judge, available, unmeasured
-from iddmbench.judges.base import Scene
+from iddmbench.judges.base import Scene, pixels
 from iddmbench.metrics.adherence import adherence
 from iddmbench.metrics.brisque import brisque
 from iddmbench.metrics.kept import kept_age, kept_sex
@@ -522,7 +522,7 @@ class CellStages:
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The judge's features float32 [N, 1280] of uint8 [N, H, W, 3]."""
-        parts = (pixels_of(images[i : i + AT_ONCE]) for i in range(0, len(images), AT_ONCE))
+        parts = (pixels(images[i : i + AT_ONCE]) for i in range(0, len(images), AT_ONCE))
         with torch.inference_mode():
             return torch.cat([self._extractor.features(part) for part in parts]).numpy()
 
@@ -610,8 +610,7 @@ class CellStages:
 
     def _public_squares(self) -> np.ndarray:
         """uint8 [M, S, S, 3]"""
-        cut = (crop_photo(photo, self.base, self.detector) for _, photo in chosen(self.data.public))
-        found = [square for square in cut if square is not None]
+        found = [square for part in self._public_crops() for _, square in part]
         return np.stack(found) if found else np.zeros((0, self.base.side, self.base.side, 3), np.uint8)
 
     def _errors(self, key: dict[str, Any], images: Callable[[], np.ndarray]) -> np.ndarray:
@@ -717,19 +716,21 @@ class CellStages:
 
     def _write_public(self, out: Path) -> None:
         features, people, look = [np.zeros((0, HEAD), np.float32)], list[int](), [np.zeros((0, len(LOOK)))]
-        photos = chosen(self.data.public)
-        for start in range(0, len(photos), AT_ONCE):
-            part = [
-                (who, crop_photo(photo, self.base, self.detector)) for who, photo in photos[start : start + AT_ONCE]
-            ]
-            found = [(who, image) for who, image in part if image is not None]
-            if found:
-                images = np.stack([image for _, image in found])
-                features.append(self.features(images))
-                look.append(looks(images, self.detector.detect(list(images))))
-                people += [who for who, _ in found]
+        for found in self._public_crops():
+            images = np.stack([image for _, image in found])
+            features.append(self.features(images))
+            look.append(looks(images, self.detector.detect(list(images))))
+            people += [who for who, _ in found]
         arrays = {"features": np.concatenate(features), "people": np.array(people, int), "look": np.concatenate(look)}
         write_arrays(out / "public.npz", **arrays)
+
+    def _public_crops(self) -> Iterator[list[tuple[int, np.ndarray]]]:
+        """Photos of public people with a face, and whose they are, cropped as references are, some at a time."""
+        photos = chosen(self.data.public)
+        for start in range(0, len(photos), AT_ONCE):
+            cut = ((who, crop_photo(photo, self.base, self.detector)) for who, photo in photos[start : start + AT_ONCE])
+            if found := [(who, image) for who, image in cut if image is not None]:
+                yield found
 
     def has_utility(self, images: dict[str, Any]) -> bool:
         """images: `image_key` of a cell."""
@@ -754,7 +755,7 @@ class CellStages:
             part = rows[start : start + FACES_AT_ONCE]
             faces = images[part]
             surrogate = self._quality
-            crops = crop(pixels_of(faces), surrogate.prepare(list(faces)), surrogate.network.size)
+            crops = crop(pixels(faces), surrogate.prepare(list(faces)), surrogate.network.size)
             # The same dropout masks for every part: they have no axis for images.
             passes = self._quality_net.embed_stochastic(crops, SER_FIQ_PASSES, Seeds(0).child("ser-fiq").torch())
             scores[part] = ser_fiq(passes.numpy())
@@ -845,11 +846,6 @@ class CellStages:
                 compute(out)
 
         return self.store.fetch(stage, key, measured)
-
-
-def pixels_of(images: np.ndarray) -> Tensor:
-    """float [N, 3, H, W] in [0, 1] of uint8 [N, H, W, 3]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
 
 @lru_cache

@@ -108,6 +108,6 @@ def load_weights(network: nn.Module, path: Path, kind: str) -> None:
         raise UserError(f"{path} is not a state dict of {kind}: {first_line(error)}") from error
 
 
-def pixels(images: Sequence[np.ndarray]) -> Tensor:
+def pixels(images: Sequence[np.ndarray] | np.ndarray) -> Tensor:
     """float [N, 3, H, W] in [0, 1] of N images uint8 [H, W, 3] of one size."""
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.stack(list(images))).permute(0, 3, 1, 2).float() / 255
