@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from iddmbench.linking.score import Scoring
-from iddmbench.photos.references import crop_references
 from iddmbench.run.config import make_config
 from iddmbench.run.plan import RunPlan
 from iddmbench.store.cache import default_cache
@@ -40,7 +39,7 @@ def main() -> None:
     hits: dict[tuple[str, str], list[bool]] = {}
     errors = []
     for subject in plan.subjects:
-        crops = crop_references(subject, base, plan.stages.detector)
+        crops = plan.stages.crops.references(subject)
         with torch.inference_mode():
             pixels = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
             decoded = base.decode(base.encode(pixels)).clamp(0, 1)

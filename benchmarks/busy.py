@@ -22,7 +22,8 @@ SPIN = "while True: pass"
 
 def child(threads: int, steps: int) -> None:
     """Print the seconds of each step, and the number of threads, as JSON."""
-    from iddmbench.cells.stages import Cell, CellStages
+    from iddmbench.cells.cell import Cell
+    from iddmbench.cells.stages import CellStages
     from iddmbench.datasets.orl import ORL
     from iddmbench.defense import DEFENSES, configure
     from iddmbench.models.base import load_base
@@ -34,8 +35,8 @@ def child(threads: int, steps: int) -> None:
 
     base, data = load_base("micro"), ORL().load()
     stages = CellStages(base, data, Store(default_cache()), base.recipe.lora, base.recipe.sampling, (), 1)
-    bench = stages._bench(Cell(data.subjects[0], configure(DEFENSES.get("none"), {}), 0), lambda share: None)
-    references = stages.references(data.subjects[0])
+    bench = stages.bench(Cell(data.subjects[0], configure(DEFENSES.get("none"), {}), 0))
+    references = stages.crops.references(data.subjects[0])
     latents, condition = bench.encode(references), bench.condition(references)
     seconds = []
     with bench.trainer() as trainer:

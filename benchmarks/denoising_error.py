@@ -59,7 +59,7 @@ class Measured:
                 if place not in self.stages:
                     self.stages[place] = stages_of(config)
                 stages = self.stages[place]
-                self.known[key] = denoising_errors(stages.base, images) / stages.photo_error
+                self.known[key] = denoising_errors(stages.base, images) / stages.utility.errors.photo_error
             found[str(person)] = self.known[key]
         return found
 

@@ -27,7 +27,7 @@ STARTED = time.perf_counter()  # before the imports that take long
 
 import numpy as np  # noqa: E402
 
-from iddmbench.cells.given import UNKNOWN_VALUES  # noqa: E402
+from iddmbench.cells.utility import UNKNOWN_VALUES  # noqa: E402
 from iddmbench.run.config import make_config  # noqa: E402
 from iddmbench.sweep.config import Sweep  # noqa: E402
 from iddmbench.sweep.executors.base import Resources  # noqa: E402
@@ -138,7 +138,7 @@ def plant_child(folder: Path) -> dict[str, Any]:
     stages = study.stages
     scoring = Scoring.of(stages, config.attackers, study.cells)
     rng = np.random.default_rng(0)
-    photos = {s.name: np.concatenate([stages.references(s)] * 4) for s in study.subjects}
+    photos = {s.name: np.concatenate([stages.crops.references(s)] * 4) for s in study.subjects}
     for cell in study.cells:
         n = len(photos[cell.subject.name])
         stages._timed("personalize", stages.model_key(cell), lambda out: write_text(out / "trace.json", "[]"))
@@ -146,7 +146,7 @@ def plant_child(folder: Path) -> dict[str, Any]:
         key = stages.image_key(cell)
         values: dict[str, Any] = {name: rng.random(n) for name in UNKNOWN_VALUES}
         values |= {"detected": np.ones(n, bool), "features": rng.normal(size=(n, 1280)).astype(np.float32)}
-        stages.store.fetch("utility", stages._utility_key(key), named("utility.npz", partial(write_arrays, **values)))
+        stages.store.fetch("utility", stages.utility._key(key), named("utility.npz", partial(write_arrays, **values)))
         for view in scoring.panel.views:
             vectors = rng.normal(size=(n, view.dim)).astype(np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 from iddmbench.attacker import ATTACKERS
-from iddmbench.cells.stages import Cell, CellStages
+from iddmbench.cells.cell import Cell
+from iddmbench.cells.stages import CellStages
 from iddmbench.datasets.orl import ORL
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.models.base import load_base

@@ -66,7 +66,9 @@ TELLING = ("dlib", "sface", "faceres", "finetune:faceres", NETWORKS, "lbph:part=
 ORDERING = (*TELLING[:-1], "eigenfaces", APPEARANCE)
 """Attackers whose orders of the defenses are compared, where most images have a face."""
 MOST, FEWEST_ORDERED = 0.5, 5
-OURS_OR_PLAIN = ("iddm", "control", "random-noise", "blur", "pixelate")
+CONTROL, STRANGER = "control", "control-alike"
+"""How the names of the cheating controls begin; the one that shows a stranger of the same sex and age."""
+OURS_OR_PLAIN = ("iddm", CONTROL, "random-noise", "blur", "pixelate")
 """How those begin that are no method of other authors."""
 SUMMED = (
     ("SFace", "sface", HIT),
@@ -241,9 +243,14 @@ class Study:
         """The conditions that a suite plans, each once and in the page's order, as rows of `missing`."""
         return in_order(r for r in self.missing if r["suite"] == suite and dataset in ("", r["dataset"]))
 
+    def shown(self, dataset: str) -> list[Row]:
+        """The study's conditions, and beside them the control that a defense with other surroundings has to beat."""
+        return in_order([*self.planned("study", dataset), self.key(dataset, STRANGER, strength=1.0)])
+
     def full(self, dataset: str) -> list[Row]:
-        """The study's conditions at full strength, and its controls."""
-        return [k for k in self.planned("study", dataset) if math.isnan(k["strength"]) or k["strength"] == 1]
+        """Of `shown`, what ran at full strength, and undefended and un-personalized."""
+        planned = (k for k in self.shown(dataset) if math.isnan(k["strength"]) or k["strength"] == 1)
+        return [k for k in planned if math.isnan(k["strength"]) or any(matches(r, k) for r in self.figures)]
 
     # ---- tables ------------------------------------------------------------------------------------------------------
 
@@ -251,7 +258,7 @@ class Study:
         heads = ["condition", "people × seeds", "strongest plain", "strongest, prepared ones too"]
         heads += ["strongest re-simulation", "**appearance** (`hog`)", "faces", "utility index"]
         rows = []
-        for key in self.planned("study", dataset):
+        for key in self.shown(dataset):
             cells = [self.strongest(key, judge) for judge in (WORST_CASE, WORST_CASE_ADAPTIVE)]
             cells += [resimulation_text(self.resimulated(key)), text(self.find(key, APPEARANCE))]
             ends = [text(self.find(key, "", FACES), interval=False), text(self.find(key, "", INDEX))]
@@ -382,7 +389,7 @@ class Study:
         for key in in_order(r for r in self.figures if r["dataset"] == dataset and r["strength"] == 1):
             plain = key["setting"] == AUTHORIZED and "=" not in key["variant"]
             faces = self.find(key, "", FACES)
-            if plain and not key["defense"].startswith("control") and faces and faces["value"] >= MOST:
+            if plain and not key["defense"].startswith(CONTROL) and faces and faces["value"] >= MOST:
                 found = {a: self.find(key, a) for a in ORDERING}
                 values[title(key)] = {a: row["value"] for a, row in found.items() if row}
         table = pd.DataFrame.from_dict(values, orient="index").reindex(columns=[*ORDERING]).dropna()

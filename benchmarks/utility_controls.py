@@ -16,8 +16,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from iddmbench.cells.cell import Cell, Outputs
 from iddmbench.cells.given import GivenStages
-from iddmbench.cells.stages import Cell, Outputs
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.faces.look import LOOK, looks
 from iddmbench.linking.aggregate import Group, Scored, summarize_group
@@ -99,7 +99,7 @@ def measured(control: Control, stages: GivenStages, subjects: Sequence[Subject],
         images = control.images[subject.name]
         key = {**stages.image_key(cell), "control": control.title}
         outputs = Outputs(images, prompts, key, {}, {})
-        cells[subject.name] = [Scored(cell, {}, stages.utility(subject, outputs), prompts=prompts)]
+        cells[subject.name] = [Scored(cell, {}, stages.utility.measure(subject, outputs), prompts=prompts)]
     return Group(control.title, math.nan, (), cells, 0)
 
 
@@ -110,17 +110,17 @@ def figures(group: Group, anchors: Mapping[str, Group]) -> dict[str, tuple[float
 
 def without_identity(stages: GivenStages, subjects: Sequence[Subject]) -> Iterable[str]:
     """Candidates on enrolment photos, which are real, of people whom nothing was fitted on."""
-    detector, public = stages.detector, stages.public_people
+    detector, public = stages.crops.detector, stages.utility.public
     photos = {
         s.name: np.stack([c for p in s.enrolment if (c := crop_photo(p, stages.base, detector)) is not None])
         for s in subjects
     }
-    features = {name: stages.features(images) for name, images in photos.items()}
+    features = {name: stages.utility.features(images) for name, images in photos.items()}
     shown = {name: looks(images, detector.detect(list(images))) for name, images in photos.items()}
-    references = {s.name: stages.reference_features(s) for s in subjects}
+    references = {s.name: stages.utility.reference_features(s) for s in subjects}
     before = {}
     for s in subjects:
-        own = stages.references(s)
+        own = stages.crops.references(s)
         before[s.name] = looks(own, detector.detect(list(own)))
     mean = public.features.mean(0)
     candidates: dict[str, Callable[[str, str], np.ndarray]] = {

@@ -131,9 +131,9 @@ def test_synthetic_on_micro_says_so_before_anything_is_trained(tmp_path: Path) -
     few = FaceData("synthetic", data.subjects[:1], data.public[:3])
     base = open_base("micro")
     stages = CellStages(base, few, Store(tmp_path), base.recipe.lora, base.recipe.sampling, (), 1)
-    assert [f.kind for f in all_findings(few, few.subjects, {}, stages.embed_photos, stages.detector, base)].count(
-        "gray"
-    ) == 1
+    assert [
+        f.kind for f in all_findings(few, few.subjects, {}, stages.embed_photos, stages.crops.detector, base)
+    ].count("gray") == 1
 
 
 # ---- the dataset's builder -------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from iddmbench.cells.stages import Cell, CellStages
+from iddmbench.cells.cell import Cell
+from iddmbench.cells.stages import CellStages
 from iddmbench.conformance import Skip, title
 from iddmbench.conformance.defense import CHECKS, DefenseSubject
 from iddmbench.datasets.orl import ORL
@@ -293,7 +294,7 @@ class Curious(Defense):
 
 def lab_bench(base: BaseModel, tmp_path: Any, subject: int = 0) -> tuple[CellStages, Workbench]:
     stages = CellStages(base, ORL().load(), Store(tmp_path), base.recipe.lora, base.recipe.sampling, (), 1)
-    return stages, stages._bench(Cell(stages.data.subjects[subject], Curious(), 0), lambda share: None)
+    return stages, stages.bench(Cell(stages.data.subjects[subject], Curious(), 0))
 
 
 def test_an_undeclared_surrogate_is_refused(base: BaseModel, tmp_path: Any) -> None:
@@ -318,7 +319,7 @@ def test_a_defense_sees_nothing_of_the_linker(base: BaseModel, tmp_path: Any) ->
     subjects = {p.image.tobytes() for s in stages.data.subjects for p in (*s.references, *s.enrolment)}
     assert bench.decoys and not any(photo.tobytes() in subjects for photo in bench.decoys)
     labels = {s.label for s in stages.data.subjects}
-    assert not labels & {p.label for p in stages.decoy_people(Cell(stages.data.subjects[0], Curious(), 0))}
+    assert not labels & {p.label for p in stages.benches.decoy_people(Cell(stages.data.subjects[0], Curious(), 0))}
     allowed = {"base", "lora", "class_latents", "seeds", "detector", "surrogate", "surrogate_photos", "decoys", "tick"}
     allowed |= {"strangers", "subject", "personalizer"}  # a name, and how the base learns people
     assert bench.subject == stages.data.subjects[0].name

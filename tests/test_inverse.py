@@ -16,9 +16,9 @@ from iddmbench.adaptive.base import unit
 from iddmbench.adaptive.inverse import Inverse, Restored
 from iddmbench.adaptive.posts import Others, Posts, Restoration
 from iddmbench.attacker import build_attacker
+from iddmbench.cells.cell import Cell
 from iddmbench.cells.given import GivenStages
 from iddmbench.cells.restore import restored_views, training_sets
-from iddmbench.cells.stages import Cell
 from iddmbench.defense import Defense
 from iddmbench.errors import UserError
 from iddmbench.linking.adaptive import AdaptiveLinker

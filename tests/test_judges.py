@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 import iddmbench as ib
-from iddmbench.cells.stages import UNMEASURED
 from iddmbench.datasets.orl import photo
 from iddmbench.errors import UserError
 from iddmbench.judges import JUDGES, available, judge_of, unmeasured
@@ -25,7 +24,7 @@ from iddmbench.judges.perceptual import Lpips
 from iddmbench.linking.judged import figures_by_prompt, judged_figures
 from iddmbench.metrics.anti_dreambooth import by_prompt, clean_embedding, match_scores
 from iddmbench.metrics.distribution import frechet_distance
-from iddmbench.results.metric_info import BY_NAME
+from iddmbench.results.metric_info import BY_NAME, UNMEASURED
 from iddmbench.weights import WeightFile
 
 RNG = np.random.default_rng(0)

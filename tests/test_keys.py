@@ -12,7 +12,9 @@ from lab_plugins import TinyORL
 from PIL import Image
 
 from iddmbench.attacker import ATTACKERS
-from iddmbench.cells.stages import CODE, Cell, CellStages, current_versions
+from iddmbench.cells.cell import Cell
+from iddmbench.cells.stages import CellStages
+from iddmbench.cells.versions import CODE, current_versions
 from iddmbench.datasets.folder import Folder
 from iddmbench.datasets.orl import photo
 from iddmbench.defense import DEFENSES, configure
@@ -105,7 +107,7 @@ def test_photos_beside_the_references_are_in_the_keys_of_those_who_use_them(base
     data = TinyORL().load()
     (iddm,) = (cell for cell in cells(data, "s29") if cell.defense.name == "iddm")
     lab = stages(base, data, tmp_path)
-    decoys = {person.label for person in lab.decoy_people(iddm)}
+    decoys = {person.label for person in lab.benches.decoy_people(iddm)}
     public = tuple(
         replace(p, photos=(changed(p.photos[0]), *p.photos[1:])) if p.label in decoys else p for p in data.public
     )
@@ -208,7 +210,7 @@ def test_names_do_not_merge_people(base: BaseModel, tmp_path: Path, names: tuple
             (own,) = choose(data, (subject.name,))
             cell = Cell(own, DEFENSES.get("generic")(), 0)
             probes = lab.embed_photos(attacker, (*own.references, *orl.subjects[0].references))
-            people = [person.label for person in lab.decoy_people(cell)]
+            people = [person.label for person in lab.benches.decoy_people(cell)]
             linkage = linker.link(own.label, probes, people)
             assert linker.link(own.label, probes).decoy_rank is None
             assert linkage.decoy_rank is not None

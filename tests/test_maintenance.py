@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from iddmbench.cells.stages import CODE, current_versions
+from iddmbench.cells.versions import CODE, current_versions
 from iddmbench.cli import app
 from iddmbench.errors import UserError
 from iddmbench.store import maintenance

@@ -65,10 +65,10 @@ def test_memory_does_not_grow_with_the_number_of_images(
 FEATURES = """
 import numpy as np, torch
 from pathlib import Path
-from iddmbench.cells.stages import CellStages
+from iddmbench.cells.utility import UtilityStages
 
 torch.set_num_threads(1)
-stages = CellStages.__new__(CellStages)  # features need neither a base nor photos
+stages = UtilityStages.__new__(UtilityStages)  # features need neither a base nor photos
 images = np.random.default_rng(0).integers(0, 256, (160, 512, 512, 3), dtype=np.uint8)
 
 def peak(count):

@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_base import same, state, write_base
 from torch.nn import functional as F
 
-from iddmbench.cells.stages import load_surrogate
+from iddmbench.cells.bench import load_surrogate
 from iddmbench.datasets.orl import ORL
 from iddmbench.defense import DEFENSES, Workbench, configure
 from iddmbench.defenses.advdm import AdvDM

@@ -19,7 +19,8 @@ from tiny_base import write_base
 
 from iddmbench.attacker import ATTACKERS
 from iddmbench.cells import stages as stages_module
-from iddmbench.cells.stages import Cell, CellStages
+from iddmbench.cells.cell import Cell
+from iddmbench.cells.stages import CellStages
 from iddmbench.defenses.generic import GenericModel
 from iddmbench.errors import UserError
 from iddmbench.linking.enrolment import enrol
@@ -424,7 +425,7 @@ def test_enrolled_photos_are_found(sface: Linker, stages: CellStages) -> None:
     """A photo from the gallery, and one that is in nobody's gallery, are both linked to their person at rank 1."""
     assert sface.identities == 28 + len(SUBJECTS)
     for subject in stages.data.subjects:
-        decoy = [person.label for person in stages.decoy_people(Cell(subject, GenericModel(), 0))]
+        decoy = [person.label for person in stages.benches.decoy_people(Cell(subject, GenericModel(), 0))]
         for photos in (subject.enrolment, subject.references):
             seen = sface.link(subject.label, stages.embed_photos(sface.attacker, photos), decoy)
             assert seen.acquired.all() and (seen.rank == 1).all()

@@ -92,7 +92,7 @@ def look(base: BaseModel, tmp_path_factory: pytest.TempPathFactory) -> Callable[
         stages = CellStages(base, data, store, base.recipe.lora, base.recipe.sampling, (), 1)
         embed = stages.embed_photos
         linkers = {name: Linker(attacker, enrol(attacker, data, embed)) for name, attacker in attackers.items()}
-        return all_findings(data, data.subjects, linkers, embed, stages.detector, base)
+        return all_findings(data, data.subjects, linkers, embed, stages.crops.detector, base)
 
     return find
 

@@ -10,7 +10,8 @@ import torch
 from lab_plugins import TinyORL
 from tiny_base import same, state
 
-from iddmbench.cells.stages import Cell, CellStages, Outputs, UnauthorizedTrainer
+from iddmbench.cells.cell import Cell, Outputs, UnauthorizedTrainer
+from iddmbench.cells.stages import CellStages
 from iddmbench.conformance.defense import workbench
 from iddmbench.defense import DEFENSES, Defense, Workbench, configure
 from iddmbench.errors import UserError

@@ -11,7 +11,8 @@ from lab_plugins import TinyORL
 from PIL import Image
 from typer.testing import CliRunner
 
-from iddmbench.cells.stages import PROTECTED, Cell, CellStages
+from iddmbench.cells.cell import PROTECTED, Cell
+from iddmbench.cells.stages import CellStages
 from iddmbench.cli import app
 from iddmbench.conformance import Skip
 from iddmbench.conformance.defense import CHECKS, DefenseSubject

@@ -310,7 +310,7 @@ def judged_by_prompt(settings: dict[str, Any], out: Path, cache: Path, monkeypat
     plan = RunPlan.of(config, cache)
     clean = {}
     for subject in plan.subjects:
-        photos = [*plan.stages.references(subject), *plan.stages._surrogate_photos(subject)]
+        photos = [*plan.stages.crops.references(subject), *plan.stages.crops.surrogate_photos(subject)]
         vectors = [found[0][1] for photo in photos if (found := faces(FdfrAndIsm(), photo))]
         clean[subject.name] = torch.Tensor(np.sum(vectors, 0) / len(photos))
     for prompt in PROMPTS:

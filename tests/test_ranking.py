@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.stats import hmean, norm, t
 
-from iddmbench.cells.stages import Cell, Utility
+from iddmbench.cells.cell import Cell
+from iddmbench.cells.utility import Utility
 from iddmbench.defense import Defense
 from iddmbench.errors import UserError
 from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize, utility_values

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from iddmbench.cells.stages import load_surrogate
+from iddmbench.cells.bench import load_surrogate
 from iddmbench.datasets.orl import ORL
 from iddmbench.defense import Workbench, configure
 from iddmbench.defenses.anti_diffusion import AntiDiffusion, disturbance

@@ -15,7 +15,7 @@ from lab_plugins import square
 from typer.testing import CliRunner
 
 from iddmbench.attacker import ATTACKERS, build_attacker
-from iddmbench.cells.stages import Utility
+from iddmbench.cells.utility import Utility
 from iddmbench.cli import app
 from iddmbench.datasets.orl import photo
 from iddmbench.defense import DEFENSES, Defense

@@ -12,7 +12,8 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from tiny_base import write_base
 
-from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer
+from iddmbench.cells.cell import Cell, UnauthorizedTrainer
+from iddmbench.cells.stages import CellStages
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import BaseModel, load_base
@@ -140,8 +141,8 @@ def test_a_surrogate_set_that_shares_photos_is_noted(
     first = data.subjects[0]
     shared = replace(first, surrogate=(first.references[0], first.enrolment[0]))
     found = stages(base, tmp_path, data=replace(data, subjects=(shared,)))
-    bench = found._bench(cell(found, "aspl"), lambda share: None)
+    bench = found.bench(cell(found, "aspl"))
     assert bench.surrogate_photos.shape == (2, 64, 64, 3)
     assert "s29: the surrogate set shares photos with the references: s29/1" in caplog.text
     plain = stages(base, tmp_path)
-    assert plain._bench(cell(plain, "aspl"), lambda share: None).surrogate_photos.shape == (0, 64, 64, 3)
+    assert plain.bench(cell(plain, "aspl")).surrogate_photos.shape == (0, 64, 64, 3)

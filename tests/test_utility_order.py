@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from iddmbench.cells.cell import Cell, Outputs
 from iddmbench.cells.given import GivenStages, UnknownBase
-from iddmbench.cells.stages import Cell, Outputs
 from iddmbench.datasets.orl import ORL
 from iddmbench.defense import DEFENSES, configure
 from iddmbench.faces.detect import YuNet
@@ -55,7 +55,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, float
         for s in subjects:
             cell = Cell(s, configure(DEFENSES.get("none"), {}), 0)
             outputs = Outputs(images[s.name], [PROMPT] * 2, {**stages.image_key(cell), "control": name}, {}, {})
-            cells[s.name] = [Scored(cell, {}, stages.utility(s, outputs))]
+            cells[s.name] = [Scored(cell, {}, stages.utility.measure(s, outputs))]
         groups[name] = Group(name, math.nan, (), cells, 0)
     real = np.zeros((0, 1280))
     return {

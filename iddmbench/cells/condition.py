@@ -3,7 +3,7 @@
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
-from iddmbench.cells.stages import Cell, strength_of
+from iddmbench.cells.cell import Cell, strength_of
 from iddmbench.defense import Defense
 from iddmbench.results.run_folder import label
 

@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from iddmbench.cells.stages import Cell, CellStages, Outputs
+from iddmbench.cells.cell import Cell, Outputs
+from iddmbench.cells.stages import CellStages
+from iddmbench.cells.utility import UtilityStages
 from iddmbench.errors import UserError
 from iddmbench.models.recipe import Recipe
-from iddmbench.nets.efficientnet import HEAD
 from iddmbench.results.reproduce import UNKNOWN
 from iddmbench.store.files import write_images
-from iddmbench.types import Subject
-
-UNKNOWN_VALUES = ("ser_fiq", "brisque", "closeness", "adherence", "realism", "kept_look", "closeness_erased")
-"""Fields of `Utility` that nobody measures where only faces are looked for."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class GivenStages(CellStages):
     ):
         super().__init__(*parts)
         self._given, self._digest = given, digest or self._pixels
-        self.measures_utility = judged
+        self.utility = UtilityStages(self.crops, self.data, judged)
         if not prompted:
             self.prompts = []
 
@@ -85,49 +82,6 @@ class GivenStages(CellStages):
 
     def pictures(self, cell: Cell) -> dict[str, Path]:
         return {"": self.store.fetch("posted", self.image_key(cell), lambda out: write_images(out, self._given(cell)))}
-
-    @property
-    def attributes_by(self) -> str:
-        return super().attributes_by if self.measures_utility else ""
-
-    def _utility_key(self, images: dict[str, Any]) -> dict[str, Any]:
-        return super()._utility_key(images) | ({} if self.measures_utility else {"measured": False})
-
-    # ---- without references, and with images of several sizes -------------------------------------------------------
-
-    def references(self, subject: Subject) -> np.ndarray:
-        if not subject.references:
-            return np.zeros((0, self.base.side, self.base.side, 3), np.uint8)
-        return super().references(subject)
-
-    def references_folder(self, subject: Subject) -> Path:
-        if not subject.references:
-            return self.store.fetch("references", self._crop_key(()), lambda out: None)
-        return super().references_folder(subject)
-
-    def reference_features(self, subject: Subject) -> np.ndarray:
-        if not (subject.references and self.measures_utility):
-            return np.zeros((0, HEAD), np.float32)
-        return super().reference_features(subject)
-
-    def _utility(self, subject: Subject, prompts: list[str], images: np.ndarray) -> dict[str, np.ndarray]:
-        """Images of one size go through the networks together; what comes out has the order of the images."""
-        if not self.measures_utility:
-            nothing = np.full(len(images), np.nan)
-            unknown = dict.fromkeys(UNKNOWN_VALUES, nothing)
-            found = self.detector.detect(list(images)).found
-            return {"detected": found, **unknown, "features": np.zeros((len(images), 0), np.float32)}
-        if images.dtype != object:
-            return super()._utility(subject, prompts, images)
-        sizes: dict[tuple[int, ...], list[int]] = {}
-        for i, image in enumerate(images):
-            sizes.setdefault(image.shape, []).append(i)
-        parts = [
-            super(GivenStages, self)._utility(subject, [prompts[i] for i in own], np.stack([images[i] for i in own]))
-            for own in sizes.values()
-        ]
-        order = np.argsort(np.concatenate([np.array(own) for own in sizes.values()]))
-        return {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
 
 
 def stack(images: list[np.ndarray]) -> np.ndarray:

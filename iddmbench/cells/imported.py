@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from iddmbench.cells.cell import Cell, Outputs
 from iddmbench.cells.given import GivenStages
-from iddmbench.cells.stages import Cell, Outputs, code
+from iddmbench.cells.versions import code, precision_key
 from iddmbench.errors import UserError
 from iddmbench.personalize.movement import NOTHING, moved
 from iddmbench.personalize.read_model import model_digest, read_model
@@ -66,7 +67,7 @@ class ImportedStages(GivenStages):
             raise ValueError(f"{cell.name} has no model")
         key = {"model": model.digest, "base": self.base.fingerprint, "subject": cell.subject.name, "seed": cell.seed}
         key |= {"prompts": self.prompts, "per_prompt": self.per_prompt, "sampling": self._sampling_key}
-        return key | {"versions": self.versions} | self._precision_key | code("generate")
+        return key | {"versions": self.versions} | precision_key(self.base) | code("generate")
 
     def image_key(self, cell: Cell) -> dict[str, Any]:
         if self._model(cell) is None:

@@ -13,8 +13,9 @@ from iddmbench.adaptive import restoration_of
 from iddmbench.adaptive.inverse import Restored
 from iddmbench.adaptive.posts import Restoration
 from iddmbench.attacker import Attacker
+from iddmbench.cells.cell import Cell
 from iddmbench.cells.condition import PlannedCondition
-from iddmbench.cells.stages import Cell, CellStages
+from iddmbench.cells.stages import CellStages
 from iddmbench.errors import UserError
 from iddmbench.nets.restorer import BATCH, CODE, Restorer, shrunk, train_restorer
 from iddmbench.results.findings import FACT, Finding
@@ -101,7 +102,7 @@ def _truth_digest(stages: CellStages, cell: Cell, clean: Cell | None) -> str:
     """Of both that may serve: which does, depends on the images."""
     recipe = stages.base.recipe
     shown = [photo.digest for photo in cell.subject.references]
-    crop = [stages.detector.fingerprint(), stages.base.side, recipe.grayscale, recipe.frame]
+    crop = [stages.crops.detector.fingerprint(), stages.base.side, recipe.grayscale, recipe.frame]
     return digest({"clean": stages.image_key(clean) if clean else None, "references": shown, "crop": crop})
 
 
@@ -119,7 +120,7 @@ def _pair(stages: CellStages, cell: Cell, clean: Cell | None, side: int) -> tupl
         truth = shrunk(stages.outputs(clean).images, side)
         if len(truth) == len(posted):
             return posted, truth
-    references = shrunk(stages.references(cell.subject), side)
+    references = shrunk(stages.crops.references(cell.subject), side)
     if not len(references):
         raise UserError(
             f"it learns to undo the defense, but there are neither undefended images nor references of {cell.subject.name}"

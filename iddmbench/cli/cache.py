@@ -84,7 +84,7 @@ def gc(
 
 
 def _current():  # type: ignore[no-untyped-def]
-    from iddmbench.cells.stages import CODE, current_versions
+    from iddmbench.cells.versions import CODE, current_versions
     from iddmbench.linking.score import CODE as SCORE
     from iddmbench.store.maintenance import Current
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from iddmbench.attacker import build_attacker
-from iddmbench.cells.stages import load_surrogate
+from iddmbench.cells.bench import load_surrogate
 from iddmbench.conformance import Skip, require
 from iddmbench.conformance.tiny_base import same, state, write_base
 from iddmbench.datasets.orl import ORL

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from iddmbench.cells.stages import Cell, CellStages
+from iddmbench.cells.cell import Cell
+from iddmbench.cells.stages import CellStages
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.models.recipe import TrainingSettings

@@ -9,8 +9,10 @@ import pandas as pd
 
 from iddmbench.adaptive import about_faces, links_people, parse, roots
 from iddmbench.attacker import same_network
-from iddmbench.cells.stages import AGE_READER, Cell, Utility
-from iddmbench.cells.stages import USABLE as LEAST_REALISM
+from iddmbench.cells.ages import AGE_READER
+from iddmbench.cells.cell import Cell
+from iddmbench.cells.utility import USABLE as LEAST_REALISM
+from iddmbench.cells.utility import Utility
 from iddmbench.linking.judged import judged_figures
 from iddmbench.linking.linker import Linkage
 from iddmbench.metrics.bootstrap import bootstrap, mean_interval, resampled_means

@@ -8,10 +8,11 @@ from typing import Any
 
 from iddmbench.adaptive import FEWEST_SUBJECTS, restoration_of, simulation_of
 from iddmbench.adaptive.posts import Posts
+from iddmbench.cells.cell import Cell
 from iddmbench.cells.condition import PlannedCondition
 from iddmbench.cells.restore import restored_views, undefended_cells
-from iddmbench.cells.stages import CODE as STAGES
-from iddmbench.cells.stages import Cell, CellStages
+from iddmbench.cells.stages import CellStages
+from iddmbench.cells.versions import CODE as STAGES
 from iddmbench.errors import UserError, one_line
 from iddmbench.linking.linker import Linkage
 from iddmbench.linking.panel import AttackerPanel

@@ -12,10 +12,11 @@ import numpy as np
 
 from iddmbench.adaptive import build_adaptive, parse, restoration_of, simulation_of
 from iddmbench.attacker import Attacker
+from iddmbench.cells.cell import PROTECTED, Cell, Outputs
 from iddmbench.cells.condition import PlannedCondition, conditions
 from iddmbench.cells.restore import training_findings
-from iddmbench.cells.stages import CODE as STAGES
-from iddmbench.cells.stages import PROTECTED, Cell, CellStages, Outputs
+from iddmbench.cells.stages import CellStages
+from iddmbench.cells.versions import CODE as STAGES
 from iddmbench.errors import UserError
 from iddmbench.linking.absent import absent, absent_findings
 from iddmbench.linking.aggregate import Group, Scored, able_attackers, summarize_group, threat_of
@@ -138,7 +139,7 @@ class Scoring:
     def compute(self, cell: Cell, tick: Callable[[float], None] = lambda share: None) -> None:
         """All that is slow about a cell: its images, their quality, and what every attacker's network makes of them."""
         outputs = self.stages.outputs(cell, tick)
-        self.stages.utility(cell.subject, outputs)
+        self.stages.utility.measure(cell.subject, outputs)
         for view in self.panel.views:
             self._embeds(view, cell, outputs)
 
@@ -164,24 +165,24 @@ class Scoring:
         key = stages.image_key(cell)
         return (
             stages.is_cached(cell, key)
-            and stages.has_utility(key)
+            and stages.utility.has(key)
             and all(stages.has_embedding(view, key) for view in self.panel.views)
         )
 
     def scored(self, cell: Cell, linked: bool = True) -> Scored:
         """A finished cell as the plain attackers and the utility metrics see it. `linked`: False for its utility alone."""
         outputs = self.stages.outputs(cell)
-        utility = self.stages.utility(cell.subject, outputs)
+        utility = self.stages.utility.measure(cell.subject, outputs)
         if not linked:
             return Scored(cell, {}, utility)
-        decoy = [person.label for person in self.stages.decoy_people(cell)] if self.stages.data.public else []
+        decoy = [person.label for person in self.stages.benches.decoy_people(cell)] if self.stages.data.public else []
         linkage = {}
         for name, linker in self.linkers.items():
             if self._embeds(linker.attacker, cell, outputs):
                 probes, _ = self.stages.embed(linker.attacker, outputs)
                 linkage[name] = linker.link(cell.subject.label, probes, decoy)
         embed = [self.stages.embed(v, outputs)[1] for v in self.panel.views if self._embeds(v, cell, outputs)]
-        change = photo_change(outputs.extras.get(PROTECTED), self.stages.references(cell.subject))
+        change = photo_change(outputs.extras.get(PROTECTED), self.stages.crops.references(cell.subject))
         return Scored(cell, linkage, utility, change, outputs.prompts, cost_columns(outputs, embed))
 
     def nearest(self, cell: Cell, count: int) -> list[dict[str, Any]]:
@@ -293,7 +294,7 @@ class Scoring:
         cells: dict[str, list[tuple[dict[str, np.ndarray], Sequence[str]]]] = {}
         for cell in condition.cells if self.by_prompt else ():
             outputs = self.stages.outputs(cell)
-            utility = self.stages.utility(cell.subject, outputs)
+            utility = self.stages.utility.measure(cell.subject, outputs)
             # As in Anti-DreamBooth's script, which skips images without a face; the summary counts them as 0.
             quality = np.where(utility.detected, utility.ser_fiq, np.nan)
             own = {**utility.judged, "ser_fiq": quality, "brisque": utility.brisque}
@@ -346,7 +347,7 @@ class Scoring:
                 self.subjects,
                 self.panel.systems,
                 self.stages.embed_photos,
-                self.stages.detector,
+                self.stages.crops.detector,
                 self.stages.base,
             )
             found += cost_findings(self.attacks.simulating, self.conditions, self.subjects, self.stages.data.subjects)
@@ -371,7 +372,7 @@ class Scoring:
             "subjects": [subject.name for subject in self.subjects],
             "attackers": {name: [a.fingerprint(), list(a.trained_on_datasets)] for name, a in systems.items()},
             "base": [self.stages.base.name, self.stages.base.recipe.model_dump(mode="json")["trained_on"]],
-            "detector": self.stages.detector.fingerprint(),
+            "detector": self.stages.crops.detector.fingerprint(),
             "absent": dict(self.absent),
             **({"simulated": self._simulating_key} if self.attacks.simulating else {}),
             **({"restoring": self._restoring_key} if self._restoring else {}),
@@ -404,7 +405,9 @@ class Scoring:
         }
 
     def _key(self, condition: PlannedCondition, lost: Mapping[str, str], able: Sequence[str]) -> dict[str, Any]:
-        key = {
+        utility = self.stages.utility
+        judged = utility.judges.fingerprints
+        return {
             "condition": [condition.defense.name, None if condition.defense.anchor else condition.strength],
             "cells": [self._cell_key(cell) for cell in condition.cells],
             "anchors": self._anchor_keys,
@@ -412,9 +415,9 @@ class Scoring:
             "missing": condition.missing,
             "white_box": condition.white_box,
             "judges": self._judges(condition),
-            "attributes": self.stages.attributes_by,
-            **({} if self.stages.measures_utility else {"utility": False}),
-            **({"judged": self.stages.judged_by} if self.stages.judged_by else {}),
+            "attributes": utility.ages.fingerprint,
+            **({} if utility.measured else {"utility": False}),
+            **({"judged": judged} if judged else {}),
             "traits": {subject.label: dict(subject.traits) for subject in self.subjects},
             "able": able,
             "attackers": {name: prints for name, prints in self.panel.fingerprints.items() if name not in lost},
@@ -423,11 +426,10 @@ class Scoring:
             "dataset": self.stages.data.name,
             "gallery": self.stages.data.gallery,
             "base": [self.stages.base.name, self.stages.base.fingerprint],
-            "detector": self.stages.detector.fingerprint(),
+            "detector": self.stages.crops.detector.fingerprint(),
             "code": {**CODE, **STAGES},
             "versions": self.stages.versions,
         }
-        return key
 
     def cell_digest(self, cell: Cell) -> str:
         """Identifies the cell's images."""
@@ -489,11 +491,11 @@ class Scoring:
     @cached_property
     def _traits(self) -> dict[str, dict[str, str]]:
         """Of the subjects, by name."""
-        return {subject.name: self.stages.traits(subject) for subject in self.subjects}
+        return {subject.name: self.stages.utility.traits(subject) for subject in self.subjects}
 
     @cached_property
     def _real(self) -> np.ndarray:
-        return np.concatenate([self.stages.reference_features(subject) for subject in self.subjects])
+        return np.concatenate([self.stages.utility.reference_features(subject) for subject in self.subjects])
 
     # ---- adaptive attackers -----------------------------------------------------------------------------------------
 

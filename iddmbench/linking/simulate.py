@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from iddmbench.adaptive import simulation_of
 from iddmbench.adaptive.posts import Simulation
+from iddmbench.cells.cell import Cell
 from iddmbench.cells.condition import PlannedCondition
-from iddmbench.cells.stages import Cell
 from iddmbench.errors import UserError
 from iddmbench.results.findings import FACT, Finding
 from iddmbench.seeds import Seeds

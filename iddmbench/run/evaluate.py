@@ -11,9 +11,9 @@ import numpy as np
 from iddmbench import __version__
 from iddmbench.adaptive import parse
 from iddmbench.attacker import ATTACKERS, Attacker
+from iddmbench.cells.cell import Cell
 from iddmbench.cells.given import GivenStages, UnknownBase, stack
 from iddmbench.cells.imported import ImportedStages
-from iddmbench.cells.stages import Cell
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.linking.absent import check_attackers
@@ -184,7 +184,7 @@ class Evaluation:
             ],
             "notes": [
                 *self.notes,
-                *filter(None, [stages.attributes_problem, stages.judges_problem] if request.utility else []),
+                *stages.utility.problems(),
                 *(f"left out: {s.name}: {s.reason}" for s in self.skipped),
             ],
             **({"sampling": dict(request.sampling or {})} if request.makes_images else {}),

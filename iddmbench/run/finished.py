@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from iddmbench.cells.stages import CellStages, UnauthorizedTrainer
+from iddmbench.cells.cell import UnauthorizedTrainer
+from iddmbench.cells.stages import CellStages
 from iddmbench.models.base import open_base
 from iddmbench.photos.dataset import DATASETS
 from iddmbench.results.run_folder import RunFolder

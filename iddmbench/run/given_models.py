@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from iddmbench.cells.cell import Cell
 from iddmbench.cells.imported import ImportedStages, ModelFile, Place
-from iddmbench.cells.stages import Cell
 from iddmbench.models.base import BaseModel
 from iddmbench.personalize.movement import movement_note
 from iddmbench.personalize.read_model import model_digest, read_model

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iddmbench.cells.stages import Cell
+from iddmbench.cells.cell import Cell
 from iddmbench.errors import one_line
 from iddmbench.linking.score import Scoring, cell_identity
 from iddmbench.results.run_folder import EXTRAS, IMAGES, REFERENCES
@@ -105,4 +105,4 @@ def _pictures(scoring: Scoring, cells: Sequence[Cell]) -> dict[tuple[str, ...], 
         folder, subject = scoring.folder(cell), cell.subject.name
         for title, source in scoring.stages.pictures(cell).items():
             places[(EXTRAS, folder, subject, title) if title else (IMAGES, folder, subject)] = source
-    return places | {(REFERENCES, s.name): scoring.stages.references_folder(s) for s in scoring.subjects}
+    return places | {(REFERENCES, s.name): scoring.stages.crops.references_folder(s) for s in scoring.subjects}

@@ -23,7 +23,7 @@ def look(scoring: Scoring, part: int) -> bool:
         return True
     stages = scoring.stages
     if part == 0:
-        _ = stages.public_people, stages.photo_error
+        stages.utility.look_at_public()
         return False
     for photos in _parts(scoring)[part - 1]:
         for attacker in scoring.panel.attackers.systems.values():
@@ -36,7 +36,7 @@ def _is_open(scoring: Scoring, part: int) -> bool:
     if any(attacker.refusal(stages.data.name) for attacker in systems):
         return False
     if part == 0:
-        return stages.measures_utility and not (stages.has_public_people() and stages.has_photo_error())
+        return not stages.utility.has_public()
     people = _parts(scoring)[part - 1]
     return any(not stages.has_photos(attacker, photos) for photos in people for attacker in systems)
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from iddmbench.attacker import Attacker
-from iddmbench.cells.stages import Cell, CellStages
+from iddmbench.cells.cell import Cell
+from iddmbench.cells.stages import CellStages
 from iddmbench.environ import give_back_memory
 from iddmbench.errors import one_line
 from iddmbench.linking.published import PublishedTarget

@@ -7,7 +7,8 @@ from typing import Any
 
 from iddmbench import __version__
 from iddmbench.adaptive import FEWEST_SUBJECTS, parse
-from iddmbench.cells.stages import Cell, CellStages, UnauthorizedTrainer
+from iddmbench.cells.cell import Cell, UnauthorizedTrainer
+from iddmbench.cells.stages import CellStages
 from iddmbench.defense import Defense
 from iddmbench.errors import UserError, did_you_mean
 from iddmbench.linking.absent import absent
@@ -107,7 +108,7 @@ class RunPlan:
             "skipped": [{"name": s.name, "reason": s.reason} for s in stages.data.skipped],
             "notes": [
                 *(f"{d.name}: {d.title}" for d in {d.name: d for d in plan}.values()),
-                *filter(None, [stages.attributes_problem, stages.judges_problem]),
+                *stages.utility.problems(),
             ],
         }
 

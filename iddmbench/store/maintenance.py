@@ -59,7 +59,7 @@ def _size(folder: Path) -> int:
 
 @dataclass(frozen=True)
 class Current:
-    """What entries are made by here: versions of packages by name, and code numbers by stage (`cells/stages.py`,
+    """What entries are made by here: versions of packages by name, and code numbers by stage (`cells/versions.py`,
     `linking/score.py`)."""
 
     versions: Mapping[str, str]

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from iddmbench.attacker import ATTACKERS
-from iddmbench.cells.stages import CellStages, Outputs
+from iddmbench.cells.cell import Outputs
+from iddmbench.cells.stages import CellStages
 from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError, one_line
 from iddmbench.linking.linker import Linker
@@ -164,7 +165,7 @@ def observed(stages: CellStages, cell: Any, outputs: Outputs, linkers: dict[str,
         found[f"{name}: mean score"] = float(known.mean()) if len(known) else math.nan
         found[f"{name}: linked at rank 1"] = float(np.mean(linked.acquired & (linked.rank == 1)))
         found[f"{name}: faces found"] = float(np.mean(linked.acquired))
-    quality = stages.utility(cell.subject, outputs)
+    quality = stages.utility.measure(cell.subject, outputs)
     means = {
         "SER-FIQ": quality.ser_fiq,
         "closeness": quality.closeness,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from iddmbench.cells.stages import Cell, UnauthorizedTrainer
+from iddmbench.cells.cell import Cell, UnauthorizedTrainer
 from iddmbench.defense import DEFENSES, Defense, configure
 from iddmbench.errors import UserError
 from iddmbench.models.base import ALIASES, EMBEDDED, BaseModel, load_base

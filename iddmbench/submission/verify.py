@@ -16,8 +16,9 @@ import pandas as pd
 from iddmbench import __version__
 from iddmbench.adaptive import FEWEST_SUBJECTS, parse, roots
 from iddmbench.attacker import ATTACKERS, build_attacker
+from iddmbench.cells.cell import Cell
 from iddmbench.cells.given import GivenStages
-from iddmbench.cells.stages import Cell, CellStages
+from iddmbench.cells.stages import CellStages
 from iddmbench.defense import DEFENSES
 from iddmbench.errors import UserError
 from iddmbench.linking.aggregate import Group
@@ -317,7 +318,7 @@ def _unscored(meta: Submission, summary: pd.DataFrame) -> list[str]:
 
 def _dependence(groups: Mapping[str, Group], stages: CellStages, cells: Sequence[Cell]) -> dict[str, Dependence]:
     names = {c.subject.name: c.subject for c in cells}
-    features = {n: stages.reference_features(s) for n, s in names.items()}
+    features = {n: stages.utility.reference_features(s) for n, s in names.items()}
     unit = {n: f / np.linalg.norm(f, axis=1, keepdims=True) for n, f in features.items()}
     return {k: authenticity.dependence(g, unit) for k, g in groups.items() if len(g.cells) > 1}
 

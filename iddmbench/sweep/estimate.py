@@ -8,7 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from iddmbench.cells.stages import Cell, CellStages
+from iddmbench.cells.cell import Cell
+from iddmbench.cells.stages import CellStages
 from iddmbench.defense import Point
 from iddmbench.store.cache import RECORD
 from iddmbench.store.cost import read_cost
