@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_defenses import SHORT
 from tiny_base import same, state, write_base
 from torch.nn import functional as F
 
@@ -34,17 +35,6 @@ from iddmbench.photos.references import crop_references
 from iddmbench.seeds import Seeds
 
 NAMES = [n for n in DEFENSES.names() if issubclass(DEFENSES.get(n), Perturbation)]
-SHORT: dict[str, dict[str, Any]] = {
-    "fsmg": {"train_steps": 2, "steps": 2},
-    "aspl": {"rounds": 1, "train_steps": 1, "steps": 2},
-    "simac": {"rounds": 1, "train_steps": 1, "steps": 2, "selections": 1, "candidates": 2},
-    "metacloak": {"pool_steps": (1,), "trials": 1, "turns": 1, "steps": 2, "advance": 1},
-    "caat": {"steps": 2},
-    "advdm": {"steps": 2},
-    "mist": {"steps": 2},
-    "photoguard": {"steps": 2},
-    "anti-diffusion": {"steps": 2, "rounds": 1, "prompt_steps": 1, "train_steps": 1},
-}
 
 
 @pytest.fixture(scope="module")
