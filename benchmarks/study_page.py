@@ -93,6 +93,9 @@ GOAL_FACES, GOAL_INDEX, GOAL_LINKED, GOAL_ABOVE_CHANCE = 0.97, 0.9, 0.1, 0.05
 """As set before anything was measured: faces, utility index, links at rank 1 by any face attacker, and by re-simulation above
 chance."""
 
+ELSEWHERE = ("denoising_error", "photo_linf", "photo_psnr", "photo_ssim")
+"""Utility figures that have a table of their own, or that few conditions can have."""
+
 Row = dict[str, Any]
 
 
@@ -281,7 +284,8 @@ class Study:
         """Utility figure x condition at full strength, the index first."""
         keys = self.full(dataset)
         rows = [r for r in self.figures if r["dataset"] == dataset and r["family"] == "utility"]
-        names = sorted(dict.fromkeys(r["metric"] for r in rows), key=lambda n: n != INDEX)
+        metrics = dict.fromkeys(r["metric"] for r in rows if r["metric"] not in ELSEWHERE)
+        names = sorted(metrics, key=lambda n: n != INDEX)
         if not names:
             return f"Utility on `{dataset}`: {NOT_RUN}."
         most = self.most(dataset)
