@@ -18,7 +18,6 @@ from lab_plugins import SUBJECTS, TinyORL, install
 from tiny_base import write_base
 
 from iddmbench.attacker import ATTACKERS
-from iddmbench.cells import stages as stages_module
 from iddmbench.cells.cell import Cell
 from iddmbench.cells.stages import CellStages
 from iddmbench.defenses.generic import GenericModel
@@ -84,8 +83,8 @@ def nothing_computed(patch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise AssertionError("computed again")
 
-    for name in ("generate", "class_latents", "crop_references"):
-        patch.setattr(stages_module, name, refuse)
+    for name in ("cells.stages.generate", "cells.stages.class_latents", "cells.crops.crop_references"):
+        patch.setattr(f"iddmbench.{name}", refuse)
     patch.setattr("iddmbench.personalize.trainer.Trainer.train", refuse)
 
 

@@ -208,10 +208,12 @@ def test_any_bytes_are_refused_as_a_bundle(tmp_path: Path, content: bytes) -> No
         open_bundle(path)
 
 
+NAMES = st.text(max_size=20).filter(lambda name: name.partition("\0")[0])
+"""zipfile cuts a name at a null character, and can't write an empty one."""
+
+
 @quick
-@given(
-    st.dictionaries(st.text(max_size=20).filter(bool) | st.just("submission.json"), st.binary(max_size=60), max_size=4)
-)
+@given(st.dictionaries(NAMES | st.just("submission.json"), st.binary(max_size=60), max_size=4))
 def test_any_zip_is_refused_as_a_bundle(tmp_path: Path, members: dict[str, bytes]) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
