@@ -31,7 +31,8 @@ NOT_RUN, NOTHING = "not run", "–"
 HIT, FACES = "rank1_hit", "face_detection_rate"
 RESIMULATION, APPEARANCE = "re-simulation", "hog"
 WHERE = ["dataset", "base", "setting", "defense", "variant", "strength"]
-AUTHORIZED, DEFAULT, NONE = "authorized", "iddm (two-surrogates)", "undefended"
+AUTHORIZED, UNAUTHORIZED = "authorized", "unauthorized"
+DEFAULT, NONE = "iddm (two-surrogates)", "undefended"
 RIVALS = f"{DEFAULT}, other defenses"
 BASES = {"synthetic": "micro-rgb", "orl": "micro"}
 """Of the datasets, in the page's order."""
@@ -354,7 +355,7 @@ class Study:
     def core(self, suite: str) -> str:
         """Every defense at full strength, each setting, with its paired differences from no defense and from IDDM."""
         rows = []
-        for key in self.planned(suite):
+        for key in in_order([*self.planned(suite), *self.purified(suite)]):
             if not (math.isnan(key["strength"]) or key["strength"] == 1):
                 continue
             cells = [self.size(key)]
@@ -368,6 +369,11 @@ class Study:
         heads = ["condition", "setting", "people × seeds", "strongest plain", "less undefended"]
         heads += ["strongest, prepared ones too", "less undefended", "less IDDM", "appearance (`hog`)", "faces"]
         return markdown([*heads, "utility index"], rows, names=2)
+
+    def purified(self, suite: str) -> list[Row]:
+        """Conditions on a suite's data where an unauthorized trainer purified the photos first, whoever planned them."""
+        datasets, start = {r["dataset"] for r in self.planned(suite)}, f"{UNAUTHORIZED}, "
+        return in_order(r for r in self.figures if r["dataset"] in datasets and r["setting"].startswith(start))
 
     def less_than_iddm(self, key: Row) -> str:
         """Of the strongest attacker, prepared or not."""

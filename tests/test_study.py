@@ -247,6 +247,20 @@ def test_who_reaches_the_goal_is_told(folder: Path) -> None:
     assert study.goal_told() == "**No setting reaches the whole goal**."
 
 
+def test_a_stranger_and_purified_photos_stand_beside_what_is_planned(folder: Path) -> None:
+    """And a column without any figure does not stand in the tables of full strength."""
+    study = study_page.Study(folder)
+    assert study_page.STRANGER not in {k["defense"] for k in study.full("orl")}
+    stranger = study.key("orl", study_page.STRANGER, strength=1.0)
+    purified = study.key("orl", "mist", strength=1.0) | {"setting": "unauthorized, jpeg-75"}
+    faces = {"attacker": "", "metric": study_page.FACES, "value": 1.0, "people": 6, "family": ""}
+    study.figures += [key | faces for key in (stranger, purified)]
+    (shown,) = [k for k in study.full("orl") if k["defense"] == study_page.STRANGER]
+    assert shown == stranger and stranger not in study.aimed()
+    assert "| `mist`, strength 1 | unauthorized, jpeg-75 |" in study.core("orl-core")
+    assert "jpeg-75" not in study.core("synthetic-core")
+
+
 def test_the_bases_error_stands_beside_the_index(folder: Path) -> None:
     study = study_page.Study(folder)
     assert study.strangeness("orl") == "On `orl`: not run."
