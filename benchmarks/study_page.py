@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pairs_by_eye import shares
 
 from iddmbench.adaptive import parse
 from iddmbench.metrics.bootstrap import mean_interval
@@ -88,6 +89,14 @@ SETTINGS = (
 )
 """Rows and columns of the summary."""
 TITLES = {"none": "undefended", "generic": "not personalized", "iddm": "IDDM", "iddm-keyed": "IDDM-keyed"}
+SHEETS = tuple(DATA.parents[1] / "by-eye" / part for part in ("pairs", "faces"))
+SEEN = {
+    "none": "undefended",
+    "iddm-1.00": "IDDM, two-surrogates",
+    "iddm-keyed-1.00": "IDDM-keyed, textures",
+    "generic": "not personalized",
+}
+"""Conditions of the sheets that were told apart by eye (pairs_by_eye.py), and what they are."""
 DEFAULT_TITLE = "IDDM, two-surrogates, strength 1"
 FAMILIES = ("plain", "prepared", RESIMULATION, "appearance", "known posts", "cross-post")
 GOAL_FACES, GOAL_INDEX, GOAL_LINKED, GOAL_ABOVE_CHANCE = 0.97, 0.9, 0.1, 0.05
@@ -442,6 +451,17 @@ class Study:
         nearly = [name for name, parts in met.items() if all(parts[:3]) and name not in whole]
         told = f"**Reached by** {'; '.join(whole)}." if whole else "**No setting reaches the whole goal**."
         return told + (f" All but re-simulation: {'; '.join(nearly)}, by point values." if nearly else "")
+
+    def by_eye(self) -> str:
+        """Trials told apart by eye, by condition: whole pictures, and the inner face alone."""
+        found = [shares(folder) for folder in SHEETS]
+        rows = [[name, *(f"{part[at]} of {part[at].of}" for part in found)] for at, name in SEEN.items()]
+        return markdown(["condition", "whole picture", "inner face alone"], rows)
+
+    def seen(self, condition: str) -> str:
+        """For the text: trials with the inner face alone that were told apart by eye."""
+        share = shares(SHEETS[-1])[condition]
+        return f"{share.right} of {share.of}"
 
     def split(self) -> str:
         """Standard deviations by people, seeds and images."""
