@@ -7,15 +7,15 @@ twelve on a sheet; with `--face` the inner face alone. `key.csv` says which is w
 """
 
 import argparse
-import csv
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 from scipy.stats import binomtest
 from settings_sheet import images_of
 
@@ -131,19 +131,15 @@ class Share:
 
 def shares(folder: Path) -> dict[str, Share]:
     """By condition, of the answers in a folder of sheets. Raises ValueError where an answer is missing."""
-    with (folder / KEY).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    trials = pd.read_csv(folder / KEY)
     given = re.findall(r"[12]", (folder / ANSWERS).read_text(encoding="utf-8"))
-    if len(given) != len(rows):
-        raise ValueError(f"{len(given)} answers for {len(rows)} trials: give a digit, 1 or 2, for each")
+    if len(given) != len(trials):
+        raise ValueError(f"{len(given)} answers for {len(trials)} trials: give a digit, 1 or 2, for each")
     found = {}
-    for condition in sorted({row["condition"] for row in rows}):
-        right = [
-            answer == row["right"] for answer, row in zip(given, rows, strict=True) if row["condition"] == condition
-        ]
-        test = binomtest(sum(right), len(right))
+    for condition, right in (trials["right"] == list(map(int, given))).groupby(trials["condition"]):
+        test = binomtest(int(right.sum()), len(right))
         low, high = test.proportion_ci()
-        found[condition] = Share(sum(right), len(right), low, high, test.pvalue)
+        found[str(condition)] = Share(test.k, test.n, low, high, test.pvalue)
     return found
 
 
@@ -167,10 +163,7 @@ def main() -> None:
     trials = drawn(columns, traits, show, Seeds(0).child("pairs by eye", *part))
     asked.out.mkdir(parents=True, exist_ok=True)
     write_sheets(trials, {condition: run for run, condition in columns}, show, asked.out)
-    with (asked.out / KEY).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(asdict(trials[0])), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(asdict, trials))
+    pd.DataFrame(trials).to_csv(asked.out / KEY, index=False)
 
 
 if __name__ == "__main__":

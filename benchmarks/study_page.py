@@ -262,8 +262,11 @@ class Study:
 
     def full(self, dataset: str) -> list[Row]:
         """Of `shown`, what ran at full strength, and undefended and un-personalized."""
-        planned = (k for k in self.shown(dataset) if math.isnan(k["strength"]) or k["strength"] == 1)
-        return [k for k in planned if math.isnan(k["strength"]) or any(matches(r, k) for r in self.figures)]
+
+        def ran(key: Row) -> bool:
+            return key["strength"] == 1 and any(matches(row, key) for row in self.figures)
+
+        return [key for key in self.shown(dataset) if math.isnan(key["strength"]) or ran(key)]
 
     # ---- tables ------------------------------------------------------------------------------------------------------
 

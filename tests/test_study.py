@@ -79,22 +79,23 @@ def test_the_committed_differences_are_those_of_the_committed_figures() -> None:
         none = row["reference"] == "undefended"
         other = {"defense": "none", "variant": "", "strength": math.nan}
         sides = [key, key | (other if none else {"defense": "iddm", "variant": "two-surrogates"})]
-        faces = study.find(key, "", study_page.FACES)
-        if not faces or faces["value"] < 0.9:
-            continue  # a figure counts images, a difference people: without a face an image counts in neither
         found = [study.find(side, row["attacker"]) for side in sides]
         counts = [[side[name] for name in ("people", "seeds", "of")] for side in found if side]
         if counts != [[row["people"], row["seeds"], row["of"]]] * 2:
             continue
         checked += 1
-        assert row["value"] == pytest.approx(found[0]["value"] - found[1]["value"], abs=0.03), row
+        faces = study.find(key, "", study_page.FACES)
+        assert faces
+        # A figure counts images and a difference people, so they part where most of some people's images have no face.
+        bound = 0.03 if faces["value"] >= 0.6 else 0.05
+        assert row["value"] == pytest.approx(found[0]["value"] - found[1]["value"], abs=bound), row
     assert checked >= 10
 
 
 def test_the_words_hold_no_figure() -> None:
     """Shares, intervals and p values come out of expressions; what is left is the interval's level."""
     text = (ROOT / "benchmarks" / study_page.TEMPLATE).read_text(encoding="utf-8")
-    plain = re.sub(r"\{\{.*?\}\}|\{%.*?%\}|```.*?```", "", text, flags=re.DOTALL)
+    plain = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "", text, flags=re.DOTALL)
     assert set(re.findall(r"[\d.]+ ?%", plain)) <= {"95 %"}
     assert not re.findall(r"\bp ?[=<]|\[\d(?!5 %\])", plain)
 

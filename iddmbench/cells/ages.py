@@ -33,7 +33,9 @@ class AgeReader:
     @cached_property
     def problem(self) -> str:
         """Why age and sex are not read, and how to fix it, in one line; empty if they are."""
-        return attributes_problem() if self.wanted else ""
+        problem = build_attacker(AGE_READER).available() if self.wanted else ""
+        # Without the folder in brackets: notes of a run name no place on its machine.
+        return f"{KEPT_UNMEASURED}: {problem.partition(' (')[0]}" if problem else ""
 
     def read(self, images: dict[str, Any], pixels: Callable[[], np.ndarray]) -> AgeSex:
         """`images` identifies the `pixels`, uint8 [N, H, W, 3]. Raises UserError where the network's file is absent."""
@@ -54,10 +56,3 @@ class AgeReader:
 
     def _key(self, images: dict[str, Any]) -> dict[str, Any]:
         return {"images": images, "network": self.fingerprint, **code("attributes")}
-
-
-def attributes_problem() -> str:
-    """Why kept age and sex can't be measured here, in one line; empty if they can."""
-    problem = build_attacker(AGE_READER).available()
-    # Without the folder in brackets: notes of a run name no place on its machine.
-    return f"{KEPT_UNMEASURED}: {problem.partition(' (')[0]}" if problem else ""
